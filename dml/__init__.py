@@ -1,0 +1,1 @@
+"""Disentangled multi-modal learning of histology and transcriptomics."""

@@ -1,0 +1,1 @@
+"""Raw tables of any origin become validated cohort stores."""

@@ -1,0 +1,217 @@
+"""params.yaml as frozen types, one class a section; an unknown key or a wrong type fails at load."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from dml.errors import ConfigError
+
+Share = float
+
+
+class Section(BaseModel):
+    """A part of params.yaml; immutable and closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tiles(Section):
+    """How slides are cut: at each resolution, square tiles whose grids nest."""
+
+    mpps: tuple[PositiveFloat, ...] = Field((0.5, 1.0), min_length=1, description="microns per pixel; 0.5 = 20x")
+    tile_px: PositiveInt = 256
+    min_tissue: float = Field(0.5, ge=0, le=1, description="share of a tile that must be tissue")
+    max_tiles: PositiveInt = Field(5000, description="per slide and resolution; an evenly spread subset beyond it")
+    workers: PositiveInt = 2
+    max_failed: Share = Field(0.1, ge=0, le=1, description="share of slides that may fail before the stage does")
+
+    @model_validator(mode="after")
+    def _nested(self) -> "Tiles":
+        ordered = sorted(self.mpps)
+        for fine, coarse in zip(ordered, ordered[1:], strict=False):
+            ratio = coarse / fine
+            if abs(ratio - round(ratio)) > 1e-6 or round(ratio) < 2:
+                raise ValueError(f"mpps must be whole multiples of each other so that tiles nest; {fine} and {coarse} are not")
+        return self
+
+
+class Embed(Section):
+    """Which encoder turns tiles into tokens. `source` import = features were extracted elsewhere."""
+
+    source: Literal["slides", "import"] = "slides"
+    encoder: str = "efficientnet_lite0"
+    batch_size: PositiveInt = 32
+    workers: PositiveInt = 2
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
+
+
+class Checks(Section):
+    """Thresholds of the cohort checks."""
+
+    min_gene_coverage: Share = Field(0.8, ge=0, le=1, description="share of each gene group that must be measured")
+    min_patients: PositiveInt = 20
+    max_failed_slides: Share = Field(0.1, ge=0, le=1)
+    min_class_size: PositiveInt = 5
+
+
+class Split(Section):
+    """Patient-level folds; `stratify` names the columns that are balanced; `group_sites` keeps a site in one fold."""
+
+    validation_share: Share = Field(0.2, gt=0, lt=1)
+    stratify: tuple[str, ...] = ("event",)
+    group_sites: bool = False
+
+
+class Inputs(Section):
+    """What beside slide and transcriptome the models see."""
+
+    covariates: tuple[str, ...] = Field((), description="clinical columns known wherever a slide is: age, sex")
+    bins: PositiveInt = Field(4, ge=2, description="discrete-time bins, quantiles of the training events")
+
+
+class Model(Section):
+    """Shape of teacher and student."""
+
+    width: PositiveInt = 128
+    heads: PositiveInt = 4
+    references: PositiveInt = Field(16, description="reference points per subspace and resolution")
+    gene_width: PositiveInt = 128
+    dropout: float = Field(0.25, ge=0, lt=1)
+    token_dropout: float = Field(0.1, ge=0, lt=1, description="share of tokens hidden in training")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Model":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Optimisation(Section):
+    """The one training loop. Schedule in steps: linear warm-up, cosine to zero at the last step."""
+
+    epochs: PositiveInt = 40
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat = 3e-4
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup: Share = Field(0.1, ge=0, lt=1)
+    patience: PositiveInt = Field(10, description="epochs without a better validation loss before stopping")
+    clip: PositiveFloat = 1.0
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class Teacher(Section):
+    """Switches and weights of the teacher's contributions (the ablation table turns each off)."""
+
+    fusion: bool = Field(True, description="disentangled subspace fusion; off = one shared space")
+    coordination: bool = Field(True, description="confidence-guided gradient coordination")
+    consistency: float = Field(0.1, ge=0, description="weight of the inter-magnification consistency; 0 = off")
+    disentangling: float = Field(0.0, ge=0, description="weight of the distance correlation between the subspaces; 0 = off")
+    modality_dropout: Share = Field(0.2, ge=0, lt=1, description="share of transcriptomes hidden in training")
+
+
+class Distillation(Section):
+    """Switches and weights of the student."""
+
+    features: float = Field(1.0, ge=0, description="weight of the feature distillation; 0 = off")
+    predictions: float = Field(1.0, ge=0, description="weight of the prediction distillation; 0 = off")
+    temperature: PositiveFloat = 2.0
+    aggregation: Literal["subspace_queries", "density_peaks", "none"] = "subspace_queries"
+    unpaired: bool = Field(True, description="learn from patients without transcriptome or without label, too")
+
+
+class Evaluation(Section):
+    """Resampling and time points of the evaluation."""
+
+    resamples: PositiveInt = 2000
+    confidence: Share = Field(0.95, gt=0, lt=1)
+    years: tuple[PositiveFloat, ...] = (1.0, 2.0, 3.0, 5.0)
+    subgroups: dict[str, dict[str, tuple[str, ...]]] = Field(
+        default_factory=dict, description="name: {column: allowed values}; metrics are repeated inside each"
+    )
+
+
+class Baselines(Section):
+    """Classical references under the same folds."""
+
+    components: PositiveInt = Field(15, description="principal components before the penalised model")
+    penalty: PositiveFloat = 0.1
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    cohort: str
+    tasks: tuple[str, ...] = Field(min_length=1, description="survival, or the name of a label of the cohort")
+    folds: tuple[int, ...] = Field(min_length=2)
+    seed: int = 0
+    tiles: Tiles = Tiles()
+    embed: Embed = Embed()
+    checks: Checks = Checks()
+    split: Split = Split()
+    inputs: Inputs = Inputs()
+    model: Model = Model()
+    optimisation: Optimisation = Optimisation()
+    teacher: Teacher = Teacher()
+    distillation: Distillation = Distillation()
+    baselines: Baselines = Baselines()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _folds_in_order(self) -> "Params":
+        if self.folds != tuple(range(len(self.folds))):
+            raise ValueError(f"folds must be 0, 1, ... without a gap, found {list(self.folds)}")
+        return self
+
+
+def parse(kind: type[Section], content: Any, where: str) -> Any:
+    """Build a section from plain data.
+
+    Raises
+    ------
+    ConfigError
+        Naming each wrong key, what was found, and what is allowed.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(_explained(kind, dict(problem)) for problem in error.errors())
+        raise ConfigError(f"{where}:\n{problems}") from None
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read params.yaml.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing, not YAML, or has an unknown key or a wrong value.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: the file does not exist. Run from the root of the repository") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    params: Params = parse(Params, content, str(path))
+    return params
+
+
+def _explained(kind: type[Section], problem: dict[str, Any]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    text = f"  {'.'.join(location) or '(top)'}: {problem['msg']}, found {problem['input']!r}"
+    if problem["type"] == "extra_forbidden":
+        text = f"  {'.'.join(location)}: unknown key; allowed here: {', '.join(sorted(_keys_at(kind, location[:-1])))}"
+    return text
+
+
+def _keys_at(kind: type[BaseModel], location: list[str]) -> list[str]:
+    for part in location:
+        inner = kind.model_fields[part].annotation if part in kind.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
+    return list(kind.model_fields)

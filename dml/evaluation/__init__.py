@@ -1,0 +1,1 @@
+"""Honest numbers: metrics, intervals, nulls, figures and the report."""

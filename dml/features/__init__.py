@@ -1,0 +1,1 @@
+"""Patch features: encoders, the Parquet store, and exchange with other tools."""

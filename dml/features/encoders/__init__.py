@@ -1,0 +1,1 @@
+"""Tile encoders, one a file."""

@@ -1,0 +1,1 @@
+"""Reference models under the same folds, one a file."""

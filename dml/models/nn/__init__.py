@@ -1,0 +1,1 @@
+"""Operators the models are made of, one a file."""

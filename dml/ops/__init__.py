@@ -1,0 +1,1 @@
+"""Tracking, registry, promotion and tuning."""

@@ -1,0 +1,1 @@
+"""Batches, losses, gradient coordination, distillation and the one training loop."""

@@ -1,0 +1,1 @@
+"""One thin file a DVC stage: read the section, call dml, write the outputs."""
