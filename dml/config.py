@@ -1,7 +1,8 @@
 """params.yaml as frozen types, one class a section; an unknown key or a wrong type fails at load."""
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -30,10 +31,12 @@ class Tiles(Section):
     @model_validator(mode="after")
     def _nested(self) -> "Tiles":
         ordered = sorted(self.mpps)
-        for fine, coarse in zip(ordered, ordered[1:], strict=False):
+        for fine, coarse in pairwise(ordered):
             ratio = coarse / fine
             if abs(ratio - round(ratio)) > 1e-6 or round(ratio) < 2:
-                raise ValueError(f"mpps must be whole multiples of each other so that tiles nest; {fine} and {coarse} are not")
+                raise ValueError(
+                    f"mpps must be whole multiples of each other so that tiles nest; {fine} and {coarse} are not"
+                )
         return self
 
 
@@ -99,6 +102,7 @@ class Optimisation(Section):
     warmup: Share = Field(0.1, ge=0, lt=1)
     patience: PositiveInt = Field(10, description="epochs without a better validation loss before stopping")
     clip: PositiveFloat = 1.0
+    members: PositiveInt = Field(1, description="models per fold that differ by seed; their predictions are averaged")
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
 
@@ -109,8 +113,11 @@ class Teacher(Section):
     fusion: bool = Field(True, description="disentangled subspace fusion; off = one shared space")
     coordination: bool = Field(True, description="confidence-guided gradient coordination")
     consistency: float = Field(0.1, ge=0, description="weight of the inter-magnification consistency; 0 = off")
-    disentangling: float = Field(0.0, ge=0, description="weight of the distance correlation between the subspaces; 0 = off")
+    disentangling: float = Field(
+        0.0, ge=0, description="weight of the distance correlation between the subspaces; 0 = off"
+    )
     modality_dropout: Share = Field(0.2, ge=0, lt=1, description="share of transcriptomes hidden in training")
+    unpaired: bool = Field(True, description="learn from labelled patients without transcriptome, too")
 
 
 class Distillation(Section):
@@ -119,7 +126,7 @@ class Distillation(Section):
     features: float = Field(1.0, ge=0, description="weight of the feature distillation; 0 = off")
     predictions: float = Field(1.0, ge=0, description="weight of the prediction distillation; 0 = off")
     temperature: PositiveFloat = 2.0
-    aggregation: Literal["subspace_queries", "density_peaks", "none"] = "subspace_queries"
+    aggregation: Literal["subspace_queries", "none"] = "subspace_queries"
     unpaired: bool = Field(True, description="learn from patients without transcriptome or without label, too")
 
 
@@ -210,8 +217,16 @@ def _explained(kind: type[Section], problem: dict[str, Any]) -> str:
 
 def _keys_at(kind: type[BaseModel], location: list[str]) -> list[str]:
     for part in location:
-        inner = kind.model_fields[part].annotation if part in kind.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        named = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+        inner = _section_in(named[part]) if part in named else kind  # an index of a list or a key of a mapping
+        if inner is None:
             return []
         kind = inner
-    return list(kind.model_fields)
+    return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """Find the section inside Optional[...], tuple[..., ...] or dict[str, ...]."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)

@@ -135,8 +135,9 @@ class Level:
     def to(self, device: torch.device | str) -> "Level":
         """Move every tensor to a device."""
         parent = None if self.parent is None else self.parent.to(device, non_blocking=True)
-        tensors = (t.to(device, non_blocking=True) for t in (self.tokens, self.mask, self.coords_um, self.located))
-        return Level(self.mpp, *tensors, parent)
+        tokens, mask = self.tokens.to(device, non_blocking=True), self.mask.to(device, non_blocking=True)
+        coords_um, located = self.coords_um.to(device, non_blocking=True), self.located.to(device, non_blocking=True)
+        return Level(self.mpp, tokens, mask, coords_um, located, parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,8 @@ class Batch:
 class Branches:
     """What a model returns: one token per subspace, logits, and per level where each subspace looked.
 
-    `relevance[s][i]` is a distribution over the tokens of level i (rows sum to 1, 0 on padding); empty when not asked for.
+    `relevance[s][i]` is a distribution over the tokens of level i (rows sum to 1, 0 on padding); empty when not asked
+    for.
     """
 
     tumor: Float[Tensor, "b d"]

@@ -1,0 +1,60 @@
+"""Subspace fusion: from what each subspace saw to one token per subspace (arXiv 2508.16479, disentangled fusion).
+
+    F   = W_f [H_T; H_M]                      the memory both subspaces share
+    f_s = tanh(LN(o_s + mean(H_s) + Attention(o_s + mean(H_s), F, F)))
+
+The memory keeps all 2 r tokens as keys. Differs from the authors' code, in which it has a single key, so that attention
+is constantly 1 and its query and key weights never learn.
+
+Shape legend: b patients, r reference points, d width.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dml.models.nn.attention import attention_weights, heads_of, merged
+from dml.types import SUBSPACES, Subspace
+
+
+class SubspaceFusion(nn.Module):
+    """Fuse the two subspaces, keeping one token for each."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.memory = nn.ModuleDict({s: nn.Linear(width, width) for s in SUBSPACES})
+        self.query = nn.ModuleDict({s: nn.Linear(width, width) for s in SUBSPACES})
+        self.keys, self.values = nn.Linear(width, width, bias=False), nn.Linear(width, width)
+        self.norm = nn.ModuleDict({s: nn.LayerNorm(width) for s in SUBSPACES})
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, seen: dict[Subspace, Float[Tensor, "b r d"]], genes: dict[Subspace, Float[Tensor, "b d"]]
+    ) -> dict[Subspace, Float[Tensor, "b d"]]:
+        """Return f_s for each subspace, each component in (-1, 1)."""
+        memory = torch.cat([self.memory[s](seen[s]) for s in SUBSPACES], dim=1)  # b 2r d
+        keys, values = heads_of(self.keys(memory), self.heads), heads_of(self.values(memory), self.heads)
+        real = torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device)
+        fused: dict[Subspace, Tensor] = {}
+        for s in SUBSPACES:
+            own = genes[s] + seen[s].mean(1)  # b d
+            query = heads_of(self.query[s](own)[:, None], self.heads)  # b h 1 e
+            other = merged(attention_weights(query, keys, real) @ values)[:, 0]  # b d
+            fused[s] = torch.tanh(self.norm[s](own + self.dropout(other)))
+        return fused
+
+
+class PooledFusion(nn.Module):
+    """The ablation of disentangled fusion: mean-pooled tissue joined to each gene embedding, without attention."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.join = nn.ModuleDict({s: nn.Linear(2 * width, width) for s in SUBSPACES})
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, pooled: Float[Tensor, "b d"], genes: dict[Subspace, Float[Tensor, "b d"]]
+    ) -> dict[Subspace, Float[Tensor, "b d"]]:
+        """Return f_s for each subspace."""
+        return {s: torch.tanh(self.join[s](self.dropout(torch.cat([pooled, genes[s]], -1)))) for s in SUBSPACES}

@@ -1,0 +1,19 @@
+"""What a model must know about its data to be built; saved with every model."""
+
+from pydantic import BaseModel, ConfigDict
+
+from dml.models.nn.head import Kind
+
+
+class DataShape(BaseModel):
+    """Widths of everything that goes in and out of a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    token_width: int
+    levels: int
+    tumor_genes: int
+    tme_genes: int
+    covariates: int
+    outputs: int

@@ -1,0 +1,42 @@
+"""The student: slide only. Per magnification, tokens become one informative token per subspace (arXiv 2508.16479).
+
+    token_s^m = Aggregation_s(P^m)
+    logits    = SubspaceHead(token_T, token_M, z)
+
+Its tokens carry the teacher's names, tumor and TME, so that each is distilled from its own counterpart.
+"""
+
+from torch import Tensor, nn
+
+from dml import config
+from dml.models.nn.aggregation import NoAggregation, SubspaceQueries
+from dml.models.nn.blocks import TokenProjection
+from dml.models.nn.head import SubspaceHead, combined
+from dml.models.shape import DataShape
+from dml.types import SUBSPACES, Batch, Branches, Subspace
+
+
+class Student(nn.Module):
+    """Predicts from slides alone; transcriptomes in the batch are not looked at."""
+
+    def __init__(self, shape: DataShape, model: config.Model, aggregation: str) -> None:
+        super().__init__()
+        self.kind = shape.kind
+        self.project = TokenProjection(shape.token_width, model.width, shape.levels, model.dropout)
+        self.aggregate: nn.Module
+        if aggregation == "none":
+            self.aggregate = NoAggregation(model.width)
+        else:
+            self.aggregate = SubspaceQueries(model.width, model.heads, model.references, model.dropout)
+        self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout)
+
+    def forward(self, batch: Batch) -> Branches:
+        """Predict a batch; `relevance` says where each subspace looked, per level."""
+        tokens: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
+        relevance: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
+        for index, level in enumerate(batch.levels):
+            token, looked = self.aggregate(self.project(level.tokens, index), level)
+            for s in SUBSPACES:
+                tokens[s].append(token[s])
+                relevance[s].append(looked[s])
+        return combined(self.head, self.kind, batch, tokens, relevance)

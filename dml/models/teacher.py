@@ -1,0 +1,75 @@
+"""The teacher: slide and transcriptome, split into tumor and microenvironment, fused per subspace (arXiv 2508.16479).
+
+    o_s       = SNN_s(g_s), or a learned token where the transcriptome is absent
+    H_s^m     = DeformableCrossAttention_s(o_s + e_s, P^m)     seeds e_s are shared by the magnifications
+    f_s^m     = SubspaceFusion(H^m, o)
+    logits    = SubspaceHead(f_T, f_M, z),  f_s = certainty-weighted mean over magnifications
+
+Shape legend: b patients, n tokens, r reference points, d width, k classes or time bins.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dml import config
+from dml.models.nn.blocks import GeneNetwork, TokenProjection, masked_mean
+from dml.models.nn.deformable import DeformableCrossAttention
+from dml.models.nn.fusion import PooledFusion, SubspaceFusion
+from dml.models.nn.head import SubspaceHead, combined
+from dml.models.shape import DataShape
+from dml.types import SUBSPACES, Batch, Branches, Expression, Level, Subspace
+
+PerSubspace = dict[Subspace, Tensor]
+
+
+class Teacher(nn.Module):
+    """Learns from slide and transcriptome; copes with either magnification set and with absent transcriptomes."""
+
+    def __init__(self, shape: DataShape, model: config.Model, teacher: config.Teacher) -> None:
+        super().__init__()
+        self.kind, width = shape.kind, model.width
+        genes = {"tumor": shape.tumor_genes, "tme": shape.tme_genes}
+        self.project = TokenProjection(shape.token_width, width, shape.levels, model.dropout)
+        self.genes = nn.ModuleDict(
+            {s: GeneNetwork(genes[s], model.gene_width, width, model.dropout) for s in SUBSPACES}
+        )
+        self.absent = nn.ParameterDict({s: nn.Parameter(torch.zeros(width)) for s in SUBSPACES})
+        if teacher.fusion:
+            self.seeds = nn.ParameterDict(
+                {s: nn.Parameter(torch.randn(model.references, width) * 0.1) for s in SUBSPACES}
+            )
+            self.look = nn.ModuleDict(
+                {s: DeformableCrossAttention(width, model.heads, model.dropout) for s in SUBSPACES}
+            )
+            self.fuse: nn.Module = SubspaceFusion(width, model.heads, model.dropout)
+        else:
+            self.seeds = nn.ParameterDict()
+            self.fuse = PooledFusion(width, model.dropout)
+        self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout)
+
+    def forward(self, batch: Batch) -> Branches:
+        """Predict a batch; `relevance` says where each subspace looked, per level."""
+        genes = {s: self._embedded(batch.expression, s) for s in SUBSPACES}
+        tokens: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
+        relevance: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
+        for index, level in enumerate(batch.levels):
+            fused, looked = self._level(self.project(level.tokens, index), level, genes)
+            for s in SUBSPACES:
+                tokens[s].append(fused[s])
+                relevance[s].append(looked[s])
+        return combined(self.head, self.kind, batch, tokens, relevance)
+
+    def _embedded(self, expression: Expression, s: Subspace) -> Tensor:
+        measured: Tensor = self.genes[s](expression.of(s))
+        return torch.where(expression.present[:, None], measured, self.absent[s])
+
+    def _level(self, tokens: Tensor, level: Level, genes: PerSubspace) -> tuple[PerSubspace, PerSubspace]:
+        if not self.seeds:
+            uniform = level.mask / level.mask.sum(1, keepdim=True).clamp_min(1)
+            return self.fuse(masked_mean(tokens, level.mask), genes), dict.fromkeys(SUBSPACES, uniform)
+        seen: PerSubspace = {}
+        relevance: PerSubspace = {}
+        for s in SUBSPACES:
+            seeds = genes[s][:, None] + self.seeds[s]  # b r d
+            seen[s], relevance[s] = self.look[s](seeds, tokens, level.mask, level.coords_um, level.located)
+        return self.fuse(seen, genes), relevance

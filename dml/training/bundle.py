@@ -1,0 +1,165 @@
+"""One fold's model on disk: weights as safetensors, everything else it needs as JSON. Nothing is pickled."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dml import config
+from dml.errors import InputError
+from dml.files import atomic, read_json, write_json
+from dml.models.student import Student
+from dml.models.teacher import Teacher
+from dml.training.batches import Patient, PatientReader, batches
+from dml.training.distillation import Lesson
+from dml.training.preparation import Preparation
+from dml.types import Branches, Cohort
+
+
+class Spec(BaseModel):
+    """What a fold's model is and how it reads patients."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["teacher", "student"]
+    preparation: Preparation
+    model: config.Model
+    teacher: config.Teacher
+    distillation: config.Distillation
+    tiles: config.Tiles
+    years: tuple[float, ...]
+    members: int
+    seed: int
+    train_cutoff: float = 0.0
+    train_risk_deviation: float = 1.0
+    versions: Mapping[str, str] = {}
+
+    def build(self) -> nn.Module:
+        """Make one untrained member."""
+        shape = self.preparation.shape
+        if self.role == "teacher":
+            return Teacher(shape, self.model, self.teacher)
+        return Student(shape, self.model, self.distillation.aggregation)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldModel:
+    """The trained members of one fold; predictions are their mean."""
+
+    spec: Spec
+    members: tuple[nn.Module, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write weights.safetensors and model.json."""
+        weights = {
+            f"{i}.{name}": value.detach().cpu().contiguous()
+            for i, member in enumerate(self.members)
+            for name, value in member.state_dict().items()
+        }
+        with atomic(folder / "weights.safetensors") as temporary:
+            save_file(weights, temporary)
+        write_json(folder / "model.json", self.spec.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, folder: Path) -> "FoldModel":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If a file is missing, damaged, or from an incompatible version.
+        """
+        remedy = "Train it again: dvc repro"
+        try:
+            spec = Spec.model_validate(read_json(folder / "model.json"))
+            weights = load_file(folder / "weights.safetensors")
+            members = tuple(spec.build() for _ in range(spec.members))
+            for i, member in enumerate(members):
+                own = {name.removeprefix(f"{i}."): value for name, value in weights.items() if name.startswith(f"{i}.")}
+                member.load_state_dict(own)
+                member.eval()
+        except (ValidationError, SafetensorError, RuntimeError, FileNotFoundError) as error:
+            raise InputError(folder, f"not a model this version can load ({error})", remedy) from None
+        return cls(spec, members)
+
+    def predict(self, cohort: Cohort, batch_size: int = 16) -> pd.DataFrame:
+        """Predict every patient of a cohort that has tokens.
+
+        Returns
+        -------
+        DataFrame
+            patient_id, then risk and survival_<days> (survival) or p_<class> (classification); one row per patient, in
+            order.
+        """
+        read = PatientReader(self.spec.preparation, cohort)
+        patients = [read(case) for case in cohort.cases if any(len(bag) for bag in case.pyramid.values())]
+        logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size)]
+        joined = torch.cat(logits).double().numpy() if logits else np.zeros((0, self.spec.preparation.shape.outputs))
+        table = pd.DataFrame({"patient_id": [p.patient_id for p in patients]})
+        return table.assign(**columns(joined, self.spec))
+
+    def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, Lesson]:
+        """Return what one member teaches of each patient: nothing of a patient without transcriptome."""
+        taught: dict[str, Lesson] = {}
+        with torch.inference_mode():
+            for batch in batches(patients, self.spec.preparation, batch_size):
+                said = self.members[member](batch)
+                for i, patient in enumerate(batch.patient_ids):
+                    row = slice(i, i + 1)
+                    taught[patient] = Lesson(
+                        said.tumor[row].clone(),
+                        said.tme[row].clone(),
+                        said.logits[row].clone(),
+                        batch.expression.present[row],
+                    )
+        return taught
+
+    def _outputs(self, patients: Sequence[Patient], batch_size: int) -> Iterator[list[Branches]]:
+        with torch.inference_mode():
+            for batch in batches(patients, self.spec.preparation, batch_size):
+                yield [member(batch) for member in self.members]
+
+    def _mean_outputs(self, said: Sequence[Branches]) -> Tensor:
+        if self.spec.preparation.kind == "classification":
+            return torch.stack([torch.softmax(b.logits, -1) for b in said]).mean(0)
+        return torch.stack([torch.sigmoid(b.logits) for b in said]).mean(0)
+
+
+def columns(outputs: np.ndarray, spec: Spec) -> dict[str, Any]:
+    """Name what a model returns: class probabilities.
+
+    Or risk and survival at the horizons from hazards (patients x bins).
+    """
+    preparation = spec.preparation
+    if preparation.kind == "classification":
+        return {f"p_{name}": outputs[:, i] for i, name in enumerate(preparation.classes)}
+    survival = np.cumprod(1 - outputs, axis=1)
+    horizons = [round(365.25 * year) for year in spec.years]
+    curves = {f"survival_{days}": survival_at(survival, days, preparation) for days in horizons}
+    return {"risk": -survival.sum(1), **curves}
+
+
+def survival_at(survival: np.ndarray, days: float, preparation: Preparation) -> np.ndarray:
+    """Survival probability after some days, the hazard being constant within a bin; constant after the last follow-up.
+
+    Parameters
+    ----------
+    survival : array, patients x bins
+        Probability to be alive at the end of each bin.
+    """
+    last = (
+        max(preparation.last_day, float(preparation.bin_edges[-1]) + 1.0)
+        if len(preparation.bin_edges)
+        else preparation.last_day
+    )
+    ends = np.concatenate([[0.0], preparation.bin_edges.astype(float), [last]])
+    log_survival = np.log(np.clip(np.concatenate([np.ones((len(survival), 1)), survival], axis=1), 1e-12, 1.0))
+    return np.exp([np.interp(days, ends, row) for row in log_survival])

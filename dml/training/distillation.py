@@ -1,0 +1,57 @@
+"""Subspace knowledge distillation: a slide-only student learns from the slide + transcriptome teacher.
+
+Source: arXiv 2508.16479.
+
+    L = L_task + a T^2 KL(teacher || student) + b MSE([token_T; token_M], [f_T; f_M])
+
+The divergence is the task's own: between class distributions, or between the Bernoulli hazards of each time bin.
+Differs from the authors' code, which takes a softmax over hazards and distils clusters of arbitrary order onto [tumor,
+TME].
+
+Shape legend: b patients, k classes or time bins, d width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from dml.models.nn.head import Kind
+from dml.types import SUBSPACES, Branches
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a teacher says of a batch; `given` False where it has no transcriptome to teach from."""
+
+    tumor: Float[Tensor, "b d"]
+    tme: Float[Tensor, "b d"]
+    logits: Float[Tensor, "b k"]
+    given: Bool[Tensor, "b"]
+
+
+def prediction_divergence(
+    teacher: Float[Tensor, "b k"], student: Float[Tensor, "b k"], temperature: float, kind: Kind
+) -> Float[Tensor, "b"]:
+    """T^2 KL(teacher || student) at temperature T, per patient; mean over the bins for hazards."""
+    p, q = teacher / temperature, student / temperature
+    if kind == "classification":
+        log_p, log_q = torch.log_softmax(p, -1), torch.log_softmax(q, -1)
+        return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1)
+    hazard = torch.sigmoid(p)
+    bernoulli = hazard * (p - q) - functional.softplus(p) + functional.softplus(q)
+    return temperature**2 * bernoulli.mean(-1)
+
+
+def feature_distance(lesson: Lesson, student: Branches) -> Float[Tensor, "b"]:
+    """Mean squared error between each student token and the teacher's token of the same subspace, per patient."""
+    errors = [(student.of(s) - getattr(lesson, s)).square().mean(-1) for s in SUBSPACES]
+    return torch.stack(errors).mean(0)
+
+
+def taught_mean(per_patient: Float[Tensor, "b"], lesson: Lesson) -> Float[Tensor, ""]:
+    """Mean over the patients the teacher taught; 0 if there is none."""
+    given = lesson.given.to(per_patient.dtype)
+    return (per_patient * given).sum() / given.sum().clamp_min(1.0)

@@ -1,0 +1,217 @@
+"""The one training loop.
+
+AdamW, warm-up and cosine in steps, model selection on validation, no test patient in sight.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from dml import config
+from dml.errors import DmlError
+from dml.models.nn.head import SubspaceHead
+from dml.training.batches import Patient, batches
+from dml.training.gradients import Coordination, coordinated_backward
+from dml.training.losses import task_loss
+from dml.training.objectives import Losses, Objective
+from dml.training.preparation import Preparation
+from dml.types import Batch, Branches, Expression, Level
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one model is trained."""
+
+    optimisation: config.Optimisation
+    seed: int
+    coordination: bool = False
+    token_dropout: float = 0.0
+    modality_dropout: float = 0.0
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    training: Sequence[Patient],
+    validation: Sequence[Patient],
+    preparation: Preparation,
+    recipe: Recipe,
+) -> pd.DataFrame:
+    """Train a model in place and leave it at its best validation loss.
+
+    Returns
+    -------
+    DataFrame
+        One row per epoch: epoch, learning_rate, train_task, train_<other losses>, conflicts (share of compared gradient
+        pairs), cosine, validation_loss, best.
+
+    Raises
+    ------
+    DmlError
+        If the loss is no longer finite; the message names the epoch.
+    """
+    settings = recipe.optimisation
+    device = resolved(settings.device)
+    model.to(device)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    steps = math.ceil(len(training) / settings.batch_size) * settings.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps, settings.warmup))
+    history: list[dict[str, float]] = []
+    best, best_state, waited = math.inf, copy.deepcopy(model.state_dict()), 0
+    for epoch in range(settings.epochs):
+        row = {"epoch": float(epoch), "learning_rate": float(schedule.get_last_lr()[0])}
+        row |= _epoch(
+            model,
+            objective,
+            batches(training, preparation, settings.batch_size, generator),
+            recipe,
+            optimiser,
+            schedule,
+        )
+        row["validation_loss"] = validation_loss(model, validation, preparation, settings)
+        if not math.isfinite(row["validation_loss"]):
+            raise DmlError(f"training diverged in epoch {epoch}: lower optimisation.learning_rate in params.yaml")
+        improved = row["validation_loss"] < best
+        waited = 0 if improved else waited + 1
+        if improved:
+            best, best_state = row["validation_loss"], copy.deepcopy(model.state_dict())
+        history.append(row | {"best": float(improved)})
+        if waited >= settings.patience:
+            break
+    model.load_state_dict(best_state)
+    model.eval()
+    return pd.DataFrame(history)
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Factor on the learning rate: linear warm-up, then cosine that reaches zero after the last step."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
+
+
+def validation_loss(
+    model: nn.Module, patients: Sequence[Patient], preparation: Preparation, settings: config.Optimisation
+) -> float:
+    """Task loss per known patient, without class weights or dropout."""
+    model.eval()
+    device = resolved(settings.device)
+    total, known = 0.0, 0
+    with torch.inference_mode():
+        for batch in batches(patients, preparation, settings.batch_size):
+            moved = on_device(batch, device)
+            count = int(moved.target.known.sum())
+            total += float(task_loss(model(moved).logits, moved.target)) * count
+            known += count
+    if not known:
+        raise DmlError("no validation patient has a target: raise split.validation_share or use fewer folds")
+    return total / known
+
+
+def _epoch(
+    model: nn.Module,
+    objective: Objective,
+    data: Iterator[Batch],
+    recipe: Recipe,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+) -> dict[str, float]:
+    model.train()
+    device = resolved(recipe.optimisation.device)
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for batch in data:
+        hidden = with_dropout(on_device(batch, device), recipe)
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.optimisation.precision == "bfloat16"):
+            branches: Branches = model(hidden)
+            losses = objective(hidden, branches)
+        coordination = _backward(model, branches, losses, hidden, recipe.coordination)
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.optimisation.clip)
+        optimiser.step()
+        schedule.step()
+        for name, value in _figures(losses, coordination).items():
+            sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu()
+        count += 1
+    return {name: float(value) / count for name, value in sums.items()}
+
+
+def _backward(
+    model: nn.Module, branches: Branches, losses: Losses, batch: Batch, coordinated: bool
+) -> Coordination | None:
+    others, head = list(losses.others.values()), model.head
+    if not (coordinated and isinstance(head, SubspaceHead) and batch.target.known.any()):
+        torch.stack([losses.task, *others]).sum().backward()  # type: ignore[no-untyped-call]
+        return None
+    result = coordinated_backward(losses.task, branches, head, list(model.parameters()), batch.target)
+    if others:
+        torch.stack(others).sum().backward()  # type: ignore[no-untyped-call]
+    return result
+
+
+def _figures(losses: Losses, coordination: Coordination | None) -> dict[str, Tensor]:
+    figures = {"train_task": losses.task, **{f"train_{name}": value for name, value in losses.others.items()}}
+    if coordination is not None and coordination.compared:
+        figures["conflicts"] = coordination.conflicts / coordination.compared
+        figures["cosine"] = coordination.cosine_sum / coordination.compared
+    return figures
+
+
+def with_dropout(batch: Batch, recipe: Recipe) -> Batch:
+    """Hide a share of the tokens (never all of a bag) and of the transcriptomes."""
+    levels = tuple(_thinned(level, recipe.token_dropout) for level in batch.levels)
+    present = batch.expression.present
+    if recipe.modality_dropout:
+        present = present & (torch.rand(present.shape, device=present.device) >= recipe.modality_dropout)
+    return replace(batch, levels=levels, expression=replace(batch.expression, present=present))
+
+
+def _thinned(level: Level, share: float) -> Level:
+    if not share:
+        return level
+    draw = torch.rand(level.mask.shape, device=level.mask.device).masked_fill(~level.mask, -1.0)
+    kept = level.mask & ((draw >= share) | (draw == draw.max(1, keepdim=True).values))
+    return replace(level, mask=kept)
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch."""
+    if device.type == "cpu":
+        return batch
+    expression = Expression(*(getattr(batch.expression, name).to(device) for name in ("tumor", "tme", "present")))
+    fields = {name: getattr(batch.target, name).to(device) for name in batch.target.__slots__}
+    return Batch(
+        batch.patient_ids,
+        tuple(level.to(device) for level in batch.levels),
+        expression,
+        batch.covariates.to(device),
+        type(batch.target)(**fields),
+    )
+
+
+def resolved(device: str) -> torch.device:
+    """Turn ``auto`` into the best device there is."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Seed torch and ask for deterministic kernels; the previous settings come back afterwards."""
+    before, state = torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.set_rng_state(state)

@@ -1,0 +1,88 @@
+"""What each kind of model is trained for: the task, and what is added to it under its own name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dml import config
+from dml.training.distillation import Lesson, feature_distance, prediction_divergence, taught_mean
+from dml.training.losses import distance_correlation, inter_magnification_consistency, task_loss
+from dml.training.preparation import Preparation
+from dml.types import SUBSPACES, Batch, Branches
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The task's loss and the weighted others, by name; only the task's gradient is coordinated."""
+
+    task: Tensor
+    others: Mapping[str, Tensor]
+
+
+class Objective(Protocol):
+    """From a batch and what the model returned for it to losses."""
+
+    def __call__(self, batch: Batch, branches: Branches) -> Losses:
+        """Compute the losses of one batch."""
+        ...
+
+
+class TeacherObjective:
+    """Task, inter-magnification consistency, disentangling."""
+
+    def __init__(self, preparation: Preparation, teacher: config.Teacher) -> None:
+        self._weights = torch.from_numpy(preparation.class_weights)
+        self._teacher = teacher
+
+    def __call__(self, batch: Batch, branches: Branches) -> Losses:
+        """Compute the losses of one batch; terms that are switched off or do not apply are left out."""
+        others: dict[str, Tensor] = {}
+        if self._teacher.consistency and len(batch.levels) > 1:
+            others["consistency"] = self._teacher.consistency * consistency(batch, branches)
+        if self._teacher.disentangling:
+            others["disentangling"] = self._teacher.disentangling * distance_correlation(branches.tumor, branches.tme)
+        return Losses(task_loss(branches.logits, batch.target, self._weights.to(branches.logits.device)), others)
+
+
+class StudentObjective:
+    """Task and distillation; without lessons this is the undistilled student."""
+
+    def __init__(
+        self, preparation: Preparation, distillation: config.Distillation, lessons: Mapping[str, Lesson] | None
+    ) -> None:
+        self._weights = torch.from_numpy(preparation.class_weights)
+        self._kind = preparation.kind
+        self._distillation, self._lessons = distillation, lessons
+
+    def __call__(self, batch: Batch, branches: Branches) -> Losses:
+        """Compute the losses of one batch."""
+        others: dict[str, Tensor] = {}
+        settings = self._distillation
+        if self._lessons is not None:
+            lesson = joined([self._lessons[patient] for patient in batch.patient_ids], branches.logits.device)
+            if settings.predictions:
+                divergence = prediction_divergence(lesson.logits, branches.logits, settings.temperature, self._kind)
+                others["distil_predictions"] = settings.predictions * taught_mean(divergence, lesson)
+            if settings.features:
+                others["distil_features"] = settings.features * taught_mean(feature_distance(lesson, branches), lesson)
+        return Losses(task_loss(branches.logits, batch.target, self._weights.to(branches.logits.device)), others)
+
+
+def consistency(batch: Batch, branches: Branches) -> Tensor:
+    """Inter-magnification consistency, mean over subspaces and over neighbouring magnifications."""
+    terms = [
+        inter_magnification_consistency(maps[i], maps[i + 1], level)
+        for maps in (branches.relevance[s] for s in SUBSPACES)
+        for i, level in enumerate(batch.levels[:-1])
+    ]
+    return torch.stack(terms).mean()
+
+
+def joined(lessons: list[Lesson], device: torch.device) -> Lesson:
+    """Stack single-patient lessons into a batch."""
+    return Lesson(
+        *(torch.cat([getattr(x, name) for x in lessons]).to(device) for name in ("tumor", "tme", "logits", "given"))
+    )

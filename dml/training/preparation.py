@@ -1,0 +1,201 @@
+"""Everything that is fitted to data before training: scaling, time bins, class weights, gene choice.
+
+Fitted on a fold's training part only, saved with the model, applied unchanged ever after.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+
+from dml import config
+from dml.errors import InputError
+from dml.models.nn.head import Kind
+from dml.models.shape import DataShape
+from dml.types import Case, Cohort
+
+Vector = Annotated[
+    np.ndarray,
+    PlainValidator(lambda v: np.asarray(v, dtype=np.float32)),
+    PlainSerializer(lambda v: [float(x) for x in v], return_type=list[float]),
+]
+"""A float32 vector, a plain list in JSON (float32 values survive the round trip exactly)."""
+
+SURVIVAL = "survival"
+
+
+class Scaling(BaseModel):
+    """Mean and standard deviation; a constant dimension keeps its values (deviation 1)."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    mean: Vector
+    deviation: Vector
+
+    @classmethod
+    def fit(cls, rows: np.ndarray) -> "Scaling":
+        """Fit to rows, ignoring NaN."""
+        if not len(rows):
+            return cls(mean=np.zeros(rows.shape[1]), deviation=np.ones(rows.shape[1]))
+        counts = np.isfinite(rows).sum(0)
+        filled = np.where(np.isfinite(rows), rows, 0.0).astype(np.float64)
+        mean = filled.sum(0) / np.maximum(counts, 1)
+        spread = np.where(np.isfinite(rows), (rows - mean) ** 2, 0.0).sum(0)
+        deviation = np.sqrt(spread / np.maximum(counts, 1))
+        return cls(mean=mean, deviation=np.where(deviation > 1e-6, deviation, 1.0))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Scale; a missing value becomes the training mean."""
+        scaled = (rows - self.mean) / self.deviation
+        return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
+
+
+class Preparation(BaseModel):
+    """What a model must know to read a patient, all of it fitted on training patients."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    task: str
+    kind: Kind
+    classes: tuple[str, ...]
+    class_weights: Vector
+    bin_edges: Vector
+    last_day: float
+    encoder: str
+    mpps: tuple[float, ...]
+    tile_um: tuple[float, ...]
+    tokens: Scaling
+    unit: str
+    tumor_genes: tuple[str, ...]
+    tme_genes: tuple[str, ...]
+    tumor: Scaling
+    tme: Scaling
+    covariate_names: tuple[str, ...]
+    covariates: Scaling
+
+    @property
+    def shape(self) -> DataShape:
+        """Widths for building a model."""
+        return DataShape(
+            kind=self.kind,
+            token_width=len(self.tokens.mean),
+            levels=len(self.mpps),
+            tumor_genes=len(self.tumor_genes),
+            tme_genes=len(self.tme_genes),
+            covariates=2 * len(self.covariate_names),
+            outputs=len(self.classes) if self.kind == "classification" else len(self.bin_edges) + 1,
+        )
+
+
+def fit_preparation(training: Cohort, params: config.Params, task: str) -> Preparation:
+    """Fit to the training part of a fold.
+
+    Parameters
+    ----------
+    training : Cohort
+        The training patients and nobody else.
+    task : str
+        ``survival``, or a label the cohort declares.
+
+    Raises
+    ------
+    InputError
+        If the task is not one of the cohort's, or no training patient has a target, a slide or an expressed gene.
+    """
+    kind: Kind = "survival" if task == SURVIVAL else "classification"
+    classes = () if kind == "survival" else _classes(training, task)
+    edges, last_day = _bins(training, params.inputs.bins) if kind == "survival" else (np.zeros(0), 0.0)
+    tile_um, tokens = _token_scaling(training, params)
+    tumor_genes, tme_genes = measured(training, "tumor"), measured(training, "tme")
+    names = params.inputs.covariates
+    return Preparation(
+        task=task,
+        kind=kind,
+        classes=classes,
+        class_weights=_class_weights(training, task, classes),
+        bin_edges=edges,
+        last_day=last_day,
+        encoder=params.embed.encoder,
+        mpps=tuple(sorted(params.tiles.mpps)),
+        tile_um=tile_um,
+        tokens=tokens,
+        unit=training.unit,
+        tumor_genes=tumor_genes,
+        tme_genes=tme_genes,
+        tumor=_gene_scaling(training, tumor_genes),
+        tme=_gene_scaling(training, tme_genes),
+        covariate_names=names,
+        covariates=Scaling.fit(np.array([covariates_of(c, names) for c in training.cases]).reshape(-1, len(names))),
+    )
+
+
+def measured(cohort: Cohort, subspace: str) -> tuple[str, ...]:
+    """Genes of a group that the cohort measures, in the group's order."""
+    known = set(cohort.genes)
+    return tuple(gene for gene in getattr(cohort.groups, subspace) if gene in known)
+
+
+def gene_index(cohort_genes: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Position of each wanted gene among the cohort's, -1 for a missing one."""
+    at = {gene: i for i, gene in enumerate(cohort_genes)}
+    return np.array([at.get(gene, -1) for gene in wanted], dtype=np.int64)
+
+
+def covariates_of(case: Case, names: Sequence[str]) -> list[float]:
+    """Return a patient's covariates in order, NaN where unknown."""
+    return [float(case.covariates.get(name, np.nan)) for name in names]
+
+
+def _classes(cohort: Cohort, task: str) -> tuple[str, ...]:
+    if task not in cohort.classes:
+        known = ", ".join([SURVIVAL, *cohort.classes])
+        raise InputError("params.yaml", f"unknown task {task!r}", f"Cohort {cohort.name} knows: {known}")
+    present = {case.labels[task] for case in cohort.cases if task in case.labels}
+    missing = [name for name in cohort.classes[task] if name not in present]
+    if missing:
+        raise InputError(
+            f"task {task}", f"no training patient of class {', '.join(missing)}", "Use fewer folds or merge the class"
+        )
+    return cohort.classes[task]
+
+
+def _bins(cohort: Cohort, bins: int) -> tuple[np.ndarray, float]:
+    follow_up = [case.survival for case in cohort.cases if case.survival is not None]
+    events = np.array([s.days for s in follow_up if s.event])
+    if not len(events):
+        raise InputError(
+            "task survival", f"no event among {len(follow_up)} training patients", "Use fewer folds or longer follow-up"
+        )
+    edges = np.unique(np.quantile(events, np.linspace(0, 1, bins + 1)[1:-1]))
+    return edges, max(s.days for s in follow_up)
+
+
+def _class_weights(cohort: Cohort, task: str, classes: Sequence[str]) -> np.ndarray:
+    counts = np.array([sum(case.labels.get(task) == name for case in cohort.cases) for name in classes], dtype=float)
+    return counts.sum() / (len(classes) * counts) if len(classes) else np.zeros(0)
+
+
+def _token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, ...], Scaling]:
+    means, squares, tile_um = [], [], {}
+    for case in cohort.cases:
+        for mpp, bag in case.pyramid.items():
+            tile_um[float(mpp)] = float(bag.tile_um)
+            tokens = bag.tokens.double().numpy()
+            means.append(tokens.mean(0))
+            squares.append((tokens**2).mean(0))
+    missing = [mpp for mpp in sorted(params.tiles.mpps) if mpp not in tile_um]
+    if missing:
+        raise InputError(
+            f"cohort {cohort.name}", f"no training patient has features at mpp {missing}", "Run dvc repro embed"
+        )
+    mean = np.mean(means, axis=0)
+    deviation = np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 0.0))
+    scaling = Scaling(mean=mean, deviation=np.where(deviation > 1e-6, deviation, 1.0))
+    return tuple(tile_um[mpp] for mpp in sorted(params.tiles.mpps)), scaling
+
+
+def _gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
+    index = gene_index(cohort.genes, genes)
+    rows = [case.expression[index] for case in cohort.cases if case.expression is not None]
+    return Scaling.fit(np.array(rows, dtype=np.float32).reshape(-1, len(index)))
