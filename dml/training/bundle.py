@@ -42,7 +42,7 @@ class Spec(BaseModel):
     train_risk_deviation: float = 1.0
     versions: Mapping[str, str] = {}
 
-    def build(self) -> nn.Module:
+    def build(self) -> Teacher | Student:
         """Make one untrained member."""
         shape = self.preparation.shape
         if self.role == "teacher":
@@ -143,7 +143,7 @@ def columns(outputs: np.ndarray, spec: Spec) -> dict[str, Any]:
         return {f"p_{name}": outputs[:, i] for i, name in enumerate(preparation.classes)}
     survival = np.cumprod(1 - outputs, axis=1)
     horizons = [round(365.25 * year) for year in spec.years]
-    curves = {f"survival_{days}": survival_at(survival, days, preparation) for days in horizons}
+    curves = {f"survival_{days}": survival_at(survival, float(days), preparation) for days in horizons}
     return {"risk": -survival.sum(1), **curves}
 
 

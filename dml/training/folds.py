@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
-from dml import config
+from dml import __version__, config
 from dml.errors import InputError
 from dml.training.batches import Patient, PatientReader
 from dml.training.bundle import FoldModel, Spec
@@ -56,7 +56,7 @@ def fold_of(cohort: Cohort, splits: pd.DataFrame, index: int) -> Fold:
     return Fold(index, cohort.only(_ids(rows, "train")), cohort.only(_ids(rows, "validation")))
 
 
-def test_part(cohort: Cohort, splits: pd.DataFrame, index: int) -> Cohort:
+def held_out(cohort: Cohort, splits: pd.DataFrame, index: int) -> Cohort:
     """Cut the test patients of a fold out of a cohort: for prediction only."""
     return cohort.only(_ids(splits[splits["fold"] == index], "test"))
 
@@ -127,6 +127,8 @@ class _Learner:
         seed = int(np.random.SeedSequence([self.params.seed, self.fold.index, index]).generate_state(1)[0])
         with reproducible(seed):
             member = spec.build()
+            with torch.no_grad():  # a head that starts from the base rates has only the patients to learn
+                member.head.bias.copy_(torch.from_numpy(self.preparation.base_logits))
             recipe = replace(self.recipe, seed=seed)
             history = fit(member, objective, self.training, self.validation, self.preparation, recipe)
         return member, history.assign(member=index)
@@ -143,7 +145,7 @@ class _Learner:
             years=p.evaluation.years,
             members=p.optimisation.members,
             seed=p.seed,
-            versions={name: version(name) for name in ("dml", "torch", "numpy")},
+            versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
         )
 
 

@@ -79,7 +79,7 @@ def coordinated_backward(
     tumor_leads = tumor_confidence >= tme_confidence
     upstream = [p for p in parameters if all(p is not q for q in own)]
     through = [
-        torch.autograd.grad(token, upstream, at, retain_graph=True, allow_unused=True)
+        torch.autograd.grad(token, upstream, at, retain_graph=True, allow_unused=True) if upstream else ()
         for token, at in ((branches.tumor, at_tumor), (branches.tme, at_tme))
     ]
     counts, cosines = _head(head, dict(zip(own, at_head, strict=True)), tumor_leads)

@@ -41,7 +41,7 @@ def task_loss(
     """Negative log-likelihood, mean over the patients with a known target (0 if there is none), by class weight."""
     weights = target.known.to(logits.dtype)
     if class_weights is not None and isinstance(target, ClassTarget):
-        weights = weights * class_weights[target.label]
+        weights = weights * class_weights.to(weights.device)[target.label]
     return -(weights * log_likelihood(logits, target)).sum() / weights.sum().clamp_min(1e-6)
 
 
@@ -83,7 +83,7 @@ def _renormalised(x: Tensor, where: Tensor) -> Tensor:
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:
-    return (torch.xlogy(p, p) - torch.xlogy(p, q.clamp_min(1e-30))).sum(1)
+    return (p * (p.clamp_min(1e-30).log() - q.clamp_min(1e-30).log())).sum(1)  # finite gradient at p = 0, unlike xlogy
 
 
 def _centred_distances(x: Tensor) -> Tensor:

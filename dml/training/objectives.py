@@ -1,8 +1,7 @@
 """What each kind of model is trained for: the task, and what is added to it under its own name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,19 +21,15 @@ class Losses:
     others: Mapping[str, Tensor]
 
 
-class Objective(Protocol):
-    """From a batch and what the model returned for it to losses."""
-
-    def __call__(self, batch: Batch, branches: Branches) -> Losses:
-        """Compute the losses of one batch."""
-        ...
+Objective = Callable[[Batch, Branches], Losses]
+"""From a batch and what the model returned for it to losses."""
 
 
 class TeacherObjective:
     """Task, inter-magnification consistency, disentangling."""
 
     def __init__(self, preparation: Preparation, teacher: config.Teacher) -> None:
-        self._weights = torch.from_numpy(preparation.class_weights)
+        self._weights = class_weights(preparation)
         self._teacher = teacher
 
     def __call__(self, batch: Batch, branches: Branches) -> Losses:
@@ -44,7 +39,7 @@ class TeacherObjective:
             others["consistency"] = self._teacher.consistency * consistency(batch, branches)
         if self._teacher.disentangling:
             others["disentangling"] = self._teacher.disentangling * distance_correlation(branches.tumor, branches.tme)
-        return Losses(task_loss(branches.logits, batch.target, self._weights.to(branches.logits.device)), others)
+        return Losses(task_loss(branches.logits, batch.target, self._weights), others)
 
 
 class StudentObjective:
@@ -53,7 +48,7 @@ class StudentObjective:
     def __init__(
         self, preparation: Preparation, distillation: config.Distillation, lessons: Mapping[str, Lesson] | None
     ) -> None:
-        self._weights = torch.from_numpy(preparation.class_weights)
+        self._weights = class_weights(preparation)
         self._kind = preparation.kind
         self._distillation, self._lessons = distillation, lessons
 
@@ -68,7 +63,12 @@ class StudentObjective:
                 others["distil_predictions"] = settings.predictions * taught_mean(divergence, lesson)
             if settings.features:
                 others["distil_features"] = settings.features * taught_mean(feature_distance(lesson, branches), lesson)
-        return Losses(task_loss(branches.logits, batch.target, self._weights.to(branches.logits.device)), others)
+        return Losses(task_loss(branches.logits, batch.target, self._weights), others)
+
+
+def class_weights(preparation: Preparation) -> Tensor | None:
+    """Weights that give every class the same say, fitted on training patients; None for survival."""
+    return torch.from_numpy(preparation.class_weights) if preparation.classes else None
 
 
 def consistency(batch: Batch, branches: Branches) -> Tensor:

@@ -62,6 +62,7 @@ class Preparation(BaseModel):
     class_weights: Vector
     bin_edges: Vector
     last_day: float
+    base_logits: Vector
     encoder: str
     mpps: tuple[float, ...]
     tile_um: tuple[float, ...]
@@ -116,6 +117,7 @@ def fit_preparation(training: Cohort, params: config.Params, task: str) -> Prepa
         class_weights=_class_weights(training, task, classes),
         bin_edges=edges,
         last_day=last_day,
+        base_logits=_base_logits(training, edges) if kind == "survival" else np.zeros(len(classes)),
         encoder=params.embed.encoder,
         mpps=tuple(sorted(params.tiles.mpps)),
         tile_um=tile_um,
@@ -126,7 +128,7 @@ def fit_preparation(training: Cohort, params: config.Params, task: str) -> Prepa
         tumor=_gene_scaling(training, tumor_genes),
         tme=_gene_scaling(training, tme_genes),
         covariate_names=names,
-        covariates=Scaling.fit(np.array([covariates_of(c, names) for c in training.cases]).reshape(-1, len(names))),
+        covariates=_covariate_scaling(training, names),
     )
 
 
@@ -171,6 +173,17 @@ def _bins(cohort: Cohort, bins: int) -> tuple[np.ndarray, float]:
     return edges, max(s.days for s in follow_up)
 
 
+def _base_logits(cohort: Cohort, edges: np.ndarray) -> np.ndarray:
+    """Log-odds of the hazard of each bin over the training patients (add-one smoothed): where a head starts from."""
+    follow_up = [case.survival for case in cohort.cases if case.survival is not None]
+    bins = np.searchsorted(edges, [s.days for s in follow_up], side="right")
+    died = np.array([s.event for s in follow_up])
+    at_risk = np.array([(bins >= k).sum() for k in range(len(edges) + 1)])
+    events = np.array([(died & (bins == k)).sum() for k in range(len(edges) + 1)])
+    logits: np.ndarray = np.log((events + 1) / (at_risk - events + 1))
+    return logits
+
+
 def _class_weights(cohort: Cohort, task: str, classes: Sequence[str]) -> np.ndarray:
     counts = np.array([sum(case.labels.get(task) == name for case in cohort.cases) for name in classes], dtype=float)
     return counts.sum() / (len(classes) * counts) if len(classes) else np.zeros(0)
@@ -195,7 +208,12 @@ def _token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, 
     return tuple(tile_um[mpp] for mpp in sorted(params.tiles.mpps)), scaling
 
 
+def _covariate_scaling(cohort: Cohort, names: Sequence[str]) -> Scaling:
+    rows = np.array([covariates_of(case, names) for case in cohort.cases], dtype=np.float32)
+    return Scaling.fit(rows.reshape(len(cohort.cases), len(names)))
+
+
 def _gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
     index = gene_index(cohort.genes, genes)
     rows = [case.expression[index] for case in cohort.cases if case.expression is not None]
-    return Scaling.fit(np.array(rows, dtype=np.float32).reshape(-1, len(index)))
+    return Scaling.fit(np.array(rows, dtype=np.float32).reshape(len(rows), len(index)))

@@ -1,0 +1,43 @@
+# Two commands set everything up: `make demo` and `make test`.
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export PYTHONUNBUFFERED := 1
+
+.PHONY: install demo test test-all lint bench ui clean
+
+install: $(VENV)/.installed
+
+# uv where it is installed, pip otherwise; PIP_FIND_LINKS is honoured by both.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	@if command -v uv >/dev/null; then \
+	  UV_FIND_LINKS="$(PIP_FIND_LINKS)" uv pip install --python $(BIN)/python -e '.[dev]' -c constraints.txt; \
+	else \
+	  $(BIN)/python -m pip install --progress-bar off --quiet -e '.[dev]' -c constraints.txt; \
+	fi
+	touch $@
+
+demo: install          ## generated slides -> features -> teacher -> student -> registry (about 10 minutes on 2 cores)
+	dml cohort use demo
+	dml cohort demo
+	dvc repro
+	dml results
+
+test: install          ## the fast tests
+	python -m pytest -m "not slow and not gpu"
+
+test-all: install      ## and the slow ones: the pipeline end to end, and killed
+	python -m pytest -m "not gpu"
+
+lint: install
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: install            ## MLflow (and the Optuna dashboard, once there are studies) on loopback
+	dml ui
+
+clean:                 ## generated things; raw data and the tracking store stay
+	rm -rf data/demo models reports .work

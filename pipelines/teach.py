@@ -1,0 +1,24 @@
+"""Stage teach: train the slide + transcriptome teacher of one task and fold."""
+
+from dml.files import only_writer
+from dml.ops.tracking import fold_run
+from dml.training.folds import teach
+from pipelines.learning import Job, read_inputs, save
+
+
+def main() -> None:
+    """Read the fold, train, write models/<cohort>/<task>/teacher/fold-<k>."""
+    job = Job.from_command_line()
+    with (
+        only_writer(f"teach-{job.task}-{job.fold}"),
+        fold_run(job.params, job.task, "teacher", job.fold) as run,
+    ):
+        inputs = read_inputs(job)
+        trained = teach(inputs.fold, job.params, job.task)
+        save(trained, inputs, job, "teacher")
+        run.log_epochs(trained.history)
+        run.log_artifacts(job.folder("teacher"))
+
+
+if __name__ == "__main__":
+    main()

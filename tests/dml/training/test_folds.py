@@ -1,0 +1,191 @@
+"""Training end to end on a small planted cohort: it learns, it is honest, it is exact."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dml import config
+from dml.errors import DmlError, InputError
+from dml.training.bundle import FoldModel, survival_at
+from dml.training.folds import Fold, distil, fold_of, held_out, teach
+from dml.training.loop import rate
+from dml.types import Cohort, Survival
+from tests import oracles
+from tests.synthetic import cohort
+
+PARAMS = config.Params(
+    cohort="synthetic",
+    tasks=("survival", "grade"),
+    folds=(0, 1),
+    model=config.Model(width=16, heads=2, references=3, gene_width=16, dropout=0.1),
+    optimisation=config.Optimisation(epochs=12, batch_size=8, learning_rate=3e-3, patience=12, device="cpu"),
+)
+
+
+def splits(data: Cohort) -> pd.DataFrame:
+    roles = ["train"] * 3 + ["validation", "test"]
+    rows = [(c.patient_id, 0, roles[i % 5]) for i, c in enumerate(data.cases)]
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role"])
+
+
+def fold(data: Cohort) -> Fold:
+    return fold_of(data, splits(data), 0)
+
+
+def concordance(predicted: pd.DataFrame, data: Cohort) -> float:
+    risk = predicted.set_index("patient_id")["risk"]
+    pairs = [
+        (risk[a.patient_id] > risk[b.patient_id]) + 0.5 * (risk[a.patient_id] == risk[b.patient_id])
+        for a in data.cases
+        for b in data.cases
+        if a.survival.event and a.survival.days < b.survival.days
+    ]
+    return float(np.mean(pairs))
+
+
+@pytest.fixture(scope="module")
+def taught() -> tuple[Cohort, FoldModel]:
+    data = cohort(200, absent=10)
+    return data, teach(fold(data), PARAMS, "survival").model
+
+
+def test_the_teacher_learns_the_planted_risk(taught: tuple[Cohort, FoldModel]) -> None:
+    data, model = taught
+    test = held_out(data, splits(data), 0)
+    planted = [1.2 * c.expression[:5].mean() + 0.6 * c.expression[5:].mean() for c in test.cases]
+    oracle = concordance(pd.DataFrame({"patient_id": [c.patient_id for c in test.cases], "risk": planted}), test)
+    assert oracle > 0.6
+    assert concordance(model.predict(test), test) > oracle - 0.05
+
+
+def test_saved_and_loaded_the_model_says_the_same(taught: tuple[Cohort, FoldModel], tmp_path: Path) -> None:
+    data, model = taught
+    model.save(tmp_path)
+    pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(data), model.predict(data), check_exact=True)
+
+
+def test_the_order_and_company_of_patients_does_not_matter(taught: tuple[Cohort, FoldModel]) -> None:
+    data, model = taught
+    turned = replace(data, cases=data.cases[::-1])
+    a, b = model.predict(data), model.predict(turned, batch_size=3).iloc[::-1].reset_index(drop=True)
+    assert a["patient_id"].tolist() == b["patient_id"].tolist()
+    np.testing.assert_allclose(a.drop(columns="patient_id"), b.drop(columns="patient_id"), atol=1e-5)
+
+
+def test_survival_curves_fall_and_agree_with_the_slow_twin(taught: tuple[Cohort, FoldModel]) -> None:
+    data, model = taught
+    predicted = model.predict(data)
+    curves = predicted.filter(like="survival_").to_numpy()
+    assert (np.diff(curves, axis=1) <= 1e-9).all()
+    assert ((curves > 0) & (curves <= 1)).all()
+    prepared = model.spec.preparation
+    hazards = np.array([[0.1, 0.3, 0.2, 0.4]])
+    ends = [*prepared.bin_edges.tolist(), prepared.last_day]
+    for days in (50.0, 365.0, 1200.0, 9e4):
+        ours = survival_at(np.cumprod(1 - hazards, axis=1), days, prepared)
+        assert float(ours[0]) == pytest.approx(oracles.survival_after(days, ends, hazards[0]), rel=1e-9)
+
+
+def test_test_patients_cannot_change_the_model() -> None:
+    """Poison everything about the test patients: the same model must come out (fault 7)."""
+    data = cohort(40)
+    test_ids = {c.patient_id for c in held_out(data, splits(data), 0).cases}
+    poisoned = tuple(
+        replace(c, survival=Survival(1.0, True), expression=np.full_like(c.expression, 1e6), labels={"grade": "low"})
+        if c.patient_id in test_ids
+        else c
+        for c in data.cases
+    )
+    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
+    clean = teach(fold(data), quick, "survival").model
+    dirty = teach(fold(replace(data, cases=poisoned)), quick, "survival").model
+    assert clean.spec.model_dump_json() == dirty.spec.model_dump_json()
+    for a, b in zip(clean.members[0].state_dict().values(), dirty.members[0].state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_same_seed_same_model_other_seed_other_model() -> None:
+    data = cohort(30)
+    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
+    first, second = (teach(fold(data), quick, "survival") for _ in range(2))
+    pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
+    other = teach(fold(data), quick.model_copy(update={"seed": 1}), "survival")
+    assert not first.history["validation_loss"].equals(other.history["validation_loss"])
+
+
+def test_members_are_averaged() -> None:
+    data = cohort(30)
+    update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2, "members": 2})}
+    both = teach(fold(data), PARAMS.model_copy(update=update), "grade").model
+    alone = [FoldModel(both.spec, (member,)).predict(data)["p_high"] for member in both.members]
+    np.testing.assert_allclose(both.predict(data)["p_high"], (alone[0] + alone[1]) / 2, atol=1e-7)
+
+
+def test_the_student_learns_from_its_teacher(taught: tuple[Cohort, FoldModel]) -> None:
+    data, teacher = taught
+    with_teacher = distil(fold(data), PARAMS, "survival", teacher)
+    assert {"train_distil_features", "train_distil_predictions"} <= set(with_teacher.history)
+    history = with_teacher.history
+    assert history["train_distil_predictions"].iloc[-1] < history["train_distil_predictions"].iloc[0]
+    alone = distil(fold(data), PARAMS, "survival", None)
+    assert "train_distil_features" not in alone.history
+    assert alone.model.predict(data)["risk"].std() > 0
+
+
+def test_the_student_learns_from_unpaired_patients() -> None:
+    """Slide and label but no genes: task only. Slide and genes but no label: distillation only."""
+    data = cohort(40, absent=10)
+    cases = tuple(replace(c, survival=None) if 10 <= i < 20 else c for i, c in enumerate(data.cases))
+    data = replace(data, cases=cases)
+    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
+    teacher = teach(fold(data), quick, "survival").model
+    update = {"distillation": config.Distillation(unpaired=False)}
+    paired_only = distil(fold(data), quick.model_copy(update=update), "survival", teacher)
+    everyone = distil(fold(data), quick, "survival", teacher)
+    changed = any(
+        not torch.equal(a, b)
+        for a, b in zip(
+            paired_only.model.members[0].state_dict().values(),
+            everyone.model.members[0].state_dict().values(),
+            strict=True,
+        )
+    )
+    assert changed
+    without = {c.patient_id for c in data.cases if c.expression is None}
+    read = [c for c in data.cases if c.patient_id in without]
+    lessons = teacher.lessons([_patient(teacher, data, c) for c in read], 0)
+    assert not any(bool(lesson.given) for lesson in lessons.values())
+
+
+def _patient(model: FoldModel, data: Cohort, case: object) -> object:
+    from dml.training.batches import PatientReader
+
+    return PatientReader(model.spec.preparation, data)(case)
+
+
+def test_schedule_rises_then_falls_to_zero_at_the_last_step() -> None:
+    rates = [rate(step, 100, 0.1) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[10] == 1.0
+    assert rates[100] == pytest.approx(0, abs=1e-9)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_divergence_is_said_and_not_saved() -> None:
+    broken = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"learning_rate": 1e30})})
+    with pytest.raises(DmlError, match="diverged in epoch"):
+        teach(fold(cohort(30)), broken, "survival")
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_a_damaged_model_is_refused(taught: tuple[Cohort, FoldModel], tmp_path: Path, name: str) -> None:
+    taught[1].save(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"Train it again|Delete it"):
+        FoldModel.load(tmp_path)

@@ -1,0 +1,163 @@
+"""Gradient coordination as METHOD wants it (fault 1 of the authors' code)."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from dml import config
+from dml.models.nn.head import SubspaceHead
+from dml.models.shape import DataShape
+from dml.models.teacher import Teacher
+from dml.training.gradients import confidences, coordinate, coordinated_backward
+from dml.training.losses import task_loss
+from dml.types import Branches, ClassTarget, SurvivalTarget
+from tests import oracles
+from tests.synthetic import TME, TUMOR, WIDTH, batch
+
+vectors = arrays("float64", 4, elements=st.floats(-10, 10).map(lambda x: round(x, 3)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(vectors, vectors, st.booleans())
+def test_conflicts_are_resolved_and_nothing_else_changes(a: object, b: object, tumor_leads: bool) -> None:
+    tumor, tme = torch.tensor(a)[None], torch.tensor(b)[None]
+    new_tumor, new_tme, conflict, _ = coordinate(tumor, tme, tumor_leads)
+    leader, follower, before = (new_tumor, new_tme, tme) if tumor_leads else (new_tme, new_tumor, tumor)
+    assert torch.equal(leader, tumor if tumor_leads else tme)
+    expected = oracles.project_if_conflicting(before[0].tolist(), leader[0].tolist())
+    torch.testing.assert_close(follower[0], torch.tensor(expected, dtype=torch.float64), atol=1e-9, rtol=1e-9)
+    if conflict:
+        assert abs(float((new_tumor * new_tme).sum())) <= 1e-5 * float(leader.norm() * before.norm())
+    else:
+        assert torch.equal(follower, before)
+
+
+def test_a_strong_conflict_becomes_orthogonal_and_not_agreement() -> None:
+    """The authors' code turns cosine -0.87 into +0.87."""
+    tumor, tme = torch.tensor([[1.0, 0.0]]), torch.tensor([[-0.87, 0.493]])
+    leader, follower, conflict, cosine = coordinate(tumor, tme, tumor_leads=True)
+    assert bool(conflict)
+    assert float(cosine) == pytest.approx(-0.87, abs=1e-3)
+    assert float((leader * follower).sum()) == pytest.approx(0, abs=1e-6)
+
+
+def test_rows_are_resolved_one_by_one() -> None:
+    tumor, tme = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[-1.0, 1.0], [1.0, 1.0]])
+    _, follower, conflict, _ = coordinate(tumor, tme, tumor_leads=True)
+    assert conflict.tolist() == [True, False]
+    assert follower.tolist() == [[0.0, 1.0], [1.0, 1.0]]
+
+
+def test_survival_confidence_is_the_likelihood_of_what_was_observed() -> None:
+    head = SubspaceHead(2, 3, 0, 0.0)
+    said = Branches(torch.randn(4, 2), torch.randn(4, 2), torch.zeros(4, 3))
+    bins, event = torch.tensor([0, 1, 2, 1]), torch.tensor([True, False, True, False])
+    target = SurvivalTarget(bins, event, torch.zeros(4), torch.tensor([True, True, True, False]))
+    halves = head.halves(said.tumor, said.tme)
+    for ours, half in zip(confidences(head, said, target), halves, strict=True):
+        hazards = torch.sigmoid(half.detach().double()).tolist()
+        slow = [
+            torch.tensor(oracles.discrete_time_log_likelihood(hazards[i], int(bins[i]), bool(event[i]))).exp()
+            for i in range(3)
+        ]
+        assert ours == pytest.approx(float(sum(slow) / 3), abs=1e-6)
+
+
+def test_class_confidence_is_the_probability_of_the_true_class() -> None:
+    head = SubspaceHead(2, 3, 0, 0.0)
+    said = Branches(torch.randn(4, 2), torch.randn(4, 2), torch.zeros(4, 3))
+    label = torch.tensor([0, 1, 2, 1])
+    tumor, _ = confidences(head, said, ClassTarget(label, torch.ones(4, dtype=torch.bool)))
+    half = torch.softmax(head.halves(said.tumor, said.tme)[0].detach(), -1)
+    assert tumor == pytest.approx(float(half.gather(1, label[:, None]).mean()), abs=1e-6)
+
+
+def make() -> Teacher:
+    shape = DataShape(
+        kind="survival",
+        token_width=WIDTH,
+        levels=2,
+        tumor_genes=len(TUMOR),
+        tme_genes=len(TME),
+        covariates=0,
+        outputs=4,
+    )
+    return Teacher(shape, config.Model(width=16, heads=2, references=3, gene_width=8), config.Teacher()).eval()
+
+
+def gradients(model: Teacher, coordinated: bool) -> tuple[dict[str, torch.Tensor], int]:
+    model.zero_grad(set_to_none=True)
+    data = batch([(12, 4), (9, 3), (10, 3)])
+    said = model(data)
+    loss = task_loss(said.logits, data.target)
+    conflicts = 0
+    if coordinated:
+        result = coordinated_backward(loss, said, model.head, list(model.parameters()), data.target)
+        conflicts = int(result.conflicts)
+    else:
+        loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}, conflicts
+
+
+def test_without_conflict_the_gradient_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make()
+    plain, _ = gradients(model, coordinated=False)
+    monkeypatch.setattr(
+        "dml.training.gradients.coordinate",
+        lambda a, b, leads: (a, b, torch.zeros(len(a), dtype=torch.bool), torch.ones(len(a))),
+    )
+    ours, _ = gradients(model, coordinated=True)
+    assert plain.keys() == ours.keys()
+    for name in plain:
+        torch.testing.assert_close(plain[name], ours[name], atol=1e-6, rtol=1e-4)
+
+
+def test_conflicts_reach_trunk_branches_and_head() -> None:
+    model = make()
+    plain, _ = gradients(model, coordinated=False)
+    ours, conflicts = gradients(model, coordinated=True)
+    assert conflicts > 0
+    changed = {name.split(".")[0] for name in plain if not torch.allclose(plain[name], ours[name], atol=1e-7)}
+    assert "look" in changed
+    assert "fuse" in changed
+
+
+def test_the_halves_of_the_head_are_coordinated_row_by_row() -> None:
+    """Opposite tokens give every row opposite gradients: the less confident half's rows have nothing left."""
+    head = SubspaceHead(3, 2, 0, 0.0)
+    source = torch.randn(5, 3, requires_grad=True)
+    tumor, tme = source * 1, source * -1
+    target = ClassTarget(torch.tensor([0, 1, 0, 1, 1]), torch.ones(5, dtype=torch.bool))
+    said = Branches(tumor, tme, head(tumor, tme, torch.zeros(5, 0)))
+    tumor_leads = confidences(head, said, target)[0] >= confidences(head, said, target)[1]
+    coordinated_backward(task_loss(said.logits, target), said, head, list(head.parameters()), target)
+    leader, follower = (head.tumor, head.tme) if tumor_leads else (head.tme, head.tumor)
+    assert follower.weight.grad.abs().max() < 1e-6
+    assert leader.weight.grad.abs().max() > 1e-3
+
+
+def test_agreeing_subspaces_train_as_if_there_were_no_coordination() -> None:
+    """Both halves of the head see the same token: the gradients agree, so nothing may change."""
+    head = SubspaceHead(3, 2, 0, 0.0)
+    with torch.no_grad():
+        head.tme.weight.copy_(head.tumor.weight)
+    trunk = torch.nn.Linear(3, 3)
+    x, target = torch.randn(5, 3), ClassTarget(torch.tensor([0, 1, 0, 1, 1]), torch.ones(5, dtype=torch.bool))
+
+    def run(coordinated: bool) -> list[torch.Tensor]:
+        both = torch.nn.ModuleList([trunk, head])
+        both.zero_grad(set_to_none=True)
+        token = trunk(x)
+        tumor, tme = token.clone(), token.clone()
+        said = Branches(tumor, tme, head(tumor, tme, torch.zeros(5, 0)))
+        loss = task_loss(said.logits, target)
+        if coordinated:
+            coordinated_backward(loss, said, head, list(both.parameters()), target)
+        else:
+            loss.backward()
+        return [p.grad.clone() for p in both.parameters()]
+
+    for plain, ours in zip(run(False), run(True), strict=True):
+        torch.testing.assert_close(plain, ours)
