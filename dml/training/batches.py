@@ -28,6 +28,9 @@ from dml.types import (
 GAP_UM = 5000.0
 """Slides of one patient are laid side by side with this gap, so that tissue of different slides is never near."""
 
+BUCKET = 8
+"""Batches whose patients are sorted by bag size together."""
+
 
 @dataclass(frozen=True, slots=True)
 class PatientTokens:
@@ -199,7 +202,22 @@ def _target(patients: Sequence[Patient], preparation: Preparation) -> Target:
 def batches(
     patients: Sequence[Patient], preparation: Preparation, size: int, generator: torch.Generator | None = None
 ) -> Iterator[Batch]:
-    """Yield batches in order, or shuffled by a generator. The last one may be smaller."""
-    order = range(len(patients)) if generator is None else torch.randperm(len(patients), generator=generator).tolist()
-    for start in range(0, len(patients), size):
-        yield collate([patients[i] for i in list(order)[start : start + size]], preparation)
+    """Yield batches in order, or shuffled by a generator; every patient once, the last batch may be smaller.
+
+    Shuffled batches hold bags of similar size, so that a short bag is not padded to the longest of the cohort: patients are
+    shuffled, sorted by size within windows of `BUCKET` batches, and the batches are shuffled again.
+    """
+    order = list(range(len(patients)))
+    if generator is not None:
+        order = torch.randperm(len(patients), generator=generator).tolist()
+        order = [i for window in chunks(order, size * BUCKET) for i in sorted(window, key=lambda i: patients[i].size)]
+    parts = chunks(order, size)
+    if generator is not None:
+        parts = [parts[i] for i in torch.randperm(len(parts), generator=generator).tolist()]
+    for part in parts:
+        yield collate([patients[i] for i in part], preparation)
+
+
+def chunks(order: list[int], size: int) -> list[list[int]]:
+    """Cut a list into parts of a size; the last may be shorter."""
+    return [order[start : start + size] for start in range(0, len(order), size)]

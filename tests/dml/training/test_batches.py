@@ -8,7 +8,7 @@ import torch
 
 from dml import config
 from dml.errors import InputError
-from dml.training.batches import PatientReader, collate, parents_of, side_by_side
+from dml.training.batches import PatientReader, batches, collate, parents_of, side_by_side
 from dml.training.preparation import Preparation, Scaling, fit_preparation
 from dml.types import Bag, ClassTarget, Cohort, Microns, Mpp, SurvivalTarget
 from tests.synthetic import COARSE, FINE, TILE_UM, cohort, grid_bags
@@ -81,6 +81,20 @@ def test_bins_are_quantiles_of_the_events_and_not_of_the_censored() -> None:
     events = [c.survival.days for c in data.cases if c.survival.event]
     prepared = fit_preparation(data, PARAMS, "survival")
     np.testing.assert_allclose(prepared.bin_edges, np.quantile(events, [0.25, 0.5, 0.75]), rtol=1e-6)
+
+
+def test_shuffled_batches_hold_everyone_once_and_bags_of_similar_size() -> None:
+    data = cohort(60)
+    prepared = fit_preparation(data, PARAMS, "survival")
+    read = PatientReader(prepared, data)
+    patients = [read(c) for c in data.cases]
+    made = list(batches(patients, prepared, 8, torch.Generator().manual_seed(1)))
+    seen = [patient for one in made for patient in one.patient_ids]
+    assert sorted(seen) == sorted(p.patient_id for p in patients)
+    assert seen != [p.patient_id for p in patients]
+    padding = sum(int((~one.levels[0].mask).sum()) for one in made)
+    in_order = sum(int((~one.levels[0].mask).sum()) for one in batches(patients, prepared, 8))
+    assert padding < in_order / 3
 
 
 def test_the_head_starts_from_the_training_hazards() -> None:
