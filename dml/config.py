@@ -148,6 +148,14 @@ class Baselines(Section):
     penalty: PositiveFloat = 0.1
 
 
+class Promotion(Section):
+    """Gates between a registered challenger and the alias champion."""
+
+    floors: dict[str, float] = Field({"c_index": 0.6, "auc": 0.6}, description="lowest value of a metric")
+    margin: float = Field(0.05, ge=0, description="how far below the champion's main metric the challenger may be")
+    confidence: Share = Field(0.9, gt=0, lt=1, description="of the interval of the paired difference")
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -166,6 +174,7 @@ class Params(Section):
     distillation: Distillation = Distillation()
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
+    promotion: Promotion = Promotion()
 
     @model_validator(mode="after")
     def _folds_in_order(self) -> "Params":

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from dml import config
+from dml.evaluation.flow import cohort_flow
 from dml.evaluation.report import evaluate
 from dml.files import only_writer, read_parquet
 
@@ -25,7 +26,8 @@ def run(params: config.Params, task: str) -> None:
     cohort = Path("data") / params.cohort
     patients = read_parquet(cohort / "patients.parquet")[0].to_pandas()
     models, out = (Path(kind) / params.cohort / task for kind in ("models", "reports"))
-    evaluate(models, patients, params.evaluation, params.seed, out)
+    flow = cohort_flow(cohort, task)
+    evaluate(models, patients, params.evaluation, params.seed, out, cohort=params.cohort, flow=flow)
 
 
 if __name__ == "__main__":

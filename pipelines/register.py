@@ -1,9 +1,12 @@
 """Stage `register`: teacher and student of a task as versions of their registered models, each the new challenger."""
 
 import argparse
+import logging
+import sys
 from pathlib import Path
 
 from dml import config
+from dml.errors import DmlError
 from dml.files import only_writer, write_json
 from dml.ops import registry
 
@@ -23,14 +26,20 @@ def run(task: str) -> None:
     write_json(Path("reports") / params.cohort / task / "registered.json", written)
 
 
-def main() -> None:
-    """Run the stage from the command line."""
+def main() -> int:
+    """Run the stage from the command line; return the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", required=True)
     task = parser.parse_args().task
-    with only_writer(f"register-{task}"):
-        run(task)
+    try:
+        with only_writer(f"register-{task}"):
+            run(task)
+    except DmlError as error:
+        logging.error("%s", error)
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

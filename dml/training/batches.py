@@ -210,7 +210,8 @@ def batches(
     order = list(range(len(patients)))
     if generator is not None:
         order = torch.randperm(len(patients), generator=generator).tolist()
-        order = [i for window in chunks(order, size * BUCKET) for i in sorted(window, key=lambda i: patients[i].size)]
+        windows = chunks(order, size * BUCKET)
+        order = [i for window in windows for i in sorted(window, key=lambda i: patients[i].size)]
     parts = chunks(order, size)
     if generator is not None:
         parts = [parts[i] for i in torch.randperm(len(parts), generator=generator).tolist()]

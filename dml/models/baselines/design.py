@@ -52,12 +52,12 @@ def column_names(cohort: Cohort, source: Source) -> list[str]:
 class Reduction:
     """Standardise, fill missing values with the mean, rotate to principal components of unit variance.
 
-    `rotation` ``[c k]`` None = the standardised columns themselves.
+    Without components, `rotation` ``[c k]`` only selects the columns that vary.
     """
 
     mean: Float[np.ndarray, "c"]
     deviation: Float[np.ndarray, "c"]
-    rotation: Float[np.ndarray, "c k"] | None
+    rotation: Float[np.ndarray, "c k"]
 
     @classmethod
     def fit(cls, values: Float[np.ndarray, "n c"], components: int | None) -> "Reduction":
@@ -67,20 +67,21 @@ class Reduction:
         mean = np.where(counted, values, 0).sum(axis=0) / count
         variance = (np.where(counted, values - mean, 0) ** 2).sum(axis=0) / count
         deviation = np.where(variance > SMALLEST_DEVIATION**2, np.sqrt(variance), np.inf)
-        standardised = cls(mean, deviation, None)(values)
-        return cls(mean, deviation, None if components is None else _principal(standardised, components))
+        varying = np.eye(len(deviation))[:, np.isfinite(deviation)]
+        selecting = cls(mean, deviation, varying)
+        if components is None:
+            return selecting
+        return cls(mean, deviation, varying @ _principal(selecting(values), components))
 
     def __call__(self, values: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n k"]:
         """Apply to any patients."""
         scaled = (values - self.mean) / self.deviation
-        scaled = np.where(np.isfinite(scaled), scaled, 0.0)
-        return scaled if self.rotation is None else np.asarray(scaled @ self.rotation)
+        return np.asarray(np.where(np.isfinite(scaled), scaled, 0.0) @ self.rotation)
 
     def described(self) -> dict[str, Any]:
         """Return the fitted numbers as JSON-able lists (an ignored column has deviation null)."""
         deviation = [value if np.isfinite(value) else None for value in self.deviation.tolist()]
-        rotation = None if self.rotation is None else self.rotation.tolist()
-        return {"mean": self.mean.tolist(), "deviation": deviation, "rotation": rotation}
+        return {"mean": self.mean.tolist(), "deviation": deviation, "rotation": self.rotation.tolist()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,8 @@ def _principal(standardised: np.ndarray, components: int) -> np.ndarray:
     """Rotate to unit variance; signs are fixed so that equal data give equal numbers."""
     _, size, directions = np.linalg.svd(standardised - standardised.mean(axis=0), full_matrices=False)
     kept = min(components, int((size > size.max(initial=0) * 1e-9).sum()), max(len(standardised) - 1, 1))
+    if not kept or not standardised.shape[1]:
+        return np.zeros((standardised.shape[1], 0))
     directions, size = directions[:kept], size[:kept]
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
     return np.asarray((directions * np.sign(largest)).T / (size / np.sqrt(len(standardised))))

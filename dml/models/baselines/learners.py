@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -12,22 +12,6 @@ from dml.models.baselines.null import ClassShares, KaplanMeierNull
 from dml.types import Case
 
 SURVIVAL = "survival"
-
-
-class Learner(Protocol):
-    """One task of the classical baselines."""
-
-    def knows(self, case: Case) -> bool:
-        """Whether the truth of a patient is known."""
-
-    def fit(self, columns: np.ndarray, cases: Sequence[Case], penalty: float) -> Any:
-        """Fit to training patients; without columns, the null model."""
-
-    def outputs(self, model: Any, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
-        """Return columns of predictions and truth."""
-
-    def metadata(self, model: Any, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
-        """Return what predictions.parquet says of the training patients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +29,14 @@ class SurvivalLearner:
         days, event = _follow_up(cases)
         return Cox.fit(columns, days, event, penalty) if columns.shape[1] else KaplanMeierNull.fit(days, event)
 
-    def outputs(self, model: Cox | KaplanMeierNull, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
+    def outputs(self, model: Any, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
         """Return risk, survival at each horizon, days and event."""
         curves = model.survival(columns, list(self.horizons.values()))
         named = {name: curves[:, i] for i, name in enumerate(self.horizons)}
         days, event = _follow_up(cases)
         return {"risk": model.risk(columns), **named, "days": days, "event": event}
 
-    def metadata(self, model: Cox | KaplanMeierNull, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
+    def metadata(self, model: Any, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
         """Return median training risk and training follow-up."""
         days, event = _follow_up(cases)
         follow_up = {"train_days": days.tolist(), "train_event": event.tolist()}
@@ -77,16 +61,19 @@ class ClassLearner:
         informed = columns.shape[1] > 0
         return Logistic.fit(columns, label, self.classes, penalty) if informed else ClassShares.fit(label, self.classes)
 
-    def outputs(self, model: Logistic | ClassShares, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
+    def outputs(self, model: Any, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
         """Return the probability of each class, and the label."""
         probabilities = model.probabilities(columns)
         named = {f"p_{name}": probabilities[:, k] for k, name in enumerate(self.classes)}
         return {**named, "label": [case.labels[self.task] for case in cases]}
 
-    def metadata(self, model: Logistic | ClassShares, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
+    def metadata(self, model: Any, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
         """Classes; a cut-off and follow-up do not apply."""
         unused: dict[str, Any] = {"train_cutoff": None, "train_days": [], "train_event": []}
         return {"task": self.task, "kind": "classification", "classes": list(self.classes), **unused}
+
+
+Learner = SurvivalLearner | ClassLearner
 
 
 def _follow_up(cases: Sequence[Case]) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,8 @@ class Logistic:
     ) -> "Logistic":
         """Fit with the same meaning of `penalty` as lifelines' Cox: mean log-likelihood minus ``penalty / 2 |w|^2``.
 
+        Classes are weighted to count alike, as in the trained models; the weights come from the training patients.
+
         Raises
         ------
         InputError
@@ -34,8 +36,9 @@ class Logistic:
         if len(np.unique(label)) < 2:
             found = f"all its training patients are {classes[int(label[0])]}" if len(label) else "no training patient"
             raise InputError("logistic baseline", found, "Check the labels or make fewer folds")
-        fitted = LogisticRegression(C=1 / (len(label) * penalty), max_iter=10_000, tol=1e-8).fit(columns, label)
-        return cls(fitted, tuple(classes), penalty)
+        strength = 1 / (len(label) * penalty)
+        fitted = LogisticRegression(C=strength, class_weight="balanced", max_iter=10_000, tol=1e-8)
+        return cls(fitted.fit(columns, label), tuple(classes), penalty)
 
     def probabilities(self, columns: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n c"]:
         """Probability of each class."""

@@ -1,0 +1,43 @@
+"""Entry point of the command line: the commands, and what a user error looks like."""
+
+import logging
+import sys
+
+import typer
+
+from dml.cli import cohort, doctor, features, models, registry, results, ui
+from dml.errors import DmlError
+
+HELP = """From whole-slide images and transcriptomes to a registered slide-only model.
+
+Exit codes: 0 done, 1 error, 2 wrong input or option, 3 a check failed or all input was refused, 4 a promotion gate
+refused, 5 another process is at work, 6 the tracking store cannot be reached.
+"""
+
+app = typer.Typer(
+    name="dml",
+    help=HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("doctor")(doctor.doctor)
+app.add_typer(cohort.app, name="cohort")
+app.add_typer(features.app, name="features")
+app.command("results")(results.results)
+app.command("predict")(models.predict)
+app.command("external")(models.external)
+app.add_typer(registry.app, name="registry")
+app.command("promote")(registry.promote)
+app.command("rollback")(registry.rollback)
+app.command("ui")(ui.ui)
+
+
+def main() -> None:
+    """Run a command; a user error is its message on stderr and its exit code, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except DmlError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        raise SystemExit(error.exit_code) from None

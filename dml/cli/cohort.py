@@ -1,0 +1,82 @@
+"""``dml cohort``: bring a cohort in, look at it, make it the one that params.yaml is about."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dml.cli.output import Json, note, show
+
+app = typer.Typer(no_args_is_help=True, help="Import, generate, choose and inspect cohorts.")
+Name = Annotated[str, typer.Argument(help="Name of a description cohorts/<name>.yaml.")]
+MaybeName = Annotated[str | None, typer.Argument(help="By default the cohort of params.yaml.")]
+PARAMS = Path("params.yaml")
+
+
+@app.command("import")
+def import_(
+    name: Name,
+    source: Annotated[Path, typer.Option(help="Folder that holds the raw files.", exists=True, file_okay=False)],
+) -> None:
+    """Copy a cohort's raw files to where its description expects them."""
+    from dml.cohorts.importing import import_cohort
+
+    import_cohort(name, source)
+    note(f"{name}: raw files are in place. Next: dml cohort use {name}, then dvc repro")
+
+
+@app.command()
+def use(name: Name) -> None:
+    """Make params.yaml about another cohort; comments stay, the change is shown."""
+    from dml.cohorts.importing import use_cohort
+
+    typer.echo(use_cohort(name, PARAMS) or f"{PARAMS} is already about {name}")
+
+
+@app.command()
+def demo(
+    patients: Annotated[int, typer.Option(help="How many patients.", min=10)] = 80,
+    seed: Annotated[int, typer.Option(help="Equal seeds paint equal slides.")] = 7,
+    folder: Annotated[Path, typer.Option(help="Where to.")] = Path("data/raw/demo"),
+) -> None:
+    """Generate the demo cohort: painted slides, expression and survival from known factors."""
+    from dml.cohorts.demo import generate
+
+    generate(folder, patients=patients, seed=seed)
+    note(f"{patients} patients are in {folder}. Next: dvc repro")
+
+
+@app.command()
+def check(name: MaybeName = None) -> None:
+    """Check the stores of a cohort as the pipeline does; exit code 3 and the reasons if something is wrong."""
+    from tempfile import TemporaryDirectory
+
+    from dml import config
+    from dml.cohorts.checks import check_cohort
+    from dml.cohorts.description import CohortDescription
+
+    params = config.load(PARAMS)
+    cohort = name or params.cohort
+    tasks = params.tasks if cohort == params.cohort else None
+    with TemporaryDirectory() as temporary:
+        check_cohort(Path("data") / cohort, CohortDescription.load(cohort), params.checks, Path(temporary), tasks)
+    note(f"{cohort}: all checks passed")
+
+
+@app.command("show")
+def show_(name: MaybeName = None, as_json: Json = False) -> None:
+    """Count a cohort's patients, events, labels, slides and transcriptomes."""
+    from dml import config
+    from dml.ops.inventory import summary
+
+    cohort = name or config.load(PARAMS).cohort
+    show(summary(Path("data") / cohort), as_json, cohort)
+
+
+@app.command()
+def ls(as_json: Json = False) -> None:
+    """List the described cohorts and how far each has come."""
+    from dml import config
+    from dml.ops.inventory import cohorts
+
+    show(cohorts(Path("cohorts"), config.load(PARAMS).cohort), as_json, "cohorts")

@@ -1,0 +1,51 @@
+"""``dml predict`` and ``dml external``: a registered model at work."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dml.cli.output import Json, bar, note, show
+
+Model = Annotated[str, typer.Option("--model", help="<name>@<alias>, e.g. demo-survival-student@champion.")]
+
+
+def predict(
+    model: Model,
+    slides: Annotated[Path, typer.Option(help="A slide or feature file, a folder of them, or a CSV patient_id,path.")],
+    out: Annotated[Path, typer.Option(help="Where to: .csv, .parquet or .json.")],
+    expression: Annotated[Path | None, typer.Option(help="Table of transcriptomes, for a teacher.")] = None,
+    cohort: Annotated[str | None, typer.Option(help="Whose slide table says which patient a slide is of.")] = None,
+) -> None:
+    """Predict patients from slides or features; unusable ones are rows with status refused and a reason."""
+    from dml.errors import CheckFailed
+    from dml.ops import prediction
+
+    prediction.check_format(out)
+    table = Path("data") / cohort / "slides.parquet" if cohort else None
+    said = prediction.predict(model, slides, expression, table, partial(bar, label="predicting"))
+    prediction.write(said, out)
+    refused = said[said["status"] == "refused"]
+    for row in refused.itertuples():
+        note(f"refused {row.patient_id}: {row.reason}")
+    note(f"{len(said) - len(refused)} of {len(said)} patients predicted: {out}")
+    if len(refused) == len(said):
+        raise CheckFailed(f"{slides}: no patient could be predicted; the reasons are in {out}")
+
+
+def external(
+    model: Model,
+    cohort: Annotated[str, typer.Option(help="A cohort whose stores are in data/<cohort>.")],
+    as_json: Json = False,
+) -> None:
+    """Apply a model to a whole other cohort and score it there, with intervals."""
+    from dml import config
+    from dml.files import read_json
+    from dml.ops.external import external as apply
+    from dml.ops.leaderboard import metric_rows
+
+    params = config.load()
+    out = apply(model, cohort, params.evaluation, params.seed)
+    show(metric_rows(read_json(out / "metrics.json")), as_json, f"{model} on {cohort}")
+    note(f"{out}: metrics.json, predictions.parquet, coverage.json")

@@ -1,0 +1,44 @@
+"""``dml registry``, ``dml promote``, ``dml rollback``: versions of models and which of them is in use."""
+
+from typing import Annotated
+
+import typer
+
+from dml.cli.output import Json, note, show
+
+app = typer.Typer(no_args_is_help=True, help="Look at the registered models.")
+Name = Annotated[str, typer.Argument(help="Name of a registered model, e.g. demo-survival-student.")]
+
+
+@app.command()
+def ls(as_json: Json = False) -> None:
+    """List the versions of all registered models with aliases, metrics and where they come from."""
+    from dml.ops.leaderboard import registered_rows
+
+    show(registered_rows(), as_json, "registered models")
+
+
+def promote(
+    name: Name,
+    why: Annotated[str, typer.Option(help="Reason, kept with the version.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the gates.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the challenger the champion if it passes every gate; the old champion becomes previous."""
+    from dml import config
+    from dml.ops.promotion import judge
+    from dml.ops.promotion import promote as apply
+
+    params = config.load()
+    verdict = judge(name, params) if dry_run else apply(name, params, why)
+    show([gate.row() for gate in verdict.gates], as_json, verdict.title)
+    verdict.enforce()
+    note(f"{name}: version {verdict.challenger.version} {'would become' if dry_run else 'is now'} champion")
+
+
+def rollback(name: Name, why: Annotated[str, typer.Option(help="Reason, kept with the version.")] = "") -> None:
+    """Make the previous champion the champion again."""
+    from dml.ops.promotion import rollback as apply
+
+    restored, withdrawn = apply(name, why)
+    note(f"{name}: version {restored} is champion again, version {withdrawn} is challenger")

@@ -1,0 +1,90 @@
+"""Gates of the pipeline: what is wrong with a cohort stops it here, with file, rows and remedy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dml.cohorts import cohort_sheets, feature_sheets
+from dml.cohorts.checking import judge
+from dml.cohorts.description import CohortDescription
+from dml.cohorts.patients import read_patients
+from dml.config import Checks, Params
+from dml.errors import CheckFailed, listed
+from dml.files import read_parquet
+
+
+def check_cohort(
+    folder: Path, description: CohortDescription, config: Checks, out: Path, tasks: Sequence[str] | None = None
+) -> None:
+    """Check patients, slides, expression and gene groups of ``data/<cohort>``.
+
+    Parameters
+    ----------
+    folder : Path
+        The cohort's stores.
+    description : CohortDescription
+        The cohort they are of.
+    config : Checks
+        Thresholds.
+    out : Path
+        ``reports/<cohort>/checks``: cohort.json, cohort/summary.txt and cohort/docs/index.html are written there.
+    tasks : sequence of str, optional
+        What will be learnt: too few patients for another label are then only a warning.
+
+    Raises
+    ------
+    CheckFailed
+        Lists each broken rule with file, rows and remedy; the report is written first.
+    ConfigError
+        If a task is not of this cohort.
+    """
+    stores = cohort_sheets.read_stores(folder)
+    counts = {"cohort": description.name, **cohort_sheets.counts(stores)}
+    judge("cohort", cohort_sheets.sheets(stores, config, tasks), counts, out)
+
+
+def check_features(folder: Path, params: Params, out: Path) -> None:
+    """Check every feature bag of ``data/<cohort>/features`` against its manifest and the cohort's patients.
+
+    Raises
+    ------
+    CheckFailed
+        Lists each broken rule with files and remedy; the report ``features.json`` is written first.
+    """
+    encoder = params.embed.encoder
+    manifest = read_parquet(folder / "features" / "manifest.parquet")[0].to_pandas()
+    patients = read_patients(folder / "patients.parquet")
+    bags = feature_sheets.inspect(folder / "features", encoder, manifest)
+    counts = {
+        "cohort": params.cohort,
+        "encoder": encoder,
+        "slides": manifest["slide_id"].nunique(),
+        "slides that failed": manifest.loc[manifest["status"] != "ok", "slide_id"].nunique(),
+        "patients with features": bags["patient_id"].nunique(),
+        "tokens": {f"{mpp:g}": int(rows["tokens"].fillna(0).astype(int).sum()) for mpp, rows in bags.groupby("mpp")},
+    }
+    laid = feature_sheets.sheets(bags, manifest, patients["patient_id"], encoder, params.checks)
+    judge("features", laid, counts, out)
+
+
+def check_disjoint(first: Path, second: Path) -> None:
+    """Refuse two cohorts (folders ``data/<cohort>``) that share patients: one cannot test what the other taught.
+
+    Raises
+    ------
+    CheckFailed
+        Lists the shared patients.
+    """
+    ids = [set(read_patients(folder / "patients.parquet")["patient_id"]) for folder in (first, second)]
+    if both := sorted(ids[0] & ids[1]):
+        remedy = "List them under `exclude` in one of the cohort descriptions"
+        raise CheckFailed(f"{first} and {second} share {len(both)} patients: {listed(both)}. {remedy}")
+
+
+def paired_patients(folder: Path) -> set[str]:
+    """Return patients with expression and at least one slide whose features are there."""
+    manifest: pd.DataFrame = read_parquet(folder / "features" / "manifest.parquet")[0].to_pandas()
+    with_slide = set(manifest.loc[manifest["status"] == "ok", "patient_id"].dropna())
+    expressed = read_parquet(folder / "expression.parquet", columns=["patient_id"])[0]
+    return with_slide & set(expressed["patient_id"].to_pylist())

@@ -1,0 +1,38 @@
+"""Make the pages of Data Docs stand alone: no scripts or styles from the network, one small style sheet inside."""
+
+import re
+import shutil
+from pathlib import Path
+
+from dml.files import atomic
+
+STYLE = """
+body{font:15px/1.45 system-ui,sans-serif;margin:0 auto;max-width:1100px;padding:1rem;color:#222}
+a{color:#0b5cad} table{border-collapse:collapse;width:100%;margin:.5rem 0}
+td,th{border:1px solid #d5d5d5;padding:.3rem .6rem;text-align:left;vertical-align:top}
+.nav,ul{list-style:none;padding-left:.5rem} .badge{background:#eee;border-radius:3px;padding:0 .3rem}
+.fa-check-circle::before,.fa-check::before{content:"\\2713 ";color:#1a7f37}
+.fa-times::before,.fa-times-circle::before{content:"\\2717 ";color:#c62828}
+.fa-exclamation-triangle::before{content:"! ";color:#b26a00}
+.text-success{color:#1a7f37}.text-danger{color:#c62828}
+nav,.btn,button,.modal,.alert-info,footer,#ge-cta-footer{display:none}
+@media (prefers-color-scheme:dark){body{background:#161616;color:#ddd}a{color:#7ab8ff}td,th{border-color:#444}}
+"""
+
+_REMOTE = re.compile(
+    r"<script\b[^>]*\bsrc=[\"']https?:[^>]*>\s*</script>|<link\b[^>]*\bhref=[\"']https?:[^>]*>", re.IGNORECASE
+)
+_PICTURE = re.compile(r"<img\b[^>]*\bsrc=[\"']https?:[^>]*>", re.IGNORECASE)
+_RANDOM = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+
+
+def make_offline(docs: Path) -> None:
+    """Rewrite every page under `docs`: drop what is remote, number the random ids in order, add `STYLE`."""
+    for page in sorted(docs.rglob("*.html")):
+        text = _PICTURE.sub("", _REMOTE.sub("", page.read_text()))
+        ids = {name: f"id{i}" for i, name in enumerate(dict.fromkeys(_RANDOM.findall(text)))}
+        for random, fixed in ids.items():
+            text = text.replace(random, fixed)
+        with atomic(page) as temporary:
+            temporary.write_text(text.replace("</head>", f"<style>{STYLE}</style></head>", 1))
+    shutil.rmtree(docs / "static", ignore_errors=True)

@@ -1,0 +1,133 @@
+"""The demo cohort, generated into a folder: slides first, one process per core; tables last, so that they mean complete."""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+
+from dml.cohorts.demo.factors import STREAMS, Recipe, draw_patients, slide_factors
+from dml.cohorts.demo.painting import SlidePlan
+from dml.cohorts.demo.slide_file import make_slide, sources
+from dml.cohorts.demo.tables import TABLES, write_tables, written_mark
+from dml.files import digest
+
+logger = logging.getLogger(__name__)
+
+FEW = 12
+"""Up to so many megapixels are painted in this process: starting others would take longer."""
+
+
+def generate(
+    folder: Path,
+    patients: int = 80,
+    seed: int = 7,
+    sites: int = 3,
+    slide_px: int = 2048,
+    *,
+    mpp: float = 0.5,
+    workers: int | None = None,
+    progress: bool = True,
+    **shares: float,
+) -> None:
+    """Generate patients.csv, slides.csv, expression.csv.gz, slides/*.tif, and the truth: oracle.csv, oracle.json.
+
+    Equal arguments give equal bytes, whatever the number of workers. Slides that are already there from the same
+    arguments are kept, so that a killed run goes on where it stopped; slides of other arguments are replaced.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to, usually data/raw/demo.
+    patients, seed, sites, slide_px, mpp, **shares
+        See `Recipe`; `slide_px` is the typical side of a slide in pixels of `mpp` microns.
+    workers : int, optional
+        Processes that paint; by default one per core.
+    progress : bool
+        Show a progress bar on standard error.
+
+    Raises
+    ------
+    ConfigError
+        If a number is outside of what can be generated.
+    """
+    recipe = Recipe(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **shares)  # type: ignore[arg-type]
+    folder = Path(folder)
+    planted = draw_patients(recipe)
+    slides = slide_factors(recipe, planted)
+    plans = {folder / "slides" / f"{slide.slide_id}.tif": plan for slide, plan in _plans(recipe, slides)}
+    mark = digest(recipe.content(), sources())
+    if written_mark(folder) != mark:
+        for name in TABLES:
+            (folder / name).unlink(missing_ok=True)
+    _tidy(folder / "slides", set(plans))
+    painted = sum(_followed(_make_all(plans, workers), len(plans), progress))
+    write_tables(folder, recipe, planted, slides, mark)
+    logger.info("%s: %d slides painted, %d were there", folder, painted, len(plans) - painted)
+
+
+def _plans(recipe: Recipe, slides: pd.DataFrame) -> Iterator[tuple[pd.Series, SlidePlan]]:
+    for _, slide in slides.iterrows():
+        plan = SlidePlan(
+            seed=(recipe.seed, STREAMS["slides"], int(slide["patient"]), int(slide["index"]), 1),
+            site=(recipe.seed, STREAMS["sites"], int(slide["site"].removeprefix("site-"))),
+            tumor=float(slide["tumor"]),
+            tme=float(slide["tme"]),
+            slide_px=recipe.slide_px,
+            mpp=recipe.mpp,
+            tissue=recipe.tissue,
+        )
+        yield slide, plan
+
+
+def _make_all(plans: dict[Path, SlidePlan], workers: int | None) -> Iterator[bool]:
+    """Paint what is missing, yielding as slides get ready whether they had to be painted."""
+    workers = workers or os.cpu_count() or 1
+    megapixels = sum(plan.slide_px**2 for plan in plans.values()) / 1e6
+    if workers == 1 or megapixels <= FEW:
+        for path, plan in plans.items():
+            yield make_slide(plan, path)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(make_slide, plan, path) for path, plan in plans.items()]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _followed(done: Iterator[bool], total: int, show: bool) -> Iterator[bool]:
+    """Pass through, with a progress bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("painting slides"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+        task = bar.add_task("", total=total)
+        for painted in done:
+            yield painted
+            bar.advance(task)
+
+
+def _tidy(folder: Path, wanted: set[Path]) -> None:
+    """Remove slides of an earlier, larger cohort, and what killed processes left half-written."""
+    for path in folder.glob("DEMO-*.tif"):
+        if path not in wanted:
+            path.unlink()
+    for path in folder.glob(".DEMO-*.tmp"):
+        if not _alive(int(path.name.split(".")[-2].split("-")[0])):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,146 @@
+"""Pre-rendered nuclei: batches of small images of haematoxylin density that are stamped on the canvas.
+
+Shape legend: k sprites, s pixels a side.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+
+
+@dataclass(frozen=True, slots=True)
+class Sprites:
+    """Images of one kind of nucleus: what it adds in haematoxylin, and a ring around it (its cytoplasm or halo)."""
+
+    haematoxylin: np.ndarray
+    ring: np.ndarray
+
+    @property
+    def side(self) -> int:
+        """Pixels a side."""
+        return int(self.haematoxylin.shape[-1])
+
+    def __len__(self) -> int:
+        return len(self.haematoxylin)
+
+
+def tumor_nuclei(rng: np.random.Generator, k: int, atypia: float, um: float) -> Sprites:
+    """Render nuclei of a tumor; `atypia` in [0, 1] makes them larger, more unequal, irregular, darker and coarser.
+
+    `um` is the number of pixels in a micron; diameters run from about 7 to 11 microns on average.
+    """
+    unequal = 0.07 + 0.17 * atypia
+    radius = um * (3.4 + 1.9 * atypia) * np.exp(rng.normal(0, unequal, k)).clip(0.6, 1.6)
+    elongation = np.exp(np.abs(rng.normal(0, 0.12 + 0.2 * atypia, k))).clip(1, 2.2)
+    inside = contours(rng, radius, elongation, 0.03 + 0.07 * atypia, side=_side(radius, elongation, um))
+    dark = (0.78 + 0.32 * atypia) * rng.normal(1, 0.08 + 0.1 * atypia, k).clip(0.6, 1.4)
+    density = textured(rng, inside, dark, rim=0.1, coarse=0.1 + 0.12 * atypia)
+    return Sprites(with_nucleoli(rng, density, inside, share=0.15 + 0.5 * atypia), ring_of(inside, 2.2 * um))
+
+
+def lymphocytes(rng: np.random.Generator, k: int, um: float) -> Sprites:
+    """Render lymphocytes: round, about 6 microns, almost black, hardly any cytoplasm."""
+    radius = um * rng.normal(3.0, 0.22, k)
+    inside = contours(rng, radius, np.full(k, 1.06), 0.03, side=_side(radius, np.full(k, 1.1), um))
+    return Sprites(textured(rng, inside, rng.normal(1.42, 0.1, k), rim=0.1, coarse=0.13), ring_of(inside, 0.8 * um))
+
+
+def rods(rng: np.random.Generator, k: int, um: float) -> Sprites:
+    """Render rod-like nuclei of microglia and endothelium, sorted by angle from 0 to pi."""
+    radius, elongation = um * rng.normal(2.7, 0.2, k), rng.uniform(2.2, 3.4, k)
+    angle = (np.arange(k) + 0.5) * np.pi / k
+    inside = contours(rng, radius, elongation, 0.05, side=_side(radius, elongation, um), angle=angle)
+    return Sprites(textured(rng, inside, rng.normal(1.05, 0.1, k), rim=0.15, coarse=0.12), ring_of(inside, 0.8 * um))
+
+
+def mitoses(rng: np.random.Generator, k: int, um: float) -> Sprites:
+    """Render mitotic figures: dark ragged plates in a cleared cell."""
+    radius, elongation = um * rng.normal(3.3, 0.35, k), rng.uniform(1.6, 3.2, k)
+    inside = contours(rng, radius, elongation, 0.3, side=_side(radius * 1.35, elongation, um))
+    return Sprites(textured(rng, inside, np.full(k, 1.75), rim=0.0, coarse=0.15), ring_of(inside, 4.0 * um))
+
+
+def debris(rng: np.random.Generator, k: int, um: float) -> Sprites:
+    """Render the dust of broken nuclei in necrosis."""
+    radius = um * rng.uniform(0.5, 1.5, k)
+    inside = contours(rng, radius, np.full(k, 1.2), 0.2, side=_side(radius * 1.2, np.full(k, 1.3), um))
+    return Sprites(textured(rng, inside, rng.uniform(0.6, 1.3, k), rim=0.0, coarse=0.1), ring_of(inside, 0.5 * um))
+
+
+def _side(radius: np.ndarray, elongation: np.ndarray, um: float) -> int:
+    return 2 * int(np.ceil((radius * np.sqrt(elongation)).max() * 1.1 + 2 * um)) + 1
+
+
+def contours(
+    rng: np.random.Generator,
+    radius: np.ndarray,
+    elongation: np.ndarray,
+    ragged: float,
+    side: int,
+    angle: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return about how many pixels each point lies inside a wobbly ellipse [k s s], negative outside."""
+    k = len(radius)
+    turn = rng.uniform(0, np.pi, k) if angle is None else angle
+    steps = (np.arange(side) - side // 2).astype(np.float32)
+    cos, sin = (f(turn).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
+    stretch = np.sqrt(elongation).astype(np.float32)[:, None, None]
+    along = (steps * cos + steps[:, None] * sin) / stretch
+    across = (steps[:, None] * cos - steps * sin) * stretch
+    distance, theta = np.hypot(along, across), np.arctan2(across, along)
+    wobble = np.ones_like(distance)
+    for wave in (2, 3, 4, 5):
+        size, phase = (x.astype(np.float32)[:, None, None] for x in (rng.normal(0, ragged, k), rng.uniform(0, 6.3, k)))
+        wobble += size * np.cos(wave * theta + phase) * np.float32(1.5 / wave)
+    result: np.ndarray = radius.astype(np.float32)[:, None, None] * wobble.clip(0.35, None) - distance
+    return result
+
+
+def textured(rng: np.random.Generator, inside: np.ndarray, dark: np.ndarray, rim: float, coarse: float) -> np.ndarray:
+    """Turn contours [k s s] into densities: chromatin noise inside, a darker membrane, a soft edge of about a pixel."""
+    noise = rng.standard_normal(inside.shape, dtype=np.float32)
+    for _ in range(2):
+        noise = uniform_filter(noise, size=(1, 3, 3), mode="wrap")
+    chromatin = noise / noise.std()
+    membrane = np.exp(-((inside - 1.0) ** 2) / 2)
+    density = dark.astype(np.float32)[:, None, None] * (1 - rim + rim * 2 * membrane + coarse * chromatin)
+    result: np.ndarray = (density.clip(0.15, 2.3) * (inside * 0.6 + 0.5).clip(0, 1)).astype(np.float32)
+    return result
+
+
+def with_nucleoli(rng: np.random.Generator, density: np.ndarray, inside: np.ndarray, share: float) -> np.ndarray:
+    """Add a dark spot near the middle of a share of the nuclei [k s s]."""
+    k, side = len(density), density.shape[-1]
+    steps = (np.arange(side) - side // 2).astype(np.float32)
+    y, x = (rng.normal(0, 1.8, (k, 1, 1)).astype(np.float32) for _ in range(2))
+    spot = np.exp(-((steps[:, None] - y) ** 2 + (steps - x) ** 2) / np.float32(2 * 1.3**2)) * (inside > 1)
+    result: np.ndarray = density + 0.7 * spot * (rng.random((k, 1, 1)) < share)
+    return result.astype(np.float32)
+
+
+def ring_of(inside: np.ndarray, width_px: float) -> np.ndarray:
+    """Return a soft ring [k s s] of about `width_px` around each contour, 0 inside and far outside."""
+    outside = np.maximum(-inside, 0)
+    ring: np.ndarray = np.exp(-((outside / width_px) ** 2)) * (inside < 0.5)
+    return (ring - ring.min()).astype(np.float32)
+
+
+def stamp(canvas: np.ndarray, images: np.ndarray, which: np.ndarray, points: np.ndarray) -> None:
+    """Lay images [k s s] on a canvas, the darker of the two wins; points [n 2] are centres and lie well inside."""
+    half = images.shape[-1] // 2
+    corners = (np.rint(points).astype(int) - half).tolist()
+    for (y, x), index in zip(corners, which.tolist(), strict=True):
+        image = images[index]
+        view = canvas[y : y + image.shape[0], x : x + image.shape[1]]
+        np.maximum(view, image, out=view)
+
+
+def blend(canvas: np.ndarray, images: np.ndarray, which: np.ndarray, points: np.ndarray) -> None:
+    """Add images [k s s] to a canvas at points [n 2] (centres that lie well inside)."""
+    half = images.shape[-1] // 2
+    corners = (np.rint(points).astype(int) - half).tolist()
+    for (y, x), index in zip(corners, which.tolist(), strict=True):
+        image = images[index]
+        view = canvas[y : y + image.shape[0], x : x + image.shape[1]]
+        np.add(view, image, out=view)

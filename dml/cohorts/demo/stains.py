@@ -1,0 +1,85 @@
+"""From stain densities to colour: Beer-Lambert with the vectors of each site's laboratory and scanner.
+
+Base vectors: Ruifrok & Johnston, Quantification of histochemical staining by color deconvolution, 2001.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+HAEMATOXYLIN = np.array([0.63, 0.70, 0.33])
+EOSIN = np.array([0.13, 0.93, 0.34])
+BLOOD = np.array([0.16, 0.82, 0.72])
+LEVELS = 256
+STEP = 0.01
+"""Density of one level of the lookup table: densities run from 0 to 2.55."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stain:
+    """How one slide was stained and scanned."""
+
+    haematoxylin: np.ndarray
+    eosin: np.ndarray
+    white: np.ndarray
+    strength: np.ndarray
+
+    def colours(self) -> np.ndarray:
+        """Return the colour [LEVELS * LEVELS 3] of each pair (haematoxylin level, eosin level)."""
+        level = np.arange(LEVELS) * STEP
+        density = (
+            self.strength[0] * level[:, None, None] * self.haematoxylin
+            + self.strength[1] * level[None, :, None] * self.eosin
+        )
+        colours: np.ndarray = np.rint(self.white * np.exp(-density)).astype(np.uint8)
+        return colours.reshape(-1, 3)
+
+    def paint(self, haematoxylin: np.ndarray, eosin: np.ndarray) -> np.ndarray:
+        """Return the image [h w 3] of two densities [h w]."""
+        colours = self.colours()
+        image = np.empty((*haematoxylin.shape, 3), dtype=np.uint8)
+        for top in range(0, len(image), 64):
+            rows = slice(top, top + 64)
+            index = _levels(haematoxylin[rows])
+            index <<= 8
+            index |= _levels(eosin[rows])
+            colours.take(index, axis=0, out=image[rows])
+        return image
+
+
+def _levels(density: np.ndarray) -> np.ndarray:
+    return np.minimum(density * np.float32(1 / STEP) + np.float32(0.5), LEVELS - 1).astype(np.uint16)
+
+
+def site_stain(rng: np.random.Generator) -> Stain:
+    """Draw the habits of one site: hue of both stains, white point, strength."""
+    return Stain(
+        haematoxylin=_turned(rng, HAEMATOXYLIN, 0.055),
+        eosin=_turned(rng, EOSIN, 0.06),
+        white=rng.uniform(240, 250) + rng.uniform(-3, 3, 3),
+        strength=np.array([rng.uniform(0.88, 1.15), rng.uniform(0.8, 1.25)]),
+    )
+
+
+def slide_stain(rng: np.random.Generator, site: Stain) -> Stain:
+    """Draw one slide's deviation from its site."""
+    return Stain(
+        haematoxylin=_turned(rng, site.haematoxylin, 0.012),
+        eosin=_turned(rng, site.eosin, 0.015),
+        white=site.white + rng.uniform(-1, 1),
+        strength=site.strength * np.exp(rng.normal(0, 0.05, 2)),
+    )
+
+
+def _turned(rng: np.random.Generator, vector: np.ndarray, by: float) -> np.ndarray:
+    turned = (vector + rng.normal(0, by, 3)).clip(0.02, None)
+    result: np.ndarray = turned / np.linalg.norm(turned)
+    return result
+
+
+def redden(image: np.ndarray, blood: np.ndarray, cells: np.ndarray) -> None:
+    """Lay red blood cells of a density [h w] on an image [h w 3] in place; `cells` is a periodic texture of them."""
+    y, x = np.nonzero(blood > 0.02)
+    packed = (0.75 + 0.3 * cells[y % cells.shape[0], x % cells.shape[1]]).clip(0.25, 1.2)
+    through = np.exp(-(blood[y, x] * packed)[:, None] * BLOOD.astype(np.float32))
+    image[y, x] = np.rint(image[y, x] * through).astype(np.uint8)

@@ -1,0 +1,124 @@
+"""What a cohort's raw files mean: cohorts/<name>.yaml as a closed, frozen type. A new cohort is a new YAML, no code.
+
+Smallest useful description::
+
+    name: mine
+    patients:
+      - {file: patients.csv, id: patient_id, site: site,
+         survival: {time: days, unit: days, event: dead, dead: [1], alive: [0]}}
+    slides:
+      table: {file: slides.csv, id: slide_id, patient: patient_id, path: path}
+    expression: {file: expression.csv, orientation: patients_as_rows, id: patient_id, unit: log2_tpm}
+    gene_groups: default
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, model_validator
+
+from dml.cohorts.columns import Label, PatientTable
+from dml.cohorts.sources import ExpressionTable, Features, Groups, Slides, resourced
+from dml.config import Section, parse
+from dml.errors import ConfigError
+
+RESERVED = frozenset({"patient_id", "site", "survival", "survival_days", "event", "survival_source", "age", "sex"})
+
+
+class Import(Section):
+    """A file or folder that `dml cohort import` copies; a plain string keeps its base name."""
+
+    source: str = Field(alias="from", description="relative to --source")
+    to: str = Field(default="", description="relative to `raw`; default: the base name of `from`")
+
+    @model_validator(mode="after")
+    def _inside(self) -> "Import":
+        if Path(self.target).is_absolute() or ".." in Path(self.target).parts:
+            raise ValueError(f"`to` must stay inside the raw folder, found {self.target}")
+        return self
+
+    @property
+    def target(self) -> str:
+        """Where the copy lies, relative to `raw`."""
+        return self.to or Path(self.source).name
+
+
+def _imports(value: Any) -> Any:
+    return [{"from": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+class CohortDescription(Section):
+    """Where a cohort's raw files are and what they mean."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    description: str = ""
+    licence: str = Field(default="", description="who may use the data for what")
+    raw: Path = Field(default=Path(), description="folder of the raw files; default data/raw/<name>")
+    imports: Annotated[tuple[Import, ...], BeforeValidator(_imports)] = Field(default=(), alias="import")
+    patients: tuple[PatientTable, ...]
+    keep: Literal["all", "with_data"] = Field(
+        default="all", description="with_data: leave out patients with neither slide nor expression"
+    )
+    exclude: dict[str, str] = Field(default_factory=dict, description="patient or slide id: why it is left out")
+    labels: dict[str, Label] = Field(default_factory=dict)
+    slides: Slides | None = None
+    features: tuple[Features, ...] = ()
+    expression: ExpressionTable | None = None
+    gene_groups: Annotated[Groups, BeforeValidator(resourced)] = Field(default_factory=lambda: _default_groups())
+    published_splits: str | None = Field(
+        default=None, description="folder in `raw` with splits_<fold>.csv as MCAT and PORPOISE publish them"
+    )
+    params: dict[str, Any] = Field(default_factory=dict, description="what `dml cohort use` writes into params.yaml")
+
+    @model_validator(mode="after")
+    def _tables(self) -> "CohortDescription":
+        tables = [table.key for table in self.patients]
+        if not tables:
+            raise ValueError("patients: the list is empty; describe at least one table of patients")
+        if len(set(tables)) != len(tables):
+            raise ValueError(f"patients: two tables are called the same ({', '.join(tables)}); give them a `name`")
+        for label, spec in self.labels.items():
+            for source in spec.sources:
+                if source.table not in tables:
+                    raise ValueError(f"labels.{label}: no table {source.table!r}; there are {', '.join(tables)}")
+        return self
+
+    @model_validator(mode="after")
+    def _names(self) -> "CohortDescription":
+        if taken := sorted(RESERVED & set(self.labels)):
+            raise ValueError(f"labels: {', '.join(taken)} is the name of another column; choose another")
+        if self.slides is None and not all(source.patient for source in self.features):
+            raise ValueError("features: `patient` (slide id -> patient id) is needed where there are no `slides`")
+        return self
+
+    @property
+    def raw_folder(self) -> Path:
+        """Folder of the raw files, relative to the root of the repository."""
+        return self.raw if self.raw != Path() else Path("data/raw") / self.name
+
+    @classmethod
+    def load(cls, name: str, folder: Path = Path("cohorts")) -> "CohortDescription":
+        """Read ``<folder>/<name>.yaml``.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such file (the message lists those there are), or it has an unknown key or a wrong value.
+        """
+        path = folder / f"{name}.yaml"
+        if not path.exists():
+            there = sorted(p.stem for p in folder.glob("*.yaml"))
+            raise ConfigError(f"{path}: there is no such cohort; described are: {', '.join(there) or 'none'}")
+        try:
+            content = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not YAML: {error}") from None
+        description: CohortDescription = parse(cls, content, str(path))
+        if description.name != name:
+            raise ConfigError(f"{path}: name: found {description.name!r}; it must be {name!r}, like the file")
+        return description
+
+
+def _default_groups() -> Groups:
+    return Groups(resource="default")

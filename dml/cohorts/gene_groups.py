@@ -1,0 +1,101 @@
+"""Which genes speak for the tumor and which for its microenvironment (TME): shipped, or composed of published sets."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dml.cohorts.description import CohortDescription
+from dml.cohorts.expression import build_expression
+from dml.cohorts.readers.gene_sets import read_gene_sets
+from dml.cohorts.sources import GeneSets, Groups
+from dml.errors import ConfigError
+from dml.files import read_json, write_json
+from dml.types import SUBSPACES, GeneGroups
+
+RESOURCES = Path(__file__).parent / "resources"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Gene groups with the numbers of genes that were declared before any restriction to measured ones."""
+
+    groups: GeneGroups
+    declared: dict[str, int]
+    restricted: bool
+    min_genes: int
+
+
+def build_gene_groups(description: CohortDescription, measured: Collection[str] | None = None) -> GeneGroups:
+    """Compose the groups; both sorted, a gene in both belongs to tme.
+
+    Parameters
+    ----------
+    description : CohortDescription
+        Its `gene_groups`.
+    measured : collection of str, optional
+        Genes of the expression matrix, needed for `restrict_to_measured`; read from it if not given.
+
+    Raises
+    ------
+    InputError, ConfigError
+        If a file or resource is missing or wrong.
+    """
+    return declare_gene_groups(description, measured).groups
+
+
+def declare_gene_groups(description: CohortDescription, measured: Collection[str] | None = None) -> Declared:
+    """Compose the groups as `build_gene_groups` does, and remember how many genes were declared."""
+    spec = description.gene_groups
+    tumor, tme, provenance = _shipped(spec.resource) if spec.resource else _composed(description.raw_folder, spec)
+    full = GeneGroups(tuple(sorted(tumor - tme)), tuple(sorted(tme)), spec.provenance or provenance)
+    declared: dict[str, int] = {subspace: len(getattr(full, subspace)) for subspace in SUBSPACES}
+    if spec.restrict_to_measured:
+        genes = frozenset(build_expression(description).genes if measured is None else measured)
+        full = GeneGroups(_within(full.tumor, genes), _within(full.tme, genes), full.provenance)
+    return Declared(full, declared, spec.restrict_to_measured, spec.min_genes)
+
+
+def write_gene_groups(path: Path, groups: GeneGroups, declared: Declared | None = None) -> None:
+    """Write the groups, and with `declared` what check_cohort needs to judge their coverage."""
+    content: dict[str, Any] = {"tumor": groups.tumor, "tme": groups.tme, "provenance": groups.provenance}
+    if declared is not None:
+        content |= {
+            "declared": declared.declared,
+            "restricted": declared.restricted,
+            "min_genes": declared.min_genes,
+        }
+    write_json(path, content)
+
+
+def read_gene_groups(path: Path) -> GeneGroups:
+    """Read the groups."""
+    content = read_json(path)
+    return GeneGroups(tuple(content["tumor"]), tuple(content["tme"]), content.get("provenance", ""))
+
+
+def _shipped(name: str) -> tuple[set[str], set[str], str]:
+    path = RESOURCES / f"{name}.yaml"
+    if not path.exists():
+        shipped = ", ".join(sorted(p.stem for p in RESOURCES.glob("*.yaml")))
+        raise ConfigError(f"gene_groups.resource: no list {name!r} is shipped; there are {shipped}")
+    content = yaml.safe_load(path.read_text())
+    return set(content["tumor"]), set(content["tme"]), str(content.get("provenance", "")).strip()
+
+
+def _composed(raw: Path, spec: Groups) -> tuple[set[str], set[str], str]:
+    return _union(raw, spec.tumor), _union(raw, spec.tme), f"tumor: {_told(spec.tumor)}; tme: {_told(spec.tme)}"
+
+
+def _union(raw: Path, sources: Sequence[GeneSets]) -> set[str]:
+    return {gene for s in sources for genes in read_gene_sets(raw / s.file, s).values() for gene in genes}
+
+
+def _told(sources: Sequence[GeneSets]) -> str:
+    return ", ".join(f"{s.file}{' (' + ', '.join(s.select) + ')' if s.select else ''}" for s in sources)
+
+
+def _within(genes: Sequence[str], measured: frozenset[str]) -> tuple[str, ...]:
+    return tuple(gene for gene in genes if gene in measured)

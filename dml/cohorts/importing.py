@@ -1,0 +1,181 @@
+"""Bring a cohort's raw files into the repository's data folder, and make it the current cohort."""
+
+import difflib
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dml.cohorts.description import CohortDescription
+from dml.config import Params, Section, parse
+from dml.errors import ConfigError, InputError
+from dml.files import atomic
+
+logger = logging.getLogger(__name__)
+
+
+def import_cohort(name: str, source: Path, cohorts: Path = Path("cohorts")) -> list[Path]:
+    """Copy the files that a description lists under `import` from `source` into its raw folder.
+
+    Every file is checked to be there before the first is copied; each copy appears under its name only when complete;
+    a file that is there already with the same content is left alone, so a second run does nothing.
+
+    Returns
+    -------
+    list of Path
+        The files of the raw folder that were written now.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such cohort or it imports nothing.
+    InputError
+        If `source` or one of the files does not exist, or cannot be copied (disk full, no permission).
+    """
+    description = CohortDescription.load(name, cohorts)
+    if not description.imports:
+        raise ConfigError(
+            f"{cohorts / name}.yaml: import: lists no files; put them into {description.raw_folder} yourself"
+        )
+    if not source.is_dir():
+        raise InputError(source, "the folder does not exist", "Give the folder with the cohort's files as --source")
+    absent = [item.source for item in description.imports if not (source / item.source).exists()]
+    if absent:
+        raise InputError(
+            source, f"not there: {', '.join(absent)}", "Fetch them, or correct `import` in the description"
+        )
+    written = []
+    for item in description.imports:
+        for origin, target in _files(source / item.source, description.raw_folder / item.target):
+            if not _same(origin, target):
+                _copy(origin, target)
+                written.append(target)
+    logger.info("%s: %d files copied to %s", name, len(written), description.raw_folder)
+    return written
+
+
+def use_cohort(name: str, params: Path = Path("params.yaml"), cohorts: Path = Path("cohorts")) -> str:
+    """Make a cohort the current one: write its name and the overrides of its description into params.yaml.
+
+    Comments and layout stay. What the cohort used so far had set, and this one does not, goes back to its default
+    (`tasks` and `folds` have none and stay).
+
+    Returns
+    -------
+    str
+        A unified diff of params.yaml, empty if nothing changed.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such cohort, or params.yaml would not be valid with its overrides; nothing is written then.
+    """
+    from ruamel.yaml import YAML
+
+    description = CohortDescription.load(name, cohorts)
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    before = _text(params)
+    content = yaml.load(before)
+    _override(content, _defaults(_previous(content, name, cohorts)))
+    _override(content, {"cohort": name, **description.params})
+    parse(Params, _plain(content), f"{params} with the params of {cohorts / name}.yaml")
+    with atomic(params) as temporary:
+        with temporary.open("w") as handle:
+            yaml.dump(content, handle)
+        after = temporary.read_text()
+    changed = difflib.unified_diff(
+        before.splitlines(True), after.splitlines(True), str(params), f"{params} ({name})", n=0
+    )
+    return "".join(changed)
+
+
+def _previous(content: Any, name: str, cohorts: Path) -> Mapping[str, Any]:
+    """Return what the description of the cohort used so far had set."""
+    previous = content.get("cohort", name)
+    known = previous != name and (cohorts / f"{previous}.yaml").exists()
+    return CohortDescription.load(previous, cohorts).params if known else {}
+
+
+def _defaults(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace each value by its default; what has none is left out."""
+    defaults: dict[str, Any] = {}
+    for key, value in params.items():
+        field = Params.model_fields.get(key)
+        default = None if field is None else field.get_default(call_default_factory=True)
+        if isinstance(default, Section) and isinstance(value, Mapping):
+            all_of_it = default.model_dump(mode="json")
+            defaults[key] = {name: all_of_it[name] for name in value if name in all_of_it}
+    return defaults
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: the file does not exist. Run from the root of the repository") from None
+
+
+def _files(origin: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    if origin.is_file():
+        yield origin, target
+        return
+    for file in sorted(p for p in origin.rglob("*") if p.is_file()):
+        yield file, target / file.relative_to(origin)
+
+
+def _same(origin: Path, target: Path) -> bool:
+    """Compare content, a block at a time."""
+    if not target.is_file() or origin.stat().st_size != target.stat().st_size:
+        return False
+    with origin.open("rb") as first, target.open("rb") as second:
+        while block := first.read(1 << 20):
+            if block != second.read(1 << 20):
+                return False
+    return True
+
+
+def _copy(origin: Path, target: Path) -> None:
+    try:
+        with atomic(target) as temporary:
+            shutil.copyfile(origin, temporary)
+    except OSError as error:
+        raise InputError(
+            origin, f"cannot be copied to {target} ({error.strerror})", "Make room or check permissions"
+        ) from None
+
+
+def _override(content: Any, overrides: Mapping[str, Any]) -> None:
+    """Set values; sections of params.yaml keep their other keys, anything else is replaced as a whole."""
+    for key, value in overrides.items():
+        section = isinstance(value, Mapping) and isinstance(content.get(key), Mapping)
+        target, values = (content[key], value) if section else (content, {key: value})
+        for name, new in values.items():
+            if _plain(target.get(name)) != new:
+                target[name] = _styled(new)
+
+
+def _styled(value: Any) -> Any:
+    """Keep lists and small mappings on one line, as they are in params.yaml."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    if isinstance(value, list):
+        sequence = CommentedSeq([_styled(item) for item in value])
+        sequence.fa.set_flow_style()
+        return sequence
+    if isinstance(value, Mapping):
+        mapping = CommentedMap({key: _styled(item) for key, item in value.items()})
+        mapping.fa.set_flow_style()
+        return mapping
+    return value
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_plain(value) for value in content]
+    return content

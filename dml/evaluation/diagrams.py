@@ -1,0 +1,92 @@
+"""Which figures a report has, what each is called, and how to read it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dml.evaluation.figures.calibration import draw_confusion, draw_reliability, draw_survival_calibration
+from dml.evaluation.figures.decision import draw_class_decision, draw_survival_decision
+from dml.evaluation.figures.forest import draw_forest
+from dml.evaluation.figures.kaplan_meier import draw_kaplan_meier
+from dml.evaluation.horizons import Horizons
+from dml.evaluation.panels import PRIMARY
+from dml.evaluation.results import ModelResult, Results
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """A drawn figure: the section of the page it belongs to, its file and its caption."""
+
+    section: str
+    path: Path
+    caption: str
+
+
+def headline(results: Results, metrics: Mapping[str, Mapping[str, Any]]) -> list[ModelResult]:
+    """Teacher, student and the strongest baseline; without them the first three models."""
+    primary = PRIMARY[results.kind]
+    named = [name for name in ("teacher", "student") if name in results.models]
+    baselines = [name for name in metrics if name.startswith("baseline_") and primary in metrics[name]]
+    if baselines:
+        named.append(max(baselines, key=lambda name: float(metrics[name][primary]["value"])))
+    return [results.models[name] for name in (named if len(named) > 1 else list(results.models)[:3])]
+
+
+def draw_all(
+    results: Results, metrics: Mapping[str, Mapping[str, Any]], horizons: Horizons | None, out: Path
+) -> list[Diagram]:
+    """Draw every figure the predictions allow into a folder."""
+    primary = PRIMARY[results.kind]
+    diagrams = []
+    if draw_forest(metrics, primary, out / f"{primary}.svg"):
+        caption = (
+            "All models on the same test patients. Bar: bootstrap interval; pale dots: single folds; dotted: chance."
+        )
+        diagrams.append(Diagram("discrimination", out / f"{primary}.svg", caption))
+    models = headline(results, metrics)
+    if horizons is None:
+        return diagrams + _of_classes(results, models, out)
+    return diagrams + _of_survival(models, horizons, out)
+
+
+def _of_survival(models: list[ModelResult], horizons: Horizons, out: Path) -> list[Diagram]:
+    diagrams = []
+    for model in models:
+        path = out / f"kaplan_meier_{model.name}.svg"
+        if draw_kaplan_meier(model, path):
+            caption = (
+                f"{model.name}: test patients above and below the median risk of their fold's training patients. "
+                "Bands: pointwise 95 % intervals; ticks: censored patients."
+            )
+            diagrams.append(Diagram("groups", path, caption))
+    if horizons.primary is None:
+        return diagrams
+    draw_survival_calibration(models, horizons.primary, out / "calibration.svg")
+    caption = "Fifths of the test patients by predicted survival; on the line, as many survive as predicted."
+    diagrams.append(Diagram("calibration", out / "calibration.svg", caption))
+    draw_survival_decision(models, horizons.primary, out / "decision.svg")
+    caption = (
+        "Net benefit of acting on the model, in true positives per patient; useful where it is above both references."
+    )
+    return [*diagrams, Diagram("decision", out / "decision.svg", caption)]
+
+
+def _of_classes(results: Results, models: list[ModelResult], out: Path) -> list[Diagram]:
+    draw_confusion(models, results.classes, out / "confusion.svg")
+    draw_reliability(models, results.classes, out / "calibration.svg")
+    diagrams = [
+        Diagram(
+            "groups", out / "confusion.svg", "Test patients by true and most probable class; shade: share of the row."
+        ),
+        Diagram(
+            "calibration",
+            out / "calibration.svg",
+            "Fifths of the test patients by predicted probability; on the line, the share is as predicted.",
+        ),
+    ]
+    if len(results.classes) == 2:
+        draw_class_decision(models, results.classes[-1], out / "decision.svg")
+        caption = "Net benefit of acting on the model; useful where it is above treating everyone and no one."
+        diagrams.append(Diagram("decision", out / "decision.svg", caption))
+    return diagrams

@@ -1,0 +1,74 @@
+"""Who was evaluated: from all patients of a cohort to the test patients of each fold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from dml.files import read_parquet
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Counts of patients, from the whole cohort to those tested; `folds` has one mapping of role to count per fold."""
+
+    patients: int
+    with_slide: int
+    with_expression: int
+    with_both: int
+    with_truth: int
+    tested: int
+    folds: tuple[Mapping[str, int], ...]
+
+    def steps(self) -> list[tuple[str, int]]:
+        """Return the boxes of the flow diagram."""
+        return [
+            ("patients in the cohort", self.patients),
+            ("with usable slide", self.with_slide),
+            ("with slide and transcriptome", self.with_both),
+            ("with known outcome: tested once each", self.tested),
+        ]
+
+
+def cohort_flow(folder: Path, task: str) -> Flow:
+    """Count the patients of ``data/<cohort>`` for a task; roles count only patients whose outcome is known.
+
+    Raises
+    ------
+    InputError
+        If patients, slides, expression or splits are missing.
+    """
+    patients = read_parquet(folder / "patients.parquet")[0].to_pandas()
+    splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+    everyone = set(patients["patient_id"])
+    slide = _with_slide(folder) & everyone
+    expression = (
+        set(read_parquet(folder / "expression.parquet", ["patient_id"])[0]["patient_id"].to_pylist()) & everyone
+    )
+    column = (
+        patients["survival_days"].notna() & patients["event"].notna() if task == "survival" else patients[task].notna()
+    )
+    truth = set(patients.loc[column, "patient_id"])
+    known = splits[splits["patient_id"].isin(truth)]
+    counts = known.groupby(["fold", "role"]).size().unstack(fill_value=0)
+    folds = tuple(
+        {role: int(row.get(role, 0)) for role in ("train", "validation", "test")} for _, row in counts.iterrows()
+    )
+    return Flow(
+        patients=len(everyone),
+        with_slide=len(slide),
+        with_expression=len(expression),
+        with_both=len(slide & expression),
+        with_truth=len(truth),
+        tested=sum(fold["test"] for fold in folds),
+        folds=folds,
+    )
+
+
+def _with_slide(folder: Path) -> set[str]:
+    manifest = folder / "features" / "manifest.parquet"
+    if manifest.exists():
+        rows: pd.DataFrame = read_parquet(manifest)[0].to_pandas()
+        return set(rows.loc[rows["status"] == "ok", "patient_id"].dropna())
+    return set(read_parquet(folder / "slides.parquet")[0]["patient_id"].to_pylist())

@@ -1,0 +1,110 @@
+"""Discrimination, accuracy and calibration of class probabilities.
+
+AUC compares patients of the same fold only (each fold has its own model); what depends on a patient alone is pooled.
+Shape legend: r weightings, n patients, k classes.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int, Real
+
+from dml.evaluation.metrics import ratio
+from dml.evaluation.metrics.pairs import favourable, pair_sums
+
+
+def one_vs_rest_auc(
+    weights: Real[np.ndarray, "r n"],
+    *,
+    label: Int[np.ndarray, "n"],
+    score: Real[np.ndarray, "n"],
+    fold: Int[np.ndarray, "n"],
+    positive: int,
+) -> Float[np.ndarray, "r"]:
+    """Area under the ROC curve of one class against the others: pairs within folds, pooled over folds."""
+    inside = label == positive
+
+    def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
+        known = inside[i][:, None] & ~inside[j]
+        return [known * favourable(score[i], score[j]), known]
+
+    return ratio(*pair_sums(weights, fold, kernel, first=inside))
+
+
+def macro_auc(
+    weights: Real[np.ndarray, "r n"],
+    *,
+    label: Int[np.ndarray, "n"],
+    probabilities: Float[np.ndarray, "n k"],
+    fold: Int[np.ndarray, "n"],
+) -> Float[np.ndarray, "r"]:
+    """Mean of the one-vs-rest AUC of the classes among the labels; NaN where one of these is not defined.
+
+    Two classes give the usual AUC. A class that no patient has (a subgroup may lack one) is not averaged over.
+    """
+    present = np.unique(label)
+    areas = [one_vs_rest_auc(weights, label=label, score=probabilities[:, k], fold=fold, positive=k) for k in present]
+    return np.asarray(np.mean(areas, axis=0))
+
+
+def confusion(
+    weights: Real[np.ndarray, "r n"], label: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"], classes: int
+) -> Float[np.ndarray, "r k k"]:
+    """Weighted counts of patients by true (first) and predicted (second) class."""
+    cells = np.eye(classes * classes)[label * classes + predicted]
+    return np.asarray((weights @ cells).reshape(len(weights), classes, classes))
+
+
+def recall(
+    weights: Real[np.ndarray, "r n"],
+    *,
+    label: Int[np.ndarray, "n"],
+    predicted: Int[np.ndarray, "n"],
+    classes: int,
+    positive: int,
+) -> Float[np.ndarray, "r"]:
+    """Share of one class's patients that are recognised; NaN where the class has none."""
+    return _recalls(confusion(weights, label, predicted, classes))[:, positive]
+
+
+def balanced_accuracy(
+    weights: Real[np.ndarray, "r n"], *, label: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"], classes: int
+) -> Float[np.ndarray, "r"]:
+    """Mean recall of the classes that have patients."""
+    recalls = _recalls(confusion(weights, label, predicted, classes))
+    present = ~np.isnan(recalls)
+    return ratio(np.where(present, recalls, 0).sum(axis=1), present.sum(axis=1).astype(float))
+
+
+def macro_f1(
+    weights: Real[np.ndarray, "r n"], *, label: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"], classes: int
+) -> Float[np.ndarray, "r"]:
+    """Mean over classes of the harmonic mean of precision and recall; a class neither true nor predicted is left."""
+    table = confusion(weights, label, predicted, classes)
+    right = np.diagonal(table, axis1=1, axis2=2)
+    f1 = ratio(2 * right, table.sum(axis=1) + table.sum(axis=2))
+    present = ~np.isnan(f1)
+    return ratio(np.where(present, f1, 0).sum(axis=1), present.sum(axis=1).astype(float))
+
+
+def brier_terms(label: Int[np.ndarray, "n"], probabilities: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n"]:
+    """Squared distance of each patient's probabilities from the truth, halved for two classes (the usual score)."""
+    classes = probabilities.shape[1]
+    squared = ((probabilities - np.eye(classes)[label]) ** 2).sum(axis=1)
+    return np.asarray(squared / 2 if classes == 2 else squared)
+
+
+def expected_calibration_error(
+    weights: Real[np.ndarray, "r n"],
+    *,
+    label: Int[np.ndarray, "n"],
+    probabilities: Float[np.ndarray, "n k"],
+    bins: int = 10,
+) -> Float[np.ndarray, "r"]:
+    """Mean gap of confidence and accuracy over equal bins of the largest probability (Naeini et al., AAAI 2015)."""
+    confidence = probabilities.max(axis=1)
+    gap = (probabilities.argmax(axis=1) == label) - confidence
+    inside = np.eye(bins)[np.clip((confidence * bins).astype(int), 0, bins - 1)]
+    return ratio(np.abs(weights @ (inside * gap[:, None])).sum(axis=1), weights.sum(axis=1))
+
+
+def _recalls(table: np.ndarray) -> np.ndarray:
+    return ratio(np.diagonal(table, axis1=1, axis2=2), table.sum(axis=2))

@@ -1,0 +1,148 @@
+"""Embed the tiles of a cohort: finished slides are found again, the others encoded, each with its status."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dml.config import Embed, Tiles
+from dml.errors import InputError
+from dml.features.encoders.registry import EncoderCard, get
+from dml.features.encoders.running import pick_device
+from dml.features.encoding import Encoded, Job, encode
+from dml.features.fingerprint import encoding_key
+from dml.features.manifest import manifest_row, write_manifest
+from dml.features.progress import progress
+from dml.features.resuming import link, work_folder
+from dml.features.store import bag_path, write_bag
+from dml.features.tiling import check_failed
+from dml.slides.grid_store import read_grid
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One slide at one resolution: where its tiles are, and where its finished features are or will be."""
+
+    slide_id: str
+    patient_id: str | None
+    path: Path
+    mpp: float
+    grid: Path
+    tiles: int
+    key: str
+    finished: Path
+
+    def job(self) -> Job:
+        """Read the tiles; the resolution was settled when they were cut."""
+        grid = read_grid(self.grid)[0]
+        return Job(self.slide_id, self.path, float(grid.slide_mpp), grid)
+
+
+def embed_slides(
+    slides: pd.DataFrame, tiles_folder: Path, out: Path, tiles: Tiles, embed: Embed, work: Path | None = None
+) -> pd.DataFrame:
+    """Embed all slides that were cut.
+
+    Parameters
+    ----------
+    slides : DataFrame
+        As `tile_slides` returns: slide_id, patient_id, path, fingerprint, status, reason.
+    tiles_folder : Path
+        ``data/<cohort>/tiles``.
+    out : Path
+        ``data/<cohort>/features``: <encoder>/<mpp>/<slide_id>.parquet and manifest.parquet.
+    tiles : config.Tiles
+        Resolutions, and the share of slides that may fail.
+    embed : config.Embed
+        Encoder, workers, batch size, precision, device.
+    work : Path, optional
+        Where finished slides are kept for the next run; default .work.
+
+    Returns
+    -------
+    DataFrame
+        The manifest: one row a slide and resolution. A slide that failed at one resolution failed at all.
+
+    Raises
+    ------
+    CheckFailed
+        If more than `tiles.max_failed` of the slides failed, counting those that could not be cut.
+    """
+    card = get(embed.encoder)
+    facts = {"encoder": card.name, "weights": card.weights_hash(), "precision": embed.precision}
+    facts["device"] = pick_device(embed.device).split(":")[0]
+    cut = [row for row in slides.to_dict("records") if row["status"] == "ok"]
+    pieces = [_piece(row, mpp, tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
+    reasons = {row["slide_id"]: row["reason"] for row in slides.to_dict("records") if row["status"] != "ok"}
+    reasons |= _encode_missing(pieces, card, embed, facts)
+    for piece in pieces:
+        if piece.slide_id not in reasons:
+            link(piece.finished, bag_path(out, card.name, piece.mpp, piece.slide_id))
+    rows = _rows(slides, {(piece.slide_id, piece.mpp): piece for piece in pieces}, tiles, reasons)
+    manifest = write_manifest(out / "manifest.parquet", rows)
+    check_failed(manifest, tiles.max_failed, out / "manifest.parquet", "tiles.max_failed")
+    return manifest
+
+
+def _piece(row: dict[str, Any], mpp: float, tiles_folder: Path, facts: dict[str, Any], work: Path | None) -> Piece:
+    slide_id, patient_id = row["slide_id"], row["patient_id"]
+    place = tiles_folder / f"{mpp:g}" / f"{slide_id}.parquet"
+    grid, _ = read_grid(place)
+    key = encoding_key(row["fingerprint"], grid, **facts)
+    folder = work_folder("features", key, work)
+    # the file names its slide and patient inside, so a renamed slide is written anew
+    finished = folder / f"{slide_id}@{'' if patient_id is None else patient_id}.parquet"
+    return Piece(slide_id, patient_id, Path(row["path"]), float(mpp), place, len(grid.coords_px), key, finished)
+
+
+def _encode_missing(pieces: list[Piece], card: EncoderCard, embed: Embed, facts: dict[str, Any]) -> dict[str, str]:
+    """Encode what no earlier run has finished; return why slides failed."""
+    missing = [piece for piece in pieces if not piece.finished.exists()]
+    total, left = sum(piece.tiles for piece in pieces), sum(piece.tiles for piece in missing)
+    if missing:
+        logger.info("%s: %d tiles, %d already embedded", card.name, total, total - left)
+    else:
+        return {}
+    encoder = card.load(facts["device"], embed.precision)
+    reasons: dict[str, str] = {}
+    jobs: Iterator[Job] = (piece.job() for piece in missing if piece.slide_id not in reasons)
+    with progress("embedding", total, "tiles", done=total - left) as advance:
+        found = {(piece.slide_id, piece.mpp): piece for piece in missing}
+        for result in encode(jobs, encoder, embed.workers, embed.batch_size, advance):
+            try:
+                _save(result, found[result.job.slide_id, float(result.job.grid.mpp)], card, facts)
+            except InputError as error:
+                logger.warning("slide %s failed: %s", result.job.slide_id, error)
+                reasons[result.job.slide_id] = f"{error.found}. {error.remedy}"
+    return reasons
+
+
+def _save(result: Encoded, piece: Piece, card: EncoderCard, facts: dict[str, Any]) -> None:
+    if result.tokens is None:
+        raise result.error or InputError(piece.path, "no features", "Look at the log")
+    if result.tokens.shape[1] != card.width:
+        raise InputError(
+            piece.path, f"{card.name} gave {result.tokens.shape[1]} numbers a tile", f"{card.width} wanted"
+        )
+    grid = result.job.grid
+    about = {name: facts[name] for name in ("encoder", "weights", "precision")}
+    own = {"slide_id": piece.slide_id, "patient_id": piece.patient_id, "fingerprint": piece.key}
+    where = {"mpp": float(grid.mpp), "tile_um": float(grid.tile_um), "slide_mpp": float(grid.slide_mpp)}
+    write_bag(piece.finished, result.tokens, grid.coords_um, {**about, **own, **where})
+
+
+def _rows(
+    slides: pd.DataFrame, pieces: dict[tuple[str, float], Piece], tiles: Tiles, reasons: dict[str, str]
+) -> list[dict[str, Any]]:
+    rows = []
+    for slide_id, patient_id in zip(slides["slide_id"], slides["patient_id"], strict=True):
+        for mpp in tiles.mpps:
+            piece = pieces.get((slide_id, float(mpp)))
+            count, key = (0, "") if piece is None else (piece.tiles, piece.key)
+            rows.append(manifest_row(slide_id, patient_id, mpp, count, reasons.get(slide_id), key))
+    return rows

@@ -1,0 +1,65 @@
+"""From slides to tokens: the one place stages and the registered model call.
+
+`tile_slides` and `embed_slides` work on a cohort, `import_features` on features made elsewhere, `embed_slide` on one file.
+"""
+
+import torch
+
+from dml.config import Embed, Tiles
+from dml.features.embedding import embed_slides
+from dml.features.encoders.registry import get
+from dml.features.encoders.running import pick_device
+from dml.features.encoding import Encoded, Job, encode
+from dml.features.importing import import_features
+from dml.features.tiling import cut, tile_slides
+from dml.slides.opening import open_slide
+from dml.types import Bag, Pyramid
+
+__all__ = ["embed_slide", "embed_slides", "import_features", "tile_slides"]
+
+
+def embed_slide(
+    path: Path, encoder: str, tiles: Tiles, embed: Embed | None = None, mpp: float | None = None
+) -> Pyramid:
+    """Cut and embed one slide; nothing is written.
+
+    Parameters
+    ----------
+    path : Path
+        Any format OpenSlide reads.
+    encoder : str
+        Name of the encoder.
+    tiles : config.Tiles
+        As the cohort was cut that the model learned from.
+    embed : config.Embed, optional
+        Workers, batch size, precision, device; its encoder and source are not looked at.
+    mpp : float, optional
+        Microns per pixel, used only if the file does not say.
+
+    Returns
+    -------
+    mapping of mpp to Bag
+        The same numbers, bit by bit, as `embed_slides` stores for this slide.
+
+    Raises
+    ------
+    InputError
+        If the slide cannot be read, has no tissue, or the encoder is import-only.
+    """
+    options = embed or Embed()
+    card = get(encoder)
+    run = card.load(pick_device(options.device), options.precision)
+    with open_slide(path, mpp) as slide:
+        grids = cut(slide, tiles).grids
+    jobs = [Job(path.stem, path, mpp, grid) for grid in grids.values()]
+    results = encode(jobs, run, options.workers, options.batch_size)
+    return {result.job.grid.mpp: _bag(result, encoder) for result in results}
+
+
+def _bag(result: Encoded, encoder: str) -> Bag:
+    if result.tokens is None:
+        raise result.error or RuntimeError("a result without tokens has an error")
+    grid = result.job.grid
+    tokens = torch.from_numpy(result.tokens)
+    coords = torch.from_numpy(grid.coords_um).float()
+    return Bag(tokens, coords, torch.zeros(len(tokens), dtype=torch.long), grid.mpp, grid.tile_um, encoder)

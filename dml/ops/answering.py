@@ -1,0 +1,122 @@
+"""A table of slides in, one row per patient out: what a registered model does.
+
+Out-of-scope input (another encoder or resolution, no tissue, unreadable) is a refused row with its reason, whatever
+else is in the batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dml.errors import InputError
+from dml.ops.ensemble import Ensemble
+from dml.ops.intake import read_slides
+from dml.ops.transcripts import Transcript, read_transcript
+from dml.types import Case, Cohort, GeneGroups
+
+_COVARIATES = ("age", "sex")
+_AT_ONCE = 16
+"""Patients whose tokens are in memory together."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What was read for one patient; `case` is None for a refused one."""
+
+    patient_id: str
+    reason: str
+    case: Case | None = None
+    genes: tuple[str, ...] = ()
+
+
+class Answering:
+    """Answers for patients.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The fold models.
+    """
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.ensemble = ensemble
+
+    def __call__(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Predict every patient of a table.
+
+        Parameters
+        ----------
+        table : DataFrame
+            One row a slide: patient_id, path (a slide, or its features), and optionally expression (path to a table
+            that has the patient), age (years), sex (1 female, 0 male). Rows of one patient are taken together.
+
+        Returns
+        -------
+        DataFrame
+            One row a patient, in order of appearance: patient_id, status (ok or refused), reason (also for ok: what was
+            left out), risk and survival_<days> or p_<class> probabilities, spread over the folds, and risk_group or
+            prediction; NaN and None where refused.
+        """
+        groups = [(str(patient), rows) for patient, rows in table.groupby("patient_id", sort=False, dropna=False)]
+        parts = [self._answer(groups[i : i + _AT_ONCE]) for i in range(0, len(groups), _AT_ONCE)]
+        columns = ["patient_id", "status", "reason", *self.ensemble.outputs, self.ensemble.decision]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+    def _answer(self, groups: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+        requests = [self._request(patient, rows) for patient, rows in groups]
+        said = [self.ensemble.predict(cohort) for cohort in _cohorts(requests, self.ensemble)]
+        empty = dict.fromkeys(self.ensemble.outputs, np.nan) | {self.ensemble.decision: None}
+        known = {row["patient_id"]: row for table in said for row in table.to_dict("records")}
+        rows = [
+            {
+                **(known.get(request.patient_id) or empty),
+                "patient_id": request.patient_id,
+                "status": "ok" if request.case else "refused",
+                "reason": request.reason,
+            }
+            for request in requests
+        ]
+        return pd.DataFrame(rows).astype(dict.fromkeys(self.ensemble.outputs, float))
+
+    def _request(self, patient: str, rows: pd.DataFrame) -> _Request:
+        """Read one patient's inputs."""
+        try:
+            if rows["patient_id"].isna().any() or rows["path"].isna().any():
+                raise InputError("request", "a row without patient_id or path", "Give both")
+            pyramid, reasons = read_slides([Path(path) for path in rows["path"]], self.ensemble.spec)
+            transcript = self._transcript(patient, rows)
+        except InputError as error:
+            return _Request(patient, str(error))
+        known = {
+            name: pd.to_numeric(rows[name], errors="coerce").dropna() for name in _COVARIATES if name in rows.columns
+        }
+        covariates = {name: float(values.iloc[0]) for name, values in known.items() if len(values)}
+        values = None if transcript is None else transcript.values
+        case = Case(patient, "", pyramid, expression=values, covariates=covariates)
+        return _Request(patient, "; ".join(reasons), case, () if transcript is None else transcript.genes)
+
+    def _transcript(self, patient: str, rows: pd.DataFrame) -> Transcript | None:
+        path = _first(rows, "expression")
+        if path is None or self.ensemble.spec.role == "student":
+            return None
+        return read_transcript(Path(str(path)), patient, self.ensemble.spec.preparation)
+
+
+def _first(rows: pd.DataFrame, column: str) -> object | None:
+    """First known value of an optional column."""
+    known = rows[column].dropna() if column in rows.columns else rows.iloc[:0, 0]
+    return known.iloc[0] if len(known) and known.iloc[0] != "" else None
+
+
+def _cohorts(requests: Sequence[_Request], ensemble: Ensemble) -> Iterator[Cohort]:
+    """Patients that can be predicted, those with the same genes together."""
+    preparation = ensemble.spec.preparation
+    groups = GeneGroups(preparation.tumor_genes, preparation.tme_genes)
+    accepted = sorted((r for r in requests if r.case), key=lambda request: request.genes)
+    for genes, members in groupby(accepted, key=lambda request: request.genes):
+        cases = tuple(request.case for request in members if request.case)
+        yield Cohort("request", cases, genes, preparation.unit, groups, {})

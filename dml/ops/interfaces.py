@@ -1,0 +1,72 @@
+"""The web pages to look at runs, models and studies: MLflow's and Optuna's own, bound to this machine."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dml.errors import DmlError
+from dml.ops import store
+
+HOST = "127.0.0.1"
+ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+"""Two processes instead of ten, and nothing is sent anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A server to start and the port it listens on."""
+
+    words: tuple[str, ...]
+    port: int
+
+
+def commands(port: int, studies: Path = Path("studies")) -> dict[str, Command]:
+    """Which servers to start for the stores that exist; a remote tracking server needs none.
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be opened.
+    """
+    started: dict[str, Command] = {}
+    store.connect()
+    root = store.artifact_root()
+    if root is not None:
+        places = ("--backend-store-uri", store.address(), "--default-artifact-root", str(root))
+        words = (sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1", *places)
+        started["MLflow"] = Command(words, port)
+    journals = sorted(studies.glob("*.log")) + sorted(studies.glob("*.journal")) + sorted(studies.glob("*.jsonl"))
+    if journals:
+        program = str(Path(sys.executable).with_name("optuna-dashboard"))
+        dashboard = (program, str(journals[0]), "--host", HOST, "--port", str(port + 1))
+        started["Optuna dashboard"] = Command(dashboard, port + 1)
+    return started
+
+
+def serve(started: Mapping[str, Command]) -> None:
+    """Run the servers until one ends or the user interrupts; none is left behind.
+
+    Raises
+    ------
+    DmlError
+        If a server ends by itself: its port is taken, most likely.
+    """
+    environment = os.environ | ENVIRONMENT
+    running = {name: subprocess.Popen(command.words, env=environment) for name, command in started.items()}
+    try:
+        while all(process.poll() is None for process in running.values()) and running:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait(timeout=30)
+    ended = [f"{name} (port {started[name].port})" for name, process in running.items() if process.returncode]
+    if ended:
+        raise DmlError(f"{', '.join(ended)} ended: is the port taken? Try another: dml ui --port <number>")

@@ -1,0 +1,102 @@
+"""What a run was made from: parameters, input data (DVC hashes), code version; and the keys that follow."""
+
+import getpass
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from dml.config import Params
+from dml.files import digest
+
+STORES = ("patients.parquet", "expression.parquet", "gene_groups.json", "features", "splits.parquet")
+"""What models are trained from, inside ``data/<cohort>``."""
+_DATA = ("cohort", "seed", "tiles", "split", "inputs")
+_NEURAL = (*_DATA, "model", "optimisation", "teacher")
+_SECTIONS = {
+    "teacher": _NEURAL,
+    "student": (*_NEURAL, "distillation"),
+    "student_undistilled": (*_NEURAL, "distillation"),
+}
+_CLASSICAL = (*_DATA, "baselines")
+
+
+def relevant(params: Params, model: str) -> dict[str, Any]:
+    """Select the parameters that make a model what it is, by their names in params.yaml; the fold is not among them."""
+    content = params.model_dump(mode="json")
+    chosen = {name: content[name] for name in _SECTIONS.get(model, _CLASSICAL)}
+    # of how tokens were made, only the encoder reaches a model; of the evaluation, the years it predicts
+    return {**chosen, "embed": {"encoder": content["embed"]["encoder"]}, "years": content["evaluation"]["years"]}
+
+
+def flat(sections: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten nested parameters to the dotted names that ``dvc repro -S`` takes: ``optimisation.learning_rate``."""
+    result: dict[str, str] = {}
+    for name, value in sections.items():
+        content = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        if isinstance(content, Mapping):
+            result |= flat(content, f"{prefix}{name}.")
+        else:
+            result[f"{prefix}{name}"] = str(list(content) if isinstance(content, tuple) else content)
+    return result
+
+
+def data_hashes(cohort: str, lock: Path = Path("dvc.lock")) -> dict[str, str]:
+    """Hashes that DVC recorded for the stores models are trained from, by path; empty outside a DVC pipeline.
+
+    Outputs, not dependencies, are read: they are known once the stage that wrote them has ended, whatever reads them.
+    """
+    if not lock.exists():
+        return {}
+    content = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    outs = [out for stage in (content.get("stages") or {}).values() for out in stage.get("outs") or ()]
+    wanted = {f"data/{cohort}/{name}" for name in STORES}
+    inside = [out for out in outs if out["path"] in wanted]
+    return {out["path"]: str(out.get("md5") or out.get("hash")) for out in sorted(inside, key=lambda out: out["path"])}
+
+
+def group_key(params: Params, task: str, model: str) -> str:
+    """Key of the parent run that all folds of one model share: model, parameters without the fold, input data."""
+    return digest(task, model, relevant(params, model), data_hashes(params.cohort))
+
+
+def commit() -> tuple[str, bool]:
+    """Git commit of the working tree and whether tracked files differ from it; ``("unknown", False)`` outside git."""
+    head = _git("rev-parse", "HEAD")
+    return (head, bool(_git("status", "--porcelain", "--untracked-files=no"))) if head else ("unknown", False)
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def tags(params: Params, task: str, model: str) -> dict[str, str]:
+    """Tags of every run: what it is of, which code and which stage made it, and where."""
+    head, dirty = commit()
+    found = {
+        "cohort": params.cohort,
+        "task": task,
+        "model": model,
+        "group": group_key(params, task, model),
+        "git_commit": head,
+        "git_dirty": str(dirty).lower(),
+        "DVC_STAGE": os.environ.get("DVC_STAGE", ""),
+        "DVC_EXP_NAME": os.environ.get("DVC_EXP_NAME", ""),
+        "mlflow.source.git.commit": head,
+        "mlflow.source.name": Path(sys.argv[0]).name,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": getpass.getuser(),
+        "host": socket.gethostname(),
+        "pid": str(os.getpid()),
+    }
+    return {name: value for name, value in found.items() if value}

@@ -1,0 +1,167 @@
+"""Ask a registered model about slides on disk: which files, whose they are, and where the answer goes."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dml.errors import InputError
+from dml.files import atomic, read_parquet, write_parquet
+from dml.ops.intake import FEATURES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SLIDES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
+"""Files of a folder that are taken for slides; a file given by name is tried whatever it is called."""
+TABLES = (".csv", ".tsv")
+FORMATS = (".csv", ".parquet", ".json")
+_TCGA = re.compile(r"^TCGA-..-....")
+
+
+def requests(slides: Path, expression: Path | None = None, slide_table: Path | None = None) -> "pd.DataFrame":
+    """Make the table a registered model takes.
+
+    Parameters
+    ----------
+    slides : Path
+        A slide, a feature file, a folder of either, or a CSV with columns patient_id and path (and optionally
+        expression, age, sex).
+    expression : Path, optional
+        Table with the patients' transcriptomes.
+    slide_table : Path, optional
+        ``data/<cohort>/slides.parquet``, which says whose a slide is. Without it the patient is what a feature file of
+        the store says, else the TCGA barcode (first 12 characters), else the file's name.
+
+    Raises
+    ------
+    InputError
+        If there is no slide, or the CSV lacks a column.
+    """
+    import pandas as pd
+
+    if slides.suffix in TABLES and slides.exists():
+        table = _read_list(slides)
+    else:
+        files, owner = _files(slides), _owner(slide_table)
+        table = pd.DataFrame({"patient_id": [owner(file) for file in files], "path": [str(file) for file in files]})
+    return table if expression is None else table.assign(expression=str(expression))
+
+
+def predict(
+    reference: str,
+    slides: Path,
+    expression: Path | None = None,
+    slide_table: Path | None = None,
+    progress: Callable[[Sequence["pd.DataFrame"]], Iterable["pd.DataFrame"]] = iter,
+) -> "pd.DataFrame":
+    """Answer for every patient of some slides with a registered model.
+
+    Parameters
+    ----------
+    reference : str
+        ``<name>@<alias>`` or ``<name>/<version>``.
+    progress : callable
+        Wraps the sequence of patients, to show how far it is.
+
+    Returns
+    -------
+    DataFrame
+        One row per patient; see `dml.ops.answering.Answering`.
+
+    Raises
+    ------
+    InputError
+        If the model or the slides do not exist. A slide that cannot be used is a refused row, not an error.
+    """
+    import pandas as pd
+
+    from dml.ops import registry
+
+    entry = registry.resolve(reference)
+    table = requests(slides, expression, slide_table)
+    model: Any = registry.load(entry.name, entry.version)
+    patients = [pd.DataFrame(rows) for _, rows in table.groupby("patient_id", sort=False)]
+    said: list[pd.DataFrame] = [model.predict(rows) for rows in progress(patients)]
+    return pd.concat(said, ignore_index=True)
+
+
+def write(table: "pd.DataFrame", out: Path) -> None:
+    """Write predictions as .csv, .parquet or .json (one object a patient).
+
+    Raises
+    ------
+    InputError
+        If the file name has another ending.
+    """
+    check_format(out)
+    if out.suffix == ".parquet":
+        write_parquet(out, pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None))
+        return
+    with atomic(out) as temporary:
+        if out.suffix == ".csv":
+            table.to_csv(temporary, index=False)
+        else:
+            table.to_json(temporary, orient="records", indent=2)
+
+
+def check_format(out: Path) -> None:
+    """Raise InputError unless the file can be written by `write`."""
+    if out.suffix not in FORMATS:
+        raise InputError(out, f"unknown output format {out.suffix!r}", f"Use one of {', '.join(FORMATS)}")
+
+
+def _read_list(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype={"patient_id": str, "path": str})
+    missing = [column for column in ("patient_id", "path") if column not in table.columns]
+    if missing:
+        raise InputError(path, f"no column {' or '.join(missing)}", f"Found {', '.join(table.columns)}")
+    return table[[name for name in ("patient_id", "path", "expression", "age", "sex") if name in table.columns]]
+
+
+def _files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    if not place.exists():
+        raise InputError(place, "does not exist", "Give a slide, a feature file, or a folder of them")
+    found = [file for file in sorted(place.rglob("*")) if file.suffix.lower() in (*SLIDES, *FEATURES)]
+    kept = [file for file in found if file.is_file() and file.name != "manifest.parquet"]
+    # one file stands for all resolutions of a slide in our store: the model finds the others beside it
+    first = {(file.parent.parent, file.name) if file.suffix == ".parquet" else file: file for file in reversed(kept)}
+    if not first:
+        raise InputError(place, "no slide or feature file inside", f"Known: {', '.join((*SLIDES, *FEATURES))}")
+    return sorted(first.values())
+
+
+def _owner(slide_table: Path | None) -> Callable[[Path], str]:
+    """Return what tells whose a file is."""
+    known: dict[str, str] = {}
+    if slide_table is not None:
+        rows = read_parquet(slide_table)[0].to_pylist()
+        known = {str(row["slide_id"]): row["patient_id"] for row in rows}
+        known |= {Path(row["path"]).stem: row["patient_id"] for row in rows if row["path"]}
+
+    def patient(file: Path) -> str:
+        barcode = _TCGA.match(file.stem)
+        return known.get(file.stem) or _stored_patient(file) or (barcode.group() if barcode else file.stem)
+
+    return patient
+
+
+def _stored_patient(file: Path) -> str | None:
+    """Patient that a feature file of our store names; None for other files."""
+    if file.suffix != ".parquet":
+        return None
+    import json
+
+    try:
+        metadata = pq.read_schema(file).metadata or {}
+    except (pa.ArrowInvalid, OSError):
+        return None
+    patient = json.loads(metadata.get(b"dml", b"{}")).get("patient_id")
+    return str(patient) if patient else None

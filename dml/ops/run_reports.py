@@ -1,0 +1,88 @@
+"""The evaluation of a task on the runs of its models, so that the compare view has one row a model with equal keys."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dml.config import Params
+from dml.files import digest, read_json
+from dml.ops import runs, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_FIGURES = (".png", ".svg")
+
+
+def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]:
+    """Put the evaluation of a task on the runs of its models: metrics with intervals, figures, metrics.json.
+
+    Every model gets the same keys (``c_index``, ``c_index_ci_low``, ``c_index_ci_high``, ...); its fold runs get the
+    plain metric of their fold. The same report is not logged twice.
+
+    Parameters
+    ----------
+    report_folder : Path
+        ``reports/<cohort>/<task>``, with metrics.json and figures.
+
+    Returns
+    -------
+    dict
+        Model to id of its parent run.
+
+    Raises
+    ------
+    InputError
+        If metrics.json is missing or unreadable.
+    TrackingError
+        If the store cannot be opened.
+    """
+    report = read_json(report_folder / "metrics.json")
+    client, ids = store.connect(), {}
+    for model, metrics in sorted(report.items()):
+        run_id = ids[model] = runs.parent_run(params, task, model)
+        run = client.get_run(run_id)
+        stamp = digest(metrics, _folds_of(client, run))
+        if run.data.tags.get("report") == stamp:
+            continue
+        runs.log_metrics(client, run_id, _with_intervals(metrics))
+        _log_folds(client, run, metrics)
+        for path in [report_folder / "metrics.json", *figures_of(report_folder, model, set(report))]:
+            client.log_artifact(run_id, str(path), "report")
+        client.set_tag(run_id, "report", stamp)
+    return ids
+
+
+def figures_of(folder: Path, model: str, models: set[str]) -> list[Path]:
+    """Figures of a report that show a model: those whose name contains no other model's name."""
+
+    def subject(path: Path) -> str | None:
+        named = [name for name in models if name in path.stem]
+        return max(named, key=len) if named else None
+
+    found = sorted(path for path in folder.iterdir() if path.suffix in _FIGURES)
+    return [path for path in found if subject(path) in (None, model)]
+
+
+def _with_intervals(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {
+        (name if part == "value" else f"{name}_{part}"): content[part]
+        for name, content in metrics.items()
+        for part in ("value", "ci_low", "ci_high")
+        if content.get(part) is not None
+    }
+
+
+def _folds_of(client: "MlflowClient", parent: "Run") -> dict[int, str]:
+    """Newest finished run of each fold of a model."""
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and attributes.status = 'FINISHED'"
+    found = runs.search(client, str(parent.info.experiment_id), query)
+    return {int(run.data.tags["fold"]): str(run.info.run_id) for run in found}
+
+
+def _log_folds(client: "MlflowClient", parent: "Run", metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    for fold, run_id in _folds_of(client, parent).items():
+        per_metric = {name: content.get("folds") or () for name, content in metrics.items()}
+        values = {name: folds[fold] for name, folds in per_metric.items() if fold < len(folds)}
+        runs.log_metrics(client, run_id, {name: value for name, value in values.items() if value is not None})

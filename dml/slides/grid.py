@@ -1,0 +1,140 @@
+"""Tile grids whose magnifications nest: a coarse tile covers exactly a k x k block of finer tiles.
+
+Shape legend: r rows and c columns of the coarsest grid; at a resolution k times finer, k r rows and k c columns.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+
+from dml.config import Tiles
+from dml.slides.opening import Slide
+from dml.types import Mpp, TileGrid
+
+Kept = dict[float, NDArray[np.bool_]]
+
+
+def tile_grids(slide: Slide, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Mapping[Mpp, TileGrid]:
+    """Lay nested grids over a slide and keep the tiles with enough tissue.
+
+    The coarsest grid starts at the slide's top-left corner; its last column and row may reach over the slide's edge, where
+    tiles are read as white glass. A tile is kept if at least `min_tissue` of it is tissue and its coarser tile is kept; a
+    coarse tile's share is the mean of its finer tiles'.
+    So every fine tile has a parent and every coarse tile has a child. Beyond `max_tiles` at any resolution, an evenly
+    spread subset of the coarsest tiles is kept with all their descendants.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open slide.
+    mask : bool [h w]
+        Tissue, over the whole slide, at any resolution.
+    tiles : config.Tiles
+        Resolutions, tile side, `min_tissue`, `max_tiles`.
+
+    Returns
+    -------
+    mapping of mpp to TileGrid
+        From the finest to the coarsest; tiles in raster order. Empty grids where there is no tissue.
+    """
+    mpps = sorted(tiles.mpps)
+    shares = _shares(slide, mask, mpps, tiles.tile_px)
+    kept = _kept(shares, tiles.min_tissue)
+    kept = _thinned(kept, tiles.max_tiles)
+    return {Mpp(mpp): _grid(kept[mpp], shares[mpp], tiles.tile_px, Mpp(mpp), slide.mpp) for mpp in mpps}
+
+
+def tile_grid(slide: Slide, mask: Bool[np.ndarray, "h w"], mpp: float, tiles: Tiles) -> TileGrid:
+    """Return one of the nested grids of `tile_grids`."""
+    return tile_grids(slide, mask, tiles)[Mpp(mpp)]
+
+
+def corners_px(grid: TileGrid) -> Float[np.ndarray, "n 2"]:
+    """Return the exact top-left corners in level-0 pixels, of which `coords_px` is the rounding."""
+    corners: NDArray[np.float64] = (grid.coords_um - grid.tile_um / 2) / grid.slide_mpp
+    return corners
+
+
+def _shares(slide: Slide, mask: NDArray[np.bool_], mpps: list[float], tile_px: int) -> dict[float, NDArray[np.float64]]:
+    """Measure the tissue share of every tile of every grid; coarse shares are means of fine ones."""
+    coarsest = mpps[-1] * tile_px / slide.mpp
+    columns, rows = (math.ceil(side / coarsest - 1e-6) for side in slide.dimensions)
+    split = round(mpps[-1] / mpps[0])
+    finest = coarsest / split
+    x = np.arange(columns * split + 1) * finest * mask.shape[1] / slide.dimensions[0]
+    y = np.arange(rows * split + 1) * finest * mask.shape[0] / slide.dimensions[1]
+    area = _integral(_integral(mask.astype(np.float64), y).T, x).T
+    tile_area = (finest * mask.shape[1] / slide.dimensions[0]) * (finest * mask.shape[0] / slide.dimensions[1])
+    fine = np.clip(np.diff(np.diff(area, axis=0), axis=1) / tile_area, 0.0, 1.0).round(6)
+    return {mpp: _blocks(fine, round(mpp / mpps[0])).mean(axis=(1, 3)) for mpp in mpps}
+
+
+def _integral(values: Float[np.ndarray, "n m"], at: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k m"]:
+    """Integrate piecewise constant rows from 0 to each position, exactly."""
+    total = np.vstack([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+    at = np.clip(at, 0, len(values))
+    low = np.minimum(at.astype(int), len(values) - 1)
+    return np.asarray(total[low] + (at - low)[:, None] * values[low])
+
+
+def _blocks(values: NDArray[np.generic], k: int) -> NDArray[np.generic]:
+    """View [k r, k c] as [r, k, c, k]."""
+    rows, columns = values.shape
+    return values.reshape(rows // k, k, columns // k, k)
+
+
+def _kept(shares: Mapping[float, NDArray[np.float64]], min_tissue: float) -> Kept:
+    mpps = sorted(shares)
+    kept = {mpp: (shares[mpp] >= min_tissue) & (shares[mpp] > 0) for mpp in mpps}
+    for fine, coarse in zip(mpps, mpps[1:], strict=False):
+        kept[coarse] &= _blocks(kept[fine], round(coarse / fine)).any(axis=(1, 3))
+    return _inherited(kept)
+
+
+def _inherited(kept: Kept) -> Kept:
+    """Drop fine tiles whose coarse tile is not kept."""
+    mpps = sorted(kept, reverse=True)
+    for coarse, fine in zip(mpps, mpps[1:], strict=False):
+        k = round(coarse / fine)
+        kept[fine] = kept[fine] & kept[coarse].repeat(k, axis=0).repeat(k, axis=1)
+    return kept
+
+
+def _thinned(kept: Kept, most: int) -> Kept:
+    coarsest = max(kept)
+    order = _morton(np.argwhere(kept[coarsest]))
+    wanted = min(len(order), most)
+    while max(int(tiles.sum()) for tiles in kept.values()) > most and wanted > 0:
+        chosen = order[np.linspace(0, len(order) - 1, wanted).round().astype(int)]
+        subset = np.zeros_like(kept[coarsest])
+        subset[chosen[:, 0], chosen[:, 1]] = True
+        smaller = _inherited({**kept, coarsest: subset})
+        largest = max(int(tiles.sum()) for tiles in smaller.values())
+        if largest <= most or wanted == 1:
+            return smaller
+        wanted = max(1, min(wanted - 1, int(wanted * most / largest)))
+    return kept
+
+
+def _morton(cells: Int[np.ndarray, "n 2"]) -> Int[np.ndarray, "n 2"]:
+    """Sort cells along a Z-order curve, so that evenly spaced picks are evenly spread over the tissue."""
+    codes = np.zeros(len(cells), np.int64)
+    for bit in range(16):
+        codes |= ((cells[:, 1] >> bit) & 1) << (2 * bit) | ((cells[:, 0] >> bit) & 1) << (2 * bit + 1)
+    return cells[np.argsort(codes, kind="stable")]
+
+
+def _grid(kept: NDArray[np.bool_], share: NDArray[np.float64], tile_px: int, mpp: Mpp, slide_mpp: Mpp) -> TileGrid:
+    cells = np.argwhere(kept)
+    position = cells[:, ::-1].astype(np.float64)
+    return TileGrid(
+        coords_px=np.rint(position * (tile_px * mpp / slide_mpp)).astype(np.int64),
+        coords_um=(position + 0.5) * (tile_px * mpp),
+        tissue=share[kept].astype(np.float64),
+        tile_px=tile_px,
+        mpp=mpp,
+        slide_mpp=slide_mpp,
+    )

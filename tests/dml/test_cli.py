@@ -1,0 +1,158 @@
+"""The command line: quick to start, clear when it refuses."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+import dml.cli
+from dml.errors import Busy, CheckFailed, ConfigError, DmlError, GateFailed, InputError
+from dml.ops.store import TrackingError
+
+ROOT = Path(dml.cli.__file__).parents[2]
+Dml = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Dml:
+    """Run ``dml`` in an empty folder with parameters; return exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("params.yaml").write_text(yaml.safe_dump({"cohort": "demo", "tasks": ["survival"], "folds": [0, 1]}))
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dml", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            dml.cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return command
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    heavy = ("torch", "mlflow", "pandas", "numpy", "pyarrow", "openslide", "great_expectations", "dvc", "optuna")
+    code = f"import sys, dml.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_names_every_command_and_the_exit_codes(run: Dml) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in (
+        "doctor",
+        "cohort",
+        "features",
+        "predict",
+        "external",
+        "registry",
+        "promote",
+        "rollback",
+        "ui",
+        "results",
+    ):
+        assert command in out
+    assert "4 a promotion gate" in out
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DmlError("broken"), 1),
+        (InputError("a.csv", "broken", "Mend it"), 2),
+        (ConfigError("broken"), 2),
+        (CheckFailed("broken"), 3),
+        (GateFailed("broken"), 4),
+        (Busy("broken"), 5),
+        (TrackingError("broken"), 6),
+    ],
+)
+def test_each_user_error_has_its_exit_code_and_no_traceback(
+    run: Dml, monkeypatch: pytest.MonkeyPatch, error: DmlError, code: int
+) -> None:
+    def raising(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("dml.ops.leaderboard.registered_rows", raising)
+    found, out, err = run("registry", "ls")
+    assert (found, out) == (code, "")
+    assert "error: " in err
+    assert "broken" in err
+    assert "Traceback" not in err
+
+
+def test_unknown_command_and_option_are_usage_errors(run: Dml) -> None:
+    assert run("nonsense")[0] == 2
+    assert run("registry", "ls", "--nonsense")[0] == 2
+
+
+def test_wrong_parameters_are_explained(run: Dml) -> None:
+    Path("params.yaml").write_text("cohort: demo\ntasks: [survival]\nfolds: [0, 1]\nepoch: 3\n")
+    code, _, err = run("cohort", "show")
+    assert code == 2
+    assert "epoch: unknown key" in err
+
+
+def test_empty_registry_is_an_empty_list(run: Dml) -> None:
+    code, out, _ = run("registry", "ls", "--json")
+    assert (code, json.loads(out)) == (0, [])
+
+
+def test_predict_refuses_an_unknown_format_before_anything_else(run: Dml) -> None:
+    code, _, err = run("predict", "--model", "m@champion", "--slides", "s.svs", "--out", "out.xlsx")
+    assert code == 2
+    assert ".csv, .parquet, .json" in err
+
+
+def test_predict_with_an_unknown_model_lists_the_known(run: Dml) -> None:
+    code, _, err = run("predict", "--model", "m@champion", "--slides", "s.svs", "--out", "out.csv")
+    assert code == 2
+    assert "no registered model 'm'" in err
+
+
+def test_promote_and_rollback_without_a_model(run: Dml) -> None:
+    assert run("promote", "nothing")[0] == 2
+    assert run("rollback", "nothing")[0] == 2
+
+
+def test_results_shows_models_beside_the_oracle(run: Dml) -> None:
+    folder = Path("reports/demo/survival")
+    folder.mkdir(parents=True)
+    entry = {"value": 0.71, "ci_low": 0.6, "ci_high": 0.8, "folds": [0.7, 0.72]}
+    (folder / "metrics.json").write_text(json.dumps({"teacher": {"c_index": entry}, "student": {"c_index": entry}}))
+    raw = Path("data/raw/demo")
+    raw.mkdir(parents=True)
+    (raw / "oracle.json").write_text(json.dumps({"c_index": 0.8}))
+    code, out, _ = run("results")
+    assert code == 0
+    for text in ("oracle", "0.800", "teacher", "0.710 (0.600", "dml registry ls"):
+        assert text in out
+    rows = json.loads(run("results", "--json")[1])
+    assert [row["model"] for row in rows] == ["oracle", "teacher", "student"]
+
+
+def test_results_without_a_report_says_what_to_run(run: Dml) -> None:
+    code, _, err = run("results")
+    assert code == 1
+    assert "dvc repro" in err
+
+
+def test_doctor_reports_every_check_and_fails_outside_a_repository(run: Dml) -> None:
+    code, out, _ = run("doctor", "--json")
+    found = {row["check"]: row["status"] for row in json.loads(out)}
+    assert code == 1
+    assert found["dvc"] == "fail"
+    assert {"installation", "params.yaml", "stores", "slides", "gpu", "disk", "tracking"} <= set(found)
+
+
+def test_ui_serves_only_this_machine_with_the_right_store(run: Dml, tmp_path: Path) -> None:
+    code, _, err = run("ui", "--dry-run", "--port", "5055")
+    assert code == 0
+    assert "--host 127.0.0.1 --port 5055" in err
+    assert f"sqlite:///{tmp_path}/mlruns/mlflow.db" in err

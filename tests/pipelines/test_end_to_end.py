@@ -1,0 +1,100 @@
+"""The whole way from slides to the registry as a user runs it, undisturbed and killed."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SEED
+from tests.pipelines.conftest import Workplace
+
+pytestmark = pytest.mark.slow
+
+METRICS = "reports/demo/survival/metrics.json"
+
+
+@pytest.fixture(scope="module")
+def finished(small_demo: Workplace) -> Workplace:
+    small_demo.run("dvc", "repro")
+    return small_demo
+
+
+def test_every_model_is_measured_with_an_interval(finished: Workplace) -> None:
+    metrics = json.loads(finished.read(METRICS))
+    expected = {"teacher", "student", "student_undistilled", "baseline_slide", "baseline_genes"}
+    assert expected <= set(metrics)
+    for model in expected:
+        c_index = metrics[model]["c_index"]
+        assert 0 <= c_index["ci_low"] <= c_index["value"] <= c_index["ci_high"] <= 1
+        assert len(c_index["folds"]) == 2
+
+
+def test_a_second_repro_does_nothing(finished: Workplace) -> None:
+    before = finished.read("dvc.lock")
+    said = finished.run("dvc", "repro").stdout
+    assert "up to date" in said
+    assert "Running stage" not in said
+    assert finished.read("dvc.lock") == before
+
+
+def test_the_same_commit_and_data_give_the_same_bytes(finished: Workplace) -> None:
+    metrics, predictions = finished.read(METRICS), finished.read("models/demo/survival/student/fold-0/predictions.parquet")
+    finished.run("dvc", "repro", "--force", "--no-run-cache")
+    assert finished.read(METRICS) == metrics
+    assert finished.read("models/demo/survival/student/fold-0/predictions.parquet") == predictions
+
+
+def test_registered_models_answer_for_slides_and_for_features(finished: Workplace) -> None:
+    slide = sorted((finished.folder / "data/raw/demo/slides").iterdir())[0]
+    features = sorted((finished.folder / "data/demo/features").glob(f"*/*/{slide.stem}.parquet"))
+    answers = []
+    for source in (slide, features[0].parent.parent):
+        out = finished.folder / "answer.json"
+        finished.run("dml", "predict", "--model", "demo-survival-student@challenger", "--slides", str(source), "--out", str(out))
+        answers.append(json.loads(out.read_text()))
+    assert all(answers)
+
+
+def test_killed_anywhere_it_finishes_with_the_same_metrics(finished: Workplace, tmp_path: Path) -> None:
+    """kill -9 at random moments, over and over; what is whole is kept, and the numbers are those of an undisturbed run."""
+    place = Workplace(tmp_path / "repo")
+    place.folder.mkdir()
+    keep = [p for p in finished.folder.iterdir() if p.name not in ("data", "models", "reports", "mlruns", ".work", "dvc.lock")]
+    for path in keep:
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, place.folder / path.name)
+    shutil.rmtree(place.folder / ".dvc" / "cache", ignore_errors=True)
+    shutil.copytree(finished.folder / "data/raw", place.folder / "data/raw")
+    draw = random.Random(SEED)
+    for _ in range(6):
+        running = place.start("dvc", "repro")
+        time.sleep(draw.uniform(4, 25))
+        orphans = _descendants(running.pid)
+        os.kill(running.pid, signal.SIGKILL)
+        if draw.random() < 0.5:  # sometimes the stage itself dies too, sometimes it goes on as an orphan
+            for pid in orphans:
+                _kill(pid)
+        running.wait()
+    place.run("dvc", "repro")
+    assert place.read(METRICS) == finished.read(METRICS)
+    left = [p for p in place.folder.rglob("*.tmp") if ".dvc" not in p.parts and ".work" not in p.parts]
+    assert left == []
+
+
+def _descendants(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    children = [int(child) for child in listed.stdout.split()]
+    return children + [grandchild for child in children for grandchild in _descendants(child)]
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        sys.stderr.write(f"{pid} had already ended\n")
