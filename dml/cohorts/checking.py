@@ -6,16 +6,16 @@ stamps times; what is reported here is free of both, so that equal inputs give e
 
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from dml.cohorts.data_docs import make_offline
+from dml.cohorts.data_docs import NO_TIME, make_offline, write_front_page
 from dml.errors import CheckFailed
 from dml.files import atomic, write_json
 
@@ -58,6 +58,7 @@ class Sheet:
 class Finding:
     """The verdict on one rule."""
 
+    sheet: str
     file: str
     check: str
     severity: str
@@ -111,7 +112,7 @@ def judge(name: str, sheets: Sequence[Sheet], counts: dict[str, Any], out: Path)
 def _summary(name: str, findings: Sequence[Finding], counts: dict[str, Any]) -> str:
     worst = [f for f in findings if not f.success]
     verdict = "FAILED" if any(f.severity == "error" for f in worst) else "passed"
-    ordered = sorted(findings, key=lambda f: (f.success, f.severity))
+    ordered = sorted(findings, key=lambda f: (f.success, "" if f.success else f.severity))
     numbers = [f"  {key}: {value}" for key, value in counts.items()]
     head = f"{name} checks {verdict}: {len(findings) - len(worst)} of {len(findings)} rules hold"
     return "\n".join([head, *numbers, "", *(f.line() for f in ordered)]) + "\n"
@@ -125,7 +126,7 @@ def _validate(name: str, sheets: Sequence[Sheet], docs: Path) -> list[Finding]:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     source = context.data_sources.add_pandas(name)
-    run = RunIdentifier(run_name=name, run_time=datetime(2000, 1, 1, tzinfo=UTC))
+    run = RunIdentifier(run_name=name, run_time=NO_TIME)
     findings = []
     for sheet in sheets:
         suite = context.suites.add(gx.ExpectationSuite(sheet.name, [_expectation(rule) for rule in sheet.rules]))
@@ -137,16 +138,19 @@ def _validate(name: str, sheets: Sequence[Sheet], docs: Path) -> list[Finding]:
         result = definition.run(batch_parameters={"dataframe": sheet.frame}, result_format=rows, run_id=run)
         findings += [_finding(sheet, rule, r) for rule, r in zip(sheet.rules, _in_order(result, sheet), strict=True)]
     _document(context, docs)
+    texts = [(f.sheet, f.success, f.line().removeprefix("ok").strip()) for f in findings]
+    write_front_page(docs, f"Checks: {name}", texts)
     return findings
 
 
 def _great_expectations() -> Any:
     """Import it quietly: no analytics, and its own use of deprecated modules is not the user's to see."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "module 'sre_", DeprecationWarning)
         import great_expectations
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.ERROR)  # sets its own to INFO
     return great_expectations
 
 
@@ -172,7 +176,9 @@ def _finding(sheet: Sheet, rule: Rule, result: Any) -> Finding:
     found = result.result.get("unexpected_index_list") or []
     names = [*sheet.keys, *([] if rule.column in sheet.keys else [rule.column])]
     rows = sorted(({k: _plain(row.get(k)) for k in names} for row in found), key=str)
-    return Finding(sheet.file, rule.says, rule.severity, bool(result.success), len(rows), rows[:MOST], rule.remedy)
+    return Finding(
+        sheet.name, sheet.file, rule.says, rule.severity, bool(result.success), len(rows), rows[:MOST], rule.remedy
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -181,6 +187,7 @@ def _plain(value: Any) -> Any:
 
 
 def _document(context: Any, docs: Path) -> None:
+    shutil.rmtree(docs, ignore_errors=True)
     for site in list(context.get_site_names()):
         context.delete_data_docs_site(site)
     store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}

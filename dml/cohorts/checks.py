@@ -62,7 +62,7 @@ def check_features(folder: Path, params: Params, out: Path) -> None:
         "slides": manifest["slide_id"].nunique(),
         "slides that failed": manifest.loc[manifest["status"] != "ok", "slide_id"].nunique(),
         "patients with features": bags["patient_id"].nunique(),
-        "tokens": {f"{mpp:g}": int(rows["tokens"].fillna(0).astype(int).sum()) for mpp, rows in bags.groupby("mpp")},
+        "tokens": {f"{mpp:g}": int(rows["tokens"].dropna().sum()) for mpp, rows in bags.groupby("mpp")},
     }
     laid = feature_sheets.sheets(bags, manifest, patients["patient_id"], encoder, params.checks)
     judge("features", laid, counts, out)

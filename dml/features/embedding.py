@@ -76,15 +76,16 @@ def embed_slides(
     card = get(embed.encoder)
     facts = {"encoder": card.name, "weights": card.weights_hash(), "precision": embed.precision}
     facts["device"] = pick_device(embed.device).split(":")[0]
-    cut = [row for row in slides.to_dict("records") if row["status"] == "ok"]
+    rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in slides.to_dict("records")]
+    cut = [row for row in rows if row["status"] == "ok"]
     pieces = [_piece(row, mpp, tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
-    reasons = {row["slide_id"]: row["reason"] for row in slides.to_dict("records") if row["status"] != "ok"}
+    reasons = {row["slide_id"]: row["reason"] for row in rows if row["status"] != "ok"}
     reasons |= _encode_missing(pieces, card, embed, facts)
     for piece in pieces:
         if piece.slide_id not in reasons:
             link(piece.finished, bag_path(out, card.name, piece.mpp, piece.slide_id))
-    rows = _rows(slides, {(piece.slide_id, piece.mpp): piece for piece in pieces}, tiles, reasons)
-    manifest = write_manifest(out / "manifest.parquet", rows)
+    described = _rows(slides, {(piece.slide_id, piece.mpp): piece for piece in pieces}, tiles, reasons)
+    manifest = write_manifest(out / "manifest.parquet", described)
     check_failed(manifest, tiles.max_failed, out / "manifest.parquet", "tiles.max_failed")
     return manifest
 
@@ -127,7 +128,7 @@ def _save(result: Encoded, piece: Piece, card: EncoderCard, facts: dict[str, Any
         raise result.error or InputError(piece.path, "no features", "Look at the log")
     if result.tokens.shape[1] != card.width:
         raise InputError(
-            piece.path, f"{card.name} gave {result.tokens.shape[1]} numbers a tile", f"{card.width} wanted"
+            piece.path, f"{card.name} gave {result.tokens.shape[1]} numbers a tile", f"Its card says {card.width}"
         )
     grid = result.job.grid
     about = {name: facts[name] for name in ("encoder", "weights", "precision")}

@@ -172,7 +172,7 @@ def _tokens(path: Path, arrays: Arrays, form: Form) -> NDArray[Any]:
 
 
 def _arrays(path: Path, content: bytes | None) -> tuple[Arrays, dict[str, Any]]:
-    """Return all arrays of a file by name (`features` for a nameless one) and the attributes that describe coordinates."""
+    """Return all arrays of a file by name (`features` if it has none) and the attributes that describe coordinates."""
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise InputError(path, f"unknown kind of feature file {path.suffix!r}", f"There are: {', '.join(_READERS)}")

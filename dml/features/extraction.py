@@ -1,7 +1,10 @@
 """From slides to tokens: the one place stages and the registered model call.
 
-`tile_slides` and `embed_slides` work on a cohort, `import_features` on features made elsewhere, `embed_slide` on one file.
+`tile_slides` and `embed_slides` work on a cohort, `import_features` on features made elsewhere, `embed_slide` on one
+file.
 """
+
+from pathlib import Path
 
 import torch
 

@@ -1,15 +1,15 @@
 """Bring features that were extracted elsewhere into the store, as a cohort description says what they are."""
 
-import hashlib
 import logging
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.slides import feature_files
@@ -17,9 +17,10 @@ from dml.cohorts.sources import Features
 from dml.config import Embed, Tiles
 from dml.errors import InputError, listed
 from dml.features.exchange import Form, read_foreign
-from dml.features.fingerprint import importing_key
+from dml.features.fingerprint import importing_key, slide_fingerprint
 from dml.features.manifest import manifest_row, write_manifest
 from dml.features.progress import progress
+from dml.features.resuming import link, work_folder
 from dml.features.store import bag_path, write_bag
 from dml.features.tiling import check_failed
 
@@ -28,15 +29,35 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The files of one source: slide id -> member of a folder or zip."""
+    """The files of one source: slide id -> member of a folder, or of an open zip."""
 
     spec: Features
     path: Path
     files: dict[str, str]
+    archive: zipfile.ZipFile | None
+
+    def identity(self, member: str) -> str:
+        """Fingerprint the content of a member without reading all of it."""
+        if self.archive is None:
+            return slide_fingerprint(self.path / member)
+        info = self.archive.getinfo(member)
+        return f"{info.CRC:08x}-{info.file_size}"
+
+    def content(self, member: str) -> bytes:
+        """Read a member."""
+        try:
+            return (self.path / member).read_bytes() if self.archive is None else self.archive.read(member)
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+            raise InputError(self.path / member, f"cannot be read ({error})", "Copy it again") from None
 
 
 def import_features(
-    slides: pd.DataFrame, description: CohortDescription, out: Path, tiles: Tiles, embed: Embed
+    slides: pd.DataFrame,
+    description: CohortDescription,
+    out: Path,
+    tiles: Tiles,
+    embed: Embed,
+    work: Path | None = None,
 ) -> pd.DataFrame:
     """Import the features of all slides of a cohort.
 
@@ -50,6 +71,8 @@ def import_features(
         ``data/<cohort>/features``: <encoder>/<mpp>/<slide_id>.parquet and manifest.parquet.
     tiles, embed : config sections
         Which resolutions and which encoder; the share of slides that may fail.
+    work : Path, optional
+        Where finished slides are kept for the next run; default .work.
 
     Returns
     -------
@@ -63,83 +86,74 @@ def import_features(
     CheckFailed
         If more than `tiles.max_failed` of the slides failed.
     """
-    origins = {float(mpp): _origins(description, embed.encoder, float(mpp)) for mpp in tiles.mpps}
-    known = slides.to_dict("records")
+    known = list(zip(slides["slide_id"], slides["patient_id"], strict=True))
     rows = []
-    with progress("importing", len(known), "slides") as advance:
-        for slide in known:
-            rows += _imported(slide, origins, out)
+    with ExitStack() as open_files, progress("importing", len(known), "slides") as advance:
+        origins = {float(mpp): _origins(description, embed.encoder, float(mpp), open_files) for mpp in tiles.mpps}
+        for slide_id, patient_id in known:
+            rows += _imported(slide_id, patient_id, origins, out, work)
             advance(1)
     manifest = write_manifest(out / "manifest.parquet", rows)
     check_failed(manifest, tiles.max_failed, out / "manifest.parquet", "tiles.max_failed")
     return manifest
 
 
-def _origins(description: CohortDescription, encoder: str, mpp: float) -> list[Origin]:
-    where = f"cohorts/{description.name}.yaml"
+def _origins(description: CohortDescription, encoder: str, mpp: float, open_files: ExitStack) -> list[Origin]:
     fitting = [spec for spec in description.features if spec.encoder == encoder and abs(spec.mpp - mpp) < 1e-6]
     if not fitting:
         there = [f"{spec.encoder} at {spec.mpp:g}" for spec in description.features]
         raise InputError(
-            where,
+            f"cohorts/{description.name}.yaml",
             f"no features of {encoder} at {mpp:g} microns per pixel, but {listed(there) or 'none at all'}",
             "Correct embed.encoder and tiles.mpps in params.yaml, or add them under `features`",
         )
-    paths = [description.raw_folder / spec.path for spec in fitting]
-    return [Origin(spec, path, feature_files(path, spec)) for spec, path in zip(fitting, paths, strict=True)]
+    return [_origin(spec, description.raw_folder / spec.path, open_files) for spec in fitting]
 
 
-def _imported(slide: dict[str, Any], origins: dict[float, list[Origin]], out: Path) -> list[dict[str, Any]]:
+def _origin(spec: Features, path: Path, open_files: ExitStack) -> Origin:
+    files = feature_files(path, spec)
+    archive = None if path.is_dir() else open_files.enter_context(zipfile.ZipFile(path))
+    return Origin(spec, path, files, archive)
+
+
+def _imported(
+    slide_id: str, patient_id: str | None, origins: dict[float, list[Origin]], out: Path, work: Path | None
+) -> list[dict[str, Any]]:
     """Import one slide at all resolutions; if one fails, none is kept."""
-    slide_id, patient_id = slide["slide_id"], slide["patient_id"]
-    good, written, reason = [], [], None
-    for mpp, sources in origins.items():
-        try:
-            count, key, target = _import_one(slide_id, patient_id, sources, out)
-        except InputError as error:
-            logger.warning("slide %s failed: %s", slide_id, error)
-            reason = f"{error.where}: {error.found}. {error.remedy}"
-            break
-        written.append(target)
-        good.append(manifest_row(slide_id, patient_id, mpp, count, None, key))
-    if reason is None:
-        return good
-    for target in written:
-        target.unlink(missing_ok=True)
-    return [manifest_row(slide_id, patient_id, mpp, reason=reason) for mpp in origins]
+    try:
+        done = {mpp: _import_one(slide_id, patient_id, sources, work) for mpp, sources in origins.items()}
+    except InputError as error:
+        logger.warning("slide %s failed: %s", slide_id, error)
+        reason = f"{error.where}: {error.found}. {error.remedy}"
+        return [manifest_row(slide_id, patient_id, mpp, reason=reason) for mpp in origins]
+    rows = []
+    for mpp, (encoder, finished, key) in done.items():
+        link(finished, bag_path(out, encoder, mpp, slide_id))
+        rows.append(manifest_row(slide_id, patient_id, mpp, pq.read_metadata(finished).num_rows, None, key))
+    return rows
 
 
-def _import_one(slide_id: str, patient_id: str | None, sources: list[Origin], out: Path) -> tuple[int, str, Path]:
+def _import_one(
+    slide_id: str, patient_id: str | None, sources: list[Origin], work: Path | None
+) -> tuple[str, Path, str]:
+    """Import one file, or find it imported by an earlier run; return its encoder, where it is, and its key."""
     origin = next((origin for origin in sources if slide_id in origin.files), None)
     if origin is None:
         places = listed([str(origin.path) for origin in sources])
         raise InputError(places, f"no file of slide {slide_id}", "Extract its features, or leave the slide out")
     spec, member = origin.spec, origin.files[slide_id]
-    content = _content(origin.path, member)
-    place = origin.path / member
-    form = Form(spec.tokens, spec.coords, spec.coords_mpp, spec.coords_at, spec.tile_um)
-    tokens, coords = read_foreign(place, form, content)
-    if tokens.shape[1] != spec.width:
-        raise InputError(place, f"features of width {tokens.shape[1]}, not {spec.width}", "Correct features.width")
-    key = importing_key(hashlib.blake2b(content, digest_size=16).hexdigest(), spec.model_dump(mode="json"))
-    meta = {"encoder": spec.encoder, "mpp": spec.mpp, "tile_um": spec.tile_um, "weights": "imported"}
-    own = {"slide_id": slide_id, "patient_id": patient_id, "fingerprint": key, "source": member}
-    target = bag_path(out, spec.encoder, spec.mpp, slide_id)
-    write_bag(target, tokens, coords, {**meta, **own})
-    return len(tokens), key, target
+    key = importing_key(origin.identity(member), spec.model_dump(mode="json"))
+    finished = work_folder("imported", key, work) / f"{slide_id}@{patient_id or ''}.parquet"
+    if not finished.exists():
+        tokens, coords = read_foreign(origin.path / member, _form(spec), origin.content(member))
+        if tokens.shape[1] != spec.width:
+            found = f"features of width {tokens.shape[1]}, not {spec.width}"
+            raise InputError(origin.path / member, found, "Correct features.width in the cohort description")
+        meta = {"encoder": spec.encoder, "mpp": spec.mpp, "tile_um": spec.tile_um, "weights": "imported"}
+        own = {"slide_id": slide_id, "patient_id": patient_id, "fingerprint": key, "source": member}
+        write_bag(finished, tokens, coords, {**meta, **own})
+    return spec.encoder, finished, key
 
 
-def _content(path: Path, member: str) -> bytes:
-    if path.is_dir():
-        return (path / member).read_bytes()
-    with _archive(path) as archive:
-        try:
-            return archive.read(member)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise InputError(path / member, f"damaged in the archive ({error})", "Copy the archive again") from None
-
-
-@contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    with zipfile.ZipFile(path) as archive:
-        yield archive
+def _form(spec: Features) -> Form:
+    return Form(spec.tokens, spec.coords, spec.coords_mpp, spec.coords_at, spec.tile_um)

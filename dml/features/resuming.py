@@ -1,4 +1,4 @@
-"""Finished work, slide by slide, kept outside the stage's outputs (which DVC deletes before a run) and linked into them."""
+"""Finished work, slide by slide, kept outside the stage's outputs, which DVC deletes before a run, and linked there."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ def work_folder(kind: str, key: str, root: Path | None = None) -> Path:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`: a hard link, or a copy where links are not possible. Replaces `target`."""
+    """Make `target` the same file as `source`: a hard link, or a copy where links are not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)

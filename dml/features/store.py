@@ -1,7 +1,7 @@
-"""The feature store: one Parquet file a slide and resolution, laid out so that reading a bag is one copy from the page cache.
+"""The feature store: one Parquet file a slide and resolution, laid out so that reading a bag is one copy of memory.
 
-A vector is fixed-size binary (float16, little endian); no compression, dictionary or statistics; row groups of 250 tiles.
-List columns and Parquet's defaults are 10 to 40 times slower to read.
+A vector is fixed-size binary (float16, little endian); no compression, dictionary or statistics; row groups of 250
+tiles. List columns and Parquet's defaults are 10 to 40 times slower to read.
 
 Shape legend: n tiles, d width of a token.
 """

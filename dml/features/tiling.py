@@ -1,4 +1,4 @@
-"""Cut the slides of a cohort into tiles: one slide after another, each with its status; a bad one never stops the rest."""
+"""Cut the slides of a cohort into tiles, each with its status; a bad one never stops the rest."""
 
 import logging
 from collections.abc import Iterator

@@ -5,6 +5,7 @@ Shape legend: r rows and c columns of the coarsest grid; at a resolution k times
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -20,11 +21,11 @@ Kept = dict[float, NDArray[np.bool_]]
 def tile_grids(slide: Slide, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Mapping[Mpp, TileGrid]:
     """Lay nested grids over a slide and keep the tiles with enough tissue.
 
-    The coarsest grid starts at the slide's top-left corner; its last column and row may reach over the slide's edge, where
-    tiles are read as white glass. A tile is kept if at least `min_tissue` of it is tissue and its coarser tile is kept; a
-    coarse tile's share is the mean of its finer tiles'.
-    So every fine tile has a parent and every coarse tile has a child. Beyond `max_tiles` at any resolution, an evenly
-    spread subset of the coarsest tiles is kept with all their descendants.
+    The coarsest grid starts at the slide's top-left corner; its last column and row may reach over the slide's edge,
+    where tiles are read as white glass. A tile is kept if at least `min_tissue` of it is tissue and its coarser tile is
+    kept; a coarse tile's share is the mean of its finer tiles'. So every fine tile has a parent and every coarse tile
+    has a child. Beyond `max_tiles` at any resolution, an evenly spread subset of the coarsest tiles is kept with all
+    their descendants.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def _blocks(values: NDArray[np.generic], k: int) -> NDArray[np.generic]:
 def _kept(shares: Mapping[float, NDArray[np.float64]], min_tissue: float) -> Kept:
     mpps = sorted(shares)
     kept = {mpp: (shares[mpp] >= min_tissue) & (shares[mpp] > 0) for mpp in mpps}
-    for fine, coarse in zip(mpps, mpps[1:], strict=False):
+    for fine, coarse in pairwise(mpps):
         kept[coarse] &= _blocks(kept[fine], round(coarse / fine)).any(axis=(1, 3))
     return _inherited(kept)
 
@@ -97,7 +98,7 @@ def _kept(shares: Mapping[float, NDArray[np.float64]], min_tissue: float) -> Kep
 def _inherited(kept: Kept) -> Kept:
     """Drop fine tiles whose coarse tile is not kept."""
     mpps = sorted(kept, reverse=True)
-    for coarse, fine in zip(mpps, mpps[1:], strict=False):
+    for coarse, fine in pairwise(mpps):
         k = round(coarse / fine)
         kept[fine] = kept[fine] & kept[coarse].repeat(k, axis=0).repeat(k, axis=1)
     return kept

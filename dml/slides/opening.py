@@ -12,7 +12,6 @@ from PIL import Image
 
 from dml.errors import InputError
 from dml.slides.resolution import Resolution, derive
-from dml.types import Mpp
 
 FINER = 1.25
 """A slide may be coarser than asked by this factor at most; beyond it, pixels would be invented."""
@@ -79,7 +78,7 @@ class Slide:
         return self.read(x_px, y_px, (tile_px, tile_px), mpp)
 
     def read(self, x_px: float, y_px: float, size: tuple[int, int], mpp: float) -> Pixels:
-        """Read a region of `size` (width, height) output pixels at exactly `mpp`; what is outside the slide is white."""
+        """Read a region of `size` (width, height) output pixels at exactly `mpp`; outside the slide it is white."""
         level, ratio = self._level_for(mpp)
         down = self._handle.level_downsamples[level]
         left, top = _snapped(x_px / down), _snapped(y_px / down)
@@ -123,7 +122,7 @@ class Slide:
                 self._region(level, x, y, (min(8, width), min(8, height)))
 
     def _level_for(self, mpp: float) -> tuple[int, float]:
-        """Return the coarsest level that is not coarser than `mpp`, and how many of its pixels make one output pixel."""
+        """Return the coarsest level not coarser than `mpp`, and how many of its pixels make one output pixel."""
         scale = mpp / self.mpp
         if scale * FINER < 1:
             raise InputError(
@@ -218,6 +217,3 @@ def _spots(width: int, height: int) -> Iterator[tuple[int, int]]:
     for y in (0, max(0, height // 2), max(0, height - 8)):
         for x in (0, max(0, width // 2), max(0, width - 8)):
             yield x, y
-
-
-__all__ = ["FINER", "Mpp", "Slide", "on_white", "open_slide"]

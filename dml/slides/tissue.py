@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 from skimage.color import rgb2hsv
-from skimage.filters import gaussian, threshold_otsu
-from skimage.morphology import disk, remove_small_holes, remove_small_objects
+from skimage.filters import threshold_otsu
+from skimage.morphology import remove_small_holes, remove_small_objects
 
 from dml.slides.opening import Slide
 
@@ -38,15 +38,15 @@ def tissue_mask(thumbnail: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"
     """
     if min(thumbnail.shape[:2]) < 3:
         return np.zeros(thumbnail.shape[:2], bool)
-    rgb = gaussian(thumbnail, sigma=1.0, channel_axis=-1, preserve_range=True) / 255.0
+    rgb = ndimage.gaussian_filter(thumbnail.astype(np.float32) / 255.0, sigma=(1.0, 1.0, 0.0))
     black = rgb.max(axis=-1) < _BLACK
     hsv = rgb2hsv(_balanced(rgb, black))
-    foreign = ndimage.binary_dilation(black | _ink(hsv), disk(2))
+    foreign = ndimage.binary_dilation(black | _ink(hsv), iterations=2)
     stained = (hsv[..., 1] > _threshold(hsv[..., 1][~foreign])) & ~foreign
     tissue = _cleaned(stained) & ~foreign
     if black.mean() > _DARK_FIELD and not _transmits(rgb, tissue):
         return np.zeros_like(tissue)
-    return tissue
+    return np.asarray(tissue)
 
 
 def _balanced(rgb: Float[np.ndarray, "h w 3"], black: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
@@ -57,11 +57,11 @@ def _balanced(rgb: Float[np.ndarray, "h w 3"], black: Bool[np.ndarray, "h w"]) -
     glass = np.percentile(seen, 98, axis=0)
     if glass.min() < 0.7 or glass.min() / glass.max() < 0.85:
         return rgb
-    return np.clip(rgb / glass, 0.0, 1.0)
+    return np.asarray(np.clip(rgb / glass, 0.0, 1.0))
 
 
 def _ink(hsv: Float[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
-    """Mark pen strokes. Hues in degrees: green 65-175, blue 175-238 (haematoxylin begins at about 240); black is grey."""
+    """Mark pen strokes by hue in degrees: green 65-175, blue 175-238 (haematoxylin starts near 240); or dark grey."""
     hue, saturation, value = hsv[..., 0] * 360, hsv[..., 1], hsv[..., 2]
     green = (hue > 65) & (hue < 175) & (saturation > 0.12)
     blue = (hue >= 175) & (hue < 238) & (saturation > 0.3)
@@ -72,11 +72,11 @@ def _ink(hsv: Float[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
 def _threshold(saturation: Float[np.ndarray, "n"]) -> float:
     if len(saturation) == 0 or np.ptp(saturation) < 1e-6:
         return _SATURATION[1]
-    return float(np.clip(threshold_otsu(saturation), *_SATURATION))
+    return float(np.clip(threshold_otsu(saturation), *_SATURATION))  # type: ignore[no-untyped-call]
 
 
 def _cleaned(stained: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    opened = ndimage.binary_opening(stained, disk(1))
+    opened = ndimage.binary_opening(stained)
     kept = remove_small_objects(opened, max_size=_SMALLEST)
     return np.asarray(remove_small_holes(kept, max_size=_SMALLEST), bool)
 

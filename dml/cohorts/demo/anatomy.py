@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from dml.cohorts.demo.fields import CELL, raster_shape, smooth_noise
+from dml.cohorts.demo.fields import CELL, Cells, raster_shape, smooth_noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ def content(rng: np.random.Generator, tumor: float, tme: float) -> Content:
         nuclei=1000 * 5.2**t,
         atypia=t,
         mitoses=6 + 110 * t**2,
-        lymphocytes=40 * 26**m,
+        lymphocytes=45 * 34**m,
         microglia=60 * 7**m,
-        cuffs=1 + 16 * m**1.5,
-        vessels=12 + 40 * m,
+        cuffs=1 + 22 * m**1.5,
+        vessels=10 + 60 * m,
         vessel_wall=m,
-        necrosis=0.0 if m < 0.4 else 0.3 * (m - 0.4) / 0.6,
+        necrosis=0.0 if m < 0.35 else 0.3 * (m - 0.35) / 0.65,
         halo=float(rng.uniform(-0.22, 0.14)),
         vacuoles=float(rng.uniform(0, 0.8)),
         fragments=int(rng.choice([1, 1, 2])),
@@ -62,11 +62,11 @@ class Raster:
     """
 
     canvas: tuple[int, int]
-    edge: np.ndarray
-    tissue: np.ndarray
-    necrosis: np.ndarray
-    haemorrhage: np.ndarray
-    cellularity: np.ndarray
+    edge: Cells
+    tissue: Cells
+    necrosis: Cells
+    haemorrhage: Cells
+    cellularity: Cells
 
     def tissue_mm2(self, mpp: float) -> float:
         """Area of the tissue in square millimetres."""
@@ -90,9 +90,9 @@ def lay_out(rng: np.random.Generator, canvas: tuple[int, int], margin: int, shar
     return Raster(canvas, edge, tissue, necrosis, haemorrhage, cellularity.astype(np.float32))
 
 
-def _outline(rng: np.random.Generator, shape: tuple[int, int], margin: float, fragments: int) -> np.ndarray:
+def _outline(rng: np.random.Generator, shape: tuple[int, int], margin: float, fragments: int) -> Cells:
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) * n / (n - 2 * margin) for n in shape)
-    height = np.full(shape, -9.0, dtype=np.float32)
+    height: Cells = np.full(shape, -9.0, dtype=np.float32)
     for k in range(fragments):
         away = 0.0 if fragments == 1 else 0.48 * (2 * k - 1)
         cy, cx = rng.normal(0, 0.06), away + rng.normal(0, 0.05)
@@ -102,13 +102,15 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int], margin: float, fr
     scale = min(shape) / 256
     for strength, width in ((0.16, 26), (0.07, 9), (0.02, 2.5)):
         height = height + np.float32(strength) * smooth_noise(rng, shape, width * scale)
-    rim = np.maximum(np.abs(y)[:, None], np.abs(x))
-    return height - 10 * np.maximum(rim - 0.92, 0)
+    rim = np.maximum(np.abs(y)[:, None], np.abs(x)) + np.float32(0.03) * smooth_noise(rng, shape, 7 * scale)
+    result: Cells = height - 10 * np.maximum(rim - np.float32(0.9), 0)
+    return result
 
 
-def _patches(rng: np.random.Generator, tissue: np.ndarray, share: float, scale: float, deep: np.ndarray) -> np.ndarray:
+def _patches(rng: np.random.Generator, tissue: Cells, share: float, scale: float, deep: Cells) -> Cells:
     noise = smooth_noise(rng, tissue.shape, scale) + 1.5 * np.minimum(deep, 0.5)
     if share <= 0 or not tissue.any():
         return np.zeros_like(tissue)
     cut = np.quantile(noise[tissue > 0], 1 - share)
-    return ((noise - cut) * 5 + 0.5).clip(0, 1) * tissue
+    patches: Cells = (((noise - cut) * 5 + 0.5).clip(0, 1) * tissue).astype(np.float32)
+    return patches

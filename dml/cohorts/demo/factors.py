@@ -53,13 +53,13 @@ class Recipe:
     sites: int = 3
     slide_px: int = 2048
     mpp: float = 0.5
-    tissue: float = 0.45
+    tissue: float = 0.5
     second_slide: float = 0.25
     without_expression: float = 0.1
     missing: float = 0.08
-    censored: float = 0.45
-    slide_noise: float = 0.3
-    expression_noise: float = 0.4
+    censored: float = 0.4
+    slide_noise: float = 0.2
+    expression_noise: float = 0.33
 
     def __post_init__(self) -> None:
         least = {"patients": 3, "seed": 0, "sites": 1, "slide_px": 512, "mpp": 0.2}
@@ -120,18 +120,18 @@ def slide_factors(recipe: Recipe, planted: pd.DataFrame) -> pd.DataFrame:
         `slide_id`, `patient_id`, `site`, `patient` and `index` (integers, for random streams), `tumor`, `tme`.
     """
     rows = []
-    for i, patient in enumerate(planted.itertuples()):
-        for k in range(int(patient.slides)):
+    for i, patient in enumerate(planted.to_dict("records")):
+        for k in range(patient["slides"]):
             noise = recipe.stream("slides", i, k, 0).normal(0, recipe.slide_noise, 2)
             rows.append(
                 {
-                    "slide_id": f"{patient.patient_id}-{k + 1}",
-                    "patient_id": patient.patient_id,
-                    "site": patient.site,
+                    "slide_id": f"{patient['patient_id']}-{k + 1}",
+                    "patient_id": patient["patient_id"],
+                    "site": patient["site"],
                     "patient": i,
                     "index": k,
-                    "tumor": float(patient.tumor) + noise[0],
-                    "tme": float(patient.tme) + noise[1],
+                    "tumor": patient["tumor"] + noise[0],
+                    "tme": patient["tme"] + noise[1],
                 }
             )
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""The demo cohort, generated into a folder: slides first, one process per core; tables last, so that they mean complete."""
+"""The demo cohort, generated into a folder: slides first, on every core; tables last, so that they mean complete."""
 
 import logging
 import os
@@ -11,9 +11,8 @@ import pandas as pd
 
 from dml.cohorts.demo.factors import STREAMS, Recipe, draw_patients, slide_factors
 from dml.cohorts.demo.painting import SlidePlan
-from dml.cohorts.demo.slide_file import make_slide, sources
-from dml.cohorts.demo.tables import TABLES, write_tables, written_mark
-from dml.files import digest
+from dml.cohorts.demo.slide_file import is_there, make_slide
+from dml.cohorts.demo.tables import TABLES, write_tables
 
 logger = logging.getLogger(__name__)
 
@@ -54,19 +53,19 @@ def generate(
     ConfigError
         If a number is outside of what can be generated.
     """
-    recipe = Recipe(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **shares)  # type: ignore[arg-type]
+    recipe = Recipe(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **shares)
     folder = Path(folder)
     planted = draw_patients(recipe)
     slides = slide_factors(recipe, planted)
     plans = {folder / "slides" / f"{slide.slide_id}.tif": plan for slide, plan in _plans(recipe, slides)}
-    mark = digest(recipe.content(), sources())
-    if written_mark(folder) != mark:
+    _tidy(folder / "slides", set(plans))
+    missing = {path: plan for path, plan in plans.items() if not is_there(plan, path)}
+    if missing:
         for name in TABLES:
             (folder / name).unlink(missing_ok=True)
-    _tidy(folder / "slides", set(plans))
-    painted = sum(_followed(_make_all(plans, workers), len(plans), progress))
-    write_tables(folder, recipe, planted, slides, mark)
-    logger.info("%s: %d slides painted, %d were there", folder, painted, len(plans) - painted)
+        _follow(_make_all(missing, workers), len(plans), len(plans) - len(missing), progress)
+    write_tables(folder, recipe, planted, slides)
+    logger.info("%s: %d slides painted, %d were there", folder, len(missing), len(plans) - len(missing))
 
 
 def _plans(recipe: Recipe, slides: pd.DataFrame) -> Iterator[tuple[pd.Series, SlidePlan]]:
@@ -83,33 +82,34 @@ def _plans(recipe: Recipe, slides: pd.DataFrame) -> Iterator[tuple[pd.Series, Sl
         yield slide, plan
 
 
-def _make_all(plans: dict[Path, SlidePlan], workers: int | None) -> Iterator[bool]:
-    """Paint what is missing, yielding as slides get ready whether they had to be painted."""
-    workers = workers or os.cpu_count() or 1
+def _make_all(plans: dict[Path, SlidePlan], workers: int | None) -> Iterator[None]:
+    """Paint slides, yielding as each gets ready."""
+    workers = min(workers or os.cpu_count() or 1, len(plans))
     megapixels = sum(plan.slide_px**2 for plan in plans.values()) / 1e6
     if workers == 1 or megapixels <= FEW:
         for path, plan in plans.items():
-            yield make_slide(plan, path)
+            make_slide(plan, path)
+            yield
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(make_slide, plan, path) for path, plan in plans.items()]
         try:
             for job in as_completed(jobs):
-                yield job.result()
+                job.result()
+                yield
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _followed(done: Iterator[bool], total: int, show: bool) -> Iterator[bool]:
-    """Pass through, with a progress bar."""
+def _follow(done: Iterator[None], total: int, already: int, show: bool) -> None:
+    """Wait for all slides, with a progress bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("painting slides"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task("", total=total)
-        for painted in done:
-            yield painted
+        task = bar.add_task("", total=total, completed=already)
+        for _ in done:
             bar.advance(task)
 
 

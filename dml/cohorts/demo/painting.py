@@ -6,15 +6,15 @@ Shape legend: h w pixels of the canvas, which is the slide plus a margin that is
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from scipy.ndimage import map_coordinates
 
 from dml.cohorts.demo import sprites
 from dml.cohorts.demo.anatomy import Content, Raster, content, lay_out
 from dml.cohorts.demo.artefacts import add_artefacts
-from dml.cohorts.demo.fields import CELL, Warp, scatter, texture, upsample
+from dml.cohorts.demo.fields import CELL, Cells, Warp, scatter, texture, upsample
 from dml.cohorts.demo.stains import redden, site_stain, slide_stain
 from dml.cohorts.demo.vessels import SIDE_UM, Canvas, paint_vessels
-
 
 STRIP = 128
 """Rows painted at a time, so that what is worked on stays in the processor's cache."""
@@ -33,7 +33,7 @@ class SlidePlan:
     tissue: float
 
 
-def paint(plan: SlidePlan) -> np.ndarray:
+def paint(plan: SlidePlan) -> UInt8[np.ndarray, "height width 3"]:
     """Paint a slide.
 
     Returns
@@ -58,18 +58,18 @@ def paint(plan: SlidePlan) -> np.ndarray:
     return image
 
 
-def _cut(layer: np.ndarray, margin: int) -> np.ndarray:
+def _cut(layer: Float[np.ndarray, "h w"], margin: int) -> Float[np.ndarray, "height width"]:
     return layer[margin:-margin, margin:-margin]
 
 
 def _matrix(rng: np.random.Generator, raster: Raster, what: Content) -> Canvas:
     """Paint what lies between the cells (fibrillary neuropil, necrosis, haemorrhage), a few rows at a time."""
     shape = raster.canvas
-    warps = {name: Warp(rng, name, shape, bend) for name, bend in (("fibres", 90), ("clumps", 60), ("grains", 40))}
+    warp = Warp(rng, ("fibres", "clumps", "grains"), shape, bend_px=45)
     canvas = Canvas(*(np.zeros(shape, dtype=np.float32) for _ in range(3)))
     for top in range(0, shape[0], STRIP):
         rows = slice(top, min(top + STRIP, shape[0]))
-        fibres, clumps, grains = (warps[name].rows(rows) for name in ("fibres", "clumps", "grains"))
+        fibres, clumps, grains = warp.rows(rows)
         cover = (upsample(raster.edge, rows, shape[1]) * 90 + 0.8 + fibres * 0.4).clip(0, 1)
         vacuoles = (0.9 * clumps - 0.15 * fibres - 1.3).clip(0, 1) * np.float32(what.vacuoles)
         eosin = (0.36 + 0.06 * fibres + 0.035 * clumps) * (1 - vacuoles)
@@ -92,7 +92,7 @@ def _tumor_cells(
     alive = raster.tissue * raster.cellularity * (1 - 0.96 * raster.necrosis)
     share = float(alive.sum() / max(raster.tissue.sum(), 1))
     cells = scatter(rng, alive, 1.15 * what.nuclei * area * share, apart_px=um * (5.2 + 2.2 * what.atypia))
-    nuclei = sprites.tumor_nuclei(rng, 160, what.atypia, um)
+    nuclei = sprites.tumor_nuclei(rng, 128, what.atypia, um)
     which = rng.integers(0, len(nuclei), len(cells))
     sprites.blend(canvas.eosin, nuclei.ring * np.float32(what.halo), which, cells)
     np.maximum(canvas.eosin, 0, out=canvas.eosin)
@@ -121,7 +121,9 @@ def _microenvironment(
     sprites.stamp(canvas.haematoxylin, broken.haematoxylin, rng.integers(0, len(broken), len(dust)), dust)
 
 
-def _cuffs(rng: np.random.Generator, vessels: np.ndarray, what: Content, area: float, um: float) -> np.ndarray:
+def _cuffs(
+    rng: np.random.Generator, vessels: Float[np.ndarray, "v 3"], what: Content, area: float, um: float
+) -> Float[np.ndarray, "n 2"]:
     """Gather lymphocytes around some of the vessels [n 3] (y, x, radius)."""
     n = min(len(vessels), int(rng.poisson(what.cuffs * area * 2)))
     cuffed = vessels[rng.permutation(len(vessels))[:n]]
@@ -129,9 +131,11 @@ def _cuffs(rng: np.random.Generator, vessels: np.ndarray, what: Content, area: f
     owner = np.repeat(np.arange(n), each)
     turn, away = rng.uniform(0, 2 * np.pi, len(owner)), np.abs(rng.normal(0, 9 * um, len(owner))) + 2 * um
     reach = cuffed[owner, 2] + away
-    return (cuffed[owner, :2] + np.stack([np.sin(turn), np.cos(turn)], axis=1) * reach[:, None]).astype(np.float32)
+    around = np.stack([np.sin(turn), np.cos(turn)], axis=1) * reach[:, None]
+    cells: Float[np.ndarray, "n 2"] = (cuffed[owner, :2] + around).astype(np.float32)
+    return cells
 
 
-def _value(cells: np.ndarray, points: np.ndarray) -> np.ndarray:
-    value: np.ndarray = map_coordinates(cells, points.T / CELL, order=0, mode="constant")
+def _value(cells: Cells, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
+    value: Float[np.ndarray, n] = map_coordinates(cells, points.T / CELL, order=0, mode="constant")
     return value

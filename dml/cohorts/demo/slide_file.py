@@ -1,4 +1,4 @@
-"""A painted slide as a file: tiled pyramidal TIFF that OpenSlide reads, with microns per pixel, equal bytes every time."""
+"""A painted slide as a file: a tiled pyramidal TIFF that OpenSlide reads, with microns per pixel, byte for byte."""
 
 from dataclasses import asdict
 from functools import cache
@@ -11,21 +11,17 @@ from dml.files import atomic, digest
 
 TILE_PX = 256
 MIN_LEVELS, SMALLEST_PX = 3, 300
+PAINTERS = ("anatomy", "artefacts", "fields", "painting", "slide_file", "sprites", "stains", "vessels")
 
 
-def make_slide(plan: SlidePlan, path: Path) -> bool:
-    """Paint a slide and write it, unless the file is there and was painted from the same plan by the same code.
+def is_there(plan: SlidePlan, path: Path) -> bool:
+    """Return whether the file exists and was painted from the same plan by the same code."""
+    return written_mark(path) == fingerprint(plan)
 
-    Returns
-    -------
-    bool
-        Whether it was painted.
-    """
-    mark = fingerprint(plan)
-    if written_mark(path) == mark:
-        return False
-    write_slide(path, paint(plan), plan.mpp, mark)
-    return True
+
+def make_slide(plan: SlidePlan, path: Path) -> None:
+    """Paint a slide and write it."""
+    write_slide(path, paint(plan), plan.mpp, fingerprint(plan))
 
 
 def fingerprint(plan: SlidePlan) -> str:
@@ -35,8 +31,8 @@ def fingerprint(plan: SlidePlan) -> str:
 
 @cache
 def sources() -> str:
-    """Return a hash of this package's code."""
-    return digest(*(path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))))
+    """Return a hash of the code that decides what is painted."""
+    return digest(*((Path(__file__).parent / f"{name}.py").read_text() for name in PAINTERS))
 
 
 def written_mark(path: Path) -> str | None:

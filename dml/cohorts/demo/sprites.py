@@ -6,15 +6,22 @@ Shape legend: k sprites, s pixels a side.
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.ndimage import uniform_filter
+
+Images = Float[np.ndarray, "k s s"]
+Each = Float[np.ndarray, "k"]
+Which = Int[np.ndarray, "n"]
+Points = Float[np.ndarray, "n 2"]
+Layer = Float[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sprites:
     """Images of one kind of nucleus: what it adds in haematoxylin, and a ring around it (its cytoplasm or halo)."""
 
-    haematoxylin: np.ndarray
-    ring: np.ndarray
+    haematoxylin: Images
+    ring: Images
 
     @property
     def side(self) -> int:
@@ -68,18 +75,18 @@ def debris(rng: np.random.Generator, k: int, um: float) -> Sprites:
     return Sprites(textured(rng, inside, rng.uniform(0.6, 1.3, k), rim=0.0, coarse=0.1), ring_of(inside, 0.5 * um))
 
 
-def _side(radius: np.ndarray, elongation: np.ndarray, um: float) -> int:
+def _side(radius: Each, elongation: Each, um: float) -> int:
     return 2 * int(np.ceil((radius * np.sqrt(elongation)).max() * 1.1 + 2 * um)) + 1
 
 
 def contours(
     rng: np.random.Generator,
-    radius: np.ndarray,
-    elongation: np.ndarray,
+    radius: Each,
+    elongation: Each,
     ragged: float,
     side: int,
-    angle: np.ndarray | None = None,
-) -> np.ndarray:
+    angle: Each | None = None,
+) -> Images:
     """Return about how many pixels each point lies inside a wobbly ellipse [k s s], negative outside."""
     k = len(radius)
     turn = rng.uniform(0, np.pi, k) if angle is None else angle
@@ -93,11 +100,11 @@ def contours(
     for wave in (2, 3, 4, 5):
         size, phase = (x.astype(np.float32)[:, None, None] for x in (rng.normal(0, ragged, k), rng.uniform(0, 6.3, k)))
         wobble += size * np.cos(wave * theta + phase) * np.float32(1.5 / wave)
-    result: np.ndarray = radius.astype(np.float32)[:, None, None] * wobble.clip(0.35, None) - distance
+    result: Images = radius.astype(np.float32)[:, None, None] * wobble.clip(0.35, None) - distance
     return result
 
 
-def textured(rng: np.random.Generator, inside: np.ndarray, dark: np.ndarray, rim: float, coarse: float) -> np.ndarray:
+def textured(rng: np.random.Generator, inside: Images, dark: Each, rim: float, coarse: float) -> Images:
     """Turn contours [k s s] into densities: chromatin noise inside, a darker membrane, a soft edge of about a pixel."""
     noise = rng.standard_normal(inside.shape, dtype=np.float32)
     for _ in range(2):
@@ -105,28 +112,28 @@ def textured(rng: np.random.Generator, inside: np.ndarray, dark: np.ndarray, rim
     chromatin = noise / noise.std()
     membrane = np.exp(-((inside - 1.0) ** 2) / 2)
     density = dark.astype(np.float32)[:, None, None] * (1 - rim + rim * 2 * membrane + coarse * chromatin)
-    result: np.ndarray = (density.clip(0.15, 2.3) * (inside * 0.6 + 0.5).clip(0, 1)).astype(np.float32)
+    result: Images = (density.clip(0.15, 2.3) * (inside * 0.6 + 0.5).clip(0, 1)).astype(np.float32)
     return result
 
 
-def with_nucleoli(rng: np.random.Generator, density: np.ndarray, inside: np.ndarray, share: float) -> np.ndarray:
+def with_nucleoli(rng: np.random.Generator, density: Images, inside: Images, share: float) -> Images:
     """Add a dark spot near the middle of a share of the nuclei [k s s]."""
     k, side = len(density), density.shape[-1]
     steps = (np.arange(side) - side // 2).astype(np.float32)
     y, x = (rng.normal(0, 1.8, (k, 1, 1)).astype(np.float32) for _ in range(2))
     spot = np.exp(-((steps[:, None] - y) ** 2 + (steps - x) ** 2) / np.float32(2 * 1.3**2)) * (inside > 1)
-    result: np.ndarray = density + 0.7 * spot * (rng.random((k, 1, 1)) < share)
-    return result.astype(np.float32)
+    result: Images = (density + 0.7 * spot * (rng.random((k, 1, 1)) < share)).astype(np.float32)
+    return result
 
 
-def ring_of(inside: np.ndarray, width_px: float) -> np.ndarray:
+def ring_of(inside: Images, width_px: float) -> Images:
     """Return a soft ring [k s s] of about `width_px` around each contour, 0 inside and far outside."""
     outside = np.maximum(-inside, 0)
-    ring: np.ndarray = np.exp(-((outside / width_px) ** 2)) * (inside < 0.5)
-    return (ring - ring.min()).astype(np.float32)
+    ring: Images = (np.exp(-((outside / width_px) ** 2)) * (inside < 0.5)).astype(np.float32)
+    return ring
 
 
-def stamp(canvas: np.ndarray, images: np.ndarray, which: np.ndarray, points: np.ndarray) -> None:
+def stamp(canvas: Layer, images: Images, which: Which, points: Points) -> None:
     """Lay images [k s s] on a canvas, the darker of the two wins; points [n 2] are centres and lie well inside."""
     half = images.shape[-1] // 2
     corners = (np.rint(points).astype(int) - half).tolist()
@@ -136,7 +143,7 @@ def stamp(canvas: np.ndarray, images: np.ndarray, which: np.ndarray, points: np.
         np.maximum(view, image, out=view)
 
 
-def blend(canvas: np.ndarray, images: np.ndarray, which: np.ndarray, points: np.ndarray) -> None:
+def blend(canvas: Layer, images: Images, which: Which, points: Points) -> None:
     """Add images [k s s] to a canvas at points [n 2] (centres that lie well inside)."""
     half = images.shape[-1] // 2
     corners = (np.rint(points).astype(int) - half).tolist()

@@ -6,7 +6,11 @@ Base vectors: Ruifrok & Johnston, Quantification of histochemical staining by co
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, UInt8, UInt16
 
+Layer = Float[np.ndarray, "h w"]
+Image = UInt8[np.ndarray, "h w 3"]
+Colours = UInt8[np.ndarray, "levels_squared 3"]
 HAEMATOXYLIN = np.array([0.63, 0.70, 0.33])
 EOSIN = np.array([0.13, 0.93, 0.34])
 BLOOD = np.array([0.16, 0.82, 0.72])
@@ -19,22 +23,22 @@ STEP = 0.01
 class Stain:
     """How one slide was stained and scanned."""
 
-    haematoxylin: np.ndarray
-    eosin: np.ndarray
-    white: np.ndarray
-    strength: np.ndarray
+    haematoxylin: Float[np.ndarray, "3"]
+    eosin: Float[np.ndarray, "3"]
+    white: Float[np.ndarray, "3"]
+    strength: Float[np.ndarray, "2"]
 
-    def colours(self) -> np.ndarray:
+    def colours(self) -> Colours:
         """Return the colour [LEVELS * LEVELS 3] of each pair (haematoxylin level, eosin level)."""
         level = np.arange(LEVELS) * STEP
         density = (
             self.strength[0] * level[:, None, None] * self.haematoxylin
             + self.strength[1] * level[None, :, None] * self.eosin
         )
-        colours: np.ndarray = np.rint(self.white * np.exp(-density)).astype(np.uint8)
-        return colours.reshape(-1, 3)
+        colours: Colours = np.rint(self.white * np.exp(-density)).astype(np.uint8).reshape(-1, 3)
+        return colours
 
-    def paint(self, haematoxylin: np.ndarray, eosin: np.ndarray) -> np.ndarray:
+    def paint(self, haematoxylin: Layer, eosin: Layer) -> Image:
         """Return the image [h w 3] of two densities [h w]."""
         colours = self.colours()
         image = np.empty((*haematoxylin.shape, 3), dtype=np.uint8)
@@ -47,8 +51,10 @@ class Stain:
         return image
 
 
-def _levels(density: np.ndarray) -> np.ndarray:
-    return np.minimum(density * np.float32(1 / STEP) + np.float32(0.5), LEVELS - 1).astype(np.uint16)
+def _levels(density: Layer) -> UInt16[np.ndarray, "h w"]:
+    rounded = density / np.float32(STEP) + np.float32(0.5)
+    levels: UInt16[np.ndarray, "h w"] = np.minimum(rounded, LEVELS - 1).astype(np.uint16)
+    return levels
 
 
 def site_stain(rng: np.random.Generator) -> Stain:
@@ -71,13 +77,13 @@ def slide_stain(rng: np.random.Generator, site: Stain) -> Stain:
     )
 
 
-def _turned(rng: np.random.Generator, vector: np.ndarray, by: float) -> np.ndarray:
+def _turned(rng: np.random.Generator, vector: Float[np.ndarray, "3"], by: float) -> Float[np.ndarray, "3"]:
     turned = (vector + rng.normal(0, by, 3)).clip(0.02, None)
-    result: np.ndarray = turned / np.linalg.norm(turned)
+    result: Float[np.ndarray, 3] = turned / np.linalg.norm(turned)
     return result
 
 
-def redden(image: np.ndarray, blood: np.ndarray, cells: np.ndarray) -> None:
+def redden(image: Image, blood: Layer, cells: Float[np.ndarray, "t t"]) -> None:
     """Lay red blood cells of a density [h w] on an image [h w 3] in place; `cells` is a periodic texture of them."""
     y, x = np.nonzero(blood > 0.02)
     packed = (0.75 + 0.3 * cells[y % cells.shape[0], x % cells.shape[1]]).clip(0.25, 1.2)

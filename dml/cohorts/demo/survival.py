@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from dml.cohorts.demo.factors import Recipe
 
-RISK = {"tumor": 1.45, "tme": 1.3}
+RISK = {"tumor": 1.35, "tme": 1.25}
 """Log hazard ratio per standard deviation of a factor."""
 AGE_RISK = 0.3
 """Log hazard ratio per decade of age."""

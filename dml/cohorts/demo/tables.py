@@ -2,7 +2,6 @@
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -10,17 +9,14 @@ from dml.cohorts.demo.expression import draw_expression
 from dml.cohorts.demo.factors import Recipe
 from dml.cohorts.demo.oracle import oracle
 from dml.cohorts.demo.survival import draw_labels, draw_survival, planted_risk
-from dml.files import atomic, read_json, write_json
+from dml.files import atomic, write_json
 
 TABLES = ("patients.csv", "slides.csv", "expression.csv.gz", "oracle.csv", "oracle.json")
-"""What `write_tables` writes, the mark of a complete cohort last."""
+"""What `write_tables` writes."""
 
 
-def write_tables(folder: Path, recipe: Recipe, planted: pd.DataFrame, slides: pd.DataFrame, mark: str) -> None:
-    """Write all tables; `mark` goes into oracle.json and tells what they were generated from.
-
-    The oracle files hold the truth and are for comparison only: no cohort description names them.
-    """
+def write_tables(folder: Path, recipe: Recipe, planted: pd.DataFrame, slides: pd.DataFrame) -> None:
+    """Write all tables. The oracle files hold the truth, for comparison only: no cohort description names them."""
     patients = patient_table(recipe, planted)
     known = without(recipe, planted, "expression", recipe.without_expression)
     _write_csv(folder / "patients.csv", patients)
@@ -30,7 +26,7 @@ def write_tables(folder: Path, recipe: Recipe, planted: pd.DataFrame, slides: pd
         risk=planted_risk(planted), risk_with_age=planted_risk(planted, with_age=True)
     )
     _write_csv(folder / "oracle.csv", truth.round(6))
-    write_json(folder / "oracle.json", {**oracle(planted, patients), "recipe": recipe.content(), "mark": mark})
+    write_json(folder / "oracle.json", {**oracle(planted, patients), "recipe": recipe.content()})
 
 
 def patient_table(recipe: Recipe, planted: pd.DataFrame) -> pd.DataFrame:
@@ -56,12 +52,6 @@ def without(recipe: Recipe, planted: pd.DataFrame, what: str, share: float, turn
 def slide_table(slides: pd.DataFrame) -> pd.DataFrame:
     """Return slide_id, patient_id and path (relative to the raw folder)."""
     return slides[["slide_id", "patient_id"]].assign(path="slides/" + slides["slide_id"] + ".tif")
-
-
-def written_mark(folder: Path) -> str | None:
-    """Return the mark of the tables that are there, None if there are none."""
-    content: dict[str, Any] = read_json(folder / TABLES[-1]) if (folder / TABLES[-1]).exists() else {}
-    return content.get("mark")
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
-from dml.cohorts.demo.sprites import Sprites, contours, stamp
+from dml.cohorts.demo.sprites import Layer, Points, Sprites, contours, stamp
 
 SIDE_UM = 80
 
@@ -13,22 +14,23 @@ SIDE_UM = 80
 class Canvas:
     """Densities of the painted slide [h w]: haematoxylin, eosin, and red blood cells."""
 
-    haematoxylin: np.ndarray
-    eosin: np.ndarray
-    blood: np.ndarray
+    haematoxylin: Layer
+    eosin: Layer
+    blood: Layer
 
 
 def paint_vessels(
-    rng: np.random.Generator, canvas: Canvas, points: np.ndarray, wall: float, endothelium: Sprites, um: float
-) -> np.ndarray:
+    rng: np.random.Generator, canvas: Canvas, points: Points, wall: float, endothelium: Sprites, um: float
+) -> Float[np.ndarray, "n 3"]:
     """Paint a vessel at each point [n 2], `wall` in [0, 1]; return their centres and outer radii [n 3] in pixels."""
     n = len(points)
     radius = um * np.exp(rng.normal(np.log(5 + 2.5 * wall), 0.4, n)).clip(2.5, 15)
     elongation = np.exp(np.abs(rng.normal(0, 0.5, n))).clip(1, 3.2)
     thick = um * (1.2 + 4.2 * wall * rng.uniform(0.5, 1.3, n))
     angle, filled = rng.uniform(0, np.pi, n), rng.random(n) < 0.6
-    half = int(SIDE_UM * um / 2)
+    halves = np.minimum(np.ceil(1.35 * radius * np.sqrt(elongation) + thick + 4), SIDE_UM * um / 2).astype(int)
     for i, (y, x) in enumerate(np.rint(points).astype(int).tolist()):
+        half = int(halves[i])
         inside = contours(rng, radius[i : i + 1], elongation[i : i + 1], 0.08, 2 * half + 1, angle[i : i + 1])[0]
         view = np.s_[y - half : y + half + 1, x - half : x + half + 1]
         _paint_one(canvas, view, inside, float(thick[i]), 0.9 if filled[i] else 0.0)
@@ -36,7 +38,7 @@ def paint_vessels(
     return np.column_stack([points, radius * np.sqrt(elongation) + thick])
 
 
-def _paint_one(canvas: Canvas, view: tuple[slice, slice], inside: np.ndarray, thick: float, blood: float) -> None:
+def _paint_one(canvas: Canvas, view: tuple[slice, slice], inside: Layer, thick: float, blood: float) -> None:
     lumen = (inside + 0.5).clip(0, 1)
     outer = (inside + thick + 0.5).clip(0, 1)
     rim = ((inside + thick + 3) / 3).clip(0, 1)
@@ -48,9 +50,9 @@ def _paint_one(canvas: Canvas, view: tuple[slice, slice], inside: np.ndarray, th
 
 def _line(
     rng: np.random.Generator,
-    layer: np.ndarray,
-    centre: np.ndarray,
-    inside: np.ndarray,
+    layer: Layer,
+    centre: Float[np.ndarray, "2"],
+    inside: Layer,
     thick: float,
     rods: Sprites,
     um: float,

@@ -17,7 +17,7 @@ def draw_survival_decision(models: Sequence[ModelResult], year: float, path: Pat
     """Draw the net benefit of acting on the predicted probability to die within some years."""
     curves = {}
     for model in models:
-        truth = model.rows["days"].to_numpy(float), model.rows["event"].to_numpy(bool), horizon_days(year)
+        truth = model.rows["days"].to_numpy(float), model.rows["event"].to_numpy(bool), float(horizon_days(year))
         death = 1 - model.rows[survival_column(year)].to_numpy(float)
         curves[model.name] = net_benefit_survival(death, *truth, THRESHOLDS)
         everyone = net_benefit_survival(np.ones(len(death)), *truth, THRESHOLDS)

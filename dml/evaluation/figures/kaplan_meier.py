@@ -29,9 +29,10 @@ def draw_kaplan_meier(model: ModelResult, path: Path) -> bool:
             inside = group.to_numpy() == value
             _curve(axes, days[inside], event[inside], f"{name} (n = {inside.sum()})", colour)
             _at_risk(table, days[inside], ticks, 1 - value, colour)
-        axes.set(ylim=(0, 1.02), xlim=(0, end), ylabel="alive", title=f"{model.name}: cut at the training median")
+        axes.set(ylim=(0, 1.02), xlim=(0, end), ylabel="alive")
+        axes.set_title(f"{model.name}: cut at the training median", pad=22)
         axes.text(0.02, 0.04, f"log-rank {_p(p)}", transform=axes.transAxes)
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0)
         table.set(xlabel="years", xticks=ticks, yticks=[], ylim=(-0.6, 1.6))
         table.set_title("at risk", fontsize=8, color=MUTED)
         for side in ("left", "bottom"):

@@ -40,7 +40,7 @@ def macro_auc(
 
     Two classes give the usual AUC. A class that no patient has (a subgroup may lack one) is not averaged over.
     """
-    present = np.unique(label)
+    present = np.unique(label).tolist()
     areas = [one_vs_rest_auc(weights, label=label, score=probabilities[:, k], fold=fold, positive=k) for k in present]
     return np.asarray(np.mean(areas, axis=0))
 

@@ -7,6 +7,7 @@ normalisation is folded into the convolutions: the same numbers up to rounding, 
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,16 +17,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from dml.features.encoders.registry import EncoderCard, TileEncoder
 from dml.features.encoders.running import Runner
 
-MEAN = (
-    127 / 255,
-) * 3  # as the TensorFlow weights were trained; sharper predictions than ImageNet's mean and deviation
+# as the TensorFlow weights were trained; predictions are surer than with ImageNet's mean and deviation
+MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
 
 
 class _Block(nn.Module):
     """A folded MBConv block: expand, depthwise, project; plus its input where shapes agree."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
         facts = block._block_args
         expand = [_folded(block._expand_conv, block._bn0, clip=True)] if facts.expand_ratio != 1 else []
@@ -43,7 +43,7 @@ class _Pool(nn.Module):
         return x.mean(dim=(2, 3), dtype=torch.float32)
 
 
-def _folded(conv: nn.Module, norm: nn.Module, clip: bool) -> nn.Sequential:
+def _folded(conv: Any, norm: Any, clip: bool) -> nn.Sequential:
     """Fold a batch normalisation into a convolution with static "same" padding."""
     fused = fuse_conv_bn_eval(conv, norm)
     plain = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, groups=conv.groups, bias=True)

@@ -18,7 +18,9 @@ _registered: dict[str, "EncoderCard"] = {}
 class TileEncoder(Protocol):
     """Turn uint8 tiles [b h w 3] into float16 tokens [b d]; a tile's token does not depend on its neighbours."""
 
-    def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float16]: ...
+    def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Encode some tiles."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

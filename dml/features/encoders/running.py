@@ -22,9 +22,9 @@ _GPU_BATCH = 64
 class Runner:
     """Wrap a network [1..b 3 t t] -> [b d] as a `TileEncoder`.
 
-    On a CPU tiles go through one at a time, channels last: activations then stay in cache, which is several times faster
-    than a batch of 32 here, and makes results independent of the batch. On a GPU batches are padded to one fixed size.
-    Call it from several threads for speed, each computing on one core (`one_core_each`).
+    On a CPU tiles go through one at a time, channels last: activations then stay in cache, which is several times
+    faster than a batch of 32, and makes results independent of the batch. On a GPU batches are padded to one fixed
+    size. Call it from several threads for speed, each computing on one core (`one_core_each`).
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def one_core_each() -> Iterator[None]:
 def resized(tiles: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     """Resample square tiles [b t t 3] to another side."""
     if side is None or tiles.shape[1] == side:
-        return np.ascontiguousarray(tiles)
+        return np.require(tiles, requirements=["C", "W"])
     images = (Image.fromarray(tile).resize((side, side), Image.Resampling.LANCZOS) for tile in tiles)
     return np.stack([np.asarray(image) for image in images])
 

@@ -15,7 +15,7 @@ GENES = [f"G{i}" for i in range(30)]
 
 
 def plain(count: int = 24) -> dict[str, pd.DataFrame]:
-    """Tables of a cohort in which nothing is wrong: two slides for the first patient, no expression for the last two."""
+    """Tables in which nothing is wrong: two slides for the first patient, no expression for the last two."""
     rng = np.random.default_rng(3)
     ids = [f"P{i:02d}" for i in range(count)]
     patients = pd.DataFrame(

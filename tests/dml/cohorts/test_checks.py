@@ -1,4 +1,4 @@
-"""Each row of DESIGN.md's "Bad input" that concerns tables and genes: the check fails, names who, and says what to do."""
+"""Each row of DESIGN.md's "Bad input" that concerns tables and genes: the check fails, names who, says what to do."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Break = Callable[[Path], None]
 
 
 @pytest.fixture
-def built(describe, tables, tmp_path: Path):  # type: ignore[no-untyped-def]
+def built(describe, tables, tmp_path: Path):
     """Stores of a cohort in which nothing is wrong."""
     description = describe(tables)
     for name in tables["slides"]["file"]:
@@ -31,7 +31,7 @@ def built(describe, tables, tmp_path: Path):  # type: ignore[no-untyped-def]
     return description
 
 
-def check(built, folder: Path, tasks: tuple[str, ...] = ("survival", "grade")) -> dict:  # type: ignore[no-untyped-def]
+def check(built, folder: Path, tasks: tuple[str, ...] = ("survival", "grade")) -> dict:
     check_cohort(folder / "data", built, Checks(), folder / "out", tasks)
     report: dict = read_json(folder / "out" / "cohort.json")
     return report
@@ -41,7 +41,9 @@ def on_patients(change: Callable[[pd.DataFrame], pd.DataFrame | None]) -> Break:
     def broken(data: Path) -> None:
         patients = read_patients(data / "patients.parquet")
         changed = change(patients)
-        write_patients(data / "patients.parquet", patients if changed is None else changed, {"grade": ["low", "high"]}, "plain")
+        write_patients(
+            data / "patients.parquet", patients if changed is None else changed, {"grade": ["low", "high"]}, "plain"
+        )
 
     return broken
 
@@ -56,8 +58,9 @@ def on_slides(change: Callable[[pd.DataFrame], pd.DataFrame | None]) -> Break:
 
 
 def on_expression(change: Callable[[ExpressionMatrix], ExpressionMatrix]) -> Break:
-    return lambda data: write_expression(data / "e", change(read_expression(data / "expression.parquet"))) or (
-        (data / "e").replace(data / "expression.parquet") and None
+    return lambda data: (
+        write_expression(data / "e", change(read_expression(data / "expression.parquet")))
+        or ((data / "e").replace(data / "expression.parquet") and None)
     )
 
 
@@ -89,7 +92,7 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "negative time": (
         on_patients(put("survival_days", 2, -4.0)),
-        r"no negative time: failed for patient_id P02, survival_days -4\.0\. Correct the raw table, or list .*`exclude`",
+        r"no negative time: failed for patient_id P02, survival_days -4\.0\. Correct the raw table, or .*`exclude`",
     ),
     "missing time": (
         on_patients(put("survival_days", 2, None)),
@@ -108,14 +111,17 @@ CASES: dict[str, tuple[Break, str]] = {
         r"grade is one of its classes: failed for patient_id P01, grade middle",
     ),
     "few patients": (on_patients(lambda p: p.iloc[:12]), r"quantity patients, found 12, needed 20"),
-    "age": (on_patients(put("age", 4, 400.0)), r"age is between 0 and 120 years: failed for patient_id P04, age 400\.0"),
+    "age": (
+        on_patients(put("age", 4, 400.0)),
+        r"age is between 0 and 120 years: failed for patient_id P04, age 400\.0",
+    ),
     "repeated slide": (
         on_slides(lambda s: pd.concat([s, s.iloc[[0]]])),
         r"slides\.parquet: slide ids are not repeated: failed for slide_id P00-S1",
     ),
     "unknown patient": (
         on_slides(put("patient_id", 5, "X99")),
-        r"every slide belongs to a known patient: failed for slide_id P04-S1, patient_id X99, .*Add the patient to a table",
+        r"every slide belongs to a known patient: failed for slide_id P04-S1, patient_id X99, .*Add the patient",
     ),
     "mpp": (on_slides(put("mpp", 1, 5000.0)), r"microns per pixel are plausible: failed for slide_id P00-S2"),
     "nan": (
@@ -128,13 +134,14 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "coverage": (
         on_expression(renamed),
-        r"at least 10 genes and 80% of each group are measured: failed for group tme, declared 15, measured 7, coverage 0\.467,"
+        r"at least 10 genes and 80% of each group are measured: failed for group tme, declared 15, measured 7,"
+        r" coverage 0\.467,"
         r" absent G1[0-9].*Check expression\.gene \(symbols, not Ensembl ids\?\)",
     ),
 }
 
 
-def test_a_good_cohort_passes_and_is_documented(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_good_cohort_passes_and_is_documented(built, tmp_path: Path) -> None:
     report = check(built, tmp_path)
     assert report["success"]
     assert report["counts"]["patients with slide and expression"] == 22
@@ -143,11 +150,11 @@ def test_a_good_cohort_passes_and_is_documented(built, tmp_path: Path) -> None: 
     assert text.startswith("cohort checks passed: ")
     pages = list((tmp_path / "out/cohort/docs").rglob("*.html"))
     assert (tmp_path / "out/cohort/docs/index.html") in pages
-    assert not any("src=\"http" in p.read_text() or "stylesheet\" href=\"http" in p.read_text() for p in pages)
+    assert not any('src="http' in p.read_text() or 'stylesheet" href="http' in p.read_text() for p in pages)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_wrong_fails_with_rows_and_remedy(built, tmp_path: Path, case: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_wrong_fails_with_rows_and_remedy(built, tmp_path: Path, case: str) -> None:
     broken, message = CASES[case]
     broken(tmp_path / "data")
     with pytest.raises(CheckFailed, match=message) as error:
@@ -159,7 +166,7 @@ def test_what_is_wrong_fails_with_rows_and_remedy(built, tmp_path: Path, case: s
     assert (tmp_path / "out/cohort/summary.txt").read_text().startswith("cohort checks FAILED: ")
 
 
-def test_an_event_that_is_neither_seen_nor_censored_fails(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_event_that_is_neither_seen_nor_censored_fails(built, tmp_path: Path) -> None:
     path = tmp_path / "data/patients.parquet"
     patients = read_patients(path)
     table = pa.Table.from_pandas(patients.assign(event=[2.0, *[0.0, 1.0] * 11, 0.0]), preserve_index=False)
@@ -168,13 +175,13 @@ def test_an_event_that_is_neither_seen_nor_censored_fails(built, tmp_path: Path)
         check(built, tmp_path)
 
 
-def test_too_few_of_a_label_that_is_no_task_only_warn(built, tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+def test_too_few_of_a_label_that_is_no_task_only_warn(built, tmp_path: Path, caplog) -> None:
     on_patients(lambda p: p.assign(grade="low"))(tmp_path / "data")
     assert check(built, tmp_path, tasks=("survival",))["success"]
     assert "there is enough to learn the other labels: failed for" in caplog.text
 
 
-def test_patients_with_nothing_to_learn_from_are_listed_as_a_warning(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_patients_with_nothing_to_learn_from_are_listed_as_a_warning(built, tmp_path: Path) -> None:
     on_slides(lambda s: s[s["patient_id"] != "P23"])(tmp_path / "data")
     report = check(built, tmp_path)
     (rule,) = [c for c in report["checks"] if c["check"] == "every patient has a slide or expression"]
@@ -182,28 +189,30 @@ def test_patients_with_nothing_to_learn_from_are_listed_as_a_warning(built, tmp_
     assert rule["rows"][0]["patient_id"] == "P23"
 
 
-def test_an_unknown_task_lists_those_there_are(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_unknown_task_lists_those_there_are(built, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tasks: idh is no task of this cohort; there are survival, grade"):
         check(built, tmp_path, tasks=("idh",))
 
 
-def test_a_panel_is_held_to_its_floor_not_to_coverage(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_panel_is_held_to_its_floor_not_to_coverage(built, tmp_path: Path) -> None:
     path = tmp_path / "data/gene_groups.json"
     groups = read_json(path)
     write_json(path, {**groups, "declared": {"tumor": 900, "tme": 900}, "restricted": True, "min_genes": 12})
     assert check(built, tmp_path)["success"]
     write_json(path, {**groups, "declared": {"tumor": 900, "tme": 900}, "restricted": True, "min_genes": 13})
-    with pytest.raises(CheckFailed, match=r"at least 13 genes of each group.*group tumor, declared 900, measured 12.*min_genes"):
+    with pytest.raises(
+        CheckFailed, match=r"at least 13 genes of each group.*group tumor, declared 900, measured 12.*min_genes"
+    ):
         check(built, tmp_path)
 
 
-def test_a_cohort_without_expression_is_not_asked_for_genes(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_cohort_without_expression_is_not_asked_for_genes(built, tmp_path: Path) -> None:
     on_expression(lambda m: ExpressionMatrix((), (), np.zeros((0, 0), np.float32), "absent", ""))(tmp_path / "data")
     report = check(built, tmp_path)
     assert {c["file"] for c in report["checks"]} == {"patients.parquet", "slides.parquet"}
 
 
-def test_reports_of_equal_cohorts_are_equal_bytes(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_reports_of_equal_cohorts_are_equal_bytes(built, tmp_path: Path) -> None:
     contents = []
     for run in ("first", "second"):
         check_cohort(tmp_path / "data", built, Checks(), tmp_path / run, None)
@@ -215,7 +224,7 @@ def test_reports_of_equal_cohorts_are_equal_bytes(built, tmp_path: Path) -> None
     json.loads(contents[0]["cohort.json"])
 
 
-def test_a_patient_in_two_cohorts_fails(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_patient_in_two_cohorts_fails(built, tmp_path: Path) -> None:
     other = tmp_path / "other"
     patients = read_patients(tmp_path / "data/patients.parquet").iloc[:3]
     write_patients(other / "patients.parquet", patients.assign(patient_id=["Q1", "P07", "Q2"]), {}, "other")
@@ -225,7 +234,7 @@ def test_a_patient_in_two_cohorts_fails(built, tmp_path: Path) -> None:  # type:
     check_disjoint(tmp_path / "data", other)
 
 
-def test_paired_patients_have_expression_and_a_slide_that_worked(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_paired_patients_have_expression_and_a_slide_that_worked(built, tmp_path: Path) -> None:
     rows = [("P00-S1", "P00", "failed"), ("P00-S2", "P00", "ok"), ("P01-S1", "P01", "failed"), ("P23-S1", "P23", "ok")]
     manifest = pa.Table.from_pandas(pd.DataFrame(rows, columns=["slide_id", "patient_id", "status"]))
     write_parquet(tmp_path / "data/features/manifest.parquet", manifest)

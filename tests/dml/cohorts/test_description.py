@@ -110,6 +110,8 @@ def test_what_is_no_yaml_is_said(tmp_path: Path) -> None:
         load(tmp_path, "name: [")
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).resolve().parents[3] / "cohorts").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).resolve().parents[3] / "cohorts").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_every_shipped_description_loads(path: Path) -> None:
     assert CohortDescription.load(path.stem, path.parent).name == path.stem

@@ -28,12 +28,18 @@ SMALL = pd.DataFrame({"id": ["B", "A"], "TP53": [1.0, 2.0], "EGFR": [3.0, 4.0], 
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.permutations(["A", "B", "C", "D"]), st.permutations(["G1", "G2", "G3", "G4", "G5"]), st.booleans(), st.booleans())
-def test_rows_columns_and_orientation_do_not_matter(tmp_path_factory, patients, genes, by_rows, packed) -> None:  # type: ignore[no-untyped-def]
+@given(
+    st.permutations(["A", "B", "C", "D"]), st.permutations(["G1", "G2", "G3", "G4", "G5"]), st.booleans(), st.booleans()
+)
+def test_rows_columns_and_orientation_do_not_matter(tmp_path_factory, patients, genes, by_rows, packed) -> None:
     raw = tmp_path_factory.mktemp("raw")
     value = {(p, g): ord(p) - 60 + int(g[1]) / 7 for p in patients for g in genes}
     table = pd.DataFrame([[value[p, g] for g in genes] for p in patients], index=list(patients), columns=list(genes))
-    spec: dict[str, object] = {"file": "e.tsv.gz" if packed else "e.csv", "orientation": "patients_as_rows", "id": "key"}
+    spec: dict[str, object] = {
+        "file": "e.tsv.gz" if packed else "e.csv",
+        "orientation": "patients_as_rows",
+        "id": "key",
+    }
     if not by_rows:
         table, spec = table.T, {**spec, "orientation": "genes_as_rows", "id": {}, "gene": "key"}
     table.to_csv(raw / str(spec["file"]), sep="\t" if packed else ",", index_label="key")
@@ -59,7 +65,7 @@ def test_ids_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("unit", "convert", "expected"), [("tpm", "tpm", 4.0), ("log2_tpm", "log2_tpm", 2.0), ("zscore", "zscore", 2.0)]
 )
-def test_repeated_genes_are_summed_if_linear_and_averaged_otherwise(tmp_path, unit, convert, expected) -> None:  # type: ignore[no-untyped-def]
+def test_repeated_genes_are_summed_if_linear_and_averaged_otherwise(tmp_path, unit, convert, expected) -> None:
     (tmp_path / "e.csv").write_text("gene,A\nTP53,1\nEGFR,7\nTP53,3\n")
     found = build_expression(
         described(tmp_path, orientation="genes_as_rows", id={}, gene="gene", unit=unit, convert=convert)
@@ -79,7 +85,9 @@ def test_zscores_are_not_logged(tmp_path: Path) -> None:
     assert (found.unit, found.values.tolist()) == ("zscore", [[-1.5, 2.0]])
 
 
-@pytest.mark.parametrize(("cell", "told"), [("", "missing or infinite"), ("inf", "missing or infinite"), ("NA", "missing or infinite")])
+@pytest.mark.parametrize(
+    ("cell", "told"), [("", "missing or infinite"), ("inf", "missing or infinite"), ("NA", "missing or infinite")]
+)
 def test_missing_and_infinite_values_name_gene_and_patient(tmp_path: Path, cell: str, told: str) -> None:
     (tmp_path / "e.csv").write_text(f"id,TP53,EGFR\nA,1,2\nB,3,{cell}\n")
     with pytest.raises(InputError, match=rf"e\.csv: 1 {told} values: gene EGFR of patient B\. Fill them in"):
@@ -132,13 +140,20 @@ def test_written_and_read_back_bit_by_bit(tmp_path: Path) -> None:
     found = matrix(tmp_path, SMALL)
     write_expression(tmp_path / "e.parquet", found)
     back = read_expression(tmp_path / "e.parquet")
-    assert (back.patient_ids, back.genes, back.unit, back.source) == (found.patient_ids, found.genes, "log2_tpm", found.source)
+    assert (back.patient_ids, back.genes, back.unit, back.source) == (
+        found.patient_ids,
+        found.genes,
+        "log2_tpm",
+        found.source,
+    )
     np.testing.assert_array_equal(back.values, found.values)
     assert back.only({"B"}).values.tolist() == [[5.0, 3.0, 1.0]]
 
 
 def test_a_cohort_without_expression_has_an_empty_matrix(tmp_path: Path) -> None:
-    description = CohortDescription.model_validate({"name": "x", "raw": tmp_path, "patients": [{"file": "p", "id": "i"}]})
+    description = CohortDescription.model_validate(
+        {"name": "x", "raw": tmp_path, "patients": [{"file": "p", "id": "i"}]}
+    )
     write_expression(tmp_path / "e.parquet", build_expression(description))
     back = read_expression(tmp_path / "e.parquet")
     assert (back.patient_ids, back.genes, back.unit, back.values.shape) == ((), (), "absent", (0, 0))

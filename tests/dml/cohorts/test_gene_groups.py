@@ -10,14 +10,14 @@ from dml.files import read_json
 G = [f"G{i}" for i in range(30)]
 
 
-def test_a_gene_in_both_groups_belongs_to_tme(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_a_gene_in_both_groups_belongs_to_tme(describe, tables) -> None:
     groups = build_gene_groups(describe(tables))
     assert groups.tumor == tuple(sorted(G[:12]))
     assert groups.tme == tuple(sorted(G[12:27]))
     assert groups.provenance == "tumor: sets.csv (tumor); tme: sets.csv (tme)"
 
 
-def test_all_declared_genes_are_kept_unless_restricted_to_the_measured(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_all_declared_genes_are_kept_unless_restricted_to_the_measured(describe, tables) -> None:
     few = {"expression": tables["expression"].drop(columns=["G0", "G13"])}
     description = describe(tables | few)
     assert len(build_gene_groups(description).tumor) == 12
@@ -28,7 +28,7 @@ def test_all_declared_genes_are_kept_unless_restricted_to_the_measured(describe,
     assert (restricted.restricted, restricted.min_genes) == (True, 5)
 
 
-def test_written_and_read_back(describe, tables, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_written_and_read_back(describe, tables, tmp_path: Path) -> None:
     declared = declare_gene_groups(describe(tables))
     write_gene_groups(tmp_path / "g.json", declared.groups, declared)
     assert read_gene_groups(tmp_path / "g.json") == declared.groups
@@ -37,13 +37,13 @@ def test_written_and_read_back(describe, tables, tmp_path: Path) -> None:  # typ
     assert read_gene_groups(tmp_path / "g.json") == declared.groups
 
 
-def test_the_shipped_list_is_disjoint_and_large_enough(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_the_shipped_list_is_disjoint_and_large_enough(describe, tables) -> None:
     groups = build_gene_groups(describe(tables, gene_groups="default"))
     assert not set(groups.tumor) & set(groups.tme)
     assert min(len(groups.tumor), len(groups.tme)) >= 20
     assert groups.provenance
 
 
-def test_a_list_that_is_not_shipped(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_a_list_that_is_not_shipped(describe, tables) -> None:
     with pytest.raises(ConfigError, match=r"no list 'mine' is shipped; there are .*default"):
         build_gene_groups(describe(tables, gene_groups="mine"))

@@ -56,7 +56,7 @@ def test_nothing_is_copied_while_something_is_missing(tmp_path: Path, cohorts: P
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_failed_copy_leaves_no_half_file(tmp_path: Path, cohorts: Path, source: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_failed_copy_leaves_no_half_file(tmp_path: Path, cohorts: Path, source: Path, monkeypatch) -> None:
     def full(origin: Path, target: Path) -> None:
         target.write_text("half")
         raise OSError(28, "No space left on device")

@@ -28,7 +28,7 @@ def frame(rows: list[tuple[object, ...]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["id", "days", "dead"], dtype=object)
 
 
-def test_a_whole_cohort(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_a_whole_cohort(describe, tables) -> None:
     patients = build_patients(describe(tables)).set_index("patient_id")
     raw = tables["patients"].set_index("patient")
     assert patients.index.tolist() == sorted(raw.index)
@@ -43,7 +43,7 @@ def test_a_whole_cohort(describe, tables) -> None:  # type: ignore[no-untyped-de
 
 @settings(max_examples=15, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_order_of_rows_and_columns_does_not_matter(tmp_path_factory, random) -> None:  # type: ignore[no-untyped-def]
+def test_order_of_rows_and_columns_does_not_matter(tmp_path_factory, random) -> None:
     rows = [("A", 10, 1), ("B", 20, 0), ("C", 5.5, 1), ("A", 10, 1), ("D", None, None)]
     raw = tmp_path_factory.mktemp("raw")
     expected = build_patients(described(raw / "a", {"t": frame(rows)}))
@@ -80,7 +80,9 @@ def test_units_of_time(tmp_path: Path, unit: str, days: float) -> None:
     assert build_patients(description)["survival_days"].tolist() == [days]
 
 
-@pytest.mark.parametrize(("unit", "cell"), [("years", 50), ("months", 600), ("days", 18262.5), ("minus_days", -18262.5)])
+@pytest.mark.parametrize(
+    ("unit", "cell"), [("years", 50), ("months", 600), ("days", 18262.5), ("minus_days", -18262.5)]
+)
 def test_units_of_age(tmp_path: Path, unit: str, cell: float) -> None:
     table = frame([("A", 24, 1)]).assign(age=cell)
     description = described(tmp_path, {"t": table}, age={"column": "age", "unit": unit})
@@ -113,13 +115,13 @@ def test_a_word_in_the_time_column_is_named(tmp_path: Path) -> None:
         build_patients(bad)
 
 
-def test_excluded_patients_are_left_out(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_excluded_patients_are_left_out(describe, tables) -> None:
     patients = build_patients(describe(tables, exclude={"P03": "withdrew consent"}))
     assert "P03" not in set(patients["patient_id"])
     assert len(patients) == len(tables["patients"]) - 1
 
 
-def test_labels_come_from_the_first_source_that_knows_and_conflicts_are_told(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+def test_labels_come_from_the_first_source_that_knows_and_conflicts_are_told(tmp_path: Path, caplog) -> None:
     description = described(
         tmp_path,
         {
@@ -137,7 +139,7 @@ def test_labels_come_from_the_first_source_that_knows_and_conflicts_are_told(tmp
     assert "label g: two sources disagree on A; the earlier one counts" in caplog.text
 
 
-def test_written_and_read_back_alike(describe, tables, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_written_and_read_back_alike(describe, tables, tmp_path: Path) -> None:
     tables["patients"].loc[[0, 1], ["months", "dead", "grade"]] = None
     tables["patients"].loc[2, "dead"] = None
     patients = build_patients(describe(tables))

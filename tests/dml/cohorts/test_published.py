@@ -12,7 +12,9 @@ PATIENTS = pd.DataFrame({"patient_id": IDS, "site": "H", "event": [bool(i % 2) f
 
 
 def publish(folder: Path, fold: int, **parts: list[str]) -> None:
-    pd.DataFrame({name: pd.Series(ids, dtype=object) for name, ids in parts.items()}).to_csv(folder / f"splits_{fold}.csv")
+    pd.DataFrame({name: pd.Series(ids, dtype=object) for name, ids in parts.items()}).to_csv(
+        folder / f"splits_{fold}.csv"
+    )
 
 
 def load(folder: Path, paired: set[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from dml.errors import InputError
 HIPT = {"path": "f.zip", "encoder": "hipt", "width": 4, "mpp": 0.5, "tile_um": 2048, "patient": "^(P..)"}
 
 
-def test_from_a_table_with_paths_below_raw(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_from_a_table_with_paths_below_raw(describe, tables) -> None:
     description = describe(tables)
     slides = build_slides(description)
     assert len(slides) == len(tables["slides"])
@@ -21,20 +21,22 @@ def test_from_a_table_with_paths_below_raw(describe, tables) -> None:  # type: i
     assert slides["mpp"].isna().all()
 
 
-def test_mpp_from_a_column_or_one_number(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_mpp_from_a_column_or_one_number(describe, tables) -> None:
     table = {"file": "slides.csv", "id": "slide", "patient": "patient", "path": "file"}
     tables["slides"]["um"] = 0.25
     for mpp in ["um", 0.25]:
         assert set(build_slides(describe(tables, slides={"table": {**table, "mpp": mpp}}))["mpp"]) == {0.25}
 
 
-def test_a_repeated_slide_id_names_its_rows(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_a_repeated_slide_id_names_its_rows(describe, tables) -> None:
     tables["slides"].loc[3, "slide"] = tables["slides"].loc[0, "slide"]
-    with pytest.raises(InputError, match=r"slides\.csv: repeated slide ids: P00-S1 in rows 2, 5\. Each slide has one row"):
+    with pytest.raises(
+        InputError, match=r"slides\.csv: repeated slide ids: P00-S1 in rows 2, 5\. Each slide has one row"
+    ):
         build_slides(describe(tables))
 
 
-def test_from_a_folder_by_name(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_from_a_folder_by_name(describe, tables) -> None:
     description = describe(tables, slides={"folder": {"folder": "slides", "patient": "^(P..)", "mpp": 0.5}})
     folder = description.raw_folder / "slides"
     (folder / "sub").mkdir()
@@ -49,7 +51,7 @@ def test_from_a_folder_by_name(describe, tables) -> None:  # type: ignore[no-unt
         build_slides(description)
 
 
-def test_a_folder_without_slides_is_refused(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_without_slides_is_refused(describe, tables) -> None:
     with pytest.raises(InputError, match=r"no file matches"):
         build_slides(describe(tables, slides={"folder": {"folder": "slides", "patient": "^(P..)"}}))
 
@@ -60,7 +62,7 @@ def zipped(raw: Path, names: list[str]) -> None:
             archive.writestr(name, "x")
 
 
-def test_imported_features_are_slides_without_a_file(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_imported_features_are_slides_without_a_file(describe, tables) -> None:
     description = describe(tables, slides=None, features=[HIPT], exclude={"P01-x": "a recurrence"})
     zipped(description.raw_folder, ["P00-x.h5", "P01-x.h5", "P01-y.h5"])
     slides = build_slides(description)
@@ -68,7 +70,7 @@ def test_imported_features_are_slides_without_a_file(describe, tables) -> None: 
     assert slides["path"].isna().all()
 
 
-def test_features_of_slides_in_the_table_are_not_new_slides(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_features_of_slides_in_the_table_are_not_new_slides(describe, tables) -> None:
     description = describe(tables, features=[HIPT])
     zipped(description.raw_folder, ["P00-S1.h5", "P05-new.h5"])
     slides = build_slides(description)
@@ -76,14 +78,14 @@ def test_features_of_slides_in_the_table_are_not_new_slides(describe, tables) ->
     assert slides.set_index("slide_id")["path"]["P00-S1"] is not None
 
 
-def test_features_without_a_patient_pattern_follow_the_table(describe, tables, caplog) -> None:  # type: ignore[no-untyped-def]
+def test_features_without_a_patient_pattern_follow_the_table(describe, tables, caplog) -> None:
     description = describe(tables, features=[{**HIPT, "patient": None}])
     zipped(description.raw_folder, ["P00-S1.h5", "Q-new.h5"])
     assert len(build_slides(description)) == len(tables["slides"])
     assert "not in the slide table, left out: Q-new" in caplog.text
 
 
-def test_names_that_do_not_match_are_refused(describe, tables) -> None:  # type: ignore[no-untyped-def]
+def test_names_that_do_not_match_are_refused(describe, tables) -> None:
     description = describe(tables, slides=None, features=[HIPT])
     zipped(description.raw_folder, ["X00.h5"])
     with pytest.raises(InputError, match=r"no patient id .* in X00\. Correct `features\.patient`"):
@@ -93,13 +95,15 @@ def test_names_that_do_not_match_are_refused(describe, tables) -> None:  # type:
         feature_files(description.raw_folder / "f.zip", source)
 
 
-def test_written_and_read_back_alike(describe, tables, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_written_and_read_back_alike(describe, tables, tmp_path: Path) -> None:
     slides = build_slides(describe(tables))
     write_slides(tmp_path / "s.parquet", slides)
     pd.testing.assert_frame_equal(read_slides(tmp_path / "s.parquet"), slides, check_dtype=False)
 
 
 def test_a_cohort_without_slides_has_an_empty_table(tmp_path: Path) -> None:
-    description = CohortDescription.model_validate({"name": "x", "raw": tmp_path, "patients": [{"file": "p", "id": "i"}]})
+    description = CohortDescription.model_validate(
+        {"name": "x", "raw": tmp_path, "patients": [{"file": "p", "id": "i"}]}
+    )
     assert build_slides(description).columns.tolist() == ["slide_id", "patient_id", "path", "mpp"]
     assert len(build_slides(description)) == 0

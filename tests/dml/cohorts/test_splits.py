@@ -98,7 +98,9 @@ def test_the_report_says_which_sites_straddle_and_why_they_can() -> None:
     patients = cohort(90, sites=9)
     paired = set(patients["patient_id"][1:])
     splits = make_splits(patients, paired, 3, Split(group_sites=True), seed=5)
-    straddling = [site for part in split_report(splits, patients).values() for site in part["test_sites_also_elsewhere"]]
+    straddling = [
+        site for part in split_report(splits, patients).values() for site in part["test_sites_also_elsewhere"]
+    ]
     assert straddling == ["H0"], "its unpaired patient P000 trains in every fold"
     free = split_report(make_splits(patients, paired, 3, Split(), seed=5), patients)
     assert all(len(part["test_sites_also_elsewhere"]) == part["test_sites"] == 9 for part in free.values())

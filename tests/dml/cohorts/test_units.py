@@ -20,7 +20,9 @@ def test_tpm_of_every_patient_sums_to_a_million_whatever_the_way(fpkm: np.ndarra
 
 @given(LINEAR, st.floats(0.1, 100))
 def test_sequencing_depth_cancels_in_counts_per_million(counts: np.ndarray, depth: float) -> None:
-    np.testing.assert_allclose(convert(counts * depth, "counts", "log2_cpm"), convert(counts, "counts", "log2_cpm"), rtol=1e-9)
+    np.testing.assert_allclose(
+        convert(counts * depth, "counts", "log2_cpm"), convert(counts, "counts", "log2_cpm"), rtol=1e-9
+    )
 
 
 def test_a_patient_without_any_count_stays_zero() -> None:

@@ -37,7 +37,7 @@ def test_survival(golden):
     counts = count_pairs(**ranked)
     assert [counts.concordant, counts.discordant, counts.tied_risk, counts.tied_time] == golden["counts"]
     assert counts.index == pytest.approx(golden["harrell"], abs=1e-10)
-    assert uno_c(one, **weighted, tau=700)[0] == pytest.approx(golden["uno"], abs=1e-10)
+    assert uno_c(one, **weighted, tau=700.0)[0] == pytest.approx(golden["uno"], abs=1e-10)
     auc = [dynamic_auc(one, **weighted, horizon=horizon)[0] for horizon in HORIZONS]
     assert auc == pytest.approx(golden["auc"], abs=1e-10)
     survival = test[[f"survival_{h:g}" for h in HORIZONS]].to_numpy()

@@ -6,7 +6,7 @@ from dml.evaluation.predictions import horizon_days, read_predictions, survival_
 
 
 def test_horizons_are_named_by_their_days():
-    assert [survival_column(year) for year in (1, 2, 3, 5)] == [
+    assert [survival_column(year) for year in (1.0, 2.0, 3.0, 5.0)] == [
         "survival_365", "survival_730", "survival_1096", "survival_1826",
     ]  # fmt: skip
     assert horizon_days(0.5) == 183

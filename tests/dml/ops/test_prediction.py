@@ -1,15 +1,22 @@
 """Which files are asked about and whose they are; where answers go."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from bundles import ENCODER, write_folds
+from mlflow import MlflowClient
 
+from dml.config import Params
 from dml.errors import InputError
-from dml.files import read_parquet, write_parquet
-from dml.ops import prediction
+from dml.features.encoders import registry as encoders
+from dml.files import read_parquet, write_json, write_parquet
+from dml.ops import prediction, registry
+from tests import painted
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -83,3 +90,21 @@ def test_answers_are_written_in_three_formats(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text())[1] == {"patient_id": "b", "status": "refused", "risk": None}
     with pytest.raises(InputError, match="unknown output format"):
         prediction.write(table, tmp_path / "out.xlsx")
+
+
+def test_slides_on_disk_are_embedded_and_answered_or_refused(
+    client: MlflowClient, params: Callable[..., Params], tmp_path: Path
+) -> None:
+    encoders.register(painted.fake_card(ENCODER))
+    tissue = painted.tissue_pixels(2048, 2048)
+    painted.write_slide(tmp_path / "slides/TCGA-02-0001-01Z.tif", tissue)
+    painted.write_slide(tmp_path / "slides/glass.tif", np.full_like(tissue, 244))
+    (tmp_path / "slides/broken.tif").write_bytes(b"II*\0 and then nothing")
+    write_folds(Path("models/demo/survival/student"), "student", mpps=(0.5, 1.0))
+    write_json(Path("reports/demo/survival/metrics.json"), {"student": {"c_index": {"value": 0.7}}})
+    name = registry.register(params(), "survival", "student").name
+    said = prediction.predict(f"{name}@challenger", tmp_path / "slides").set_index("patient_id")
+    assert said["status"].to_dict() == {"TCGA-02-0001": "ok", "broken": "refused", "glass": "refused"}
+    assert said.loc["TCGA-02-0001", "survival_365"] > said.loc["TCGA-02-0001", "survival_730"] > 0
+    assert "no tissue" in said.loc["glass", "reason"]
+    assert "broken.tif" in said.loc["broken", "reason"]

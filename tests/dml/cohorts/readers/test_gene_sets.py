@@ -18,7 +18,10 @@ from dml.errors import InputError
 def test_the_same_sets_in_every_form(tmp_path: Path, kind: str, text: str) -> None:
     path = tmp_path / "sets.txt"
     path.write_text(text)
-    assert read_gene_sets(path, GeneSets.model_validate({"file": "x", "kind": kind})) == {"up": ["A", "B"], "down": ["C"]}
+    assert read_gene_sets(path, GeneSets.model_validate({"file": "x", "kind": kind})) == {
+        "up": ["A", "B"],
+        "down": ["C"],
+    }
     chosen = GeneSets.model_validate({"file": "x", "kind": kind, "select": ["down"]})
     assert read_gene_sets(path, chosen) == {"down": ["C"]}
 

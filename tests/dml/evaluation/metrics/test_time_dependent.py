@@ -11,7 +11,7 @@ def test_by_hand():
     # dead by day 10: risks 3 and 1; alive after it: risks 2 and 1; censored before it: counts for nothing
     value = dynamic_auc(
         unweighted(5), days=np.array([4, 10, 11, 30, 6]), event=np.array([1, 1, 1, 0, 0], bool),
-        risk=np.array([3.0, 1, 2, 1, 9]), fold=np.zeros(5, int), uncensored=np.array([1, 0.5, 1, 1, 1]), horizon=10,
+        risk=np.array([3.0, 1, 2, 1, 9]), fold=np.zeros(5, int), uncensored=np.array([1, 0.5, 1, 1, 1]), horizon=10.0,
     )  # fmt: skip
     assert value[0] == pytest.approx((1 + 1 + 2 * (0 + 0.5)) / (1 + 1 + 2 + 2))
 
@@ -34,6 +34,6 @@ def test_agrees_with_scikit_survival(sample):
 def test_without_cases_there_is_no_number(sample):
     value = dynamic_auc(
         unweighted(len(sample)), days=sample.days, event=sample.event, risk=sample.risk, fold=sample.one_fold,
-        uncensored=np.ones(len(sample)), horizon=0,
+        uncensored=np.ones(len(sample)), horizon=0.0,
     )  # fmt: skip
     assert np.isnan(value).all()

@@ -1,0 +1,112 @@
+"""A registered model on a whole other cohort: scored there, or refused with the reason."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from bundles import ENCODER, GENES, GROUPS, cohort, write_folds
+from mlflow import MlflowClient
+
+from dml.cohorts.expression import ExpressionMatrix, write_expression
+from dml.config import Evaluation, Params
+from dml.errors import InputError
+from dml.features.manifest import write_manifest
+from dml.features.store import write_bag
+from dml.files import read_json, write_json, write_parquet
+from dml.ops import registry
+from dml.ops.external import external
+
+SETTINGS = Evaluation(resamples=50)
+
+
+@pytest.fixture
+def stores(client: MlflowClient) -> Callable[..., None]:
+    """Write data/other from the tiny cohort."""
+
+    def write(
+        encoder: str = ENCODER, mpps: tuple[float, ...] = (0.5, 1.0), genes: int = len(GENES), unit: str = "log2_tpm"
+    ) -> None:
+        folder, rows, whole = Path("data/other"), [], cohort()
+        for case in whole.cases:
+            for mpp in mpps:
+                bag = next(iter(case.pyramid.values()))
+                meta = {"encoder": encoder, "mpp": mpp, "tile_um": 256 * mpp, "slide_id": f"s-{case.patient_id}"}
+                place = folder / "features" / encoder / f"{mpp:g}" / f"s-{case.patient_id}.parquet"
+                write_bag(place, bag.tokens.numpy(), None, {**meta, "patient_id": case.patient_id})
+                row = {"slide_id": f"s-{case.patient_id}", "patient_id": case.patient_id, "mpp": mpp, "tiles": len(bag)}
+                rows.append({**row, "status": "ok", "reason": None, "fingerprint": ""})
+        write_manifest(folder / "features/manifest.parquet", rows)
+        patients = pd.DataFrame(
+            {
+                "patient_id": [c.patient_id for c in whole.cases],
+                "site": [c.site for c in whole.cases],
+                "survival_days": [c.survival.days if c.survival else None for c in whole.cases],
+                "event": [c.survival.event if c.survival else None for c in whole.cases],
+                "grade": [c.labels["grade"] for c in whole.cases],
+            }
+        )
+        write_parquet(
+            folder / "patients.parquet",
+            pa.Table.from_pandas(patients),
+            {"classes": {"grade": ["G2", "G3", "G4"]}, "cohort": "other"},
+        )
+        values = np.array([case.expression for case in whole.cases])[:, :genes]
+        ids = tuple(case.patient_id for case in whole.cases)
+        write_expression(folder / "expression.parquet", ExpressionMatrix(ids, GENES[:genes], values, unit, "test"))
+        write_json(folder / "gene_groups.json", {"tumor": GROUPS.tumor, "tme": GROUPS.tme, "provenance": ""})
+
+    return write
+
+
+@pytest.fixture
+def registered(client: MlflowClient, params: Callable[..., Params]) -> Callable[..., str]:
+    def register(model: str, task: str = "survival") -> str:
+        write_folds(Path("models/demo") / task / model, model, task=task)
+        reports = Path("reports/demo") / task
+        reports.mkdir(parents=True, exist_ok=True)
+        (reports / "metrics.json").write_text(json.dumps({model: {"c_index": {"value": 0.7}}}))
+        return f"{registry.register(params(), task, model).name}@challenger"
+
+    return register
+
+
+@pytest.mark.parametrize(("model", "task", "metric"), [("teacher", "survival", "c_index"), ("student", "grade", "auc")])
+def test_every_patient_is_predicted_and_scored(
+    stores: Callable[..., None], registered: Callable[..., str], model: str, task: str, metric: str
+) -> None:
+    stores()
+    out = external(registered(model, task), "other", SETTINGS)
+    assert out == Path(f"reports/other/external/demo-{task}-{model}")
+    scored = read_json(out / "metrics.json")[model][metric]
+    assert 0 <= scored["ci_low"] <= scored["value"] <= scored["ci_high"] <= 1
+    rows = pd.read_parquet(out / "predictions.parquet")
+    assert sorted(rows["patient_id"]) == sorted(case.patient_id for case in cohort().cases)
+    covered = read_json(out / "coverage.json")
+    assert (covered["patients_evaluated"], covered["genes"], covered["genes_missing"]) == (24, 5, [])
+
+
+@pytest.mark.parametrize(
+    ("stored", "model", "reason"),
+    [
+        ({"encoder": "other"}, "student", "features of other"),
+        ({"mpps": (0.5,)}, "student", "features at 0.5 microns per pixel"),
+        ({"genes": 2}, "teacher", "40% of the model's genes"),
+        ({"unit": "zscore"}, "teacher", "expression in unit zscore"),
+    ],
+)
+def test_a_cohort_the_model_was_not_made_for_is_refused(
+    stores: Callable[..., None], registered: Callable[..., str], stored: dict[str, object], model: str, reason: str
+) -> None:
+    stores(**stored)
+    with pytest.raises(InputError, match=reason):
+        external(registered(model), "other", SETTINGS)
+
+
+def test_a_student_needs_no_transcriptome(stores: Callable[..., None], registered: Callable[..., str]) -> None:
+    stores(genes=1, unit="zscore")
+    out = external(registered("student"), "other", SETTINGS)
+    assert read_json(out / "coverage.json")["expression_used"] is False

@@ -1,0 +1,135 @@
+"""Grids of several resolutions nest exactly, keep what is tissue, and thin out evenly."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dml.config import Tiles
+from dml.slides.grid import corners_px, tile_grid, tile_grids
+from dml.types import TileGrid
+
+
+@dataclass
+class Glass:
+    """As much of a slide as a grid needs."""
+
+    dimensions: tuple[int, int]
+    mpp: float
+
+
+def blob(height: int = 90, width: int = 120) -> NDArray[np.bool_]:
+    y, x = np.mgrid[:height, :width]
+    return np.asarray(((x - 55) / 45) ** 2 + ((y - 40) / 33) ** 2 + 0.2 * np.sin(x / 5) < 1)
+
+
+def cells(grid: TileGrid) -> set[tuple[int, int]]:
+    return {(int(x), int(y)) for x, y in np.rint(grid.coords_um / grid.tile_um - 0.5)}
+
+
+def assert_nested(grids: dict[float, TileGrid]) -> None:
+    for fine, coarse in pairwise(sorted(grids)):
+        k = round(coarse / fine)
+        parents = {(x // k, y // k) for x, y in cells(grids[fine])}
+        assert parents == cells(grids[coarse])  # every fine tile has a parent, every coarse tile a child
+
+
+def test_a_coarse_tile_is_the_union_of_its_four_children() -> None:
+    grids = tile_grids(Glass((8000, 6000), 0.5), np.ones((60, 80), bool), Tiles(mpps=(0.5, 1.0), min_tissue=1.0))
+    fine, coarse = grids[0.5], grids[1.0]
+    assert len(fine.coords_px) == 4 * len(coarse.coords_px) > 0
+    for x, y in coarse.coords_px:
+        inside = ((fine.coords_px >= (x, y)) & (fine.coords_px < (x + 512, y + 512))).all(axis=1)
+        children = {tuple(corner) for corner in fine.coords_px[inside]}
+        assert children == {(x, y), (x + 256, y), (x, y + 256), (x + 256, y + 256)}
+
+
+def test_only_children_with_tissue_are_kept() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[:, :3] = True  # of the single coarse tile: left half full, right half a half of a half
+    grids = tile_grids(Glass((512, 512), 0.5), mask, Tiles(mpps=(0.5, 1.0), min_tissue=0.3))
+    assert cells(grids[1.0]) == {(0, 0)}
+    assert grids[1.0].tissue.tolist() == [0.375]
+    assert cells(grids[0.5]) == {(0, 0), (0, 1)}
+    assert grids[0.5].tissue.tolist() == [0.75, 0.75]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(300, 9000),
+    height=st.integers(300, 9000),
+    slide_mpp=st.sampled_from([0.2, 0.2325, 0.25, 0.499, 0.5]),
+    mpps=st.sampled_from([(0.5,), (0.5, 1.0), (0.5, 1.0, 2.0), (0.5, 2.0), (0.5, 1.5)]),
+    min_tissue=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    max_tiles=st.integers(1, 300),
+    seed=st.integers(0, 99),
+)
+def test_grids_nest_for_any_slide(
+    width: int, height: int, slide_mpp: float, mpps: tuple[float, ...], min_tissue: float, max_tiles: int, seed: int
+) -> None:
+    mask = np.random.default_rng(seed).random((17, 23)) > 0.3
+    tiles = Tiles(mpps=mpps, min_tissue=min_tissue, max_tiles=max_tiles)
+    grids = dict(tile_grids(Glass((width, height), slide_mpp), mask, tiles))
+    assert_nested(grids)
+    for mpp, grid in grids.items():
+        assert (grid.tissue >= min_tissue).all()
+        assert np.abs(corners_px(grid) - grid.coords_px).max(initial=0) <= 0.5
+        ratio = round(max(mpps) / mpp) ** 2
+        assert len(grid.coords_px) <= max(max_tiles, ratio)
+
+
+def test_share_equals_a_pixel_count() -> None:
+    mask = blob()
+    slide = Glass((1200, 900), 0.5)  # ten slide pixels a mask pixel
+    grid = tile_grid(slide, mask, 0.5, Tiles(mpps=(0.5,), tile_px=70, min_tissue=0.01))
+    whole = np.zeros((980, 1260), bool)
+    whole[:900, :1200] = mask.repeat(10, axis=0).repeat(10, axis=1)
+    counted = [whole[y : y + 70, x : x + 70].mean() for x, y in grid.coords_px]
+    np.testing.assert_allclose(grid.tissue, counted, atol=1e-5)
+
+
+def test_tissue_at_the_edge_is_not_lost() -> None:
+    grid = tile_grid(Glass((600, 600), 0.5), np.ones((60, 60), bool), 0.5, Tiles(mpps=(0.5,), min_tissue=0.3))
+    assert cells(grid) == {(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (2, 1), (0, 2), (1, 2)} - {(2, 2)}
+
+
+def test_coordinates_are_physical() -> None:
+    mask = np.ones((50, 50), bool)
+    grids = tile_grids(Glass((5000, 5000), 0.25), mask, Tiles(mpps=(0.5, 1.0), tile_px=256))
+    first = grids[0.5]
+    assert first.tile_um == 128
+    assert first.coords_um[0].tolist() == [64.0, 64.0]
+    assert first.coords_px[1].tolist() == [512, 0]
+    assert corners_px(first)[1].tolist() == [512.0, 0.0]
+
+
+def test_thinning_is_even_deterministic_and_keeps_families() -> None:
+    slide, mask = Glass((25600, 25600), 0.5), np.ones((100, 100), bool)
+    everything = tile_grids(slide, mask, Tiles(mpps=(0.5, 1.0), max_tiles=100_000))
+    tiles = Tiles(mpps=(0.5, 1.0), max_tiles=1000)
+    some = dict(tile_grids(slide, mask, tiles))
+    assert len(everything[0.5].coords_px) == 10_000
+    assert 900 <= len(some[0.5].coords_px) <= 1000
+    assert len(some[0.5].coords_px) == 4 * len(some[1.0].coords_px)
+    assert_nested(some)
+    centres = some[1.0].coords_um
+    quarters = np.histogram2d(*centres.T, bins=4, range=[[0, 12800]] * 2)[0]
+    assert quarters.min() >= 0.6 * quarters.mean()
+    again = tile_grids(slide, mask, tiles)
+    np.testing.assert_array_equal(again[0.5].coords_px, some[0.5].coords_px)
+
+
+def test_no_tissue_gives_empty_grids() -> None:
+    grids = tile_grids(Glass((4000, 4000), 0.5), np.zeros((40, 40), bool), Tiles(min_tissue=0.0))
+    assert [len(grid.coords_px) for grid in grids.values()] == [0, 0]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_fewer_tiles_than_one_family_keeps_one_family(most: int) -> None:
+    grids = tile_grids(Glass((4096, 4096), 0.5), np.ones((40, 40), bool), Tiles(max_tiles=most))
+    assert len(grids[1.0].coords_px) == 1
+    assert len(grids[0.5].coords_px) == 4
