@@ -1,12 +1,16 @@
 """Stage baseline: fit every classical reference of one task on one fold's training patients, predict the others."""
 
-from dml.evaluation.predictions import horizon_days, survival_column, write_predictions
+import sys
+
 from dml.files import only_writer, write_json
 from dml.models.baselines.classical import BASELINES, Reference, fit_reference, learner_of
+from dml.predictions import horizon_days, survival_column, write_predictions
 from dml.training.folds import held_out
 from pipelines.learning import Inputs, Job, read_inputs
+from pipelines.stage import stage
 
 
+@stage
 def main() -> None:
     """Read the fold, write models/<cohort>/<task>/baseline_<x>/fold-<k>/ for each reference."""
     job = Job.from_command_line()
@@ -37,4 +41,4 @@ def write(job: Job, name: str, fitted: Reference | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

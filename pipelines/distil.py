@@ -1,12 +1,16 @@
 """Stage distil: train the slide-only student of one task and fold, once from its teacher and once on its own."""
 
+import sys
+
 from dml.files import only_writer
 from dml.ops.tracking import fold_run
 from dml.training.bundle import FoldModel
 from dml.training.folds import distil
 from pipelines.learning import Inputs, Job, read_inputs, save
+from pipelines.stage import stage
 
 
+@stage
 def main() -> None:
     """Read the fold and its teacher, train both students, write them beside the teacher."""
     job = Job.from_command_line()
@@ -26,4 +30,4 @@ def train(job: Job, inputs: Inputs, name: str, teacher: FoldModel | None) -> Non
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

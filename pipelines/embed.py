@@ -9,9 +9,9 @@ import pandas as pd
 from dml import config
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.slides import read_slides
-from dml.errors import DmlError
 from dml.features.extraction import embed_slides, import_features
 from dml.files import only_writer, read_parquet
+from pipelines.stage import stage
 
 
 def embed(params: config.Params, folder: Path) -> pd.DataFrame:
@@ -25,22 +25,17 @@ def embed(params: config.Params, folder: Path) -> pd.DataFrame:
     return embed_slides(slides, folder / "tiles", out, params.tiles, params.embed)
 
 
-def main() -> int:
-    """Run the stage; return the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        params = config.load()
-        with only_writer("embed"):
-            manifest = embed(params, Path("data") / params.cohort)
-    except DmlError as error:
-        logging.error("%s", error)
-        return error.exit_code
+@stage
+def main() -> None:
+    """Run the stage."""
+    params = config.load()
+    with only_writer("embed"):
+        manifest = embed(params, Path("data") / params.cohort)
     good = manifest[manifest["status"] == "ok"]
     failed = manifest["slide_id"].nunique() - good["slide_id"].nunique()
     logging.info(
         "%d slides with features, %d failed, %d tokens", good["slide_id"].nunique(), failed, good["tiles"].sum()
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """What the stages teach, distil and baseline share: reading the inputs of a fold, writing its outputs."""
 
 import argparse
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from dml import config
-from dml.evaluation.predictions import write_predictions
 from dml.files import atomic, read_parquet
+from dml.predictions import write_predictions
 from dml.training.bundle import FoldModel
 from dml.training.folds import Fold, Trained, fold_of, held_out
 from dml.training.reading import read_cohort
@@ -31,7 +30,6 @@ class Job:
         parser.add_argument("--task", required=True)
         parser.add_argument("--fold", required=True, type=int)
         arguments = parser.parse_args()
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
         return cls(config.load(), arguments.task, arguments.fold)
 
     def folder(self, model: str) -> Path:

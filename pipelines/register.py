@@ -1,14 +1,12 @@
 """Stage `register`: teacher and student of a task as versions of their registered models, each the new challenger."""
 
-import argparse
-import logging
 import sys
 from pathlib import Path
 
 from dml import config
-from dml.errors import DmlError
 from dml.files import only_writer, write_json
 from dml.ops import registry
+from pipelines.stage import stage, task_argument
 
 
 def run(task: str) -> None:
@@ -26,19 +24,12 @@ def run(task: str) -> None:
     write_json(Path("reports") / params.cohort / task / "registered.json", written)
 
 
-def main() -> int:
-    """Run the stage from the command line; return the exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True)
-    task = parser.parse_args().task
-    try:
-        with only_writer(f"register-{task}"):
-            run(task)
-    except DmlError as error:
-        logging.error("%s", error)
-        return error.exit_code
-    return 0
+@stage
+def main() -> None:
+    """Register the models of one task."""
+    task = task_argument()
+    with only_writer(f"register-{task}"):
+        run(task)
 
 
 if __name__ == "__main__":

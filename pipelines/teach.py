@@ -1,11 +1,15 @@
 """Stage teach: train the slide + transcriptome teacher of one task and fold."""
 
+import sys
+
 from dml.files import only_writer
 from dml.ops.tracking import fold_run
 from dml.training.folds import teach
 from pipelines.learning import Job, read_inputs, save
+from pipelines.stage import stage
 
 
+@stage
 def main() -> None:
     """Read the fold, train, write models/<cohort>/<task>/teacher/fold-<k>."""
     job = Job.from_command_line()
@@ -21,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

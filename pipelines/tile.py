@@ -6,29 +6,24 @@ from pathlib import Path
 
 from dml import config
 from dml.cohorts.slides import read_slides
-from dml.errors import DmlError
 from dml.features.extraction import tile_slides
 from dml.files import only_writer
+from pipelines.stage import stage
 
 
-def main() -> int:
-    """Write data/<cohort>/tiles; return the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        params = config.load()
-        folder = Path("data") / params.cohort
-        slides = read_slides(folder / "slides.parquet")
-        if params.embed.source == "import":
-            logging.info("features are imported (embed.source): no slide is tiled")
-            slides = slides.iloc[:0]
-        with only_writer("tile"):
-            table = tile_slides(slides, folder / "tiles", params.tiles)
-    except DmlError as error:
-        logging.error("%s", error)
-        return error.exit_code
+@stage
+def main() -> None:
+    """Write data/<cohort>/tiles."""
+    params = config.load()
+    folder = Path("data") / params.cohort
+    slides = read_slides(folder / "slides.parquet")
+    if params.embed.source == "import":
+        logging.info("features are imported (embed.source): no slide is tiled")
+        slides = slides.iloc[:0]
+    with only_writer("tile"):
+        table = tile_slides(slides, folder / "tiles", params.tiles)
     good = table["status"] == "ok"
     logging.info("%d slides tiled, %d failed, %d tiles", good.sum(), (~good).sum(), table.loc[good, "tiles"].sum())
-    return 0
 
 
 if __name__ == "__main__":

@@ -57,6 +57,16 @@ def write_slide(
     return path
 
 
+def with_a_hole(path: Path, tile: int = -1) -> Path:
+    """Make one tile of the finest level unreadable, as when a copy lost a part of the file."""
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        offsets = tif.pages[0].tags["TileOffsets"]
+        moved = list(offsets.value)
+        moved[tile] = path.stat().st_size + 10_000
+        offsets.overwrite(moved)
+    return path
+
+
 @dataclass
 class ColourStatistics:
     """Eight numbers a tile: means and deviations of its channels, and its extremes. Counts the tiles it has seen."""

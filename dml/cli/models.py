@@ -21,6 +21,7 @@ def predict(
     """Predict patients from slides or features; unusable ones are rows with status refused and a reason."""
     from dml.errors import CheckFailed
     from dml.ops import prediction
+    from dml.ops.answering import NO_TRANSCRIPTOME
 
     prediction.check_format(out)
     table = Path("data") / cohort / "slides.parquet" if cohort else None
@@ -29,6 +30,9 @@ def predict(
     refused = said[said["status"] == "refused"]
     for row in refused.itertuples():
         note(f"refused {row.patient_id}: {row.reason}")
+    alone = int(said["reason"].str.contains(NO_TRANSCRIPTOME).sum())
+    if expression is not None and alone:
+        note(f"{alone} patients are not in {expression}: {NO_TRANSCRIPTOME}")
     note(f"{len(said) - len(refused)} of {len(said)} patients predicted: {out}")
     if len(refused) == len(said):
         raise CheckFailed(f"{slides}: no patient could be predicted; the reasons are in {out}")
@@ -43,9 +47,10 @@ def external(
     from dml import config
     from dml.files import read_json
     from dml.ops.external import external as apply
-    from dml.ops.leaderboard import metric_rows
+    from dml.ops.leaderboard import metric_rows, numbers
 
     params = config.load()
     out = apply(model, cohort, params.evaluation, params.seed)
-    show(metric_rows(read_json(out / "metrics.json")), as_json, f"{model} on {cohort}")
+    scored = read_json(out / "metrics.json")
+    show(numbers(scored) if as_json else metric_rows(scored), as_json, f"{model} on {cohort}")
     note(f"{out}: metrics.json, predictions.parquet, coverage.json")

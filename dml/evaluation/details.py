@@ -14,9 +14,9 @@ from dml.evaluation.horizons import Horizons
 from dml.evaluation.metrics.calibration import d_calibration, survival_at_own
 from dml.evaluation.metrics.concordance import count_pairs
 from dml.evaluation.metrics.kaplan_meier import log_rank
-from dml.evaluation.predictions import survival_column
 from dml.evaluation.results import ModelResult, Results, risk_groups
 from dml.evaluation.scoring import DECIMALS, Omission
+from dml.predictions import survival_column
 
 FEW_EVENTS = 100
 """Below it an external statistician will not believe calibration (Collins et al., Statistics in Medicine 2016)."""

@@ -10,7 +10,6 @@ from typing import Any
 from dml.evaluation.diagrams import Diagram
 from dml.evaluation.flow import Flow
 from dml.evaluation.panels import LOWER_IS_BETTER, PRIMARY
-from dml.evaluation.predictions import Kind
 from dml.evaluation.tables import (
     Table,
     comparison_table,
@@ -21,6 +20,7 @@ from dml.evaluation.tables import (
     title,
 )
 from dml.files import atomic
+from dml.predictions import Kind
 
 OURS = ("teacher", "student")
 

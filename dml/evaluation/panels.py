@@ -10,7 +10,7 @@ from dml.evaluation.horizons import Horizons
 from dml.evaluation.metrics import Metric, brier, calibration, classification
 from dml.evaluation.metrics.concordance import harrell_c, uno_c
 from dml.evaluation.metrics.time_dependent import dynamic_auc
-from dml.evaluation.predictions import class_column, survival_column
+from dml.predictions import class_column, survival_column
 
 ONLY_OVERALL = ("calibration_slope", "ibs_null")
 """Not repeated in subgroups: costly or uninformative there."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dml.errors import InputError, listed
-from dml.evaluation.predictions import Kind, read_predictions, truths
+from dml.predictions import Kind, read_predictions, truths
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dml.evaluation.predictions import Kind
+from dml.predictions import Kind
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 MAIN = {

@@ -61,9 +61,9 @@ def cut(slide: Slide, tiles: Tiles, overview: Path | None = None) -> Cut:
     Raises
     ------
     InputError
-        If the slide is truncated or has no tissue.
+        If the slide is truncated, too coarse, or has no tissue.
     """
-    slide.probe()
+    slide.probe(min(tiles.mpps))
     mask = tissue_mask(slide.thumbnail(mask_mpp(slide)))
     grids = dict(tile_grids(slide, mask, tiles))
     if not mask.any():

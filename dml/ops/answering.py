@@ -19,6 +19,8 @@ from dml.ops.transcripts import Transcript, read_transcript
 from dml.types import Case, Cohort, GeneGroups
 
 _COVARIATES = ("age", "sex")
+NO_TRANSCRIPTOME = "predicted without transcriptome"
+"""Reason beside a teacher's answer for a patient whose expression is not given: it was trained to cope with that."""
 _AT_ONCE = 16
 """Patients whose tokens are in memory together."""
 
@@ -95,6 +97,8 @@ class Answering:
             name: pd.to_numeric(rows[name], errors="coerce").dropna() for name in _COVARIATES if name in rows.columns
         }
         covariates = {name: float(values.iloc[0]) for name, values in known.items() if len(values)}
+        if transcript is None and self.ensemble.spec.role == "teacher":
+            reasons = [*reasons, NO_TRANSCRIPTOME]
         values = None if transcript is None else transcript.values
         case = Case(patient, "", pyramid, expression=values, covariates=covariates)
         return _Request(patient, "; ".join(reasons), case, () if transcript is None else transcript.genes)

@@ -10,12 +10,12 @@ import pandas as pd
 
 from dml import config
 from dml.errors import InputError, listed
-from dml.evaluation.predictions import write_predictions
 from dml.evaluation.report import evaluate
 from dml.files import read_parquet, write_json
 from dml.ops import registry
 from dml.ops.ensemble import Ensemble
 from dml.ops.transcripts import MIN_COVERAGE, coverage, in_unit
+from dml.predictions import write_predictions
 from dml.training.bundle import Spec
 from dml.training.reading import read_cohort
 from dml.types import Case, Cohort
@@ -156,7 +156,7 @@ def _score(
     with TemporaryDirectory() as temporary:
         place = Path(temporary) / str(rows["model"].iloc[0]) / "fold-0" / "predictions.parquet"
         write_predictions(place, rows, metadata)
-        evaluate(Path(temporary), patients, own, seed, out)
+        evaluate(Path(temporary), patients, own, seed, out, cohort=out.parents[1].name, external=True)
 
 
 def _coverage(cohort: Cohort, usable: Cohort, entry: registry.Entry, spec: Spec) -> dict[str, Any]:

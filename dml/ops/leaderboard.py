@@ -5,21 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dml.errors import InputError
-from dml.evaluation.tables import MAIN, shown
+from dml.evaluation.results import ordered
+from dml.evaluation.tables import MAIN
 from dml.files import read_json
 
 Row = dict[str, Any]
+WITH_INTERVAL = 2
+"""Metrics of a printed table that are shown with their interval: more do not fit a terminal."""
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One evaluated task: a row per model, the best one can do first where it is known."""
+    """One evaluated task by model, the best one can do first where it is known."""
 
     cohort: str
     task: str
-    rows: list[Row]
+    metrics: Metrics
 
 
 def reports(folder: Path = Path("reports"), raw: Path = Path("data/raw")) -> list[Report]:
@@ -27,29 +29,50 @@ def reports(folder: Path = Path("reports"), raw: Path = Path("data/raw")) -> lis
     found = []
     for path in sorted(folder.glob("*/*/metrics.json")):
         cohort, task = path.parent.parent.name, path.parent.name
-        rows = metric_rows(read_json(path))
-        found.append(Report(cohort, task, _oracle(raw / cohort / "oracle.json", task, rows) + rows))
+        metrics = read_json(path)
+        oracle = _oracle(raw / cohort / "oracle.json", task, used(metrics))
+        found.append(Report(cohort, task, {**oracle, **{name: metrics[name] for name in ordered(metrics)}}))
     return found
 
 
+def used(metrics: Metrics) -> list[str]:
+    """Names of the main metrics that a report has, the leading one first."""
+    names = dict.fromkeys(name for kind in MAIN.values() for name in kind)
+    return [name for name in names if any(name in own for own in metrics.values())]
+
+
 def metric_rows(metrics: Metrics) -> list[Row]:
-    """One row a model: the main metrics with their intervals."""
-    names = list(dict.fromkeys(name for kind in MAIN.values() for name in kind))
-    used = [name for name in names if any(name in own for own in metrics.values())]
-    return [{"model": model, **{name: shown(own.get(name)) for name in used}} for model, own in metrics.items()]
+    """One row a model for people: the leading metrics with their intervals, the other main ones without."""
+    names = used(metrics)
+    return [
+        {"model": model, **{name: _cell(own.get(name), name in names[:WITH_INTERVAL]) for name in names}}
+        for model, own in metrics.items()
+    ]
 
 
-def _oracle(path: Path, task: str, rows: list[Row]) -> list[Row]:
-    """Show what the planted truth itself reaches: no model can be expected above it."""
-    if not path.exists() or not rows:
-        return []
-    content = read_json(path)
-    own = content.get(task, content.get("tasks", {}).get(task, content))
-    values = own if isinstance(own, Mapping) else {"auc": own}
-    known = {name: values.get(name) for name in rows[0] if name != "model"}
-    if not any(isinstance(value, float) for value in known.values()):
-        return []
-    return [{"model": "oracle", **{n: f"{v:.3f}" if isinstance(v, float) else "" for n, v in known.items()}}]
+def numbers(metrics: Metrics) -> list[Row]:
+    """One row a model for machines: every metric as numbers, with the ends of its interval."""
+    parts = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
+    return [
+        {"model": model, **{f"{n}{end}": entry.get(part) for n, entry in own.items() for end, part in parts.items()}}
+        for model, own in metrics.items()
+    ]
+
+
+def _cell(entry: Mapping[str, Any] | None, with_interval: bool) -> str | None:
+    if entry is None:
+        return None
+    if not with_interval or entry.get("ci_low") is None:
+        return f"{entry['value']:.3f}"
+    return f"{entry['value']:.3f} ({entry['ci_low']:.3f} to {entry['ci_high']:.3f})"
+
+
+def _oracle(path: Path, task: str, names: list[str]) -> Metrics:
+    """Read what the planted truth of a generated cohort reaches: no model can be expected above it."""
+    content = read_json(path) if path.exists() else {}
+    values = content if task == "survival" else content.get(task, {})
+    known = {name: {"value": values[name]} for name in names if isinstance(values.get(name), float)}
+    return {"oracle": known} if known else {}
 
 
 def registered_rows() -> list[Row]:
@@ -72,18 +95,3 @@ def _version(entry: Any) -> Row:
         "git_commit": commit[:8],
         "weights": digest[:8],
     }
-
-
-def report_of(cohort: str, task: str, folder: Path = Path("reports")) -> Metrics:
-    """Read one report.
-
-    Raises
-    ------
-    InputError
-        If the task was not evaluated.
-    """
-    path = folder / cohort / task / "metrics.json"
-    if not path.exists():
-        raise InputError(path, "the file does not exist", "Evaluate first: dvc repro")
-    content: Metrics = read_json(path)
-    return content

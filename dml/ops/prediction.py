@@ -33,7 +33,8 @@ def requests(slides: Path, expression: Path | None = None, slide_table: Path | N
     expression : Path, optional
         Table with the patients' transcriptomes.
     slide_table : Path, optional
-        ``data/<cohort>/slides.parquet``, which says whose a slide is. Without it the patient is what a feature file of
+        ``data/<cohort>/slides.parquet``, which says whose a slide is; for slides below ``data/raw/<cohort>`` that
+        cohort's is used if it exists. Without it the patient is what a feature file of
         the store says, else the TCGA barcode (first 12 characters), else the file's name.
 
     Raises
@@ -46,7 +47,7 @@ def requests(slides: Path, expression: Path | None = None, slide_table: Path | N
     if slides.suffix in TABLES and slides.exists():
         table = _read_list(slides)
     else:
-        files, owner = _files(slides), _owner(slide_table)
+        files, owner = _files(slides), _owner(slide_table or _table_of(slides))
         table = pd.DataFrame({"patient_id": [owner(file) for file in files], "path": [str(file) for file in files]})
     return table if expression is None else table.assign(expression=str(expression))
 
@@ -136,6 +137,16 @@ def _files(place: Path) -> list[Path]:
     if not first:
         raise InputError(place, "no slide or feature file inside", f"Known: {', '.join((*SLIDES, *FEATURES))}")
     return sorted(first.values())
+
+
+def _table_of(slides: Path) -> Path | None:
+    """Return the slide table of the cohort whose raw folder slides are in."""
+    place = slides.resolve()
+    for folder in (place, *place.parents):
+        if folder.parent.name == "raw" and folder.parent.parent.name == "data":
+            table = folder.parent.parent / folder.name / "slides.parquet"
+            return table if table.exists() else None
+    return None
 
 
 def _owner(slide_table: Path | None) -> Callable[[Path], str]:

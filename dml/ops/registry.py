@@ -9,6 +9,8 @@ from dml.config import Params
 from dml.errors import InputError, listed
 from dml.files import only_writer, read_json
 from dml.ops import lineage, packaging, store
+from dml.ops.cards import card
+from dml.ops.ensemble import Ensemble
 from dml.ops.run_reports import log_report
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def register(
         version = found.version if found else _create(client, name, folder, run_id, reports / place)
         for key, value in {**_tags(params, task, model), **metrics, "digest": digest}.items():
             client.set_model_version_tag(name, version, key, str(value))
+        client.update_model_version(name, version, description=card(name, Ensemble.load(folder), metrics))
         client.set_registered_model_alias(name, CHALLENGER, version)
     return find(name, version)
 

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+_PAGES = ("metrics.json", "table.md", "report.html")
 _FIGURES = (".png", ".svg")
 
 
 def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]:
-    """Put the evaluation of a task on the runs of its models: metrics with intervals, figures, metrics.json.
+    """Put the evaluation of a task on the runs of its models: metrics with intervals, figures, the page.
 
     Every model gets the same keys (``c_index``, ``c_index_ci_low``, ``c_index_ci_high``, ...); its fold runs get the
     plain metric of their fold. The same report is not logged twice.
@@ -24,7 +25,7 @@ def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]
     Parameters
     ----------
     report_folder : Path
-        ``reports/<cohort>/<task>``, with metrics.json and figures.
+        ``reports/<cohort>/<task>``, with metrics.json, and figures/ and report.html where there are.
 
     Returns
     -------
@@ -48,20 +49,21 @@ def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]
             continue
         runs.log_metrics(client, run_id, _with_intervals(metrics))
         _log_folds(client, run, metrics)
-        for path in [report_folder / "metrics.json", *figures_of(report_folder, model, set(report))]:
+        pages = [path for name in _PAGES if (path := report_folder / name).exists()]
+        for path in [*pages, *figures_of(report_folder / "figures", model, set(report))]:
             client.log_artifact(run_id, str(path), "report")
         client.set_tag(run_id, "report", stamp)
     return ids
 
 
 def figures_of(folder: Path, model: str, models: set[str]) -> list[Path]:
-    """Figures of a report that show a model: those whose name contains no other model's name."""
+    """Find the figures of a report that show a model: those whose name contains no other model's name."""
 
     def subject(path: Path) -> str | None:
         named = [name for name in models if name in path.stem]
         return max(named, key=len) if named else None
 
-    found = sorted(path for path in folder.iterdir() if path.suffix in _FIGURES)
+    found = sorted(path for path in folder.glob("*") if path.suffix in _FIGURES)
     return [path for path in found if subject(path) in (None, model)]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 __all__ = ["FoldRun", "fold_run", "log_report", "parent_run"]
+WEIGHTS = ".safetensors"
 _log = logging.getLogger(__name__)
 
 
@@ -51,10 +52,11 @@ class FoldRun:
             runs.log_points(self._client, self.run_id, [(name, value, step) for name, value in values.items()])
 
     def log_artifacts(self, path: Path, folder: str | None = None) -> None:
-        """Attach a file, or every file of a folder."""
+        """Attach a file, or the files of a folder but not its weights (DVC and the registry keep those)."""
+        files = [file for file in sorted(path.iterdir()) if file.suffix != WEIGHTS] if path.is_dir() else [path]
         with _tolerant(f"artifact {path}"):
-            log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-            log(self.run_id, str(path), folder)
+            for file in files:
+                self._client.log_artifact(self.run_id, str(file), folder)
 
     def tags(self, **tags: object) -> None:
         """Set tags."""

@@ -30,8 +30,8 @@ class _Table:
     rows: pd.DataFrame
 
 
-def read_transcript(path: Path, patient_id: str, preparation: Preparation) -> Transcript:
-    """Read one patient's row.
+def read_transcript(path: Path, patient_id: str, preparation: Preparation) -> Transcript | None:
+    """Read one patient's row; None if the table does not have the patient.
 
     Parameters
     ----------
@@ -42,16 +42,16 @@ def read_transcript(path: Path, patient_id: str, preparation: Preparation) -> Tr
     Raises
     ------
     InputError
-        If the table cannot be read, lacks the patient, is in another unit, or measures too few of the model's genes.
+        If the table cannot be read, is in another unit, or measures too few of the model's genes.
     """
     if not path.exists():
         raise InputError(path, "the file does not exist", "Check the path")
     table = _read(path, path.stat().st_mtime_ns)
-    if patient_id not in table.rows.index:
-        raise InputError(path, f"no row for patient {patient_id}", "The first column must hold the patient identifiers")
     share = coverage(table.genes, preparation)
     if share < MIN_COVERAGE:
         raise InputError(path, f"measures {share:.0%} of the model's genes", f"At least {MIN_COVERAGE:.0%} are needed")
+    if patient_id not in table.rows.index:
+        return None
     values = in_unit(table.rows.loc[[patient_id]].to_numpy(np.float64), table.unit, preparation.unit, path)
     return Transcript(table.genes, values[0].astype(np.float32))
 

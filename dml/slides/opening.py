@@ -41,6 +41,8 @@ class Slide:
         self._handle = handle
         self.properties: Mapping[str, str] = dict(handle.properties)
         self.dimensions: tuple[int, int] = handle.dimensions
+        # asked once: after a failed read the handle answers nothing any more
+        self._levels = tuple(zip(handle.level_downsamples, handle.level_dimensions, strict=True))
         self.vendor: str = self.properties.get("openslide.vendor", "unknown")
 
     def __enter__(self) -> "Slide":
@@ -80,7 +82,7 @@ class Slide:
     def read(self, x_px: float, y_px: float, size: tuple[int, int], mpp: float) -> Pixels:
         """Read a region of `size` (width, height) output pixels at exactly `mpp`; outside the slide it is white."""
         level, ratio = self._level_for(mpp)
-        down = self._handle.level_downsamples[level]
+        down = self._levels[level][0]
         left, top = _snapped(x_px / down), _snapped(y_px / down)
         width, height = size[0] * ratio, size[1] * ratio
         if abs(ratio - 1) < 1e-9 and left.is_integer() and top.is_integer():
@@ -109,15 +111,18 @@ class Slide:
                 out[y : y + h, x : x + w] = self.read(x * mpp / self.mpp, y * mpp / self.mpp, (w, h), mpp)
         return out
 
-    def probe(self) -> None:
-        """Read a few pixels from every part of every level, to find a truncated file before hours are spent on it.
+    def probe(self, mpp: float) -> None:
+        """Find out cheaply whether the slide can be read at `mpp`: a few pixels from every part of every level are.
+
+        Damage inside a compressed tile is not seen: OpenSlide then returns wrong pixels without an error.
 
         Raises
         ------
         InputError
-            If any cannot be read.
+            If the slide is coarser than `mpp`, or truncated.
         """
-        for level, (width, height) in enumerate(self._handle.level_dimensions):
+        self._level_for(mpp)
+        for level, (_, (width, height)) in enumerate(self._levels):
             for x, y in _spots(width, height):
                 self._region(level, x, y, (min(8, width), min(8, height)))
 
@@ -130,7 +135,7 @@ class Slide:
                 f"its finest resolution is {self.mpp:g} microns per pixel, {mpp:g} is asked for",
                 "Leave the finer value out of tiles.mpps, or leave this slide out",
             )
-        downs = self._handle.level_downsamples
+        downs = [down for down, _ in self._levels]
         level = max((i for i, down in enumerate(downs) if down <= scale * (1 + _SAME)), default=0)
         return level, _snapped(scale / downs[level], 1e-4)
 
@@ -138,14 +143,14 @@ class Slide:
         self, level: int, box: tuple[int, int, int, int], wanted: tuple[float, float, float, float]
     ) -> tuple[int, int, int, int]:
         """Shrink the margin of a box to the level's extent, but never into the wanted region."""
-        width, height = self._handle.level_dimensions[level]
+        width, height = self._levels[level][1]
         low = [max(box[i], min(0, math.floor(wanted[i]))) for i in (0, 1)]
         high = [min(box[i + 2], max(side, math.ceil(wanted[i + 2]))) for i, side in enumerate((width, height))]
         return low[0], low[1], high[0], high[1]
 
     def _region(self, level: int, x: int, y: int, size: tuple[int, int]) -> tuple[Image.Image, tuple[float, float]]:
         """Return RGB pixels of a level and the exact position, in that level's pixels, of their top-left corner."""
-        down = self._handle.level_downsamples[level]
+        down = self._levels[level][0]
         location = round(x * down), round(y * down)
         try:
             image = self._handle.read_region(location, level, size)

@@ -204,8 +204,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield batches in order, or shuffled by a generator; every patient once, the last batch may be smaller.
 
-    Shuffled batches hold bags of similar size, so that a short bag is not padded to the longest of the cohort: patients are
-    shuffled, sorted by size within windows of `BUCKET` batches, and the batches are shuffled again.
+    Shuffled batches hold bags of similar size, so that a short bag is not padded to the longest of the cohort: patients
+    are shuffled, sorted by size within windows of `BUCKET` batches, and the batches are shuffled again.
     """
     order = list(range(len(patients)))
     if generator is not None:

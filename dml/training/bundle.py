@@ -18,6 +18,7 @@ from dml.errors import InputError
 from dml.files import atomic, read_json, write_json
 from dml.models.student import Student
 from dml.models.teacher import Teacher
+from dml.predictions import class_column, horizon_days, survival_column
 from dml.training.batches import Patient, PatientReader, batches
 from dml.training.distillation import Lesson
 from dml.training.preparation import Preparation
@@ -140,10 +141,9 @@ def columns(outputs: np.ndarray, spec: Spec) -> dict[str, Any]:
     """
     preparation = spec.preparation
     if preparation.kind == "classification":
-        return {f"p_{name}": outputs[:, i] for i, name in enumerate(preparation.classes)}
+        return {class_column(name): outputs[:, i] for i, name in enumerate(preparation.classes)}
     survival = np.cumprod(1 - outputs, axis=1)
-    horizons = [round(365.25 * year) for year in spec.years]
-    curves = {f"survival_{days}": survival_at(survival, float(days), preparation) for days in horizons}
+    curves = {survival_column(y): survival_at(survival, float(horizon_days(y)), preparation) for y in spec.years}
     return {"risk": -survival.sum(1), **curves}
 
 

@@ -23,21 +23,33 @@ Vector = Annotated[
 """A float32 vector, a plain list in JSON (float32 values survive the round trip exactly)."""
 
 SURVIVAL = "survival"
+WINSORISED = 0.01
+"""Share of training values at either end of each gene that count as the value there."""
 
 
 class Scaling(BaseModel):
-    """Mean and standard deviation; a constant dimension keeps its values (deviation 1)."""
+    """Mean and standard deviation; a constant dimension keeps its values (deviation 1).
+
+    With `low` and `high`, values beyond them count as them, when fitting and ever after: published z-scores reach
+    3,000.
+    """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     mean: Vector
     deviation: Vector
+    low: Vector | None = None
+    high: Vector | None = None
 
     @classmethod
-    def fit(cls, rows: np.ndarray) -> "Scaling":
-        """Fit to rows, ignoring NaN."""
+    def fit(cls, rows: np.ndarray, winsorise: float = 0.0) -> "Scaling":
+        """Fit to rows, ignoring NaN; `winsorise` is the share cut off at either end of each dimension."""
         if not len(rows):
             return cls(mean=np.zeros(rows.shape[1]), deviation=np.ones(rows.shape[1]))
+        if winsorise:
+            low, high = np.nanquantile(rows, [winsorise, 1 - winsorise], axis=0).astype(np.float32)
+            inner = cls.fit(np.clip(rows, low, high))
+            return inner.model_copy(update={"low": low, "high": high})
         counts = np.isfinite(rows).sum(0)
         filled = np.where(np.isfinite(rows), rows, 0.0).astype(np.float64)
         mean = filled.sum(0) / np.maximum(counts, 1)
@@ -47,7 +59,8 @@ class Scaling(BaseModel):
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Scale; a missing value becomes the training mean."""
-        scaled = (rows - self.mean) / self.deviation
+        kept = rows if self.low is None else np.clip(rows, self.low, self.high)
+        scaled = (kept - self.mean) / self.deviation
         return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
 
 
@@ -216,4 +229,4 @@ def _covariate_scaling(cohort: Cohort, names: Sequence[str]) -> Scaling:
 def _gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
     index = gene_index(cohort.genes, genes)
     rows = [case.expression[index] for case in cohort.cases if case.expression is not None]
-    return Scaling.fit(np.array(rows, dtype=np.float32).reshape(len(rows), len(index)))
+    return Scaling.fit(np.array(rows, dtype=np.float32).reshape(len(rows), len(index)), WINSORISED)

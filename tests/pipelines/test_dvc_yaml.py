@@ -1,4 +1,4 @@
-"""dvc.yaml does not follow imports: each stage must list the library modules that it imports, or a change goes unnoticed."""
+"""DVC does not follow imports: each stage must list the library modules that it imports, or a change goes unnoticed."""
 
 import ast
 from functools import cache
@@ -29,6 +29,12 @@ def imported(path: Path) -> frozenset[Path]:
     return frozenset(found)
 
 
+def _has_code(file: Path) -> bool:
+    """A package's __init__ that only says what the package is changes nothing."""
+    body = ast.parse((ROOT / file).read_text()).body
+    return file.name != "__init__.py" or any(not isinstance(node, ast.Expr) for node in body)
+
+
 def _files(name: str) -> set[Path]:
     parts = name.split(".")
     packages = {Path(*parts[: i + 1]) / "__init__.py" for i in range(len(parts))}
@@ -54,7 +60,7 @@ def test_a_stage_depends_on_every_module_it_imports(stage: str) -> None:
         for file in sorted(closure(Path(f"pipelines/{stage}.py")))
         if not file.as_posix().startswith(WITHOUT_EFFECT_ON_RESULTS)
         and not any(dep == file or dep in file.parents for dep in listed)
-        and (ROOT / file).read_text().strip()
+        and _has_code(file)
     ]
     assert missing == []
 

@@ -45,10 +45,11 @@ def test_a_second_repro_does_nothing(finished: Workplace) -> None:
 
 
 def test_the_same_commit_and_data_give_the_same_bytes(finished: Workplace) -> None:
-    metrics, predictions = finished.read(METRICS), finished.read("models/demo/survival/student/fold-0/predictions.parquet")
+    name = "models/demo/survival/student/fold-0/predictions.parquet"
+    metrics, predictions = finished.read(METRICS), finished.read(name)
     finished.run("dvc", "repro", "--force", "--no-run-cache")
     assert finished.read(METRICS) == metrics
-    assert finished.read("models/demo/survival/student/fold-0/predictions.parquet") == predictions
+    assert finished.read(name) == predictions
 
 
 def test_registered_models_answer_for_slides_and_for_features(finished: Workplace) -> None:
@@ -57,17 +58,21 @@ def test_registered_models_answer_for_slides_and_for_features(finished: Workplac
     answers = []
     for source in (slide, features[0].parent.parent):
         out = finished.folder / "answer.json"
-        finished.run("dml", "predict", "--model", "demo-survival-student@challenger", "--slides", str(source), "--out", str(out))
+        asked = ("--model", "demo-survival-student@challenger", "--slides", str(source), "--out", str(out))
+        finished.run("dml", "predict", *asked)
         answers.append(json.loads(out.read_text()))
     assert all(answers)
 
 
 def test_killed_anywhere_it_finishes_with_the_same_metrics(finished: Workplace, tmp_path: Path) -> None:
-    """kill -9 at random moments, over and over; what is whole is kept, and the numbers are those of an undisturbed run."""
+    """kill -9 at random moments, over and over.
+
+    What is whole is kept, and the numbers are those of an undisturbed run.
+    """
     place = Workplace(tmp_path / "repo")
     place.folder.mkdir()
-    keep = [p for p in finished.folder.iterdir() if p.name not in ("data", "models", "reports", "mlruns", ".work", "dvc.lock")]
-    for path in keep:
+    generated = ("data", "models", "reports", "mlruns", ".work", "dvc.lock")
+    for path in (p for p in finished.folder.iterdir() if p.name not in generated):
         (shutil.copytree if path.is_dir() else shutil.copy)(path, place.folder / path.name)
     shutil.rmtree(place.folder / ".dvc" / "cache", ignore_errors=True)
     shutil.copytree(finished.folder / "data/raw", place.folder / "data/raw")

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from dml.evaluation.figures import CLASSES, FAINT, INK, LOW, drawing
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier
-from dml.evaluation.predictions import class_column, horizon_days, survival_column
 from dml.evaluation.results import ModelResult
+from dml.predictions import class_column, horizon_days, survival_column
 
 GROUPS = 5
 

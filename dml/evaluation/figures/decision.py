@@ -7,8 +7,8 @@ import numpy as np
 
 from dml.evaluation.figures import CLASSES, FAINT, MUTED, drawing
 from dml.evaluation.metrics.decision import net_benefit, net_benefit_survival
-from dml.evaluation.predictions import class_column, horizon_days, survival_column
 from dml.evaluation.results import ModelResult
+from dml.predictions import class_column, horizon_days, survival_column
 
 THRESHOLDS = np.linspace(0.05, 0.8, 76)
 

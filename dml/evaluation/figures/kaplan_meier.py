@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 
 from dml.evaluation.figures import HIGH, LOW, MUTED, drawing
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier, log_rank
-from dml.evaluation.predictions import DAYS_PER_YEAR
 from dml.evaluation.results import ModelResult, risk_groups
+from dml.predictions import DAYS_PER_YEAR
 
 SHOWN = 0.05
 """The axis ends where fewer than this share of the patients is still followed."""

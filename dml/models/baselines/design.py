@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from dml.training.preparation import WINSORISED
 from dml.types import Case, Cohort
 
 Source = Literal["slide", "genes", "clinical"]
@@ -52,36 +53,45 @@ def column_names(cohort: Cohort, source: Source) -> list[str]:
 class Reduction:
     """Standardise, fill missing values with the mean, rotate to principal components of unit variance.
 
-    Without components, `rotation` ``[c k]`` only selects the columns that vary.
+    Without components, `rotation` ``[c k]`` only selects the columns that vary. Values beyond `limits` count as them.
     """
 
     mean: Float[np.ndarray, "c"]
     deviation: Float[np.ndarray, "c"]
     rotation: Float[np.ndarray, "c k"]
+    limits: Float[np.ndarray, "2 c"] | None = None
 
     @classmethod
-    def fit(cls, values: Float[np.ndarray, "n c"], components: int | None) -> "Reduction":
-        """Fit on training patients; constant or wholly missing columns count for nothing."""
+    def fit(cls, values: Float[np.ndarray, "n c"], components: int | None, winsorise: float = 0.0) -> "Reduction":
+        """Fit on training patients; constant or wholly missing columns count for nothing.
+
+        `winsorise` is the share of values at either end of each column that count as the value there.
+        """
+        limits = np.nanquantile(values, [winsorise, 1 - winsorise], axis=0) if winsorise else None
+        values = values if limits is None else np.clip(values, *limits)
         counted = np.isfinite(values)
         count = np.maximum(counted.sum(axis=0), 1)
         mean = np.where(counted, values, 0).sum(axis=0) / count
         variance = (np.where(counted, values - mean, 0) ** 2).sum(axis=0) / count
         deviation = np.where(variance > SMALLEST_DEVIATION**2, np.sqrt(variance), np.inf)
         varying = np.eye(len(deviation))[:, np.isfinite(deviation)]
-        selecting = cls(mean, deviation, varying)
+        selecting = cls(mean, deviation, varying, limits)
         if components is None:
             return selecting
-        return cls(mean, deviation, varying @ _principal(selecting(values), components))
+        return cls(mean, deviation, varying @ _principal(selecting(values), components), limits)
 
     def __call__(self, values: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n k"]:
         """Apply to any patients."""
-        scaled = (values - self.mean) / self.deviation
+        kept = values if self.limits is None else np.clip(values, *self.limits)
+        scaled = (kept - self.mean) / self.deviation
         return np.asarray(np.where(np.isfinite(scaled), scaled, 0.0) @ self.rotation)
 
     def described(self) -> dict[str, Any]:
         """Return the fitted numbers as JSON-able lists (an ignored column has deviation null)."""
         deviation = [value if np.isfinite(value) else None for value in self.deviation.tolist()]
-        return {"mean": self.mean.tolist(), "deviation": deviation, "rotation": self.rotation.tolist()}
+        limits = None if self.limits is None else self.limits.tolist()
+        fitted = {"mean": self.mean.tolist(), "deviation": deviation, "rotation": self.rotation.tolist()}
+        return {**fitted, "limits": limits}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,8 @@ class Design:
         """Fit each source on its own, so that a thousand genes do not drown two hundred token dimensions."""
         kept = {source: None if source == "clinical" else components for source in sources}
         matrices = {source: source_matrix(cohort, cases, source) for source in sources}
-        return cls({source: Reduction.fit(matrices[source], kept[source]) for source in sources})
+        cut = {"genes": WINSORISED}
+        return cls({s: Reduction.fit(matrices[s], kept[s], cut.get(s, 0.0)) for s in sources})
 
     def __call__(self, cohort: Cohort, cases: Sequence[Case]) -> Float[np.ndarray, "n k"]:
         """Columns of some patients, all of whom have every source."""

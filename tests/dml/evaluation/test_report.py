@@ -8,9 +8,9 @@ from sksurv.metrics import concordance_index_censored
 from dml.config import Evaluation
 from dml.errors import InputError
 from dml.evaluation.flow import Flow
-from dml.evaluation.predictions import read_predictions, write_predictions
 from dml.evaluation.report import evaluate
 from dml.files import read_json, read_parquet
+from dml.predictions import read_predictions, write_predictions
 
 QUICK = Evaluation(resamples=200, subgroups={"lower_grade": {"grade": ("G2", "G3")}})
 FLOW = Flow(200, 180, 150, 130, 190, 120, ({"train": 90, "validation": 20, "test": 40},) * 3)

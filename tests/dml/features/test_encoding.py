@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from painted import ColourStatistics, tissue_pixels, write_slide
+from painted import ColourStatistics, tissue_pixels, with_a_hole, write_slide
 
 from dml.features.encoders.registry import get
 from dml.features.encoding import Encoded, Job, encode
@@ -63,11 +63,13 @@ def test_any_number_of_workers_gives_the_same_bits(jobs: list[Job], workers: int
 
 
 def test_a_damaged_slide_fails_alone(jobs: list[Job], tmp_path: Path) -> None:
-    bad = write_slide(tmp_path / "bad.tif", tissue_pixels(256, 256, cover=1.2), levels=1)
-    content = bad.read_bytes()
-    # zero the compressed pixels, keep the directory
-    bad.write_bytes(content[:16] + bytes(len(content) // 2) + content[16 + len(content) // 2 :])
-    mixed = [jobs[0], Job("bad", bad, None, grid(16)), Job("gone", tmp_path / "gone.tif", None, grid(2)), jobs[2]]
+    bad = with_a_hole(write_slide(tmp_path / "bad.tif", tissue_pixels(512, 256, cover=1.2), levels=2))
+    mixed = [
+        jobs[0],
+        Job("bad", bad, None, grid(16, tile_px=100)),
+        Job("gone", tmp_path / "gone.tif", None, grid(2)),
+        jobs[2],
+    ]
     results = run(mixed, workers=2, batch=2)
     assert [result.tokens is None for result in results] == [False, True, True, False]
     assert "bad.tif: truncated or damaged" in str(results[1].error)
@@ -122,5 +124,3 @@ def test_an_error_of_the_encoder_is_not_hidden(jobs: list[Job]) -> None:
 
     with pytest.raises(RuntimeError, match="out of memory"):
         list(encode(jobs, broken, 2, 4))
-
-

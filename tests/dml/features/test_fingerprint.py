@@ -71,7 +71,9 @@ def test_encoding_key() -> None:
 
 def test_importing_key() -> None:
     assert importing_key("c", {"mpp": 0.5}) == importing_key("c", {"mpp": 0.5})
-    assert len({importing_key("c", {"mpp": 0.5}), importing_key("d", {"mpp": 0.5}), importing_key("c", {"mpp": 1})}) == 3
+    assert (
+        len({importing_key("c", {"mpp": 0.5}), importing_key("d", {"mpp": 0.5}), importing_key("c", {"mpp": 1})}) == 3
+    )
 
 
 def test_tile_side_in_microns() -> None:

@@ -10,7 +10,7 @@ import torch
 from bundles import ENCODER, GENES, WIDTH, cohort, write_folds
 
 from dml.features.store import write_bag
-from dml.ops.answering import Answering
+from dml.ops.answering import NO_TRANSCRIPTOME, Answering
 from dml.ops.ensemble import Ensemble
 
 Write = Callable[..., Path]
@@ -165,7 +165,9 @@ def test_teacher_uses_expression_in_any_gene_order(tmp_path: Path, write: Write)
     said = [ask(answering, ("a", slide, tmp_path / name), names=names)["risk"][0] for name in ("one.csv", "turned.tsv")]
     assert said[0] == pytest.approx(said[1])
     assert said[0] != pytest.approx(without["risk"][0])
-    assert without["status"].tolist() == ["ok"]
+    assert (without["status"][0], without["reason"][0]) == ("ok", NO_TRANSCRIPTOME)
+    stranger = ask(answering, ("b", slide, tmp_path / "one.csv"), names=names)
+    assert stranger.drop(columns="patient_id").equals(without.drop(columns="patient_id"))
 
 
 def test_teacher_refuses_expression_it_cannot_use(tmp_path: Path, write: Write) -> None:
@@ -178,7 +180,7 @@ def test_teacher_refuses_expression_it_cannot_use(tmp_path: Path, write: Write) 
     rows = [("a", slide, tmp_path / f"{name}.csv") for name in ("few", "other", "counts", "text", "absent")]
     answering = model(tmp_path, "teacher")
     reasons = [ask(answering, row, names=names)["reason"][0] for row in rows]
-    for reason, part in zip(reasons, ("40%", "no row", "log2_tpm", "not a table", "does not exist"), strict=True):
+    for reason, part in zip(reasons, ("40%", "40%", "log2_tpm", "not a table", "does not exist"), strict=True):
         assert part in reason
 
 

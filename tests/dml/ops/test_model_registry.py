@@ -1,16 +1,27 @@
 """Registration: one version per set of weights, found by alias, loaded without pickle."""
 
 import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from bundles import write_folds
 from mlflow import MlflowClient
 
 from dml.config import Params
 from dml.errors import InputError
-from dml.ops import registry
+from dml.ops import registry, store
 
 Build = Callable[..., Params]
 
@@ -45,8 +56,6 @@ def test_other_weights_make_another_version_and_take_the_alias(trained: Path, pa
 
 
 def test_loads_by_alias_without_pickle(trained: Path, params: Build) -> None:
-    import pandas as pd
-
     registry.register(params(), "survival", "teacher")
     model = registry.load("demo-survival-teacher", "challenger")
     said = model.predict(pd.DataFrame({"patient_id": ["a", "a"], "path": ["absent.svs", "also.parquet"]}))
@@ -56,6 +65,63 @@ def test_loads_by_alias_without_pickle(trained: Path, params: Build) -> None:
     packed = {path.name for path in Path("mlruns/artifacts").rglob("*") if path.is_file()}
     assert {"weights.safetensors", "model.json", "requirements.txt", "input_example.json"} <= packed
     assert not [name for name in packed if name.endswith((".pkl", ".pickle"))]
+
+
+def test_a_registered_model_loads_after_the_repository_moved(
+    trained: Path, params: Build, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = registry.register(params(), "survival", "student").name
+    (workplace / "elsewhere").mkdir()
+    shutil.move(workplace / "mlruns", workplace / "elsewhere/mlruns")
+    monkeypatch.chdir(workplace / "elsewhere")
+    said = registry.load(name, "challenger").predict(pd.DataFrame({"patient_id": ["a"], "path": ["absent.svs"]}))
+    assert said["status"].tolist() == ["refused"]
+
+
+def test_a_version_carries_its_card(trained: Path, params: Build, client: MlflowClient) -> None:
+    entry = registry.register(params(), "survival", "teacher")
+    text = client.get_model_version(entry.name, entry.version).description
+    for part in (
+        "survival_365",
+        "log2_tpm",
+        "0.5 and 1 microns per pixel",
+        "c_index 0.700 (0.600 to 0.800)",
+        "2 folds",
+    ):
+        assert part in text
+
+
+@pytest.mark.slow
+def test_mlflow_serves_a_registered_model_over_http(trained: Path, params: Build, workplace: Path) -> None:
+    name = registry.register(params(), "survival", "student").name
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ("models", "serve", "-m", f"models:/{name}@challenger", "--env-manager", "local", "--port", str(port))
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # its own code must do
+    environment["MLFLOW_TRACKING_URI"] = store.address()
+    # a session of its own: the server's workers end with it
+    server = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=environment, start_new_session=True)
+    try:
+        question = {"dataframe_records": [{"patient_id": "a", "path": "absent.svs"}]}
+        (said,) = _asked(f"http://127.0.0.1:{port}/invocations", question, server)["predictions"]
+        assert (said["patient_id"], said["status"]) == ("a", "refused")
+        assert "absent.svs" in said["reason"]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def _asked(address: str, question: dict[str, Any], server: subprocess.Popen[bytes]) -> dict[str, Any]:
+    request = urllib.request.Request(address, json.dumps(question).encode(), {"Content-Type": "application/json"})
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return dict(json.load(answer))
+        except urllib.error.URLError:
+            assert server.poll() is None
+            time.sleep(0.5)
+    pytest.fail("the server did not start")
 
 
 def test_unknown_names_and_aliases_list_what_there_is(trained: Path, params: Build) -> None:

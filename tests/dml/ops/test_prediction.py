@@ -56,6 +56,13 @@ def test_slide_table_says_whose_a_slide_is(tmp_path: Path) -> None:
     assert patients(found[found["path"].str.endswith("svs")]) == {"a.svs": "p1", "b.svs": "p2"}
 
 
+def test_slides_of_an_imported_cohort_are_known_by_its_table(tmp_path: Path) -> None:
+    touch(tmp_path, "data/raw/demo/slides/a.svs")
+    rows = pa.table({"slide_id": ["a"], "patient_id": ["p1"], "path": ["data/raw/demo/slides/a.svs"]})
+    write_parquet(tmp_path / "data/demo/slides.parquet", rows)
+    assert patients(prediction.requests(tmp_path / "data/raw/demo/slides")) == {"a.svs": "p1"}
+
+
 def test_single_file_is_tried_whatever_it_is_called(tmp_path: Path) -> None:
     touch(tmp_path, "odd.name")
     table = prediction.requests(tmp_path / "odd.name", expression=Path("genes.csv"))

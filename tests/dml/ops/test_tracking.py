@@ -153,14 +153,15 @@ def test_trouble_with_the_store_does_not_end_a_training(
 
 def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, params: Build) -> None:
     folder = Path("reports/demo/survival")
-    folder.mkdir(parents=True)
+    (folder / "figures").mkdir(parents=True)
+    (folder / "report.html").write_text("page")
     metric = {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8, "folds": [0.65, 0.75]}
     models = ("teacher", "student", "student_undistilled")
     (folder / "metrics.json").write_text(
         json.dumps({model: {"c_index": metric, "auc": {"value": None}} for model in models})
     )
     for name in ("km_student.png", "km_student_undistilled.png", "forest.svg"):
-        (folder / name).write_text("figure")
+        (folder / "figures" / name).write_text("figure")
     with tracking.fold_run(params(), "survival", "student", 1):
         pass
     found = {
@@ -170,6 +171,6 @@ def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, param
     assert [run.data.metrics for run in found.values()] == [keys] * 3
     assert folds(client)[0].data.metrics["c_index"] == 0.75
     attached = {Path(file.path).name for file in client.list_artifacts(found["student"].info.run_id, "report")}
-    assert attached == {"metrics.json", "km_student.png", "forest.svg"}
+    assert attached == {"metrics.json", "report.html", "km_student.png", "forest.svg"}
     tracking.log_report(params(), "survival", folder)
     assert len(client.get_metric_history(found["student"].info.run_id, "c_index")) == 1

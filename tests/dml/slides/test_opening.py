@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from painted import tissue_pixels, write_slide
+from painted import tissue_pixels, with_a_hole, write_slide
 from PIL import Image
 
 from dml.errors import InputError
@@ -66,7 +66,9 @@ def test_whole_ratios_are_averaged(pixels: NDArray[np.uint8], tmp_path: Path) ->
     assert np.abs(found - halved(pixels)[50:306, 100:356]).max() <= 0.5
 
 
-@pytest.mark.parametrize(("x", "y", "mpp"), [(200.0, 100.0, 0.4), (33.3, 71.7, 0.7), (0.0, 0.0, 0.3), (10.5, 20.25, 0.25)])
+@pytest.mark.parametrize(
+    ("x", "y", "mpp"), [(200.0, 100.0, 0.4), (33.3, 71.7, 0.7), (0.0, 0.0, 0.3), (10.5, 20.25, 0.25)]
+)
 def test_other_ratios_equal_a_crop_of_the_whole_resampled_slide(
     pixels: NDArray[np.uint8], tmp_path: Path, x: float, y: float, mpp: float
 ) -> None:
@@ -123,6 +125,20 @@ def test_finer_than_the_slide_is_refused(slide: Path) -> None:
         opened.read_tile(0, 0, 256, 0.125)
 
 
+def test_a_hole_in_the_finest_level_is_found(pixels: NDArray[np.uint8], tmp_path: Path) -> None:
+    path = with_a_hole(write_slide(tmp_path / "hole.tif", pixels))
+    with (
+        open_slide(path) as opened,
+        pytest.raises(InputError, match=r"hole\.tif: truncated or damaged: level 0 cannot"),
+    ):
+        opened.probe(0.5)
+
+
+def test_too_coarse_is_found(slide: Path) -> None:
+    with open_slide(slide) as opened, pytest.raises(InputError, match=r"finest resolution is 0\.25"):
+        opened.probe(0.1)
+
+
 def truncated(path: Path, share: float) -> Path:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     return path
@@ -146,12 +162,14 @@ def test_not_a_slide(tmp_path: Path, content: bytes | None, message: str) -> Non
 
 
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.9, 0.995])
-def test_truncated_slides_are_found_before_tiles_are_read(pixels: NDArray[np.uint8], tmp_path: Path, share: float) -> None:
+def test_truncated_slides_are_found_before_tiles_are_read(
+    pixels: NDArray[np.uint8], tmp_path: Path, share: float
+) -> None:
     path = truncated(write_slide(tmp_path / "cut.tif", pixels), share)
 
     def look() -> None:
         with open_slide(path) as opened:
-            opened.probe()
+            opened.probe(0.25)
 
     with pytest.raises(InputError, match=r"cut\.tif: .*truncated"):
         look()

@@ -24,9 +24,7 @@ def thin(pixels: Image) -> Image:
 
 def ellipse(height: int = 300, width: int = 400, cover: float = 0.6) -> NDArray[np.bool_]:
     y, x = np.mgrid[:height, :width]
-    return np.asarray(
-        ((x / width - 0.5) / (cover / 2)) ** 2 + ((y / height - 0.5) / (cover / 2)) ** 2 < 1
-    )
+    return np.asarray(((x / width - 0.5) / (cover / 2)) ** 2 + ((y / height - 0.5) / (cover / 2)) ** 2 < 1)
 
 
 def agreement(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

@@ -69,6 +69,16 @@ def test_scaling_ignores_missing_values_and_constant_columns() -> None:
     assert scaled.tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
+def test_published_z_scores_of_thousands_count_as_the_largest_usual_value() -> None:
+    rows = np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32)
+    rows[7] = 3515.0
+    scaling = Scaling.fit(rows, winsorise=0.01)
+    scaled = scaling(rows)
+    assert abs(float(scaled.std()) - 1) < 0.05
+    assert float(scaled.max()) < 4
+    assert float(scaling(np.array([[1e6]]))[0, 0]) == float(scaled.max())
+
+
 def test_preparation_survives_json_exactly() -> None:
     prepared = fit_preparation(cohort(20), PARAMS, "survival")
     again = Preparation.model_validate_json(prepared.model_dump_json())

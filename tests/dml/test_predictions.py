@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dml.errors import InputError
-from dml.evaluation.predictions import horizon_days, read_predictions, survival_column, write_predictions
+from dml.predictions import horizon_days, read_predictions, survival_column, write_predictions
 
 
 def test_horizons_are_named_by_their_days():

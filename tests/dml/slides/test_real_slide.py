@@ -1,0 +1,49 @@
+"""A real Aperio slide: the small region of CMU-1 from OpenSlide's test data (CC0)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dml.config import Tiles
+from dml.slides.grid import tile_grids
+from dml.slides.opening import open_slide
+from dml.slides.thumbnails import save_overview
+from dml.slides.tissue import mask_mpp, tissue_mask
+
+pytestmark = pytest.mark.data
+
+
+@pytest.fixture
+def path(shared_data: Path) -> Path:
+    found = shared_data / "slides" / "cmu-1-small-region.svs"
+    if not found.exists():
+        pytest.skip(f"{found} is not there")
+    return found
+
+
+def test_from_file_to_tiles(path: Path, tmp_path: Path) -> None:
+    with open_slide(path) as slide:
+        assert (slide.mpp, slide.vendor, slide.dimensions) == (0.499, "aperio", (2220, 2967))
+        slide.probe(0.5)
+        mask = tissue_mask(slide.thumbnail(mask_mpp(slide)))
+        assert 0.3 < mask.mean() < 0.4
+        # read off the picture: the upper left and the right margin are glass, the lower middle is dermis
+        height, width = mask.shape
+        assert not mask[: height // 4, : width // 4].any()
+        assert mask[int(0.7 * height) : int(0.8 * height), int(0.4 * width) : int(0.6 * width)].mean() > 0.95
+        grids = tile_grids(slide, mask, Tiles())
+        assert {mpp: len(grid.coords_px) for mpp, grid in grids.items()} == {0.5: 28, 1.0: 8}
+        save_overview(slide, mask, grids, tmp_path / "overview.jpg")
+    with Image.open(tmp_path / "overview.jpg") as overview:
+        assert overview.size == (766, 1024)
+
+
+def test_a_tile_is_resampled_from_0499_to_05(path: Path) -> None:
+    with open_slide(path) as slide:
+        region = Image.fromarray(slide.read(1000, 1500, (300, 300), slide.mpp))
+        found = slide.read_tile(1010, 1510, 256, 0.5)
+    side = 256 * 0.5 / 0.499
+    expected = region.resize((256, 256), Image.Resampling.LANCZOS, box=(10, 10, 10 + side, 10 + side))
+    assert np.abs(found.astype(int) - np.asarray(expected).astype(int)).max() <= 1

@@ -1,0 +1,52 @@
+"""The overview picture shows slide, outline and tiles where they are."""
+
+from pathlib import Path
+
+import numpy as np
+from painted import GLASS, tissue_pixels, write_slide
+from PIL import Image
+
+from dml.config import Tiles
+from dml.slides.grid import tile_grids
+from dml.slides.opening import open_slide
+from dml.slides.thumbnails import SIDE, save_overview
+from dml.slides.tissue import mask_mpp, tissue_mask
+
+
+def overview(path: Path, tiles: Tiles) -> Image.Image:
+    with open_slide(path) as slide:
+        mask = tissue_mask(slide.thumbnail(mask_mpp(slide)))
+        save_overview(slide, mask, tile_grids(slide, mask, tiles), path.with_suffix(".jpg"))
+    with Image.open(path.with_suffix(".jpg")) as image:
+        return image.convert("RGB")
+
+
+def test_marks_are_where_tissue_and_tiles_are(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tif", tissue_pixels(2048, 1536))
+    image = overview(path, Tiles(mpps=(0.5, 1.0), tile_px=128))
+    assert image.size == (SIDE, SIDE * 3 // 4)
+    pixels = np.asarray(image).astype(int)
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    outline = (green - np.maximum(red, blue)) > 60
+    y, x = np.nonzero(outline)
+    assert abs(x.min() - 0.2 * SIDE) < 12
+    assert abs(x.max() - 0.8 * SIDE) < 12
+    assert abs(y.min() - 0.2 * 0.75 * SIDE) < 12
+    lines = (blue - red) > 60
+    assert lines[300:460, 400:600].any()
+    assert not lines[:60].any()
+    assert np.abs(pixels[:40, :40] - GLASS).max() < 12
+
+
+def test_a_slide_smaller_than_an_overview_is_not_enlarged(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tif", tissue_pixels(640, 512))
+    assert overview(path, Tiles(mpps=(0.5,), tile_px=64)).size == (640, 512)
+
+
+def test_same_slide_same_bytes(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tif", tissue_pixels(640, 512))
+    tiles = Tiles(mpps=(0.5,), tile_px=64)
+    overview(path, tiles)
+    first = path.with_suffix(".jpg").read_bytes()
+    overview(path, tiles)
+    assert path.with_suffix(".jpg").read_bytes() == first
