@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dml.errors import InputError, listed
 from dml.files import atomic
@@ -92,8 +93,8 @@ def read_foreign(
 
 def write_h5(
     path: Path,
-    tokens: Float[np.ndarray, "n d"],
-    coords_um: Float[np.ndarray, "n 2"] | None,
+    tokens: Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
+    coords_um: Float[Tensor, "n 2"] | Float[np.ndarray, "n 2"] | None,
     meta: Mapping[str, Any],
 ) -> None:
     """Write the features of one slide in TRIDENT's layout.

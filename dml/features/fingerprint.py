@@ -26,7 +26,8 @@ def slide_fingerprint(path: Path) -> str:
     """Fingerprint the content of a slide in milliseconds: its size, both ends, and 64 blocks spread evenly between.
 
     A file of up to 4 MiB is hashed whole. An edit in place that keeps the size and falls between the blocks of a larger
-    file is not seen; no scanner, converter or copy tool does that.
+    file is not seen; no scanner, converter or copy tool does that. Of a folder beside the file that has its name, as
+    MIRAX slides have, the names and sizes count.
 
     Raises
     ------
@@ -40,6 +41,9 @@ def slide_fingerprint(path: Path) -> str:
             for start in _starts(size):
                 file.seek(start)
                 sampled.update(file.read(_BLOCK))
+        beside = path.with_suffix("")
+        for part in sorted(beside.rglob("*")) if path.suffix and beside.is_dir() else ():
+            sampled.update(f"{part.relative_to(beside)} {part.stat().st_size}".encode())
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})", "Correct the path or the permissions") from None
     return sampled.hexdigest()

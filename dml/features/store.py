@@ -37,8 +37,8 @@ Coordinates = Float[Tensor, "n 2"]
 
 def write_bag(
     path: Path,
-    tokens: Float[np.ndarray, "n d"],
-    coords_um: Float[np.ndarray, "n 2"] | None,
+    tokens: NDArray[np.floating[Any]],
+    coords_um: NDArray[np.floating[Any]] | None,
     meta: Mapping[str, Any],
 ) -> None:
     """Write the tokens of one slide at one resolution, atomically.

@@ -35,15 +35,15 @@ def card(name: str, ensemble: Ensemble, metrics: Mapping[str, float]) -> str:
             "## Evaluation (cross-validated, patients not seen in training)",
             *(_line(metric, metrics) for metric in _MAIN if f"metric.{metric}" in metrics),
             "## Limits",
-            "Research use only, not a medical device. Other encoders, resolutions, stains or organs are out of scope; the "
-            "first two are refused, the others are not noticed.",
+            "Research use only, not a medical device. Other encoders and resolutions are refused; other stains or "
+            "organs are out of scope as well but not noticed.",
         ]
     )
 
 
 _MEANING = {
-    "survival": "risk is in standard deviations above the median training patient; spread is its standard deviation over "
-    "the folds; survival_<days> is the probability to be alive then.",
+    "survival": "risk is in standard deviations above the median training patient; spread is its standard deviation "
+    "over the folds; survival_<days> is the probability to be alive then.",
     "classification": "p_<class> are probabilities; spread is the standard deviation over the folds of that of the "
     "predicted class.",
 }

@@ -55,7 +55,8 @@ def serve(started: Mapping[str, Command]) -> None:
     DmlError
         If a server ends by itself: its port is taken, most likely.
     """
-    environment = os.environ | ENVIRONMENT
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | ENVIRONMENT | {"PATH": programs}
     running = {name: subprocess.Popen(command.words, env=environment) for name, command in started.items()}
     try:
         while all(process.poll() is None for process in running.values()) and running:

@@ -6,19 +6,34 @@ Shape legend: r rows and c columns of the coarsest grid; at a resolution k times
 import math
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from dml.config import Tiles
-from dml.slides.opening import Slide
 from dml.types import Mpp, TileGrid
 
 Kept = dict[float, NDArray[np.bool_]]
 
 
-def tile_grids(slide: Slide, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Mapping[Mpp, TileGrid]:
+@runtime_checkable
+class Extent(Protocol):
+    """As much of a slide as a grid needs to know."""
+
+    @property
+    def dimensions(self) -> tuple[int, int]:
+        """Width and height in level-0 pixels."""
+        ...
+
+    @property
+    def mpp(self) -> Mpp:
+        """Microns per level-0 pixel."""
+        ...
+
+
+def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Mapping[Mpp, TileGrid]:
     """Lay nested grids over a slide and keep the tiles with enough tissue.
 
     The coarsest grid starts at the slide's top-left corner; its last column and row may reach over the slide's edge,
@@ -29,8 +44,8 @@ def tile_grids(slide: Slide, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Map
 
     Parameters
     ----------
-    slide : Slide
-        Open slide.
+    slide : Extent
+        A slide, or its size and resolution.
     mask : bool [h w]
         Tissue, over the whole slide, at any resolution.
     tiles : config.Tiles
@@ -48,7 +63,7 @@ def tile_grids(slide: Slide, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Map
     return {Mpp(mpp): _grid(kept[mpp], shares[mpp], tiles.tile_px, Mpp(mpp), slide.mpp) for mpp in mpps}
 
 
-def tile_grid(slide: Slide, mask: Bool[np.ndarray, "h w"], mpp: float, tiles: Tiles) -> TileGrid:
+def tile_grid(slide: Extent, mask: Bool[np.ndarray, "h w"], mpp: float, tiles: Tiles) -> TileGrid:
     """Return one of the nested grids of `tile_grids`."""
     return tile_grids(slide, mask, tiles)[Mpp(mpp)]
 
@@ -59,7 +74,9 @@ def corners_px(grid: TileGrid) -> Float[np.ndarray, "n 2"]:
     return corners
 
 
-def _shares(slide: Slide, mask: NDArray[np.bool_], mpps: list[float], tile_px: int) -> dict[float, NDArray[np.float64]]:
+def _shares(
+    slide: Extent, mask: NDArray[np.bool_], mpps: list[float], tile_px: int
+) -> dict[float, NDArray[np.float64]]:
     """Measure the tissue share of every tile of every grid; coarse shares are means of fine ones."""
     coarsest = mpps[-1] * tile_px / slide.mpp
     columns, rows = (math.ceil(side / coarsest - 1e-6) for side in slide.dimensions)

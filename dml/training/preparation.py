@@ -23,6 +23,8 @@ Vector = Annotated[
 """A float32 vector, a plain list in JSON (float32 values survive the round trip exactly)."""
 
 SURVIVAL = "survival"
+DEAD = 0.1
+"""Smallest deviation of a token dimension that is scaled to one, in units of the median over dimensions."""
 WINSORISED = 0.01
 """Share of training values at either end of each gene that count as the value there."""
 
@@ -217,13 +219,18 @@ def _token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, 
         )
     mean = np.mean(means, axis=0)
     deviation = np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 0.0))
-    scaling = Scaling(mean=mean, deviation=np.where(deviation > 1e-6, deviation, 1.0))
+    scaling = Scaling(mean=mean, deviation=floored(deviation))
     return tuple(tile_um[mpp] for mpp in sorted(params.tiles.mpps)), scaling
 
 
 def _covariate_scaling(cohort: Cohort, names: Sequence[str]) -> Scaling:
     rows = np.array([covariates_of(case, names) for case in cohort.cases], dtype=np.float32)
     return Scaling.fit(rows.reshape(len(cohort.cases), len(names)))
+
+
+def floored(deviation: np.ndarray) -> np.ndarray:
+    """Raise tiny deviations to a tenth of the median: encoders have dimensions that are all but dead, and must stay so."""
+    return np.maximum(deviation, max(DEAD * float(np.median(deviation)), 1e-6))
 
 
 def _gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:

@@ -156,3 +156,13 @@ def test_ui_serves_only_this_machine_with_the_right_store(run: Dml, tmp_path: Pa
     assert code == 0
     assert "--host 127.0.0.1 --port 5055" in err
     assert f"sqlite:///{tmp_path}/mlruns/mlflow.db" in err
+
+
+def test_features_verify_names_the_damaged_file(run: Dml) -> None:
+    place = Path("data/demo/features/tiny/0.5/s1.parquet")
+    place.parent.mkdir(parents=True)
+    place.write_text("not Parquet")
+    code, out, err = run("features", "verify", "--json")
+    assert code == 3
+    assert json.loads(out)[0]["file"] == str(place)
+    assert "1 of 1 files are wrong" in err

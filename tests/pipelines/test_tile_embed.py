@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from painted import FAKE, fake_card, tissue_pixels, write_slide
 
 from dml.cohorts.slides import write_slides
 from dml.features.encoders.registry import register
 from dml.features.store import read_pyramid
 from pipelines import embed, tile
+from tests.painted import FAKE, fake_card, tissue_pixels, write_slide
 
 ROOT = Path(__file__).resolve().parents[2]
 DESCRIPTION = """

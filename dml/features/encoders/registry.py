@@ -1,20 +1,27 @@
-"""The encoders by name. To add one, write a module in this folder that defines ``CARD``; nothing else changes."""
+"""The encoders by name. To add one, write a module in this folder that defines ``CARD``; nothing else changes.
+
+An installed package can add its own without touching this one: an entry point of group ``dml.encoders`` whose name is
+the encoder's and whose value is its card.
+"""
 
 import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from importlib.metadata import entry_points
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dml.errors import ConfigError, InputError
 
+_GROUP = "dml.encoders"
 _NOT_ENCODERS = {"registry", "running"}
 _registered: dict[str, "EncoderCard"] = {}
 
 
+@runtime_checkable
 class TileEncoder(Protocol):
     """Turn uint8 tiles [b h w 3] into float16 tokens [b d]; a tile's token does not depend on its neighbours."""
 
@@ -98,7 +105,8 @@ def names() -> list[str]:
     import dml.features.encoders as package
 
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted({*_registered, *(name for name in found if name not in _NOT_ENCODERS)})
+    installed = (point.name for point in entry_points(group=_GROUP))
+    return sorted({*_registered, *installed, *(name for name in found if name not in _NOT_ENCODERS)})
 
 
 def get(name: str) -> EncoderCard:
@@ -113,5 +121,9 @@ def get(name: str) -> EncoderCard:
         return _registered[name]
     if name not in names():
         raise ConfigError(f"embed.encoder: unknown encoder {name!r}; there are: {', '.join(names())}")
-    card: EncoderCard = importlib.import_module(f"dml.features.encoders.{name}").CARD
+    installed = {point.name: point for point in entry_points(group=_GROUP)}
+    if name in installed:
+        card: EncoderCard = installed[name].load()
+    else:
+        card = importlib.import_module(f"dml.features.encoders.{name}").CARD
     return register(card)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dml.errors import ConfigError
 
-_GPU_BATCH = 64
+_GPU_BATCH = 32  # as embed.batch_size is by default, so that batches come full
 
 
 class Runner:
@@ -25,6 +25,10 @@ class Runner:
     On a CPU tiles go through one at a time, channels last: activations then stay in cache, which is several times
     faster than a batch of 32, and makes results independent of the batch. On a GPU batches are padded to one fixed
     size. Call it from several threads for speed, each computing on one core (`one_core_each`).
+
+    Measured with EfficientNet-Lite0 on two cores with AMX: 26 tiles/s as published, in batches of 32; 110 here; 170 in
+    bfloat16, which moves tokens by 4 % of their length (at most 7 %; tiles of one slide differ by 44 %), so float32 is
+    the default.
 
     Parameters
     ----------
@@ -53,13 +57,14 @@ class Runner:
         self._mean = (torch.tensor(mean, device=self._device) * 255).view(1, 3, 1, 1)
         self._scale = (1 / (torch.tensor(std, device=self._device) * 255)).view(1, 3, 1, 1)
         self._input_px = input_px
+        self._one_by_one = self._device.type == "cpu"
         self._one_at_a_time = threading.Lock()
 
     @torch.inference_mode()
     def __call__(self, tiles: UInt8[np.ndarray, "b t t 3"]) -> NDArray[np.float16]:
         """Encode tiles to float16 tokens [b d]."""
         sized = resized(tiles, self._input_px)
-        if self._device.type == "cpu":
+        if self._one_by_one:
             tokens = torch.cat([self._encode(torch.from_numpy(sized[i : i + 1])) for i in range(len(sized))])
         else:
             with self._one_at_a_time:

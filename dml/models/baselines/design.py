@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from dml.training.preparation import WINSORISED
+from dml.training.preparation import WINSORISED, floored
 from dml.types import Case, Cohort
 
 Source = Literal["slide", "genes", "clinical"]
@@ -75,6 +75,8 @@ class Reduction:
         variance = (np.where(counted, values - mean, 0) ** 2).sum(axis=0) / count
         deviation = np.where(variance > SMALLEST_DEVIATION**2, np.sqrt(variance), np.inf)
         varying = np.eye(len(deviation))[:, np.isfinite(deviation)]
+        if components is not None and varying.any():
+            deviation = np.where(np.isfinite(deviation), floored(deviation), np.inf)
         selecting = cls(mean, deviation, varying, limits)
         if components is None:
             return selecting

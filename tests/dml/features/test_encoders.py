@@ -1,18 +1,19 @@
 """Encoders: the registry, EfficientNet-Lite0 against its original network, and bits that do not depend on the batch."""
 
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from painted import fake_card, tissue_pixels
 from torch import nn
 
 from dml.errors import ConfigError, InputError
-from dml.features.encoders import efficientnet_lite0, get, names
+from dml.features.encoders import efficientnet_lite0, get, names, registry
 from dml.features.encoders.registry import EncoderCard, register
 from dml.features.encoders.running import Runner, one_core_each, pick_device, resized
+from tests.painted import fake_card, tissue_pixels
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,17 @@ def test_registered_encoder_is_found() -> None:
     card = register(fake_card("only_here"))
     assert get("only_here") is card
     assert "only_here" in names()
+
+
+def test_an_installed_package_can_add_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("fake", "tests.dml.features.test_encoders:PLUGGED", registry._GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "dml.encoders" else [])
+    monkeypatch.setattr(registry, "_registered", {})
+    assert "fake" in names()
+    assert get("fake") == PLUGGED
+
+
+PLUGGED = get("hipt_4096")
 
 
 def original(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -122,6 +134,15 @@ def test_normalisation_and_resampling_of_the_runner() -> None:
     np.testing.assert_allclose(found[1], [-1, (127 / 255 - 0.5) / 0.25, 1], atol=1e-3)
     assert resized(tiles, 32).shape == (3, 32, 32, 3)
     assert resized(tiles, None).shape == (3, 64, 64, 3)
+
+
+def test_padded_batches_give_the_same_tokens() -> None:
+    tiles = np.random.default_rng(0).integers(0, 256, (70, 16, 16, 3), dtype=np.uint8)
+    runner = Runner(Mean(), (0.5,) * 3, (0.5,) * 3)
+    alone = runner(tiles)
+    runner._one_by_one = False  # as on a GPU
+    np.testing.assert_allclose(runner(tiles), alone, atol=1e-3)
+    np.testing.assert_array_equal(runner(tiles[:5]), runner(tiles)[:5])
 
 
 def test_threads_are_restored() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from painted import ColourStatistics, tissue_pixels, with_a_hole, write_slide
 
 from dml.features.encoders.registry import get
 from dml.features.encoding import Encoded, Job, encode
 from dml.slides.opening import Slide
 from dml.types import Mpp, TileGrid
+from tests.painted import ColourStatistics, tissue_pixels, with_a_hole, write_slide
 
 
 def grid(n: int, tile_px: int = 64, mpp: float = 0.5) -> TileGrid:

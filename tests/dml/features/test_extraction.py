@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from painted import FAKE, fake_card, tissue_pixels, with_a_hole, write_slide
 
 from dml.config import Embed, Tiles
 from dml.errors import CheckFailed, ConfigError, InputError
@@ -15,6 +14,7 @@ from dml.features.extraction import embed_slide, embed_slides, tile_slides
 from dml.features.manifest import read_manifest
 from dml.features.store import read_features, read_pyramid
 from dml.slides.grid_store import read_grid
+from tests.painted import FAKE, fake_card, tissue_pixels, with_a_hole, write_slide
 
 TILES = Tiles(tile_px=64, min_tissue=0.5, workers=2, max_failed=1.0)
 EMBED = Embed(encoder="fake", batch_size=8, workers=2)
@@ -227,7 +227,7 @@ def test_a_killed_run_goes_on_with_the_missing_slides(cohort: Cohort, monkeypatc
     cohort.embed()
     assert sum(FAKE.seen) == undisturbed.iloc[3:].sum()
     assert cohort.contents("features") == expected
-    assert not [path for path in cohort.root.rglob("*.tmp")]
+    assert not list(cohort.root.rglob("*.tmp"))
 
 
 def test_only_a_new_slide_is_cut_and_encoded(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:

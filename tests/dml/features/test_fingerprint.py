@@ -37,6 +37,16 @@ def test_small_files_are_hashed_whole(tmp_path: Path) -> None:
     assert slide_fingerprint(path) != first
 
 
+def test_the_folder_of_a_mirax_slide_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.mrxs").write_bytes(b"index")
+    alone = slide_fingerprint(tmp_path / "a.mrxs")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "Data0000.dat").write_bytes(bytes(10))
+    first = slide_fingerprint(tmp_path / "a.mrxs")
+    (tmp_path / "a" / "Data0000.dat").write_bytes(bytes(11))
+    assert len({alone, first, slide_fingerprint(tmp_path / "a.mrxs")}) == 3
+
+
 def test_unreadable_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.tif: cannot be read"):
         slide_fingerprint(tmp_path / "gone.tif")

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bundles import ENCODER, GENES, WIDTH, cohort, write_folds
 
 from dml.features.store import write_bag
 from dml.ops.answering import NO_TRANSCRIPTOME, Answering
 from dml.ops.ensemble import Ensemble
+from tests.dml.ops.bundles import ENCODER, GENES, WIDTH, cohort, write_folds
 
 Write = Callable[..., Path]
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from bundles import ENCODER, GENES, GROUPS, cohort, write_folds
 from mlflow import MlflowClient
 
 from dml.cohorts.expression import ExpressionMatrix, write_expression
@@ -19,6 +18,7 @@ from dml.features.store import write_bag
 from dml.files import read_json, write_json, write_parquet
 from dml.ops import registry
 from dml.ops.external import external
+from tests.dml.ops.bundles import ENCODER, GENES, GROUPS, cohort, write_folds
 
 SETTINGS = Evaluation(resamples=50)
 

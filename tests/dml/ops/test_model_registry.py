@@ -16,12 +16,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from bundles import write_folds
 from mlflow import MlflowClient
 
 from dml.config import Params
 from dml.errors import InputError
 from dml.ops import registry, store
+from tests.dml.ops.bundles import write_folds
 
 Build = Callable[..., Params]
 
@@ -100,6 +100,7 @@ def test_mlflow_serves_a_registered_model_over_http(trained: Path, params: Build
     words = ("models", "serve", "-m", f"models:/{name}@challenger", "--env-manager", "local", "--port", str(port))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # its own code must do
     environment["MLFLOW_TRACKING_URI"] = store.address()
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     # a session of its own: the server's workers end with it
     server = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=environment, start_new_session=True)
     try:
@@ -108,7 +109,8 @@ def test_mlflow_serves_a_registered_model_over_http(trained: Path, params: Build
         assert (said["patient_id"], said["status"]) == ("a", "refused")
         assert "absent.svs" in said["reason"]
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from bundles import ENCODER, write_folds
 from mlflow import MlflowClient
 
 from dml.config import Params
@@ -17,6 +16,7 @@ from dml.features.encoders import registry as encoders
 from dml.files import read_parquet, write_json, write_parquet
 from dml.ops import prediction, registry
 from tests import painted
+from tests.dml.ops.bundles import ENCODER, write_folds
 
 
 def touch(folder: Path, *names: str) -> None:

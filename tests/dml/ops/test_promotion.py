@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from bundles import write_folds
 from mlflow import MlflowClient
 
 from dml.config import Params
 from dml.errors import Busy, GateFailed, InputError
 from dml.files import only_writer, write_parquet
 from dml.ops import promotion, registry, store
+from tests.dml.ops.bundles import write_folds
 
 Build = Callable[..., Params]
 NAME = "demo-survival-student"

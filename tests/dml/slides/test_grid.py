@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dml.config import Tiles
 from dml.slides.grid import corners_px, tile_grid, tile_grids
-from dml.types import TileGrid
+from dml.types import Mpp, TileGrid
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Glass:
     """As much of a slide as a grid needs."""
 
     dimensions: tuple[int, int]
-    mpp: float
+    mpp: Mpp
 
 
 def blob(height: int = 90, width: int = 120) -> NDArray[np.bool_]:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from painted import tissue_pixels, with_a_hole, write_slide
 from PIL import Image
 
 from dml.errors import InputError
 from dml.slides.opening import on_white, open_slide
+from tests.painted import tissue_pixels, with_a_hole, write_slide
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from painted import GLASS, tissue_pixels, write_slide
 from PIL import Image
 
 from dml.config import Tiles
@@ -11,6 +10,7 @@ from dml.slides.grid import tile_grids
 from dml.slides.opening import open_slide
 from dml.slides.thumbnails import SIDE, save_overview
 from dml.slides.tissue import mask_mpp, tissue_mask
+from tests.painted import GLASS, tissue_pixels, write_slide
 
 
 def overview(path: Path, tiles: Tiles) -> Image.Image:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from painted import GLASS, NUCLEUS, TISSUE, tissue_pixels
 from scipy import ndimage
 
 from dml.slides.tissue import tissue_mask
+from tests.painted import GLASS, NUCLEUS, TISSUE, tissue_pixels
 
 Image = NDArray[np.uint8]
 INKS = {"green": (20, 140, 60), "blue": (40, 90, 200), "black": (35, 35, 40), "pale green": (150, 215, 160)}
