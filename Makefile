@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
+# Every stage is a process: without cached bytecode each spends seconds compiling its imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test test-all lint bench ui clean
 
@@ -13,7 +15,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	@if command -v uv >/dev/null; then \
-	  UV_FIND_LINKS="$(PIP_FIND_LINKS)" uv pip install --python $(BIN)/python -e '.[dev]' -c constraints.txt; \
+	  UV_FIND_LINKS="$(PIP_FIND_LINKS)" uv pip install --compile-bytecode --python $(BIN)/python -e '.[dev]' -c constraints.txt; \
 	else \
 	  $(BIN)/python -m pip install --progress-bar off --quiet -e '.[dev]' -c constraints.txt; \
 	fi
