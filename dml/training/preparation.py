@@ -229,8 +229,9 @@ def _covariate_scaling(cohort: Cohort, names: Sequence[str]) -> Scaling:
 
 
 def floored(deviation: np.ndarray) -> np.ndarray:
-    """Raise tiny deviations to a tenth of the median: encoders have dimensions that are all but dead, and must stay so."""
-    return np.maximum(deviation, max(DEAD * float(np.median(deviation)), 1e-6))
+    """Raise tiny deviations to a tenth of the median: an encoder has dimensions that are all but dead; they stay so."""
+    raised: np.ndarray = np.maximum(deviation, max(DEAD * float(np.median(deviation)), 1e-6))
+    return raised
 
 
 def _gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
