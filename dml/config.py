@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -142,10 +142,11 @@ class Evaluation(Section):
 
 
 class Baselines(Section):
-    """Classical references under the same folds."""
+    """References under the same folds: classical ones, always, and the deep ones that are named."""
 
     components: PositiveInt = Field(15, description="principal components before the penalised model")
     penalty: PositiveFloat = 0.1
+    deep: tuple[str, ...] = Field(("abmil", "genes_snn"), description="names in dml/models/baselines/deep")
 
 
 class Promotion(Section):
@@ -154,6 +155,53 @@ class Promotion(Section):
     floors: dict[str, float] = Field({"c_index": 0.6, "auc": 0.6}, description="lowest value of a metric")
     margin: float = Field(0.05, ge=0, description="how far below the champion's main metric the challenger may be")
     confidence: Share = Field(0.9, gt=0, lt=1, description="of the interval of the paired difference")
+
+
+Scalar = bool | int | float | str
+
+
+class Domain(Section):
+    """Where a study looks for one value; `when` names values of other parameters under which it is looked for at all."""
+
+    when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict, description="dotted name: values")
+
+
+class Range(Domain):
+    """Numbers, or whole numbers, between two bounds; both are included."""
+
+    type: Literal["float", "int"]
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}, and above 0 if log")
+        if self.type == "int" and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"bounds {self.low:g} and {self.high:g} of an int must be whole")
+        return self
+
+
+class Choices(Domain):
+    """One of some values."""
+
+    type: Literal["categorical"]
+    choices: tuple[Scalar, ...] = Field(min_length=1)
+
+
+SearchSpace = dict[str, Annotated[Range | Choices, Field(discriminator="type")]]
+
+
+class Tuning(Section):
+    """Studies of Optuna: how trials are judged (inner validation only) and where each kind of study looks."""
+
+    objective: Literal["validation_loss", "c_index", "auc"] = "validation_loss"
+    sampler: Literal["tpe", "random"] = "tpe"
+    warmup: PositiveInt = Field(5, description="complete trials before one may be pruned")
+    folds: tuple[int, ...] = Field((), description="averaged over; empty = all")
+    teacher: SearchSpace = Field(default_factory=dict, description="dotted name of a parameter: where to look")
+    distil: SearchSpace = Field(default_factory=dict, description="dotted name of a parameter: where to look")
 
 
 class Params(Section):
@@ -175,6 +223,7 @@ class Params(Section):
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
     promotion: Promotion = Promotion()
+    tuning: Tuning = Tuning()
 
     @model_validator(mode="after")
     def _folds_in_order(self) -> "Params":

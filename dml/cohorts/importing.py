@@ -1,6 +1,5 @@
 """Bring a cohort's raw files into the repository's data folder, and make it the current cohort."""
 
-import difflib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -8,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dml.cohorts.description import CohortDescription
-from dml.config import Params, Section, parse
+from dml.config import Params, Section
 from dml.errors import ConfigError, InputError
 from dml.files import atomic
+from dml.rewriting import rewrite
 
 logger = logging.getLogger(__name__)
 
@@ -71,26 +71,12 @@ def use_cohort(name: str, params: Path = Path("params.yaml"), cohorts: Path = Pa
     ConfigError
         If there is no such cohort, or params.yaml would not be valid with its overrides; nothing is written then.
     """
-    from ruamel.yaml import YAML
-
     description = CohortDescription.load(name, cohorts)
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 120
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    before = _text(params)
-    content = yaml.load(before)
-    _override(content, _defaults(_previous(content, name, cohorts)))
-    _override(content, {"cohort": name, **description.params})
-    parse(Params, _plain(content), f"{params} with the params of {cohorts / name}.yaml")
-    with atomic(params) as temporary:
-        with temporary.open("w") as handle:
-            yaml.dump(content, handle)
-        after = temporary.read_text()
-    changed = difflib.unified_diff(
-        before.splitlines(True), after.splitlines(True), str(params), f"{params} ({name})", n=0
-    )
-    return "".join(changed)
+
+    def changes(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        return [_defaults(_previous(content, name, cohorts)), {"cohort": name, **description.params}]
+
+    return rewrite(params, changes, name, f"the params of {cohorts / name}.yaml")
 
 
 def _previous(content: Any, name: str, cohorts: Path) -> Mapping[str, Any]:
@@ -110,13 +96,6 @@ def _defaults(params: Mapping[str, Any]) -> dict[str, Any]:
             all_of_it = default.model_dump(mode="json")
             defaults[key] = {name: all_of_it[name] for name in value if name in all_of_it}
     return defaults
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: the file does not exist. Run from the root of the repository") from None
 
 
 def _files(origin: Path, target: Path) -> Iterator[tuple[Path, Path]]:
@@ -146,36 +125,3 @@ def _copy(origin: Path, target: Path) -> None:
         raise InputError(
             origin, f"cannot be copied to {target} ({error.strerror})", "Make room or check permissions"
         ) from None
-
-
-def _override(content: Any, overrides: Mapping[str, Any]) -> None:
-    """Set values; sections of params.yaml keep their other keys, anything else is replaced as a whole."""
-    for key, value in overrides.items():
-        section = isinstance(value, Mapping) and isinstance(content.get(key), Mapping)
-        target, values = (content[key], value) if section else (content, {key: value})
-        for name, new in values.items():
-            if _plain(target.get(name)) != new:
-                target[name] = _styled(new)
-
-
-def _styled(value: Any) -> Any:
-    """Keep lists and small mappings on one line, as they are in params.yaml."""
-    from ruamel.yaml.comments import CommentedMap, CommentedSeq
-
-    if isinstance(value, list):
-        sequence = CommentedSeq([_styled(item) for item in value])
-        sequence.fa.set_flow_style()
-        return sequence
-    if isinstance(value, Mapping):
-        mapping = CommentedMap({key: _styled(item) for key, item in value.items()})
-        mapping.fa.set_flow_style()
-        return mapping
-    return value
-
-
-def _plain(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {str(key): _plain(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_plain(value) for value in content]
-    return content

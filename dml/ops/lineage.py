@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from dml.config import Params
 from dml.files import digest
+from dml.models.baselines.deep import registry
 
 STORES = ("patients.parquet", "expression.parquet", "gene_groups.json", "features", "splits.parquet")
 """What models are trained from, inside ``data/<cohort>``."""
@@ -25,14 +26,20 @@ _SECTIONS = {
     "student_undistilled": (*_NEURAL, "distillation"),
 }
 _CLASSICAL = (*_DATA, "baselines")
+_DEEP = (*_DATA, "model", "optimisation")
 
 
 def relevant(params: Params, model: str) -> dict[str, Any]:
     """Select the parameters that make a model what it is, by their names in params.yaml; the fold is not among them."""
     content = params.model_dump(mode="json")
-    chosen = {name: content[name] for name in _SECTIONS.get(model, _CLASSICAL)}
+    chosen = {name: content[name] for name in _sections(model)}
     # of how tokens were made, only the encoder reaches a model; of the evaluation, the years it predicts
     return {**chosen, "embed": {"encoder": content["embed"]["encoder"]}, "years": content["evaluation"]["years"]}
+
+
+def _sections(model: str) -> tuple[str, ...]:
+    deep = model.removeprefix(registry.PREFIX) in registry.names()
+    return _SECTIONS.get(model, _DEEP if deep else _CLASSICAL)
 
 
 def flat(sections: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

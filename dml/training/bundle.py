@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -16,13 +16,18 @@ from torch import Tensor, nn
 from dml import config
 from dml.errors import InputError
 from dml.files import atomic, read_json, write_json
+from dml.models.baselines.deep import registry
+from dml.models.nn.head import Headed
 from dml.models.student import Student
 from dml.models.teacher import Teacher
 from dml.predictions import class_column, horizon_days, survival_column
 from dml.training.batches import Patient, PatientReader, batches
 from dml.training.distillation import Lesson
 from dml.training.preparation import Preparation
-from dml.types import Branches, Cohort
+from dml.types import Branches, Case, Cohort
+
+Role = Literal["teacher", "student"] | Annotated[str, Field(pattern=f"^{registry.PREFIX}")]
+"""What a model is: ours, or the deep baseline of that name."""
 
 
 class Spec(BaseModel):
@@ -30,7 +35,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: Literal["teacher", "student"]
+    role: Role
     preparation: Preparation
     model: config.Model
     teacher: config.Teacher
@@ -43,12 +48,20 @@ class Spec(BaseModel):
     train_risk_deviation: float = 1.0
     versions: Mapping[str, str] = {}
 
-    def build(self) -> Teacher | Student:
+    def build(self) -> Teacher | Student | Headed:
         """Make one untrained member."""
         shape = self.preparation.shape
         if self.role == "teacher":
             return Teacher(shape, self.model, self.teacher)
-        return Student(shape, self.model, self.distillation.aggregation)
+        if self.role == "student":
+            return Student(shape, self.model, self.distillation.aggregation)
+        return registry.get(self.role.removeprefix(registry.PREFIX)).build(shape, self.model)
+
+    def reads(self, case: Case) -> bool:
+        """Whether a patient has what the model cannot do without: a slide, or what a baseline says."""
+        if self.role.startswith(registry.PREFIX):
+            return registry.get(self.role.removeprefix(registry.PREFIX)).reads(case)
+        return any(len(bag) for bag in case.pyramid.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +105,7 @@ class FoldModel:
         return cls(spec, members)
 
     def predict(self, cohort: Cohort, batch_size: int = 16) -> pd.DataFrame:
-        """Predict every patient of a cohort that has tokens.
+        """Predict every patient of a cohort that the model can read: teacher and student, all with tokens.
 
         Returns
         -------
@@ -101,7 +114,7 @@ class FoldModel:
             order.
         """
         read = PatientReader(self.spec.preparation, cohort)
-        patients = [read(case) for case in cohort.cases if any(len(bag) for bag in case.pyramid.values())]
+        patients = [read(case) for case in cohort.cases if self.spec.reads(case)]
         logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size)]
         joined = torch.cat(logits).double().numpy() if logits else np.zeros((0, self.spec.preparation.shape.outputs))
         table = pd.DataFrame({"patient_id": [p.patient_id for p in patients]})

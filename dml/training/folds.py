@@ -1,9 +1,8 @@
-"""Teach and distil one fold: who is learnt from, and nothing fitted on anyone else."""
+"""Teach and distil one fold, and train the baselines beside: who is learnt from, and nothing fitted on anyone else."""
 
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,17 +11,16 @@ from torch import nn
 
 from dml import __version__, config
 from dml.errors import InputError
+from dml.models.baselines.deep import registry
 from dml.training.batches import Patient, PatientReader
-from dml.training.bundle import FoldModel, Spec
+from dml.training.bundle import FoldModel, Role, Spec
 from dml.training.distillation import Lesson
 from dml.training.loop import Recipe, fit, reproducible
-from dml.training.objectives import Objective, StudentObjective, TeacherObjective
+from dml.training.objectives import Objective, StudentObjective, TaskObjective, TeacherObjective
 from dml.training.preparation import SURVIVAL, Preparation, fit_preparation
 from dml.types import Case, Cohort
 
 log = logging.getLogger(__name__)
-
-Role = Literal["teacher", "student"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +91,28 @@ def distil(fold: Fold, params: config.Params, task: str, teacher: FoldModel | No
     return learner.train(lambda member: learner.student_objective(teacher, member))
 
 
+def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> Trained | None:
+    """Train one deep baseline of one fold, for the task alone, on every patient with a target and what it needs.
+
+    Returns
+    -------
+    Trained or None
+        None if no training or no validation patient with a target has what it needs.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such baseline.
+    """
+    reads = registry.get(name).reads
+    kept = [c for c in fold.training.cases if reads(c) and _has_target(c, task)]
+    if not kept or not any(reads(c) and _has_target(c, task) for c in fold.validation.cases):
+        return None
+    recipe = Recipe(params.optimisation, seed=0, token_dropout=params.model.token_dropout)
+    learner = _Learner(registry.PREFIX + name, fold, params, task, recipe, _restricted(fold.training, kept))
+    return learner.train(lambda member: TaskObjective(learner.preparation))
+
+
 class _Learner:
     """Trains the members of one model of one fold."""
 
@@ -100,15 +120,16 @@ class _Learner:
         self.role, self.fold, self.params, self.task, self.recipe = role, fold, params, task, recipe
         # Fitted on the fold's whole training part, so that teacher and student share scaling, bins and classes.
         self.preparation: Preparation = fit_preparation(fold.training, params, task)
+        self.spec = self._spec()
         self.training = _read(cases, self.preparation)
-        judged = [c for c in fold.validation.cases if _has_slide(c) and _has_target(c, task)]
+        judged = [c for c in fold.validation.cases if self.spec.reads(c) and _has_target(c, task)]
         self.validation = _read(_restricted(fold.validation, judged), self.preparation)
         self.cases = cases
         counts = len(self.training), len(self.validation)
         log.info("%s %s fold %d: %d training, %d validation patients", task, role, fold.index, *counts)
 
     def train(self, objective: Callable[[int], Objective]) -> Trained:
-        spec = self._spec()
+        spec = self.spec
         members, histories = zip(*(self._member(spec, i, objective(i)) for i in range(spec.members)), strict=True)
         model = FoldModel(spec, tuple(member.cpu() for member in members))
         risk = model.predict(self.cases).get("risk", pd.Series(dtype=float))

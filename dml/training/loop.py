@@ -208,7 +208,7 @@ def resolved(device: str) -> torch.device:
 def reproducible(seed: int) -> Iterator[None]:
     """Seed torch, and on a GPU ask for deterministic kernels; the previous settings come back afterwards.
 
-    The CPU kernels used here are deterministic as they are (a test trains twice); asking would import the compiler: 3 s.
+    The CPU kernels used here are deterministic as they are (a test trains twice); asking imports the compiler, 3 s.
     """
     state, on_gpu = torch.get_rng_state(), torch.cuda.is_available()
     before = torch.are_deterministic_algorithms_enabled()

@@ -25,6 +25,17 @@ Objective = Callable[[Batch, Branches], Losses]
 """From a batch and what the model returned for it to losses."""
 
 
+class TaskObjective:
+    """The task alone: what baselines are trained for."""
+
+    def __init__(self, preparation: Preparation) -> None:
+        self._weights = class_weights(preparation)
+
+    def __call__(self, batch: Batch, branches: Branches) -> Losses:
+        """Compute the loss of one batch."""
+        return Losses(task_loss(branches.logits, batch.target, self._weights), {})
+
+
 class TeacherObjective:
     """Task, inter-magnification consistency, disentangling."""
 

@@ -44,6 +44,12 @@ class SubspaceHead(nn.Module):
         return self.tumor(tumor) + self.bias / 2, self.tme(tme) + self.bias / 2
 
 
+class Headed(nn.Module):
+    """A model that predicts through a SubspaceHead: what the loop asks of every model it trains."""
+
+    head: SubspaceHead
+
+
 def entropy(logits: Float[Tensor, "*s k"], kind: Kind) -> Float[Tensor, "*s"]:
     """Entropy in nats: of the classes, or the mean over the bins' Bernoulli hazards."""
     if kind == "classification":
