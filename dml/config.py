@@ -102,6 +102,7 @@ class Optimisation(Section):
     warmup: Share = Field(0.1, ge=0, lt=1)
     patience: PositiveInt = Field(10, description="epochs without a better validation loss before stopping")
     clip: PositiveFloat = 1.0
+    threads: PositiveInt = Field(1, description="CPU threads of a training step; small bags gain nothing from more")
     members: PositiveInt = Field(1, description="models per fold that differ by seed; their predictions are averaged")
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -161,7 +162,7 @@ Scalar = bool | int | float | str
 
 
 class Domain(Section):
-    """Where a study looks for one value; `when` names values of other parameters under which it is looked for at all."""
+    """Where a study looks for one value; with `when`, only where other parameters have one of some values."""
 
     when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict, description="dotted name: values")
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from dml.cli import cohort, doctor, features, models, registry, results, ui
+from dml.cli import cohort, doctor, features, models, registry, results, tune, ui
 from dml.errors import DmlError
 
 HELP = """From whole-slide images and transcriptomes to a registered slide-only model.
@@ -30,6 +30,8 @@ app.command("external")(models.external)
 app.add_typer(registry.app, name="registry")
 app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
+app.command("tune")(tune.tune)
+app.command("apply")(tune.apply)
 app.command("ui")(ui.ui)
 
 

@@ -37,12 +37,13 @@ def use(name: Name) -> None:
 def demo(
     patients: Annotated[int, typer.Option(help="How many patients.", min=10)] = 80,
     seed: Annotated[int, typer.Option(help="Equal seeds paint equal slides.")] = 7,
+    slide_px: Annotated[int, typer.Option(help="Pixels of a slide's side at 20x, about.", min=512)] = 2048,
     folder: Annotated[Path, typer.Option(help="Where to.")] = Path("data/raw/demo"),
 ) -> None:
     """Generate the demo cohort: painted slides, expression and survival from known factors."""
     from dml.cohorts.demo import generate
 
-    generate(folder, patients=patients, seed=seed)
+    generate(folder, patients=patients, seed=seed, slide_px=slide_px)
     note(f"{patients} patients are in {folder}. Next: dvc repro")
 
 

@@ -32,7 +32,12 @@ def predict(
         note(f"refused {row.patient_id}: {row.reason}")
     alone = int(said["reason"].str.contains(NO_TRANSCRIPTOME).sum())
     if expression is not None and alone:
-        note(f"{alone} patients are not in {expression}: {NO_TRANSCRIPTOME}")
+        note(f"{alone} of {len(said)} patients are not in {expression}: {NO_TRANSCRIPTOME}")
+        if alone == len(said):
+            note(
+                f"the slides gave patients like {said['patient_id'].iloc[0]!r}: say whose they are with --cohort, or "
+                "give --slides as a CSV with columns patient_id and path"
+            )
     note(f"{len(said) - len(refused)} of {len(said)} patients predicted: {out}")
     if len(refused) == len(said):
         raise CheckFailed(f"{slides}: no patient could be predicted; the reasons are in {out}")

@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Item = TypeVar("Item")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -17,14 +20,19 @@ def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = "") -> N
         typer.echo(json.dumps(list(rows), indent=2, default=str))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left")
-    for position, column in enumerate(rows[0] if rows else ()):
-        table.add_column(str(column).replace("_", " "), no_wrap=position == 0)
-    for row in rows:
-        table.add_row(*(_text(value) for value in row.values()))
-    Console().print(table if rows else f"{title}: none")
+    console = Console(highlight=False)
+    if not rows:
+        console.print(f"{title or 'found'}: none")
+        return
+    if title:
+        console.print(f"[bold]{_text(title)}[/]", soft_wrap=True)
+    table = _table(rows)
+    if not console.is_terminal:  # a file or a pipe has no width to fit
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
+    for shown in [table] if _fits(rows, console.width) else [_record(row) for row in rows]:
+        console.print(shown)
+        console.print()
 
 
 def note(text: str) -> None:
@@ -33,11 +41,44 @@ def note(text: str) -> None:
 
 
 def bar(items: Sequence[Item], label: str) -> Iterable[Item]:
-    """Show progress over items on stderr."""
+    """Show progress over items on stderr; nothing where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import track
 
-    return track(items, description=label, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return track(items, description=label, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> "Table":
+    """One line a row; numbers to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    for position, column in enumerate(rows[0]):
+        numeric = all(isinstance(row[column], int | float | None) for row in rows)
+        table.add_column(str(column).replace("_", " "), no_wrap=position == 0, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    return table
+
+
+def _fits(rows: Sequence[Mapping[str, Any]], width: int) -> bool:
+    """Whether every column has room for its longest word, so that nothing is cut."""
+    cells = [[str(name).replace("_", " "), *(_text(row[name]) for row in rows)] for name in rows[0]]
+    longest = [max(len(word) for cell in column for word in cell.split() or [""]) for column in cells[1:]]
+    longest.append(max(map(len, cells[0])))
+    return sum(longest) + 2 * len(longest) <= width
+
+
+def _record(row: Mapping[str, Any]) -> "Table":
+    """One line a field, for rows with more than a terminal is wide."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in row.items():
+        table.add_row(str(name).replace("_", " "), _text(value))
+    return table
 
 
 def _text(value: object) -> str:
@@ -45,4 +86,4 @@ def _text(value: object) -> str:
 
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

@@ -1,5 +1,7 @@
 """``dml results``: what came out, and where to look further."""
 
+from pathlib import Path
+
 import typer
 
 from dml.cli.output import Json, note, show
@@ -16,23 +18,27 @@ def results(as_json: Json = False) -> None:
         return
     for report in found:
         show(metric_rows(report.metrics), as_json, f"{report.cohort}, {report.task}")
-    show(registered_rows(), as_json, "registered models")
+    registered = registered_rows()
+    show(registered, as_json, "registered models")
     if not found:
         note("no report yet: dvc repro")
         raise typer.Exit(1)
-    for line in _next(registered_rows()):
+    pages = [f"reports/{report.cohort}/{report.task}/report.html" for report in found]
+    for line in _next([str(row["name"]) for row in registered], pages):
         typer.echo(line)
 
 
-def _next(registered: list[dict[str, object]]) -> list[str]:
-    names = [str(row["name"]) for row in registered]
+def _next(names: list[str], pages: list[str]) -> list[str]:
     name = next((name for name in names if name.endswith("survival-student")), names[0] if names else "<name>")
+    cohort = name.rsplit("-", 2)[0]
+    slides = Path("data/raw") / cohort / "slides"
+    place = slides if slides.exists() else Path("data") / cohort / "features"
     return [
-        "",
         "look further:",
+        *(f"  {page}" for page in pages),
         "  make ui                       runs and models in MLflow",
         "  dml registry ls               versions, aliases, metrics",
         f"  dml promote {name} --dry-run",
-        f"  dml predict --model {name}@challenger --slides data/raw/demo/slides --out predictions.csv",
+        f"  dml predict --model {name}@challenger --slides {place} --out predictions.csv",
         "  dvc repro                     does nothing until something changes",
     ]

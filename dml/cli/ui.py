@@ -9,12 +9,15 @@ from dml.cli.output import note
 
 def ui(
     port: Annotated[int, typer.Option(help="Port of MLflow; the dashboard gets the next one.")] = 5000,
+    study: Annotated[
+        str | None, typer.Option(help="Study for the dashboard, or a database URL; by default the latest.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands instead of running them.")] = False,
 ) -> None:
     """Serve MLflow (and the Optuna dashboard) on 127.0.0.1 with the right stores until interrupted."""
     from dml.ops.interfaces import commands, serve
 
-    started = commands(port)
+    started = commands(port, study)
     for name, command in started.items():
         note(f"{name}: {' '.join(command.words)}" if dry_run else f"{name}: http://127.0.0.1:{command.port}")
     if not dry_run:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dml.evaluation.diagrams import Diagram
 from dml.evaluation.flow import Flow
+from dml.evaluation.glossary import described
 from dml.evaluation.panels import LOWER_IS_BETTER, PRIMARY
 from dml.evaluation.tables import (
     Table,
@@ -23,6 +24,8 @@ from dml.files import atomic
 from dml.predictions import Kind
 
 OURS = ("teacher", "student")
+STABLE = 10
+"""Events per column of a Cox model under which its coefficients are taken to be unstable (Peduzzi et al. 1995)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,9 @@ def _values(c: Contents) -> dict[str, Any]:
         "compared": comparison_table(c.compared),
         "compared_primary": comparison_table(leading),
         "subgroups": subgroup_table(c.metrics, primary, c.subgroups) if c.subgroups else Table((), ()),
+        "models": Table(("model", "what it sees"), tuple((name, described(name)) for name in c.metrics)),
         "hazards": _hazards(c.details),
+        "hazard_note": _hazard_note(c.details),
         "d_calibration": _d_calibration(c.details),
         "has_decision": any(diagram.section == "decision" for diagram in c.diagrams),
         "figures": [{"section": d.section, "caption": d.caption, "source": _inlined(d.path)} for d in c.diagrams],
@@ -99,7 +104,7 @@ def _cards(c: Contents, primary: str) -> list[dict[str, str]]:
             "model": model,
             "metric": title(name),
             "value": f"{entry['value']:.3f}",
-            "interval": f"{entry['ci_low']:.3f} to {entry['ci_high']:.3f}",
+            "interval": f"{entry['ci_low']:.3f} to {entry['ci_high']:.3f} ({c.details['confidence']:.0%} interval)",
         }
         for model in shown
         for name in (primary, second)
@@ -108,19 +113,28 @@ def _cards(c: Contents, primary: str) -> list[dict[str, str]]:
 
 
 def _verdict(c: Contents, primary: str) -> list[str]:
-    """Say of each comparison of the student whether the interval leaves zero."""
+    """Say of each comparison of teacher and student that matters most whether the interval leaves zero."""
+    wanted = [("teacher", "baseline_both"), ("student", "student_undistilled"), ("student", "baseline_slide")]
+    baselines = [name for name in c.metrics if name.startswith("baseline_") and primary in c.metrics[name]]
+    strongest = max(baselines, key=lambda name: float(c.metrics[name][primary]["value"]), default=None)
+    if strongest and ("student", strongest) not in wanted:
+        wanted.append(("student", strongest))
     sentences = []
-    for reference, found in c.compared.get("student", {}).items():
-        entry = found.get(primary)
-        if entry is None or reference not in ("student_undistilled", "baseline_slide"):
-            continue
-        sure = entry["ci_low"] > 0 or entry["ci_high"] < 0
-        word = ("higher" if entry["difference"] > 0 else "lower") if sure else "not distinguishable"
-        sentences.append(
-            f"The student's {title(primary)} is {word} {'than' if sure else 'from'} that of {reference}: difference "
-            f"{entry['difference']:+.3f} ({entry['ci_low']:+.3f} to {entry['ci_high']:+.3f})."
-        )
+    for model, reference in wanted:
+        entry = c.compared.get(model, {}).get(reference, {}).get(primary)
+        if entry is not None:
+            named = f"{reference}, the highest of the baselines" if reference == strongest else reference
+            sentences.append(_said(model, named, entry, primary))
     return sentences
+
+
+def _said(model: str, reference: str, entry: Mapping[str, Any], primary: str) -> str:
+    sure = entry["ci_low"] > 0 or entry["ci_high"] < 0
+    word = ("higher" if entry["difference"] > 0 else "lower") if sure else "not distinguishable"
+    return (
+        f"The {model}'s {title(primary)} is {word} {'than' if sure else 'from'} that of {reference}: difference "
+        f"{entry['difference']:+.3f} ({entry['ci_low']:+.3f} to {entry['ci_high']:+.3f})."
+    )
 
 
 def _fold_roles(flow: Flow | None) -> Table:
@@ -137,7 +151,19 @@ def _hazards(details: Mapping[str, Any]) -> Table:
         said = f"{own['hazard']['patients']} patients, {own['hazard']['deaths']} deaths"
         rows.append((model, "alone", *_ratio(own["hazard"]["alone"]), said))
         rows += [(model, "together", *_ratio(row), "") for row in own["hazard"]["together"]]
-    return Table(("model", "fit", "column", "hazard ratio (interval)", "p", ""), tuple(rows))
+    return Table(("model", "fit", "column", "hazard ratio (95% interval)", "p", "fitted on"), tuple(rows))
+
+
+def _hazard_note(details: Mapping[str, Any]) -> str:
+    """Warn where there are fewer deaths per column than a stable Cox model needs."""
+    fits = [own["hazard"] for own in details.get("survival", {}).values() if "hazard" in own]
+    fewest = min((fit["deaths"] / len(fit["together"]) for fit in fits), default=float("inf"))
+    if fewest >= STABLE:
+        return ""
+    return (
+        f"With {fewest:.1f} deaths per column (ten is the usual least) the ratios of the joint model are unstable; "
+        "read their intervals, not their values."
+    )
 
 
 def _ratio(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -53,8 +53,10 @@ def title(metric: str) -> str:
 
 def shown(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
     """Print a value with its interval, a hyphen where there is none."""
-    if entry is None:
+    if entry is None or entry["value"] is None:
         return "-"
+    if entry.get("ci_low") is None:
+        return f"{entry['value']:.{digits}f}"
     return f"{entry['value']:.{digits}f} ({entry['ci_low']:.{digits}f} to {entry['ci_high']:.{digits}f})"
 
 

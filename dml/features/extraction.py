@@ -4,13 +4,14 @@
 file.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from dml.config import Embed, Tiles
 from dml.features.embedding import embed_slides
-from dml.features.encoders.registry import get
+from dml.features.encoders.registry import EncoderCard, TileEncoder, get
 from dml.features.encoders.running import pick_device
 from dml.features.encoding import Encoded, Job, encode
 from dml.features.importing import import_features
@@ -50,13 +51,18 @@ def embed_slide(
         If the slide cannot be read, has no tissue, or the encoder is import-only.
     """
     options = embed or Embed()
-    card = get(encoder)
-    run = card.load(pick_device(options.device), options.precision)
+    run = _loaded(get(encoder), pick_device(options.device), options.precision)
     with open_slide(path, mpp) as slide:
         grids = cut(slide, tiles).grids
     jobs = [Job(path.stem, path, mpp, grid) for grid in grids.values()]
     results = encode(jobs, run, options.workers, options.batch_size)
     return {result.job.grid.mpp: _bag(result, encoder) for result in results}
+
+
+@lru_cache(maxsize=1)
+def _loaded(card: EncoderCard, device: str, precision: str) -> TileEncoder:
+    """Load the encoder once for all slides of a batch."""
+    return card.load(device, precision)
 
 
 def _bag(result: Encoded, encoder: str) -> Bag:

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from dml.errors import InputError
+from dml.features.encoders.running import one_core_each
 from dml.ops.ensemble import Ensemble
-from dml.ops.intake import read_slides
+from dml.ops.intake import Unusable, read_slides
 from dml.ops.transcripts import Transcript, read_transcript
 from dml.types import Case, Cohort, GeneGroups
 
@@ -70,7 +71,8 @@ class Answering:
 
     def _answer(self, groups: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
         requests = [self._request(patient, rows) for patient, rows in groups]
-        said = [self.ensemble.predict(cohort) for cohort in _cohorts(requests, self.ensemble)]
+        with one_core_each():  # of one patient at a time the operators are small: threads only wait for each other
+            said = [self.ensemble.predict(cohort) for cohort in _cohorts(requests, self.ensemble)]
         empty = dict.fromkeys(self.ensemble.outputs, np.nan) | {self.ensemble.decision: None}
         known = {row["patient_id"]: row for table in said for row in table.to_dict("records")}
         rows = [
@@ -91,7 +93,7 @@ class Answering:
                 raise InputError("request", "a row without patient_id or path", "Give both")
             pyramid, reasons = read_slides([Path(path) for path in rows["path"]], self.ensemble.spec)
             transcript = self._transcript(patient, rows)
-        except InputError as error:
+        except (InputError, Unusable) as error:
             return _Request(patient, str(error))
         known = {
             name: pd.to_numeric(rows[name], errors="coerce").dropna() for name in _COVARIATES if name in rows.columns

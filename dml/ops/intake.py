@@ -1,6 +1,6 @@
 """What a user hands a registered model for one patient: slides or feature files, turned into a pyramid or refused.
 
-Everything here raises InputError with a reason; the caller turns it into a refused row, never into a failed batch.
+Everything here raises a DmlError with a reason; the caller turns it into a refused row, never into a failed batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,12 @@ _UNREADABLE = (DmlError, OSError, ValueError, RuntimeError, KeyError)
 """What readers raise for files they cannot make sense of."""
 
 
+class Unusable(DmlError):
+    """None of a patient's slides can be used."""
+
+    exit_code = 3
+
+
 def read_slides(paths: Sequence[Path], spec: Spec) -> tuple[Pyramid, list[str]]:
     """Read all slides of a patient, given as slides, as feature files, or mixed.
 
@@ -36,8 +42,8 @@ def read_slides(paths: Sequence[Path], spec: Spec) -> tuple[Pyramid, list[str]]:
 
     Raises
     ------
-    InputError
-        If no slide is usable; the message has every reason.
+    Unusable
+        If no slide is; the message has every reason.
     """
     slides: dict[str, dict[Mpp, Bag]] = {}
     reasons: dict[str, str] = {}
@@ -54,7 +60,7 @@ def read_slides(paths: Sequence[Path], spec: Spec) -> tuple[Pyramid, list[str]]:
         elif name not in reasons:
             reasons[name] = f"{name}: no tokens at {', '.join(missing)} microns per pixel, which the model needs"
     if not usable:
-        raise InputError("slides", "; ".join(reasons.values()) or "none given", "Nothing to predict from")
+        raise Unusable("; ".join(reasons.values()) or "no slide given")
     return join(usable), list(reasons.values())
 
 
@@ -101,12 +107,13 @@ def _foreign(path: Path, spec: Spec) -> dict[Mpp, Bag]:
     """Read another tool's features: of the resolution its folder is named for, or of the model's only one."""
     from dml.features.exchange import read_foreign
 
+    tokens, coords = read_foreign(path)
+    _check_width(path, tokens, spec)
     by_folder = {f"{mpp:g}": mpp for mpp in spec.preparation.mpps}
     mpp = by_folder.get(path.parent.name, spec.preparation.mpps[0] if len(by_folder) == 1 else None)
     if mpp is None:
         expected = " and ".join(by_folder)
         raise InputError(path, "resolution unknown", f"Put the files into folders named {expected} (microns per pixel)")
-    tokens, coords = read_foreign(path)
     meta = {"encoder": spec.preparation.encoder, "mpp": mpp}
     bag = _bag(path, torch.as_tensor(np.asarray(tokens)), coords, meta, spec)
     return {bag.mpp: bag}
@@ -115,11 +122,9 @@ def _foreign(path: Path, spec: Spec) -> dict[Mpp, Bag]:
 def _bag(path: Path, tokens: Any, coords: Any, meta: Mapping[str, Any], spec: Spec) -> Bag:
     """Check the tokens of a file against what the model was trained on."""
     prepared = spec.preparation
-    width = len(prepared.tokens.mean)
     if meta["encoder"] != prepared.encoder:
         raise InputError(path, f"features of encoder {meta['encoder']}", f"The model needs {prepared.encoder}")
-    if tokens.ndim != 2 or tokens.shape[1] != width:
-        raise InputError(path, f"features of shape {tuple(tokens.shape)}", f"The model needs [tiles, {width}]")
+    _check_width(path, tokens, spec)
     expected = dict(zip(prepared.mpps, prepared.tile_um, strict=True))
     mpp = next((mpp for mpp in expected if abs(mpp - float(meta["mpp"])) < 1e-6), None)
     if mpp is None:
@@ -132,6 +137,14 @@ def _bag(path: Path, tokens: Any, coords: Any, meta: Mapping[str, Any], spec: Sp
     index = torch.zeros(len(tokens), dtype=torch.long)
     bag = Bag(tokens, where, index, Mpp(mpp), Microns(tile_um), prepared.encoder)
     return _nonempty(path, {bag.mpp: bag})[bag.mpp]
+
+
+def _check_width(path: Path, tokens: Any, spec: Spec) -> None:
+    prepared, shape = spec.preparation, tuple(tokens.shape)
+    width = len(prepared.tokens.mean)
+    if len(shape) != 2 or shape[1] != width:
+        what = f"features of {shape[1]} numbers a tile" if len(shape) == 2 else f"features of shape {shape}"
+        raise InputError(path, what, f"The model needs {width} ({prepared.encoder})")
 
 
 def _nonempty(path: Path, pyramid: Pyramid) -> Pyramid:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dml.errors import DmlError
+from dml.errors import DmlError, InputError, listed
 from dml.ops import store
 
 HOST = "127.0.0.1"
 ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 """Two processes instead of ten, and nothing is sent anywhere."""
+QUIET = ("--uvicorn-opts", "--log-level warning")
+"""Otherwise every click is a line in the terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,27 +26,42 @@ class Command:
     port: int
 
 
-def commands(port: int, studies: Path = Path("studies")) -> dict[str, Command]:
+def commands(port: int, study: str | None = None, studies: Path = Path("studies")) -> dict[str, Command]:
     """Which servers to start for the stores that exist; a remote tracking server needs none.
+
+    The dashboard shows one storage: that of `study` (a name or a database URL), or the one written to last.
 
     Raises
     ------
     TrackingError
         If the store cannot be opened.
+    InputError
+        If there is no such study.
     """
     started: dict[str, Command] = {}
     store.connect()
     root = store.artifact_root()
     if root is not None:
         places = ("--backend-store-uri", store.address(), "--default-artifact-root", str(root))
-        words = (sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1", *places)
-        started["MLflow"] = Command(words, port)
-    journals = sorted(studies.glob("*.log")) + sorted(studies.glob("*.journal")) + sorted(studies.glob("*.jsonl"))
-    if journals:
+        words = (sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1")
+        started["MLflow"] = Command((*words, *QUIET, *places), port)
+    place = _study_storage(study, studies)
+    if place is not None:
         program = str(Path(sys.executable).with_name("optuna-dashboard"))
-        dashboard = (program, str(journals[0]), "--host", HOST, "--port", str(port + 1))
+        dashboard = (program, place, "--host", HOST, "--port", str(port + 1))
         started["Optuna dashboard"] = Command(dashboard, port + 1)
     return started
+
+
+def _study_storage(study: str | None, studies: Path) -> str | None:
+    if study is not None and "://" in study:
+        return study
+    journals = {path.stem: path for path in sorted(studies.glob("*.journal"))}
+    if study is not None and study not in journals:
+        raise InputError(study, "no such study", f"In {studies}/ there are: {listed(list(journals), 20) or 'none'}")
+    if not journals:
+        return None
+    return str(journals[study] if study else max(journals.values(), key=lambda path: path.stat().st_mtime))
 
 
 def serve(started: Mapping[str, Command]) -> None:

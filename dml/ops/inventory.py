@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from dml.errors import DmlError, InputError
 from dml.files import read_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, Any]
 
@@ -42,7 +45,7 @@ def summary(folder: Path) -> list[Row]:
         "sites": rows["site"].nunique(),
         "with survival": int(known.sum()),
         "deaths": int(rows.loc[known, "event"].astype(bool).sum()),
-        "median follow-up (days)": float(rows.loc[known, "survival_days"].median()) if known.any() else None,
+        "median follow-up in days (reverse Kaplan-Meier)": _follow_up(rows[known]),
         "with age": int(rows["age"].notna().sum()),
         "with expression": _count(folder / "expression.parquet"),
         "slides": _count(folder / "slides.parquet"),
@@ -51,6 +54,19 @@ def summary(folder: Path) -> list[Row]:
         counts = rows[label].value_counts()
         found |= {f"{label} = {name}": int(counts.get(name, 0)) for name in classes}
     return [{"what": name, "number": value} for name, value in found.items()] + _features(folder / "features")
+
+
+def _follow_up(known: "pd.DataFrame") -> int | None:
+    """Median time patients were followed, deaths taken as censored; None if it is not reached."""
+    import numpy as np
+
+    from dml.evaluation.metrics.kaplan_meier import kaplan_meier
+
+    if known.empty:
+        return None
+    curve = kaplan_meier(known["survival_days"].to_numpy(float), ~known["event"].to_numpy(bool))
+    below = np.flatnonzero(curve.survival <= 0.5)
+    return round(float(curve.days[below[0]])) if len(below) else None
 
 
 def _features(features: Path) -> list[Row]:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dml.evaluation.results import ordered
-from dml.evaluation.tables import MAIN
+from dml.evaluation.tables import MAIN, title
 from dml.files import read_json
 
 Row = dict[str, Any]
-WITH_INTERVAL = 2
-"""Metrics of a printed table that are shown with their interval: more do not fit a terminal."""
+WITH_INTERVAL = 1
+"""Metrics of a printed table that are shown with their interval: more do not fit 80 columns."""
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
@@ -45,7 +45,7 @@ def metric_rows(metrics: Metrics) -> list[Row]:
     """One row a model for people: the leading metrics with their intervals, the other main ones without."""
     names = used(metrics)
     return [
-        {"model": model, **{name: _cell(own.get(name), name in names[:WITH_INTERVAL]) for name in names}}
+        {"model": model, **{title(name): _cell(own.get(name), name in names[:WITH_INTERVAL]) for name in names}}
         for model, own in metrics.items()
     ]
 
@@ -85,7 +85,7 @@ def registered_rows() -> list[Row]:
 def _version(entry: Any) -> Row:
     metrics = entry.metrics
     main = next((name for name in ("c_index", "auc") if name in metrics), None)
-    value = f"{main} {metrics[main]:.3f}" if main else None
+    value = f"{title(main)} {metrics[main]:.3f}" if main else None
     commit, digest = entry.tags.get("git_commit", ""), entry.tags.get("digest", "")
     return {
         "name": entry.name,

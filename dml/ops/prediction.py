@@ -19,6 +19,8 @@ SLIDES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".b
 """Files of a folder that are taken for slides; a file given by name is tried whatever it is called."""
 TABLES = (".csv", ".tsv")
 FORMATS = (".csv", ".parquet", ".json")
+DIGITS = "%.6g"
+"""Of numbers in a CSV, which people read; Parquet keeps all."""
 _TCGA = re.compile(r"^TCGA-..-....")
 
 
@@ -104,7 +106,7 @@ def write(table: "pd.DataFrame", out: Path) -> None:
         return
     with atomic(out) as temporary:
         if out.suffix == ".csv":
-            table.to_csv(temporary, index=False)
+            table.to_csv(temporary, index=False, float_format=DIGITS)
         else:
             table.to_json(temporary, orient="records", indent=2)
 

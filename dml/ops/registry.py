@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from dml.config import Params
 from dml.errors import InputError, listed
+from dml.evaluation.tables import MAIN
 from dml.files import only_writer, read_json
 from dml.ops import lineage, packaging, store
-from dml.ops.cards import card
+from dml.ops.cards import card, headline
 from dml.ops.ensemble import Ensemble
 from dml.ops.run_reports import log_report
 
@@ -75,13 +76,16 @@ def register(
         version = found.version if found else _create(client, name, folder, run_id, reports / place)
         for key, value in {**_tags(params, task, model), **metrics, "digest": digest}.items():
             client.set_model_version_tag(name, version, key, str(value))
-        client.update_model_version(name, version, description=card(name, Ensemble.load(folder), metrics))
+        ensemble = Ensemble.load(folder)
+        description = card(ensemble, params.cohort, metrics, judged_on(reports / place))
+        client.update_model_version(name, version, description=description)
+        client.update_registered_model(name, f"{headline(ensemble, params.cohort)} Each version carries its card.")
         client.set_registered_model_alias(name, CHALLENGER, version)
     return find(name, version)
 
 
 def metrics_of(report_folder: Path, model: str) -> dict[str, float]:
-    """Metrics of one model as tags: ``metric.c_index`` and the ends of its interval.
+    """Metrics of one model as tags: ``metric.c_index``, and of the main ones the ends of the interval.
 
     Raises
     ------
@@ -93,12 +97,24 @@ def metrics_of(report_folder: Path, model: str) -> dict[str, float]:
     if model not in report:
         raise InputError(path, f"no model {model}, only {listed(sorted(report), 10)}", "Evaluate again: dvc repro")
     parts = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
+    main = {name for kind in MAIN.values() for name in kind}
     return {
         f"metric.{name}{suffix}": content[part]
         for name, content in report[model].items()
         for suffix, part in parts.items()
-        if content.get(part) is not None
+        if content.get(part) is not None and (part == "value" or name in main)
     }
+
+
+def judged_on(report_folder: Path) -> str:
+    """Say how many patients the evaluation of a task is of; empty if its details are not there."""
+    path = report_folder / "details.json"
+    if not path.exists():
+        return ""
+    details = read_json(path)
+    folds = details["test_patients_per_fold"]
+    deaths = f", {details['deaths']} deaths" if "deaths" in details else ""
+    return f"{sum(folds)} patients{deaths}, each predicted by the fold that had not seen it"
 
 
 def _tags(params: Params, task: str, model: str) -> dict[str, str]:
@@ -110,7 +126,10 @@ def _create(client: "MlflowClient", name: str, folder: Path, run_id: str, evalua
     known = [model.name for model in client.search_registered_models(f"name = '{name}'")]
     if name not in known:
         client.create_registered_model(name)
+    before = client.get_run(run_id).info
     source = packaging.log_model(folder, name, run_id, evaluation)
+    # logging ends the run once more; its duration is that of the training
+    client.set_terminated(run_id, before.status, before.end_time)
     created = client.create_model_version(name, source, run_id, model_id=source.rsplit("/", 1)[-1])
     client.set_model_version_tag(name, created.version, "run_id", run_id)
     return str(created.version)
@@ -176,5 +195,6 @@ def load(name: str, alias: str = CHAMPION) -> "PyFuncModel":
         If there is no such version.
     """
     entry = find(name, alias)
-    loaded: PyFuncModel = store.pyfunc().load_model(f"models:/{name}/{entry.version}")
+    # versions of packages are pinned in the model's requirements; comparing them takes a second and a half here
+    loaded: PyFuncModel = store.pyfunc().load_model(f"models:/{name}/{entry.version}", suppress_warnings=True)
     return loaded

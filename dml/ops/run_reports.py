@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dml.config import Params
+from dml.evaluation.glossary import described
+from dml.evaluation.tables import MAIN, shown, title
 from dml.files import digest, read_json
 from dml.ops import runs, store
 
@@ -44,7 +46,7 @@ def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]
     for model, metrics in sorted(report.items()):
         run_id = ids[model] = runs.parent_run(params, task, model)
         run = client.get_run(run_id)
-        stamp = digest(metrics, _folds_of(client, run))
+        stamp = digest(metrics, _note(model, metrics), _folds_of(client, run))
         if run.data.tags.get("report") == stamp:
             continue
         runs.log_metrics(client, run_id, _with_intervals(metrics))
@@ -52,6 +54,7 @@ def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]
         pages = [path for name in _PAGES if (path := report_folder / name).exists()]
         for path in [*pages, *figures_of(report_folder / "figures", model, set(report))]:
             client.log_artifact(run_id, str(path), "report")
+        client.set_tag(run_id, "mlflow.note.content", _note(model, metrics))
         client.set_tag(run_id, "report", stamp)
     return ids
 
@@ -65,6 +68,14 @@ def figures_of(folder: Path, model: str, models: set[str]) -> list[Path]:
 
     found = sorted(path for path in folder.glob("*") if path.suffix in _FIGURES)
     return [path for path in found if subject(path) in (None, model)]
+
+
+def _note(model: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Describe a run: what the model sees, and its main metrics."""
+    names = [name for kind in MAIN.values() for name in kind if name in metrics]
+    rows = [f"| {title(name)} | {shown(metrics[name])} |" for name in names]
+    table = ["| metric | value (interval) |", "| --- | --- |", *rows]
+    return "\n".join([f"{described(model)}. Figures and the whole page: Artifacts, report/report.html.", "", *table])
 
 
 def _with_intervals(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DEFAULT = "sqlite:///mlruns/mlflow.db"
+KIND, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
+"""Tag by which MLflow's pages show runs and metrics of an experiment, not traces of language models."""
 _SQLITE = "sqlite:///"
 _PLACES = (
     ("experiments", "artifact_location"),
@@ -206,6 +208,9 @@ def experiment(client: "MlflowClient", name: str) -> str:
     with only_writer("store", folder=lock_folder()):
         found = client.get_experiment_by_name(name)
         if found is not None:
+            if KIND not in found.tags:
+                client.set_experiment_tag(found.experiment_id, KIND, MODEL_TRAINING)
             return str(found.experiment_id)
         root = artifact_root()
-        return str(client.create_experiment(name, artifact_location=str(root / name) if root else None))
+        place = str(root / name) if root else None
+        return str(client.create_experiment(name, artifact_location=place, tags={KIND: MODEL_TRAINING}))

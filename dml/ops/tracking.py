@@ -36,10 +36,13 @@ class FoldRun:
     def log_epochs(self, history: "pd.DataFrame") -> None:
         """Log the training history: column ``epoch`` (the step), one column per metric, a row per epoch.
 
-        With several members (column ``member``) the plain key is the mean of those still training, beside
-        ``member_<i>/<key>``.
+        The keys are ``training/<column>``, so that the pages show the curves apart from the test metrics. With several
+        members (column ``member``) that is the mean of those still training, beside ``member_<i>/<column>``. The mark
+        of the best epoch (column ``best``) is no curve and is left to history.csv.
         """
-        points = _points(history.drop(columns="member", errors="ignore").groupby("epoch", as_index=False).mean())
+        history = history.drop(columns="best", errors="ignore")
+        mean = history.drop(columns="member", errors="ignore").groupby("epoch", as_index=False).mean()
+        points = _points(mean, "training/")
         members = history.groupby("member") if "member" in history.columns and history["member"].nunique() > 1 else ()
         for member, rows in members:
             points += _points(rows.drop(columns="member"), f"member_{member}/")
@@ -66,7 +69,7 @@ class FoldRun:
             self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
 
 
-def _points(history: "pd.DataFrame", prefix: str = "") -> list[tuple[str, float, int]]:
+def _points(history: "pd.DataFrame", prefix: str) -> list[tuple[str, float, int]]:
     names = history.columns.drop("epoch")
     steps = history["epoch"].astype(int)
     return [(f"{prefix}{n}", float(v), int(s)) for n in names for v, s in zip(history[n], steps, strict=True)]

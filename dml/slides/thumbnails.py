@@ -1,11 +1,14 @@
-"""An overview picture of a slide with its tissue outline and tiles, to see at a glance what the model will see."""
+"""An overview picture of a slide with its tissue outline and tiles, to see at a glance what the model will see.
 
-from collections.abc import Mapping
+Below it a scale bar, and what the colours mean.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from dml.files import atomic
@@ -17,10 +20,15 @@ SIDE = 1024
 """Longer side of an overview in pixels."""
 _OUTLINE = (0, 150, 60)
 _COARSE, _FINE = (20, 60, 200), (130, 160, 235)
+_INK, _PAPER = (40, 40, 40), (255, 255, 255)
+STRIP = 32
+"""Height of the legend in pixels."""
+_BARS_MM = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
+"""Lengths a scale bar may have: the longest that takes at most an eighth of the width is drawn."""
 
 
 def save_overview(slide: Slide, mask: Bool[np.ndarray, "h w"], grids: Mapping[Mpp, TileGrid], path: Path) -> None:
-    """Write a JPEG of the slide: tissue outline green, tiles blue (light: the finest grid, dark: the coarsest).
+    """Write a JPEG of the slide: tissue outline green, tiles blue (light: the finest grid, dark: the coarsest), legend.
 
     Parameters
     ----------
@@ -37,11 +45,41 @@ def save_overview(slide: Slide, mask: Bool[np.ndarray, "h w"], grids: Mapping[Mp
     image = Image.fromarray(slide.thumbnail(mpp))
     draw = ImageDraw.Draw(image)
     ordered = [grids[key] for key in sorted(grids)]
-    for grid, colour in zip(ordered[:1] + ordered[1:][-1:], (_FINE, _COARSE), strict=False):
+    shown = list(zip(ordered[:1] + ordered[1:][-1:], (_FINE, _COARSE), strict=False))
+    for grid, colour in shown:
         _draw(draw, grid, slide.mpp / mpp, colour)
-    outlined = _outlined(image, mask)
+    legend = [("tissue", _OUTLINE), *((f"{_count(grid)} at {grid.mpp:g} microns/px", colour) for grid, colour in shown)]
+    whole = _with_legend(_outlined(image, mask), legend, mpp)
     with atomic(path) as temporary:
-        outlined.save(temporary, format="JPEG", quality=85)
+        whole.save(temporary, format="JPEG", quality=85)
+
+
+def _count(grid: TileGrid) -> str:
+    tiles = len(grid.coords_px)
+    return f"{tiles} tile{'' if tiles == 1 else 's'}"
+
+
+def _with_legend(image: Image.Image, legend: Sequence[tuple[str, tuple[int, int, int]]], mpp: float) -> Image.Image:
+    """Add a strip below the picture: scale bar, then a swatch and a text for each colour, as far as there is room."""
+    whole = Image.new("RGB", (image.width, image.height + STRIP), _PAPER)
+    whole.paste(image)
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
+    middle = image.height + STRIP // 2
+    millimetre = 1000 / mpp
+    length = max((bar for bar in _BARS_MM if bar * millimetre <= image.width / 8), default=_BARS_MM[0])
+    x: float = 8 + length * millimetre
+    draw.rectangle((8, middle - 2, x, middle + 1), fill=_INK)
+    for text, colour in [(f"{length:g} mm", None), *legend]:
+        needed = font.getlength(text) + (0 if colour is None else 22)
+        if x + 8 + needed > image.width:
+            break
+        x += 8
+        if colour is not None:
+            draw.rectangle((x + 6, middle - 5, x + 16, middle + 5), outline=colour, width=2)
+            x += 22
+        draw.text((x, middle), text, fill=_INK, font=font, anchor="lm")
+        x += font.getlength(text)
+    return whole
 
 
 def _draw(draw: ImageDraw.ImageDraw, grid: TileGrid, scale: float, colour: tuple[int, int, int]) -> None:

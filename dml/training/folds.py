@@ -146,7 +146,7 @@ class _Learner:
 
     def _member(self, spec: Spec, index: int, objective: Objective) -> tuple[nn.Module, pd.DataFrame]:
         seed = int(np.random.SeedSequence([self.params.seed, self.fold.index, index]).generate_state(1)[0])
-        with reproducible(seed):
+        with reproducible(seed, self.params.optimisation.threads):
             member = spec.build()
             with torch.no_grad():  # a head that starts from the base rates has only the patients to learn
                 member.head.bias.copy_(torch.from_numpy(self.preparation.base_logits))

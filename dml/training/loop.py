@@ -205,12 +205,13 @@ def resolved(device: str) -> torch.device:
 
 
 @contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """Seed torch, and on a GPU ask for deterministic kernels; the previous settings come back afterwards.
+def reproducible(seed: int, threads: int) -> Iterator[None]:
+    """Seed torch, fix its threads, and on a GPU ask for deterministic kernels; previous settings come back afterwards.
 
     The CPU kernels used here are deterministic as they are (a test trains twice); asking imports the compiler, 3 s.
     """
-    state, on_gpu = torch.get_rng_state(), torch.cuda.is_available()
+    state, on_gpu, threads_before = torch.get_rng_state(), torch.cuda.is_available(), torch.get_num_threads()
+    torch.set_num_threads(threads)
     before = torch.are_deterministic_algorithms_enabled()
     torch.manual_seed(seed)
     if on_gpu:
@@ -221,3 +222,4 @@ def reproducible(seed: int) -> Iterator[None]:
         if on_gpu:
             torch.use_deterministic_algorithms(before)
         torch.set_rng_state(state)
+        torch.set_num_threads(threads_before)

@@ -28,7 +28,7 @@ class SubspaceQueries(nn.Module):
         self.seeds = nn.ParameterDict({s: nn.Parameter(torch.randn(references, width) * 0.1) for s in SUBSPACES})
         self.look = nn.ModuleDict({s: DeformableCrossAttention(width, heads, dropout) for s in SUBSPACES})
         self.norm = nn.ModuleDict({s: nn.LayerNorm(width) for s in SUBSPACES})
-        self.gate = nn.ModuleDict({s: nn.Linear(width, 1) for s in SUBSPACES})
+        self.gate = nn.ModuleDict({s: nn.Linear(width, 1, bias=False) for s in SUBSPACES})
 
     def forward(self, tokens: Float[Tensor, "b n d"], level: Level) -> Aggregated:
         """Return one token (b d) and the relevance (b n) per subspace."""

@@ -103,7 +103,7 @@ def test_slides_of_a_patient_are_taken_together_in_any_order(tmp_path: Path, wri
     ("changes", "reason"),
     [
         ({"encoder": "other"}, "encoder other"),
-        ({"width": 5}, r"shape \(12, 5\)"),
+        ({"width": 5}, "5 numbers a tile. The model needs 8"),
         ({"mpps": (0.25,)}, "0.25 microns per pixel"),
         ({"mpps": (0.5,)}, "no tokens at 1 microns per pixel"),
         ({"tile_um": 300.0}, "tiles of 300 microns"),

@@ -85,7 +85,7 @@ def test_a_version_carries_its_card(trained: Path, params: Build, client: Mlflow
         "survival_365",
         "log2_tpm",
         "0.5 and 1 microns per pixel",
-        "c_index 0.700 (0.600 to 0.800)",
+        "Harrell C 0.700 (0.600 to 0.800)",
         "2 folds",
     ):
         assert part in text

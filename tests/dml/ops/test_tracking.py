@@ -124,7 +124,7 @@ def test_a_run_says_what_it_is(client: MlflowClient, params: Build, monkeypatch:
         == found.data.tags
     )
     assert [found.data.tags[key] for key in ("cohort", "task", "model", "fold")] == ["demo", "survival", "student", "1"]
-    steps = client.get_metric_history(run.run_id, "validation_loss")
+    steps = client.get_metric_history(run.run_id, "training/validation_loss")
     assert [(metric.step, metric.value) for metric in steps] == [(0, 3.0), (2, 2.0)]
     assert found.data.metrics["best_epoch"] == 2
     assert "nothing" not in found.data.metrics

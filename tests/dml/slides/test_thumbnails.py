@@ -8,7 +8,7 @@ from PIL import Image
 from dml.config import Tiles
 from dml.slides.grid import tile_grids
 from dml.slides.opening import open_slide
-from dml.slides.thumbnails import SIDE, save_overview
+from dml.slides.thumbnails import SIDE, STRIP, save_overview
 from dml.slides.tissue import mask_mpp, tissue_mask
 from tests.painted import GLASS, tissue_pixels, write_slide
 
@@ -24,8 +24,8 @@ def overview(path: Path, tiles: Tiles) -> Image.Image:
 def test_marks_are_where_tissue_and_tiles_are(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "a.tif", tissue_pixels(2048, 1536))
     image = overview(path, Tiles(mpps=(0.5, 1.0), tile_px=128))
-    assert image.size == (SIDE, SIDE * 3 // 4)
-    pixels = np.asarray(image).astype(int)
+    assert image.size == (SIDE, SIDE * 3 // 4 + STRIP)
+    pixels = np.asarray(image).astype(int)[:-STRIP]
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     outline = (green - np.maximum(red, blue)) > 60
     y, x = np.nonzero(outline)
@@ -40,7 +40,15 @@ def test_marks_are_where_tissue_and_tiles_are(tmp_path: Path) -> None:
 
 def test_a_slide_smaller_than_an_overview_is_not_enlarged(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "a.tif", tissue_pixels(640, 512))
-    assert overview(path, Tiles(mpps=(0.5,), tile_px=64)).size == (640, 512)
+    assert overview(path, Tiles(mpps=(0.5,), tile_px=64)).size == (640, 512 + STRIP)
+
+
+def test_the_scale_bar_is_as_long_as_it_says(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tif", tissue_pixels(2048, 1536))  # 0.5 microns per pixel, shown at 1
+    strip = np.asarray(overview(path, Tiles(mpps=(0.5, 1.0), tile_px=128)).convert("L"))[-STRIP // 2]
+    dark = np.flatnonzero(strip < 110)
+    bar = dark[: np.flatnonzero(np.diff(dark, append=10**6) > 1)[0] + 1]
+    assert abs(len(bar) - 100) <= 2  # 0.1 mm
 
 
 def test_same_slide_same_bytes(tmp_path: Path) -> None:

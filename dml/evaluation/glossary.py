@@ -1,0 +1,24 @@
+"""What each model is, in one line for a reader who did not train it."""
+
+_MODELS = {
+    "teacher": "Sees slide and transcriptome",
+    "student": "Sees the slide only; learned from the teacher's predictions and features",
+    "student_undistilled": "Sees the slide only; the student's network trained without the teacher",
+    "baseline_null": "Knows nothing of the patient: what is average in training",
+}
+_SOURCES = {
+    "slide": "the mean of the slide's tile features",
+    "genes": "the transcriptome",
+    "both": "the mean of the slide's tile features, the transcriptome",
+    "clinical": "age and sex",
+}
+
+
+def described(model: str) -> str:
+    """Say in one line what a model sees; of a model not known here, its name."""
+    if model in _MODELS:
+        return _MODELS[model]
+    parts = model.removeprefix("baseline_").split("_")
+    if not model.startswith("baseline_") or not set(parts) <= set(_SOURCES):
+        return model
+    return f"Penalised regression on {', '.join(_SOURCES[part] for part in parts)}"

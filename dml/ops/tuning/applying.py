@@ -1,0 +1,47 @@
+"""Write the best values of a study into params.yaml."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from dml import config
+from dml.errors import InputError
+from dml.ops.tuning.studies import load_study, subject
+from dml.rewriting import rewrite
+
+
+def apply_best(name: str, path: Path = Path("params.yaml"), storage: str | None = None) -> tuple[str, FrozenTrial]:
+    """Set what the best trial had; comments and layout of the file stay.
+
+    Returns
+    -------
+    diff, trial
+        A unified diff, empty if params.yaml said so already, and the trial.
+
+    Raises
+    ------
+    InputError
+        If there is no such study, it has no complete trial, or is about another cohort than params.yaml.
+    ConfigError
+        If params.yaml would not be valid with the values; nothing is written then.
+    """
+    study = load_study(name, storage)
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise InputError(f"study {name}", "it has no finished trial", "Go on with dml tune")
+    cohort, current = subject(study).get("cohort"), config.load(path).cohort
+    if cohort != current:
+        raise InputError(f"study {name}", f"it is about {cohort}, {path} about {current}", f"dml cohort use {cohort}")
+    best = study.best_trial
+    changes = nested(best.user_attrs["values"])
+    return rewrite(path, lambda content: [changes], f"trial {best.number} of {name}", f"the best of {name}"), best
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Turn dotted names into sections."""
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        section, key = name.split(".")
+        sections.setdefault(section, {})[key] = value
+    return sections

@@ -1,0 +1,153 @@
+"""What a trial is judged by: inner validation of each fold. Test patients are not among what a fold is cut out of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dml.config import Params
+from dml.errors import ConfigError, InputError
+from dml.evaluation.metrics.classification import macro_auc
+from dml.evaluation.metrics.concordance import harrell_c
+from dml.files import read_parquet
+from dml.ops.tuning.spaces import Kind
+from dml.predictions import class_column
+from dml.training.bundle import FoldModel
+from dml.training.folds import Fold, Trained, distil, fold_of, teach
+from dml.training.preparation import SURVIVAL
+from dml.training.reading import read_cohort
+from dml.types import Case, Cohort
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The learning parts of the folds that trials are averaged over and, to distil, their teachers."""
+
+    kind: Kind
+    task: str
+    metric: str
+    folds: Mapping[int, Fold]
+    teachers: Mapping[int, FoldModel]
+
+    @classmethod
+    def of(
+        cls,
+        params: Params,
+        kind: Kind,
+        task: str,
+        cohort: Cohort,
+        splits: pd.DataFrame,
+        teachers: Mapping[int, FoldModel] | None = None,
+    ) -> "Objective":
+        """Cut the folds out of a cohort; a study of the distillation needs the teachers of the folds.
+
+        Raises
+        ------
+        InputError
+            If a fold has nobody to judge by.
+        """
+        folds = {index: fold_of(cohort, splits, index) for index in chosen_folds(params)}
+        for index, fold in folds.items():
+            if not any(_has_target(case, task) for case in fold.validation.cases):
+                found = f"no validation patient of fold {index} has a {task}"
+                raise InputError("splits.parquet", found, "Raise split.validation_share or use fewer folds")
+        return cls(kind, task, params.tuning.objective, folds, teachers or {})
+
+    @classmethod
+    def read(cls, params: Params, kind: Kind, task: str) -> "Objective":
+        """Read the stores of the current cohort."""
+        folder = Path("data") / params.cohort
+        cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
+        splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+        return cls.of(params, kind, task, cohort, splits, read_teachers(params, task) if kind == "distil" else None)
+
+    def value(self, params: Params, fold: int) -> float:
+        """Train on one fold and judge it by the fold's validation patients."""
+        part = self.folds[fold]
+        if self.kind == "teacher":
+            trained = teach(part, params, self.task)
+        else:
+            trained = distil(part, params, self.task, self.teachers[fold])
+        if self.metric == "validation_loss":
+            return float(trained.history.groupby("member")["validation_loss"].min().mean())
+        return self._ranking(trained, part)
+
+    def _ranking(self, trained: Trained, fold: Fold) -> float:
+        known = {case.patient_id: case for case in fold.validation.cases if _has_target(case, self.task)}
+        said = trained.model.predict(fold.validation.only(set(known)))
+        cases = [known[patient] for patient in said["patient_id"]]
+        classes = trained.model.spec.preparation.classes
+        found = concordance(said, cases) if self.task == SURVIVAL else area(said, cases, self.task, classes)
+        if not np.isfinite(found):
+            what = f"{self.metric} is not defined on the validation patients of fold {fold.index}"
+            raise InputError("splits.parquet", what, "Set tuning.objective to validation_loss")
+        return found
+
+
+def chosen_folds(params: Params) -> tuple[int, ...]:
+    """Folds that trials are averaged over.
+
+    Raises
+    ------
+    ConfigError
+        If `tuning.folds` names one that is not among `folds`.
+    """
+    unknown = sorted(set(params.tuning.folds) - set(params.folds))
+    if unknown:
+        raise ConfigError(f"tuning.folds: {unknown} are not among folds {list(params.folds)}")
+    return params.tuning.folds or params.folds
+
+
+def teacher_folder(params: Params, task: str) -> Path:
+    """Where `dvc repro` leaves the teachers of a task."""
+    return Path("models") / params.cohort / task / "teacher"
+
+
+def read_teachers(params: Params, task: str) -> dict[int, FoldModel]:
+    """Read the teachers of the folds.
+
+    Raises
+    ------
+    InputError
+        If one is missing or was trained with other parameters.
+    """
+    return {fold: _teacher(teacher_folder(params, task) / f"fold-{fold}", params) for fold in chosen_folds(params)}
+
+
+def check_metric(params: Params, task: str) -> None:
+    """Raise ConfigError if the task or the objective is not one that goes with the other."""
+    if task not in params.tasks:
+        raise ConfigError(f"no task {task!r}; tasks of params.yaml are {', '.join(params.tasks)}")
+    wrong = "auc" if task == SURVIVAL else "c_index"
+    if params.tuning.objective == wrong:
+        right = "c_index" if task == SURVIVAL else "auc"
+        raise ConfigError(f"tuning.objective: {wrong} does not judge {task}; choose validation_loss or {right}")
+
+
+def concordance(said: pd.DataFrame, cases: list[Case]) -> float:
+    """Harrell's C of predicted risks; NaN without a comparable pair."""
+    follow_up = [case.survival for case in cases if case.survival is not None]
+    days, event = np.array([s.days for s in follow_up], float), np.array([s.event for s in follow_up], bool)
+    one, fold = np.ones((1, len(days))), np.zeros(len(days), int)
+    return float(harrell_c(one, days=days, event=event, risk=said["risk"].to_numpy(float), fold=fold)[0])
+
+
+def area(said: pd.DataFrame, cases: list[Case], task: str, classes: tuple[str, ...]) -> float:
+    """Macro AUC of predicted probabilities; NaN if only one class is there."""
+    label = np.array([classes.index(case.labels[task]) for case in cases], int)
+    probabilities = said[[class_column(name) for name in classes]].to_numpy(float)
+    one, fold = np.ones((1, len(label))), np.zeros(len(label), int)
+    return float(macro_auc(one, label=label, probabilities=probabilities, fold=fold)[0])
+
+
+def _teacher(folder: Path, params: Params) -> FoldModel:
+    found = FoldModel.load(folder)
+    if (found.spec.model, found.spec.teacher) != (params.model, params.teacher):
+        raise InputError(folder, "this teacher was trained with other `model` or `teacher` parameters", "Run dvc repro")
+    return found
+
+
+def _has_target(case: Case, task: str) -> bool:
+    return case.survival is not None if task == SURVIVAL else task in case.labels

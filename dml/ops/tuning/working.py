@@ -1,0 +1,160 @@
+"""Run a study: workers that take trials until there are enough, in this process or several."""
+
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from optuna import Study, TrialPruned
+from optuna.trial import TrialState
+
+from dml.errors import ConfigError, DmlError, InputError
+from dml.files import only_writer
+from dml.ops import store
+from dml.ops.tuning.claiming import Claim, alive, claim, reclaim
+from dml.ops.tuning.objective import Objective, check_metric, read_teachers
+from dml.ops.tuning.recording import Recorder
+from dml.ops.tuning.reporting import write_report
+from dml.ops.tuning.spaces import overridden
+from dml.ops.tuning.studies import LOCKS, Job, lock_name, open_study
+
+INTERRUPTED = 130
+_log = logging.getLogger(__name__)
+
+
+def tune(job: Job, workers: int = 1) -> tuple[Study, Path]:
+    """Bring a study to its number of trials and write its report.
+
+    Returns
+    -------
+    study, path
+        The study, and the folder of its report.
+
+    Raises
+    ------
+    ConfigError
+        If task, objective, folds or search space do not fit params.yaml.
+    InputError
+        If a store or teacher is missing, or the study was begun otherwise.
+    TrackingError
+        If the tracking store cannot be opened; nothing was trained then.
+    DmlError
+        If a worker process died; the same command resumes.
+    """
+    check_metric(job.params, job.task)
+    if job.kind == "distil":
+        read_teachers(job.params, job.task)
+    store.connect()
+    study = open_study(job)
+    recorder = Recorder(job)
+    with only_writer(lock_name(job.name), folder=LOCKS):
+        reclaim(study, job)
+        recorder.catch_up(study)
+    died = work(job) if workers == 1 else _together(job, workers)
+    with only_writer(lock_name(job.name), folder=LOCKS):
+        recorder.catch_up(study)
+        folder = write_report(study, job.params)
+        recorder.finish(study, folder)
+    if died:
+        raise DmlError(f"{died} of {workers} workers died (out of memory?). Nothing is lost: run it again")
+    return study, folder
+
+
+def work(job: Job, objective: Objective | None = None, goes_on: Callable[[], bool] = lambda: True) -> int:
+    """Take and run trials until the study has enough; returns how many workers died, which is none."""
+    study, recorder = open_study(job), Recorder(job)
+    judged = objective or Objective.read(job.params, job.kind, job.task)
+    with alive() as worker:
+        while goes_on() and (taken := claim(study, job, worker)) is not None:
+            _log.info("trial %d: %s", taken.trial.number, taken.values)
+            state, value = _run(taken, job, judged)
+            with only_writer(lock_name(job.name), folder=LOCKS):
+                frozen = study.tell(taken.trial, value, state, skip_if_finished=True)
+                recorder.trial(study, frozen)
+            shown = "" if frozen.value is None else f" {job.params.tuning.objective} {frozen.value:.4f}"
+            _log.info("trial %d: %s%s", frozen.number, frozen.state.name.lower(), shown)
+    return 0
+
+
+def _run(taken: Claim, job: Job, objective: Objective) -> tuple[TrialState, float | None]:
+    """Train on fold after fold. Values that cannot be trained with prune the trial, anything else ends the worker."""
+    try:
+        return TrialState.COMPLETE, _mean_over_folds(taken, job, objective)
+    except TrialPruned:
+        return TrialState.PRUNED, None
+    except InputError:
+        raise
+    except (DmlError, torch.OutOfMemoryError) as error:
+        _log.warning("trial %d cannot be trained: %s", taken.trial.number, error)
+        taken.trial.set_user_attr("infeasible", str(error))
+        return TrialState.PRUNED, None
+
+
+def _mean_over_folds(taken: Claim, job: Job, objective: Objective) -> float:
+    params = overridden(job.params, taken.values)
+    values: list[float] = []
+    for step, fold in enumerate(objective.folds):
+        started = time.monotonic()
+        values.append(objective.value(params, fold))
+        taken.trial.report(sum(values) / len(values), step)
+        taken.trial.set_user_attr(f"fold_{fold}", values[-1])
+        _log.debug("trial %d fold %d: %.1f s", taken.trial.number, fold, time.monotonic() - started)
+        if step + 1 < len(objective.folds) and taken.trial.should_prune():
+            raise TrialPruned
+    return sum(values) / len(values)
+
+
+def _together(job: Job, workers: int) -> int:
+    """Work in several processes; returns how many of them died.
+
+    Raises
+    ------
+    DmlError
+        The message of a worker that ended with a user error.
+    """
+    context = multiprocessing.get_context("spawn")
+    messages = context.SimpleQueue()
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    processes = [context.Process(target=_worker, args=(job, threads, messages)) for _ in range(workers)]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.join(timeout=10)
+        raise
+    finally:
+        for process in processes:
+            process.kill()
+    if not messages.empty():
+        kind, text = messages.get()
+        raise {"InputError": _Told, "ConfigError": ConfigError}.get(kind, DmlError)(text)
+    return sum(process.exitcode != 0 for process in processes)
+
+
+class _Told(DmlError):
+    """An InputError of a worker, with its message as it is."""
+
+    exit_code = InputError.exit_code
+
+
+def _worker(job: Job, threads: int, messages: "multiprocessing.queues.SimpleQueue[tuple[str, str]]") -> None:
+    """Work in a process of its own; it finishes its trial and ends if the process that started it is gone."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("dml.ops.tuning").setLevel(logging.INFO)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    try:
+        work(job, goes_on=lambda: parent is None or parent.is_alive())
+    except DmlError as error:
+        messages.put((type(error).__name__, str(error)))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
