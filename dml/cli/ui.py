@@ -19,6 +19,6 @@ def ui(
 
     started = commands(port, study)
     for name, command in started.items():
-        note(f"{name}: {' '.join(command.words)}" if dry_run else f"{name}: http://127.0.0.1:{command.port}")
+        note(f"{name}: {' '.join(command.words)}" if dry_run else f"{name}: {command.address}")
     if not dry_run:
         serve(started)

@@ -12,8 +12,15 @@ from dml.errors import DmlError, InputError, listed
 from dml.ops import store
 
 HOST = "127.0.0.1"
-ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-"""Two processes instead of ten, and nothing is sent anywhere."""
+ENVIRONMENT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated",
+}
+"""Two processes instead of ten, nothing is sent anywhere, and what a user cannot act on is not printed."""
+MODEL_TRAINING = "#/experiments?workflowType=machine_learning"
+"""Page of runs and metrics: MLflow opens with traces of language models otherwise."""
 QUIET = ("--uvicorn-opts", "--log-level warning")
 """Otherwise every click is a line in the terminal."""
 
@@ -24,6 +31,12 @@ class Command:
 
     words: tuple[str, ...]
     port: int
+    page: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds its first page."""
+        return f"http://{HOST}:{self.port}/{self.page}"
 
 
 def commands(port: int, study: str | None = None, studies: Path = Path("studies")) -> dict[str, Command]:
@@ -44,7 +57,7 @@ def commands(port: int, study: str | None = None, studies: Path = Path("studies"
     if root is not None:
         places = ("--backend-store-uri", store.address(), "--default-artifact-root", str(root))
         words = (sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1")
-        started["MLflow"] = Command((*words, *QUIET, *places), port)
+        started["MLflow"] = Command((*words, *QUIET, *places), port, MODEL_TRAINING)
     place = _study_storage(study, studies)
     if place is not None:
         program = str(Path(sys.executable).with_name("optuna-dashboard"))

@@ -23,7 +23,9 @@ from dml.ops.tuning.spaces import MODELS, Kind, Space
 STUDIES = Path("studies")
 LOCKS = STUDIES / ".locks"
 MAXIMISED = ("c_index", "auc")
-_IDENTITY = "identity"
+_IDENTITY, _SPACE = "identity", "space."
+_WHERE = ("optimisation.device", "optimisation.threads")
+"""Say where a trial is trained and not with what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,8 @@ def identity(job: Job) -> dict[str, Any]:
         "kind": job.kind,
         "objective": job.params.tuning.objective,
         "folds": list(chosen_folds(job.params)),
-        **{f"space.{name}": domain.model_dump(mode="json") for name, domain in sorted(space.domains.items())},
-        **{name: value for name, value in base.items() if name not in space.domains},
+        **{f"{_SPACE}{name}": domain.model_dump(mode="json") for name, domain in sorted(space.domains.items())},
+        **{name: value for name, value in base.items() if name not in (*space.domains, *_WHERE)},
         **lineage.data_hashes(job.params.cohort),
         **(_teachers(job) if job.kind == "distil" else {}),
     }
@@ -152,9 +154,11 @@ def _teachers(job: Job) -> dict[str, str]:
 
 
 def _check_same(job: Job, begun: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    # a key that only one knows came with another version of the code, or a store that DVC had not recorded then
+    shared = {key for key in (*begun, *own) if key.startswith(_SPACE) or (key in begun and key in own)}
     changed = [
         f"{key} was {begun.get(key, 'absent')}, is {own.get(key, 'absent')}"
-        for key in sorted({*begun, *own})
+        for key in sorted(shared)
         if begun.get(key) != own.get(key)
     ]
     if changed:

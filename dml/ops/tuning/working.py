@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -118,8 +117,7 @@ def _together(job: Job, workers: int) -> int:
     """
     context = multiprocessing.get_context("spawn")
     messages = context.SimpleQueue()
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    processes = [context.Process(target=_worker, args=(job, threads, messages)) for _ in range(workers)]
+    processes = [context.Process(target=_worker, args=(job, messages)) for _ in range(workers)]
     try:
         for process in processes:
             process.start()
@@ -144,12 +142,10 @@ class _Told(DmlError):
     exit_code = InputError.exit_code
 
 
-def _worker(job: Job, threads: int, messages: "multiprocessing.queues.SimpleQueue[tuple[str, str]]") -> None:
+def _worker(job: Job, messages: "multiprocessing.queues.SimpleQueue[tuple[str, str]]") -> None:
     """Work in a process of its own; it finishes its trial and ends if the process that started it is gone."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("dml.ops.tuning").setLevel(logging.INFO)
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
     try:
         work(job, goes_on=lambda: parent is None or parent.is_alive())

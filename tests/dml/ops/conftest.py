@@ -43,3 +43,14 @@ def params() -> Callable[..., Params]:
         return Params.model_validate({"cohort": "demo", "tasks": ["survival"], "folds": [0, 1], **changes})
 
     return build
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work on studies in an empty folder, without MLflow."""
+    from dml.ops.tuning.recording import Recorder
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("trial", "catch_up", "finish"):
+        monkeypatch.setattr(Recorder, name, lambda *arguments: None)
+    return tmp_path
