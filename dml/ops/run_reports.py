@@ -21,8 +21,8 @@ _FIGURES = (".png", ".svg")
 def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]:
     """Put the evaluation of a task on the runs of its models: metrics with intervals, figures, the page.
 
-    Every model gets the same keys (``c_index``, ``c_index_ci_low``, ``c_index_ci_high``, ...); its fold runs get the
-    plain metric of their fold. The same report is not logged twice.
+    Every model gets the same keys (``c_index``, and in sections of their own ``ci_low/c_index``, ``ci_high/c_index``);
+    its fold runs get the plain metric of their fold. The same report is not logged twice.
 
     Parameters
     ----------
@@ -42,16 +42,16 @@ def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]
         If the store cannot be opened.
     """
     report = read_json(report_folder / "metrics.json")
+    pages = [path for name in _PAGES if (path := report_folder / name).exists()]
     client, ids = store.connect(), {}
     for model, metrics in sorted(report.items()):
         run_id = ids[model] = runs.parent_run(params, task, model)
         run = client.get_run(run_id)
-        stamp = digest(metrics, _note(model, metrics), _folds_of(client, run))
+        stamp = digest(metrics, _note(model, metrics), _folds_of(client, run), [path.read_text() for path in pages])
         if run.data.tags.get("report") == stamp:
             continue
         runs.log_metrics(client, run_id, _with_intervals(metrics))
         _log_folds(client, run, metrics)
-        pages = [path for name in _PAGES if (path := report_folder / name).exists()]
         for path in [*pages, *figures_of(report_folder / "figures", model, set(report))]:
             client.log_artifact(run_id, str(path), "report")
         client.set_tag(run_id, "mlflow.note.content", _note(model, metrics))
@@ -72,7 +72,7 @@ def figures_of(folder: Path, model: str, models: set[str]) -> list[Path]:
 
 def _note(model: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Describe a run: what the model sees, and its main metrics."""
-    names = [name for kind in MAIN.values() for name in kind if name in metrics]
+    names = [name for kind in MAIN.values() for name in kind if metrics.get(name, {}).get("value") is not None]
     rows = [f"| {title(name)} | {shown(metrics[name])} |" for name in names]
     table = ["| metric | value (interval) |", "| --- | --- |", *rows]
     return "\n".join([f"{described(model)}. Figures and the whole page: Artifacts, report/report.html.", "", *table])
@@ -80,7 +80,7 @@ def _note(model: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _with_intervals(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {
-        (name if part == "value" else f"{name}_{part}"): content[part]
+        (name if part == "value" else f"{part}/{name}"): content[part]
         for name, content in metrics.items()
         for part in ("value", "ci_low", "ci_high")
         if content.get(part) is not None

@@ -167,9 +167,12 @@ def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, param
     found = {
         model: client.get_run(run_id) for model, run_id in tracking.log_report(params(), "survival", folder).items()
     }
-    keys = {"c_index": 0.7, "c_index_ci_low": 0.6, "c_index_ci_high": 0.8}
+    keys = {"c_index": 0.7, "ci_low/c_index": 0.6, "ci_high/c_index": 0.8}
     assert [run.data.metrics for run in found.values()] == [keys] * 3
     assert folds(client)[0].data.metrics["c_index"] == 0.75
+    note = found["student"].data.tags["mlflow.note.content"]
+    assert "Sees the slide only" in note
+    assert "0.700 (0.600 to 0.800)" in note
     attached = {Path(file.path).name for file in client.list_artifacts(found["student"].info.run_id, "report")}
     assert attached == {"metrics.json", "report.html", "km_student.png", "forest.svg"}
     tracking.log_report(params(), "survival", folder)

@@ -1,0 +1,47 @@
+"""A study whose best value is known, judged without training."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from dml.config import Params
+from dml.ops.tuning.studies import Job
+
+ROOT = Path(__file__).resolve().parents[3]
+CONTENT: dict[str, Any] = {
+    "cohort": "synthetic",
+    "tasks": ["survival", "grade"],
+    "folds": [0, 1],
+    "model": {"width": 8, "heads": 2, "references": 2, "gene_width": 8},
+    "optimisation": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "device": "cpu"},
+    "tuning": {
+        "warmup": 1,
+        "teacher": {"optimisation.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}},
+        "distil": {"distillation.features": {"type": "float", "low": 0.0, "high": 2.0}},
+    },
+}
+PARAMS = Params.model_validate(CONTENT)
+
+
+class Planted:
+    """Judges a learning rate by its distance from 0.01, without training."""
+
+    folds = (0, 1)
+
+    def __init__(self, fail: Callable[[Params], None] = lambda params: None) -> None:
+        self.fail, self.seen = fail, []
+
+    def value(self, params: Params, fold: int) -> float:
+        self.fail(params)
+        self.seen.append((params.optimisation.learning_rate, fold))
+        return abs(params.optimisation.learning_rate - 0.01) + fold
+
+
+def job(trials: int = 4, **changes: Any) -> Job:
+    return Job(**{"params": PARAMS, "kind": "teacher", "task": "survival", "trials": trials, "name": "s", **changes})
+
+
+def states(study: optuna.Study) -> list[str]:
+    return [trial.state.name for trial in study.get_trials()]
