@@ -1,6 +1,7 @@
 """The web pages to look at runs, models and studies: MLflow's and Optuna's own, bound to this machine."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -78,7 +79,7 @@ def _study_storage(study: str | None, studies: Path) -> str | None:
 
 
 def serve(started: Mapping[str, Command]) -> None:
-    """Run the servers until one ends or the user interrupts; none is left behind.
+    """Run the servers until one ends, or the user interrupts or ends this process; none is left behind.
 
     Raises
     ------
@@ -87,6 +88,7 @@ def serve(started: Mapping[str, Command]) -> None:
     """
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = os.environ | ENVIRONMENT | {"PATH": programs}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     running = {name: subprocess.Popen(command.words, env=environment) for name, command in started.items()}
     try:
         while all(process.poll() is None for process in running.values()) and running:

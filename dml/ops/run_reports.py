@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 _PAGES = ("metrics.json", "table.md", "report.html")
 _FIGURES = (".png", ".svg")
+_KEYS = {"{}": "value", "range/{}_low": "ci_low", "range/{}_high": "ci_high"}
+"""Names in MLflow, whose pages make of what is before a stroke a section that can be folded away."""
 
 
 def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]:
     """Put the evaluation of a task on the runs of its models: metrics with intervals, figures, the page.
 
-    Every model gets the same keys (``c_index``, and in sections of their own ``ci_low/c_index``, ``ci_high/c_index``);
-    its fold runs get the plain metric of their fold. The same report is not logged twice.
+    Every model gets the same keys (``c_index``, and in a section of their own ``range/c_index_low``,
+    ``range/c_index_high``); its fold runs get the plain metric of their fold. The same report is not logged twice.
 
     Parameters
     ----------
@@ -80,9 +82,9 @@ def _note(model: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _with_intervals(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {
-        (name if part == "value" else f"{part}/{name}"): content[part]
+        key.format(name): content[part]
         for name, content in metrics.items()
-        for part in ("value", "ci_low", "ci_high")
+        for key, part in _KEYS.items()
         if content.get(part) is not None
     }
 

@@ -1,6 +1,7 @@
 """The command line: quick to start, clear when it refuses."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,9 @@ import pytest
 import yaml
 
 import dml.cli
+from dml.cli import output
 from dml.errors import Busy, CheckFailed, ConfigError, DmlError, GateFailed, InputError
+from dml.ops.interfaces import commands
 from dml.ops.store import TrackingError
 
 ROOT = Path(dml.cli.__file__).parents[2]
@@ -131,7 +134,8 @@ def test_results_shows_models_beside_the_oracle(run: Dml) -> None:
     (raw / "oracle.json").write_text(json.dumps({"c_index": 0.8}))
     code, out, _ = run("results")
     assert code == 0
-    for text in ("oracle", "0.800", "teacher", "0.710 (0.600", "dml registry ls"):
+    wanted = ("oracle", "0.800", "teacher", "Harrell C", "0.710 (0.600 to 0.800)", "dml registry ls")
+    for text in (*wanted, "reports/demo/survival/report.html"):
         assert text in out
     rows = json.loads(run("results", "--json")[1])
     assert [row["model"] for row in rows] == ["oracle", "teacher", "student"]
@@ -156,6 +160,34 @@ def test_ui_serves_only_this_machine_with_the_right_store(run: Dml, tmp_path: Pa
     assert code == 0
     assert "--host 127.0.0.1 --port 5055" in err
     assert f"sqlite:///{tmp_path}/mlruns/mlflow.db" in err
+    assert commands(5055)["MLflow"].address.startswith("http://127.0.0.1:5055/#/experiments?")
+
+
+def test_ending_the_interface_ends_its_servers() -> None:
+    server = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    command = f"Command((sys.executable, '-c', {server!r}), 1)"
+    code = f"import sys; from dml.ops.interfaces import Command, serve; serve({{'a': {command}}})"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as started:
+        assert started.stdout is not None
+        process = int(started.stdout.readline())
+        started.terminate()
+        assert started.wait(timeout=20) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.parametrize(("width", "header"), [(80, False), (200, True)])
+def test_a_table_too_wide_for_the_terminal_is_shown_field_by_field(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, header: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    rows = [{"file": "f" * 40, "digest": "d" * 40, "mpp": 0.5, "tiles": None}]
+    output.show(rows, as_json=False, title="a [title]")
+    lines = capsys.readouterr().out.splitlines()
+    assert "a [title]" in lines[0]
+    assert ("file" in lines[1] and "digest" in lines[1]) == header
+    assert all(text in "".join(lines) for text in ("f" * 40, "d" * 40, "0.5"))
 
 
 def test_features_verify_names_the_damaged_file(run: Dml) -> None:

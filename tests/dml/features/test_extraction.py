@@ -1,15 +1,17 @@
 """A cohort of slides, some of them bad, becomes tiles and features; killed runs go on where they stopped."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dml.config import Embed, Tiles
 from dml.errors import CheckFailed, ConfigError, InputError
-from dml.features.encoders.registry import register
+from dml.features.encoders.registry import TileEncoder, register
 from dml.features.extraction import embed_slide, embed_slides, tile_slides
 from dml.features.manifest import read_manifest
 from dml.features.store import read_features, read_pyramid
@@ -284,3 +286,17 @@ def test_a_cohort_without_slide_files(tmp_path: Path) -> None:
     table = tile_slides(slides, tmp_path / "tiles", TILES, tmp_path / "work")
     assert len(table) == 0
     assert list(pd.read_parquet(tmp_path / "tiles" / "slides.parquet").columns) == list(table.columns)
+
+
+def test_the_encoder_is_loaded_once_for_slides_embedded_one_by_one(tmp_path: Path) -> None:
+    loaded = []
+
+    def load(device: str, precision: str) -> TileEncoder:
+        loaded.append(device)
+        return FAKE
+
+    register(replace(fake_card("counted"), load_with=load))
+    path = write_slide(tmp_path / "a.tif", tissue_pixels(1024, 1024))
+    first, again = (embed_slide(path, "counted", TILES, EMBED) for _ in range(2))
+    assert len(loaded) == 1
+    assert all(torch.equal(first[mpp].tokens, again[mpp].tokens) for mpp in first)

@@ -153,6 +153,10 @@ def test_other_tools_features_are_taken_by_width_and_folder(tmp_path: Path) -> N
     refused = ask(model(tmp_path), ("a", tmp_path / "s2.npy"))
     assert "folders named 0.5 and 1" in refused["reason"][0]
     assert ask(model(tmp_path / "one", mpps=(0.5,)), ("a", tmp_path / "s2.npy"))["status"].tolist() == ["ok"]
+    np.save(tmp_path / "s3.npy", np.ones((4, WIDTH + 1), np.float16))
+    wide = ask(model(tmp_path), ("a", tmp_path / "s3.npy"))["reason"][0]
+    assert f"features of {WIDTH + 1} numbers a tile. The model needs {WIDTH}" in wide
+    assert wide.startswith(str(tmp_path))
 
 
 def test_teacher_uses_expression_in_any_gene_order(tmp_path: Path, write: Write) -> None:

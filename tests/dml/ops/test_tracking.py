@@ -167,7 +167,7 @@ def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, param
     found = {
         model: client.get_run(run_id) for model, run_id in tracking.log_report(params(), "survival", folder).items()
     }
-    keys = {"c_index": 0.7, "ci_low/c_index": 0.6, "ci_high/c_index": 0.8}
+    keys = {"c_index": 0.7, "range/c_index_low": 0.6, "range/c_index_high": 0.8}
     assert [run.data.metrics for run in found.values()] == [keys] * 3
     assert folds(client)[0].data.metrics["c_index"] == 0.75
     note = found["student"].data.tags["mlflow.note.content"]

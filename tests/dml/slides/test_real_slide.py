@@ -9,7 +9,7 @@ from PIL import Image
 from dml.config import Tiles
 from dml.slides.grid import tile_grids
 from dml.slides.opening import open_slide
-from dml.slides.thumbnails import save_overview
+from dml.slides.thumbnails import STRIP, save_overview
 from dml.slides.tissue import mask_mpp, tissue_mask
 
 pytestmark = pytest.mark.data
@@ -37,7 +37,7 @@ def test_from_file_to_tiles(path: Path, tmp_path: Path) -> None:
         assert {mpp: len(grid.coords_px) for mpp, grid in grids.items()} == {0.5: 28, 1.0: 8}
         save_overview(slide, mask, grids, tmp_path / "overview.jpg")
     with Image.open(tmp_path / "overview.jpg") as overview:
-        assert overview.size == (766, 1024)
+        assert overview.size == (766, 1024 + STRIP)
 
 
 def test_a_tile_is_resampled_from_0499_to_05(path: Path) -> None:
