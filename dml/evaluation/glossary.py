@@ -5,6 +5,12 @@ _MODELS = {
     "student": "Sees the slide only; learned from the teacher's predictions and features",
     "student_undistilled": "Sees the slide only; the student's network trained without the teacher",
     "baseline_null": "Knows nothing of the patient: what is average in training",
+    "baseline_mean_pool": "Network on the mean of the slide's tile features",
+    "baseline_abmil": "Slide only: gated attention pooling (Ilse 2018)",
+    "baseline_transmil": "Slide only: attention between tiles (after TransMIL, Shao 2021)",
+    "baseline_genes_snn": "Transcriptome only: self-normalising network",
+    "baseline_late_fusion": "Slide and transcriptome, each with its own network; logits added",
+    "baseline_mcat": "Slide and transcriptome: gene-guided co-attention (after MCAT, Chen 2021)",
 }
 _SOURCES = {
     "slide": "the mean of the slide's tile features",
