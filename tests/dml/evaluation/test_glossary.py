@@ -11,7 +11,7 @@ from dml.evaluation.glossary import described
         ("teacher", "Sees slide and transcriptome"),
         ("baseline_genes", "Penalised regression on the transcriptome"),
         ("baseline_slide_clinical", "Penalised regression on the mean of the slide's tile features, age and sex"),
-        ("baseline_abmil", "baseline_abmil"),
+        ("baseline_unheard_of", "baseline_unheard_of"),
         ("unheard_of", "unheard_of"),
     ],
 )
