@@ -7,7 +7,7 @@ export PYTHONUNBUFFERED := 1
 # Every stage is a process: without cached bytecode each spends seconds compiling its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all lint bench ui clean
+.PHONY: install demo test test-all lint bench bench-full ui clean
 
 install: $(VENV)/.installed
 
@@ -37,6 +37,12 @@ lint: install
 	ruff check .
 	ruff format --check .
 	mypy
+
+bench: install         ## what is fast and what is not: a few minutes; the table is docs/benchmarks.md
+	python -m benchmarks
+
+bench-full: install    ## and the long ones
+	python -m benchmarks --full
 
 ui: install            ## MLflow (and the Optuna dashboard, once there are studies) on loopback
 	dml ui

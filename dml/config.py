@@ -2,20 +2,17 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dml.errors import ConfigError
+from dml.sections import Section as Section
+from dml.sections import parse as parse
 
 Share = float
-
-
-class Section(BaseModel):
-    """A part of params.yaml; immutable and closed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Severity = Literal["error", "warning", "ignore"]
 
 
 class Tiles(Section):
@@ -24,6 +21,9 @@ class Tiles(Section):
     mpps: tuple[PositiveFloat, ...] = Field((0.5, 1.0), min_length=1, description="microns per pixel; 0.5 = 20x")
     tile_px: PositiveInt = 256
     min_tissue: float = Field(0.5, ge=0, le=1, description="share of a tile that must be tissue")
+    min_tissue_coarse: float | None = Field(
+        None, ge=0, le=1, description="the same for coarser grids; default min_tissue; less keeps more small tissue"
+    )
     max_tiles: PositiveInt = Field(5000, description="per slide and resolution; an evenly spread subset beyond it")
     workers: PositiveInt = 2
     max_failed: Share = Field(0.1, ge=0, le=1, description="share of slides that may fail before the stage does")
@@ -58,6 +58,11 @@ class Checks(Section):
     min_patients: PositiveInt = 20
     max_failed_slides: Share = Field(0.1, ge=0, le=1)
     min_class_size: PositiveInt = 5
+    min_site_patients: PositiveInt = Field(10, description="sites of fewer patients are not compared with the rest")
+    max_drift: Share = Field(0.25, ge=0, le=1, description="share of genes or feature dimensions a site may be off in")
+    severity: dict[str, Severity] = Field(
+        default_factory=dict, description="<sheet>.<rule> as the summary names it: error, warning or ignore"
+    )
 
 
 class Split(Section):
@@ -73,6 +78,7 @@ class Inputs(Section):
 
     covariates: tuple[str, ...] = Field((), description="clinical columns known wherever a slide is: age, sex")
     bins: PositiveInt = Field(4, ge=2, description="discrete-time bins, quantiles of the training events")
+    auxiliary: tuple[str, ...] = Field((), description="labels of training patients learnt beside the task, see there")
 
 
 class Model(Section):
@@ -83,6 +89,10 @@ class Model(Section):
     references: PositiveInt = Field(16, description="reference points per subspace and resolution")
     gene_width: PositiveInt = 128
     dropout: float = Field(0.25, ge=0, lt=1)
+    linear: int = Field(
+        0, ge=0, description="principal components of each source in the linear model a network starts from; 0 = off"
+    )
+    linear_tasks: Literal["survival", "all"] = Field("survival", description="tasks that get a linear start")
     token_dropout: float = Field(0.1, ge=0, lt=1, description="share of tokens hidden in training")
 
     @model_validator(mode="after")
@@ -102,8 +112,11 @@ class Optimisation(Section):
     warmup: Share = Field(0.1, ge=0, lt=1)
     patience: PositiveInt = Field(10, description="epochs without a better validation loss before stopping")
     clip: PositiveFloat = 1.0
+    cox: Share = Field(0.0, ge=0, le=1, description="share of the Cox partial likelihood in the survival loss")
     threads: PositiveInt = Field(1, description="CPU threads of a training step; small bags gain nothing from more")
-    members: PositiveInt = Field(1, description="models per fold that differ by seed; their predictions are averaged")
+    members: PositiveInt = Field(
+        1, description="models per fold; they differ by seed and validation part, and their predictions are averaged"
+    )
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
 
@@ -117,6 +130,7 @@ class Teacher(Section):
     disentangling: float = Field(
         0.0, ge=0, description="weight of the distance correlation between the subspaces; 0 = off"
     )
+    auxiliary: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
     modality_dropout: Share = Field(0.2, ge=0, lt=1, description="share of transcriptomes hidden in training")
     unpaired: bool = Field(True, description="learn from labelled patients without transcriptome, too")
 
@@ -127,7 +141,8 @@ class Distillation(Section):
     features: float = Field(1.0, ge=0, description="weight of the feature distillation; 0 = off")
     predictions: float = Field(1.0, ge=0, description="weight of the prediction distillation; 0 = off")
     temperature: PositiveFloat = 2.0
-    aggregation: Literal["subspace_queries", "none"] = "subspace_queries"
+    auxiliary: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
+    aggregation: Literal["subspace_queries", "density_peaks", "none"] = "subspace_queries"
     unpaired: bool = Field(True, description="learn from patients without transcriptome or without label, too")
 
 
@@ -140,6 +155,23 @@ class Evaluation(Section):
     subgroups: dict[str, dict[str, tuple[str, ...]]] = Field(
         default_factory=dict, description="name: {column: allowed values}; metrics are repeated inside each"
     )
+    min_patients: PositiveInt = Field(20, description="a row of the subgroup table has as many test patients")
+    min_events: PositiveInt = Field(10, description="... and deaths, or patients outside its commonest class")
+    adjust: tuple[str, ...] = Field(
+        ("age", "sex", "grade", "idh"), description="columns beside the risk group in the Cox model, where known"
+    )
+
+
+class Probes(Section):
+    """What the models rely on: genes hidden or exchanged, site, subspaces, shuffled outcomes."""
+
+    hidden: tuple[Share, ...] = Field(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), description="shares of test patients whose transcriptome is hidden"
+    )
+    repeats: PositiveInt = Field(5, description="random orders of hiding, and exchanges between patients")
+    components: PositiveInt = Field(3, description="principal components of each gene group to be predicted")
+    min_site: PositiveInt = Field(5, description="training patients of a site that is to be recognised")
+    shuffles: int = Field(0, ge=0, description="trainings per fold on shuffled outcomes; 0 = none")
 
 
 class Baselines(Section):
@@ -154,6 +186,11 @@ class Promotion(Section):
     """Gates between a registered challenger and the alias champion."""
 
     floors: dict[str, float] = Field({"c_index": 0.6, "auc": 0.6}, description="lowest value of a metric")
+    calibration: dict[str, tuple[float, float]] = Field(
+        {"calibration_slope": (0.4, 2.5), "ece": (0.0, 0.25)}, description="lowest and highest value of a measure"
+    )
+    subgroup_floor: float = Field(0.5, description="lowest main metric inside each subgroup of evaluation.subgroups")
+    gap: float = Field(0.1, ge=0, description="how far below its teacher's main metric a student may be")
     margin: float = Field(0.05, ge=0, description="how far below the champion's main metric the challenger may be")
     confidence: Share = Field(0.9, gt=0, lt=1, description="of the interval of the paired difference")
 
@@ -198,8 +235,10 @@ class Tuning(Section):
     """Studies of Optuna: how trials are judged (inner validation only) and where each kind of study looks."""
 
     objective: Literal["validation_loss", "c_index", "auc"] = "validation_loss"
-    sampler: Literal["tpe", "random"] = "tpe"
+    cost: Literal["none", "gflops"] = Field("none", description="a second objective; then nothing is pruned")
+    sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
     warmup: PositiveInt = Field(5, description="complete trials before one may be pruned")
+    grace: int = Field(5, ge=0, description="epochs of a fold before a trial may be pruned inside it")
     folds: tuple[int, ...] = Field((), description="averaged over; empty = all")
     teacher: SearchSpace = Field(default_factory=dict, description="dotted name of a parameter: where to look")
     distil: SearchSpace = Field(default_factory=dict, description="dotted name of a parameter: where to look")
@@ -223,6 +262,7 @@ class Params(Section):
     distillation: Distillation = Distillation()
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
+    probes: Probes = Probes()
     promotion: Promotion = Promotion()
     tuning: Tuning = Tuning()
 
@@ -231,21 +271,6 @@ class Params(Section):
         if self.folds != tuple(range(len(self.folds))):
             raise ValueError(f"folds must be 0, 1, ... without a gap, found {list(self.folds)}")
         return self
-
-
-def parse(kind: type[Section], content: Any, where: str) -> Any:
-    """Build a section from plain data.
-
-    Raises
-    ------
-    ConfigError
-        Naming each wrong key, what was found, and what is allowed.
-    """
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        problems = "\n".join(_explained(kind, dict(problem)) for problem in error.errors())
-        raise ConfigError(f"{where}:\n{problems}") from None
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -264,28 +289,3 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise ConfigError(f"{path}: not YAML: {error}") from None
     params: Params = parse(Params, content, str(path))
     return params
-
-
-def _explained(kind: type[Section], problem: dict[str, Any]) -> str:
-    location = [str(part) for part in problem["loc"]]
-    text = f"  {'.'.join(location) or '(top)'}: {problem['msg']}, found {problem['input']!r}"
-    if problem["type"] == "extra_forbidden":
-        text = f"  {'.'.join(location)}: unknown key; allowed here: {', '.join(sorted(_keys_at(kind, location[:-1])))}"
-    return text
-
-
-def _keys_at(kind: type[BaseModel], location: list[str]) -> list[str]:
-    for part in location:
-        named = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
-        inner = _section_in(named[part]) if part in named else kind  # an index of a list or a key of a mapping
-        if inner is None:
-            return []
-        kind = inner
-    return [field.alias or name for name, field in kind.model_fields.items()]
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """Find the section inside Optional[...], tuple[..., ...] or dict[str, ...]."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_section_in, get_args(annotation))), None)

@@ -176,13 +176,21 @@ Target = SurvivalTarget | ClassTarget
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a model sees: levels from the finest to the coarsest resolution, expression, covariates, target."""
+    """What a model sees: levels from the finest to the coarsest resolution, expression, covariates, target.
+
+    `auxiliary` are other labels of the same patients, by name: learnt beside the task, never asked for when predicting.
+    `start` is what a linear model says of them, added to the logits (one column is added to all), and `start_hidden`
+    what one says that does not see the transcriptome.
+    """
 
     patient_ids: tuple[str, ...]
     levels: tuple[Level, ...]
     expression: Expression
     covariates: Float[Tensor, "b c"]
     target: Target
+    auxiliary: Mapping[str, ClassTarget] = field(default_factory=dict)
+    start: Float[Tensor, "b _"] | None = None
+    start_hidden: Float[Tensor, "b _"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +198,14 @@ class Branches:
     """What a model returns: one token per subspace, logits, and per level where each subspace looked.
 
     `relevance[s][i]` is a distribution over the tokens of level i (rows sum to 1, 0 on padding); empty when not asked
-    for.
+    for. `auxiliary` are the logits of other labels that were learnt beside the task.
     """
 
     tumor: Float[Tensor, "b d"]
     tme: Float[Tensor, "b d"]
     logits: Float[Tensor, "b k"]
     relevance: Mapping[Subspace, tuple[Float[Tensor, "b n"], ...]] = field(default_factory=dict)
+    auxiliary: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
 
     def of(self, subspace: Subspace) -> Tensor:
         """Return the token of one subspace."""

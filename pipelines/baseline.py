@@ -1,6 +1,9 @@
 """Stage baseline: fit every classical reference of one task on one fold's training patients, predict the others."""
 
 import sys
+from dataclasses import replace
+
+import pandas as pd
 
 from dml.files import only_writer, write_json
 from dml.models.baselines.classical import BASELINES, Reference, fit_reference, learner_of
@@ -21,12 +24,18 @@ def main() -> None:
 
 
 def reference(job: Job, inputs: Inputs, name: str) -> Reference | None:
-    """Fit one reference on role train only."""
+    """Fit one reference on all learning patients of the fold, and on all inner parts but one to predict that one."""
+    fold, settings = inputs.fold, job.params.baselines
     horizons = {survival_column(year): horizon_days(year) for year in job.params.evaluation.years}
+    learner = learner_of(job.task, fold.learning, horizons)
     test = held_out(inputs.cohort, inputs.splits, job.fold)
-    judged = {"validation": inputs.fold.validation, "test": test}
-    learner = learner_of(job.task, inputs.fold.training, horizons)
-    return fit_reference(name, inputs.fold.training, judged, learner, job.params.baselines)
+    whole = fit_reference(name, fold.learning, {"test": test}, learner, settings)
+    if whole is None:
+        return None
+    turns = [(fold.training(turn), {"validation": fold.validation(turn)}) for turn in range(fold.turns)]
+    crossed = [fit_reference(name, training, judged, learner, settings) for training, judged in turns]
+    rows = [reference.rows for reference in [*crossed, whole] if reference is not None]
+    return replace(whole, rows=pd.concat(rows, ignore_index=True))
 
 
 def write(job: Job, name: str, fitted: Reference | None) -> None:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from dml import config
-from dml.evaluation.flow import cohort_flow
+from dml.evaluation.about import about_cohort
 from dml.evaluation.report import evaluate
 from dml.files import only_writer, read_parquet
 from dml.ops.tracking import log_report
@@ -25,8 +25,7 @@ def run(params: config.Params, task: str) -> None:
     folder = Path("data") / params.cohort
     patients = read_parquet(folder / "patients.parquet")[0].to_pandas()
     models, out = (Path(kind) / params.cohort / task for kind in ("models", "reports"))
-    flow = cohort_flow(folder, task)
-    evaluate(models, patients, params.evaluation, params.seed, out, cohort=params.cohort, flow=flow)
+    evaluate(models, patients, params.evaluation, params.seed, out, about_cohort(params.cohort, task))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import pandas as pd
 from dml import config
 from dml.files import atomic, read_parquet
 from dml.predictions import write_predictions
-from dml.training.bundle import FoldModel
 from dml.training.folds import Fold, Trained, fold_of, held_out
+from dml.training.judging import judged
 from dml.training.reading import read_cohort
-from dml.types import Case, Cohort
+from dml.types import Cohort
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +60,6 @@ def save(trained: Trained, inputs: Inputs, job: Job, name: str) -> None:
     trained.model.save(folder)
     with atomic(folder / "history.csv") as temporary:
         trained.history.to_csv(temporary, index=False, float_format="%.8g")
-    rows = pd.concat(
-        judged(trained.model, part, role, name, job)
-        for role, part in (
-            ("validation", inputs.fold.validation),
-            ("test", held_out(inputs.cohort, inputs.splits, job.fold)),
-        )
-    )
-    follow_up = [case.survival for case in inputs.fold.training.cases if case.survival is not None]
-    spec = trained.model.spec
-    metadata = {
-        "task": job.task,
-        "kind": spec.preparation.kind,
-        "classes": list(spec.preparation.classes),
-        "train_cutoff": spec.train_cutoff,
-        "train_days": [s.days for s in follow_up],
-        "train_event": [s.event for s in follow_up],
-    }
-    write_predictions(folder / "predictions.parquet", rows.reset_index(drop=True), metadata)
-
-
-def judged(model: FoldModel, part: Cohort, role: str, name: str, job: Job) -> pd.DataFrame:
-    """Predict the patients of a part whose truth is known, and put the truth beside."""
-    known = {case.patient_id: case for case in part.cases if _truth(case, job.task)}
-    predicted = model.predict(part.only(set(known)))
-    cases = [known[patient] for patient in predicted["patient_id"]]
-    truth = pd.DataFrame([_truth(case, job.task) for case in cases])
-    sites = [case.site for case in cases]
-    return predicted.assign(site=sites, fold=job.fold, role=role, model=name, **truth)
-
-
-def _truth(case: Case, task: str) -> dict[str, object]:
-    if task != "survival":
-        return {"label": case.labels[task]} if task in case.labels else {}
-    return {} if case.survival is None else {"days": case.survival.days, "event": case.survival.event}
+    test = held_out(inputs.cohort, inputs.splits, job.fold)
+    rows, metadata = judged(trained.model, inputs.fold, test, name)
+    write_predictions(folder / "predictions.parquet", rows, metadata)

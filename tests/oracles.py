@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor, nn
+
 
 def discrete_time_log_likelihood(hazards: Sequence[float], bin_: int, event: bool) -> float:
     """Product of what was survived, times the hazard of the bin of the event."""
@@ -38,3 +41,41 @@ def survival_after(days: float, ends: Sequence[float], hazards: Sequence[float])
         survival *= (1 - hazard) ** inside
         start = end
     return survival
+
+
+def deformable_attention(
+    look: nn.Module, seeds: Tensor, tokens: Tensor, mask: Tensor, coords_um: Tensor, located: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Attend patient by patient, head by head, with keys and values of every real tile, as the equations say."""
+    seen, relevance = [], torch.zeros_like(mask, dtype=tokens.dtype)
+    for i, (own, bag, real) in enumerate(zip(seeds, tokens, mask, strict=True)):
+        normed = look.norm_tokens(bag[real])
+        keys, values = (part(normed).chunk(look.heads, -1) for part in (look.keys, look.values))
+        places = _standardised_places(coords_um[i][real])
+
+        def heads(queries: Tensor, bias: list[Tensor], keys: tuple[Tensor, ...] = keys) -> list[Tensor]:
+            parts = queries.chunk(look.heads, -1)
+            scores = [q @ k.T / math.sqrt(k.shape[1]) + b for q, k, b in zip(parts, keys, bias, strict=True)]
+            return [torch.softmax(score, -1) for score in scores]
+
+        def read(weights: list[Tensor], values: tuple[Tensor, ...] = values) -> Tensor:
+            return torch.cat([a @ v for a, v in zip(weights, values, strict=True)], -1)
+
+        first = heads(look.first(look.norm_seeds(own)), [torch.zeros(len(own), len(normed))] * look.heads)
+        context = read(first)
+        points = torch.stack(first).mean(0) @ places + torch.tanh(look.offset(torch.cat([own, context], -1)))
+        distance = (points[:, None] - places[None]).square().sum(-1) * bool(located[i])
+        sharpness = torch.nn.functional.softplus(look.sharpness)
+        second = heads(look.second(look.norm_seeds(own + context)), [-gamma * distance for gamma in sharpness])
+        seen.append(own + look.out(read(second)))
+        if real.any():
+            relevance[i, real] = torch.stack(second).mean((0, 1))
+    return torch.stack(seen), relevance
+
+
+def _standardised_places(coords_um: Tensor) -> Tensor:
+    if len(coords_um) == 0:
+        return coords_um
+    centred = coords_um - coords_um.mean(0)
+    spread = centred.square().sum(1).mean().sqrt()
+    return centred / spread if spread > 0 else centred

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from dml.cli import cohort, doctor, features, models, registry, results, tune, ui
+from dml.cli import ablate, cohort, doctor, features, models, probe, registry, reproduce, results, tune, ui
 from dml.errors import DmlError
 
 HELP = """From whole-slide images and transcriptomes to a registered slide-only model.
@@ -27,11 +27,14 @@ app.add_typer(features.app, name="features")
 app.command("results")(results.results)
 app.command("predict")(models.predict)
 app.command("external")(models.external)
+app.add_typer(probe.app, name="probe")
+app.command("reproduce")(reproduce.reproduce)
 app.add_typer(registry.app, name="registry")
 app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
 app.command("tune")(tune.tune)
 app.command("apply")(tune.apply)
+app.command("ablate")(ablate.ablate)
 app.command("ui")(ui.ui)
 
 
@@ -43,3 +46,6 @@ def main() -> None:
     except DmlError as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         raise SystemExit(error.exit_code) from None
+    except OSError as error:  # a full disk, a folder that may not be written to
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        raise SystemExit(DmlError.exit_code) from None

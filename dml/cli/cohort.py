@@ -64,6 +64,20 @@ def check(name: MaybeName = None) -> None:
     note(f"{cohort}: all checks passed")
 
 
+@app.command()
+def drift(
+    first: Name,
+    second: Annotated[str, typer.Argument(help="The cohort that is compared with it.")],
+    out: Annotated[Path | None, typer.Option(help="Default reports/drift/<first>-<second>.")] = None,
+) -> None:
+    """Compare two cohorts gene by gene, label by label, and by their features; one page, and tables beside it."""
+    from dml.cohorts.drift_report import compare_cohorts, write_comparison
+
+    folder = out or Path("reports") / "drift" / f"{first}-{second}"
+    typer.echo(write_comparison(folder, compare_cohorts(Path("data") / first, Path("data") / second)))
+    note(f"the whole tables are in {folder}")
+
+
 @app.command("show")
 def show_(name: MaybeName = None, as_json: Json = False) -> None:
     """Count a cohort's patients, events, labels, slides and transcriptomes."""

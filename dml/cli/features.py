@@ -36,6 +36,24 @@ def show_(
 
 
 @app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="Folder to write to: <encoder>/<mpp>/<slide>.h5.")],
+    slide: Annotated[list[str] | None, typer.Option(help="Slide id; may be repeated. Default: all.")] = None,
+    cohort: Cohort = None,
+) -> None:
+    """Write features as h5 in TRIDENT's layout (features, coords with attributes), for other tools to read."""
+    from dml.features.exchange import write_h5
+    from dml.features.store import read_features
+    from dml.ops.inventory import chosen_files
+
+    folder = _folder(cohort)
+    files = chosen_files(folder, slide)
+    for file in bar(files, "writing"):
+        write_h5((out / file.relative_to(folder)).with_suffix(".h5"), *read_features(file))
+    note(f"{len(files)} files are in {out}")
+
+
+@app.command()
 def verify(cohort: Cohort = None, as_json: Json = False) -> None:
     """Read every feature file; exit code 3 if one is damaged, has NaN, or is not what its place says."""
     from dml.errors import CheckFailed, listed

@@ -17,6 +17,10 @@ def predict(
     out: Annotated[Path, typer.Option(help="Where to: .csv, .parquet or .json.")],
     expression: Annotated[Path | None, typer.Option(help="Table of transcriptomes, for a teacher.")] = None,
     cohort: Annotated[str | None, typer.Option(help="Whose slide table says which patient a slide is of.")] = None,
+    relevance: Annotated[
+        Path | None, typer.Option(help="Folder for where the model looked: <patient>.parquet, a row a tile.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Predict patients from slides or features; unusable ones are rows with status refused and a reason."""
     from dml.errors import CheckFailed
@@ -25,8 +29,15 @@ def predict(
 
     prediction.check_format(out)
     table = Path("data") / cohort / "slides.parquet" if cohort else None
-    said = prediction.predict(model, slides, expression, table, partial(bar, label="predicting"))
+    said = prediction.predict(
+        model, slides, expression, table, partial(bar, label="predicting"), relevance=relevance is not None
+    )
+    if relevance is not None:
+        said = prediction.split_relevance(said, relevance)
     prediction.write(said, out)
+    if as_json:
+        counts = said["status"].value_counts()
+        show([{"out": str(out), **{status: int(counts.get(status, 0)) for status in ("ok", "refused")}}], as_json)
     refused = said[said["status"] == "refused"]
     for row in refused.itertuples():
         note(f"refused {row.patient_id}: {row.reason}")

@@ -1,6 +1,7 @@
 """``dml registry``, ``dml promote``, ``dml rollback``: versions of models and which of them is in use."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +17,23 @@ def ls(as_json: Json = False) -> None:
     from dml.ops.leaderboard import registered_rows
 
     show(registered_rows(), as_json, "registered models")
+
+
+@app.command()
+def log(as_json: Json = False) -> None:
+    """Show every promotion, refusal and rollback, the newest last: what, who, when, why."""
+    from dml.ops.promotion import logged
+
+    entries = logged()
+    show(entries if as_json else [brief(entry) for entry in entries], as_json, "promotions")
+
+
+def brief(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Shorten a logged promotion to a row of a table."""
+    failed = ", ".join(entry.get("failed") or ())
+    version = entry.get("champion") or entry.get("refused")
+    row = {key: entry.get(key) or "" for key in ("when", "who", "action", "model")}
+    return {**row, "version": version, "before": entry.get("before"), "why": entry.get("why") or failed}
 
 
 def promote(
@@ -36,9 +54,15 @@ def promote(
     note(f"{name}: version {verdict.challenger.version} {'would become' if dry_run else 'is now'} champion")
 
 
-def rollback(name: Name, why: Annotated[str, typer.Option(help="Reason, kept with the version.")] = "") -> None:
+def rollback(
+    name: Name,
+    why: Annotated[str, typer.Option(help="Reason, kept with the version.")] = "",
+    as_json: Json = False,
+) -> None:
     """Make the previous champion the champion again."""
     from dml.ops.promotion import rollback as apply
 
     restored, withdrawn = apply(name, why)
+    if as_json:
+        show([{"model": name, "champion": restored, "challenger": withdrawn}], as_json)
     note(f"{name}: version {restored} is champion again, version {withdrawn} is challenger")

@@ -52,11 +52,20 @@ def tune(
 
 
 def apply(
-    study: Annotated[str, typer.Argument(help="Name of a study, as dml tune says.")], storage: Storage = None
+    study: Annotated[str, typer.Argument(help="Name of a study, as dml tune says.")],
+    storage: Storage = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Number of a finished trial; by default the one of the best quality.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write the best values of a study into params.yaml; comments stay, the change is shown."""
     from dml.ops.tuning.applying import apply_best
 
-    diff, best = apply_best(study, storage=storage)
+    diff, best = apply_best(study, storage=storage, number=trial)
+    if as_json:
+        row = {"study": study, "trial": best.number, "values": best.user_attrs["values"], "changed": bool(diff)}
+        show([row], as_json)
+        return
     typer.echo(diff or f"params.yaml has the values of trial {best.number} already")
     note(f"trial {best.number} of {study}: {best.values[0]:.4f} on inner validation. Next: dvc repro")

@@ -7,20 +7,31 @@ stamps times; what is reported here is free of both, so that equal inputs give e
 import logging
 import os
 import shutil
+import textwrap
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pandas as pd
 
 from dml.cohorts.data_docs import NO_TIME, make_offline, write_front_page
-from dml.errors import CheckFailed
+from dml.config import Severity
+from dml.errors import CheckFailed, ConfigError
 from dml.files import atomic, write_json
 
+NONE: Mapping[str, Severity] = MappingProxyType({})
 MOST = 20
 """Failing rows that a report lists; it counts all of them."""
+SHEETS = (
+    *("patients", "sizes", "slides", "expression", "genes", "gene_groups", "sites"),
+    *("bags", "embedding", "feature_sites"),
+)
+"""Sheets of the cohort's and of the features' check, as ``checks.severity`` names them."""
+SHOWN = 8
+"""Failing rows that the summary shows."""
 
 
 _KINDS = {
@@ -33,7 +44,10 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a column of a sheet must be. `kind` is one of present, unique, within (minimum, maximum), among (values)."""
+    """What a column of a sheet must be. `kind` is one of present, unique, within (minimum, maximum), among (values).
+
+    ``checks.severity`` of params.yaml calls a rule ``<sheet>.<name>``; the name is the column's if none is given.
+    """
 
     column: str
     kind: Literal["present", "unique", "within", "among"]
@@ -41,6 +55,12 @@ class Rule:
     remedy: str
     arguments: dict[str, Any] = field(default_factory=dict)
     severity: Literal["error", "warning"] = "error"
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """What params.yaml calls it, behind the sheet's name."""
+        return self.name or self.column
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +78,7 @@ class Sheet:
 class Finding:
     """The verdict on one rule."""
 
+    name: str
     sheet: str
     file: str
     check: str
@@ -71,12 +92,44 @@ class Finding:
         """One line of a summary or message."""
         if self.success:
             return f"ok       {self.file}: {self.check}"
-        shown = "; ".join(", ".join(f"{k} {v}" for k, v in row.items()) for row in self.rows[:5])
+        shown = "; ".join(map(_told, self.rows[:5]))
         more = f" (+{self.failing - 5} more)" if self.failing > 5 else ""
         return f"{self.severity:8} {self.file}: {self.check}: failed for {shown}{more}. {self.remedy}"
 
+    def paragraph(self) -> list[str]:
+        """Several lines of a page: the rule, the rows that break it, the remedy."""
+        head = f"{self.severity:9}{self.file}: {self.check} [{self.sheet}.{self.name}]"
+        more = [f"and {self.failing - SHOWN} more"] if self.failing > SHOWN else []
+        inner = [*map(_told, self.rows[:SHOWN]), *more, f"-> {self.remedy}"]
+        wrapped = [textwrap.wrap(each, 100, subsequent_indent="  ") for each in inner]
+        return [f"  {head}", *(f"             {line}" for lines in wrapped for line in lines)]
 
-def judge(name: str, sheets: Sequence[Sheet], counts: dict[str, Any], out: Path) -> None:
+
+def with_severity(sheets: Sequence[Sheet], wanted: Mapping[str, Severity]) -> list[Sheet]:
+    """Give rules the severity that params.yaml asks for; rules to ignore are left out.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such sheet, or one that is here has no such rule; the message lists what there is.
+    """
+    for key in wanted:
+        if key.split(".")[0] not in SHEETS:
+            raise ConfigError(f"checks.severity: no sheet of rules for {key!r}; there are {', '.join(SHEETS)}")
+        rules = {f"{s.name}.{rule.key}": None for s in sheets for rule in s.rules if s.name == key.split(".")[0]}
+        if rules and key not in rules:
+            raise ConfigError(f"checks.severity: no rule {key!r}; there are {', '.join(rules)}")
+
+    def changed(sheet: Sheet) -> Sheet:
+        kept = [(rule, wanted.get(f"{sheet.name}.{rule.key}", rule.severity)) for rule in sheet.rules]
+        return replace(sheet, rules=tuple(replace(rule, severity=how) for rule, how in kept if how != "ignore"))
+
+    return [sheet for sheet in map(changed, sheets) if sheet.rules]
+
+
+def judge(
+    name: str, sheets: Sequence[Sheet], counts: dict[str, Any], out: Path, severity: Mapping[str, Severity] = NONE
+) -> None:
     """Judge all sheets and write the report, whatever the verdict.
 
     Parameters
@@ -89,13 +142,17 @@ def judge(name: str, sheets: Sequence[Sheet], counts: dict[str, Any], out: Path)
         Numbers for the head of the report.
     out : Path
         Folder for ``<name>.json``, ``<name>/summary.txt`` and ``<name>/docs/index.html``.
+    severity : mapping of str to error, warning or ignore
+        Of single rules, as params.yaml says it (``checks.severity``).
 
     Raises
     ------
     CheckFailed
         If a rule of severity `error` is broken; lists file, rows and remedy of each.
+    ConfigError
+        If `severity` names a rule that does not exist.
     """
-    findings = _validate(name, sheets, out / name / "docs")
+    findings = _validate(name, with_severity(sheets, severity), out / name / "docs")
     failed = [f for f in findings if not f.success and f.severity == "error"]
     report = {"checks": [asdict(f) for f in findings], "counts": counts, "stage": name, "success": not failed}
     write_json(out / f"{name}.json", report)
@@ -110,12 +167,31 @@ def judge(name: str, sheets: Sequence[Sheet], counts: dict[str, Any], out: Path)
 
 
 def _summary(name: str, findings: Sequence[Finding], counts: dict[str, Any]) -> str:
+    """One page: the verdict, the numbers, what is wrong in full, what is right in brief."""
     worst = [f for f in findings if not f.success]
     verdict = "FAILED" if any(f.severity == "error" for f in worst) else "passed"
-    ordered = sorted(findings, key=lambda f: (f.success, "" if f.success else f.severity))
-    numbers = [f"  {key}: {value}" for key, value in counts.items()]
     head = f"{name} checks {verdict}: {len(findings) - len(worst)} of {len(findings)} rules hold"
-    return "\n".join([head, *numbers, "", *(f.line() for f in ordered)]) + "\n"
+    width = max(map(len, counts), default=0) + 2
+    lines = [head, "", *(f"  {key:{width}}{_shown(value)}" for key, value in counts.items())]
+    if worst:
+        ordered = sorted(worst, key=lambda f: f.severity)
+        lines += ["", "What is wrong", *(line for finding in ordered for line in finding.paragraph())]
+    lines += ["", "What holds"]
+    for sheet in dict.fromkeys(f.sheet for f in findings):
+        good = "; ".join(f.check for f in findings if f.success and f.sheet == sheet)
+        lines += textwrap.wrap(f"{sheet}: {good}", 110, initial_indent="  ", subsequent_indent="    ") if good else []
+    if worst:
+        lines += ["", "checks.severity in params.yaml makes a rule [in brackets] an error, a warning, or ignores it."]
+    return "\n".join(lines) + "\n"
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """Name a row; the verdict itself ("no") goes without saying."""
+    return ", ".join(f"{key} {value}" for key, value in row.items() if value != "no")
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _validate(name: str, sheets: Sequence[Sheet], docs: Path) -> list[Finding]:
@@ -177,7 +253,15 @@ def _finding(sheet: Sheet, rule: Rule, result: Any) -> Finding:
     names = [*sheet.keys, *([] if rule.column in sheet.keys else [rule.column])]
     rows = sorted(({k: _plain(row.get(k)) for k in names} for row in found), key=str)
     return Finding(
-        sheet.name, sheet.file, rule.says, rule.severity, bool(result.success), len(rows), rows[:MOST], rule.remedy
+        rule.key,
+        sheet.name,
+        sheet.file,
+        rule.says,
+        rule.severity,
+        bool(result.success),
+        len(rows),
+        rows[:MOST],
+        rule.remedy,
     )
 
 

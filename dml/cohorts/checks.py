@@ -8,7 +8,10 @@ import pandas as pd
 from dml.cohorts import cohort_sheets, feature_sheets
 from dml.cohorts.checking import judge
 from dml.cohorts.description import CohortDescription
+from dml.cohorts.drift import between_sites
+from dml.cohorts.drift_report import write_drifts
 from dml.cohorts.patients import read_patients
+from dml.cohorts.site_sheets import cohort_sites
 from dml.config import Checks, Params
 from dml.errors import CheckFailed, listed
 from dml.files import read_parquet
@@ -41,7 +44,10 @@ def check_cohort(
     """
     stores = cohort_sheets.read_stores(folder)
     counts = {"cohort": description.name, **cohort_sheets.counts(stores)}
-    judge("cohort", cohort_sheets.sheets(stores, config, tasks), counts, out)
+    drifts = between_sites(stores.patients, stores.expression, stores.classes, config.min_site_patients)
+    write_drifts(out / "cohort" / "drift.csv", drifts)
+    laid = cohort_sheets.sheets(stores, config, tasks) + cohort_sites(drifts, config)
+    judge("cohort", laid, counts, out, config.severity)
 
 
 def check_features(folder: Path, params: Params, out: Path) -> None:
@@ -64,8 +70,8 @@ def check_features(folder: Path, params: Params, out: Path) -> None:
         "patients with features": bags["patient_id"].nunique(),
         "tokens": {f"{mpp:g}": int(rows["tokens"].dropna().sum()) for mpp, rows in bags.groupby("mpp")},
     }
-    laid = feature_sheets.sheets(bags, manifest, patients["patient_id"], encoder, params.checks)
-    judge("features", laid, counts, out)
+    laid = feature_sheets.sheets(bags, manifest, patients, folder / "features", encoder, params.checks)
+    judge("features", laid, counts, out, params.checks.severity)
 
 
 def check_disjoint(first: Path, second: Path) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from dml.cohorts.checking import Rule, Sheet
 from dml.cohorts.expression import ExpressionMatrix, read_expression
 from dml.cohorts.gene_groups import read_gene_groups
+from dml.cohorts.near_duplicates import same_transcriptome
 from dml.cohorts.patients import read_patients
 from dml.cohorts.slides import read_slides
 from dml.config import Checks
@@ -54,7 +55,7 @@ def read_stores(folder: Path) -> Stores:
     )
 
 
-def counts(stores: Stores) -> dict[str, int]:
+def counts(stores: Stores) -> dict[str, int | str]:
     """Numbers for the head of the report."""
     with_slide, with_rna = set(stores.slides["patient_id"]), set(stores.expression.patient_ids)
     followed = stores.patients.dropna(subset=["survival_days", "event"])
@@ -68,7 +69,14 @@ def counts(stores: Stores) -> dict[str, int]:
         "patients with follow-up": len(followed),
         "deaths": int(followed["event"].astype(bool).sum()),
         "sites": stores.patients["site"].nunique(),
+        **{f"{group} genes measured": _measured(stores, group) for group in SUBSPACES if stores.expression.genes},
     }
+
+
+def _measured(stores: Stores, subspace: str) -> str:
+    declared = stores.groups.get("declared", {}).get(subspace, len(stores.groups[subspace]))
+    found = len(set(stores.groups[subspace]) & set(stores.expression.genes))
+    return f"{found} of {declared} ({found / declared:.0%})" if declared else "0"
 
 
 def sheets(stores: Stores, config: Checks, tasks: Sequence[str] | None) -> list[Sheet]:
@@ -98,10 +106,18 @@ def _patients(stores: Stores) -> Sheet:
     source = "Correct the raw table, or list the patient under `exclude` in the cohort description"
     unit = "Check survival.unit in the cohort description"
     rules = [
-        Rule("patient_id", "present", "every patient has an id", source),
-        Rule("patient_id", "unique", "patient ids are not repeated", source),
-        Rule("survival_days", "within", "no negative time", source, {"min_value": 0}),
-        Rule("survival_days", "within", "no time above 40 years", unit, {"max_value": LONGEST_DAYS}, "warning"),
+        Rule("patient_id", "present", "every patient has an id", source, name="id_present"),
+        Rule("patient_id", "unique", "patient ids are not repeated", source, name="id_unique"),
+        Rule("survival_days", "within", "no negative time", source, {"min_value": 0}, name="time_negative"),
+        Rule(
+            "survival_days",
+            "within",
+            "no time above 40 years",
+            unit,
+            {"max_value": LONGEST_DAYS},
+            "warning",
+            "time_long",
+        ),
         Rule("event", "among", "event is 0 or 1", source, {"value_set": [True, False]}),
         Rule("follow_up", "among", "time and event are known together", source, {"value_set": ["whole", "none"]}),
         Rule("age", "within", "age is between 0 and 120 years", "Check age.unit", {"min_value": 0, "max_value": 120}),
@@ -165,8 +181,8 @@ def _slides(stores: Stores) -> Sheet:
     frame["file_there"] = [None if path is None else ("yes" if Path(path).exists() else "no") for path in frame["path"]]
     known = "Add the patient to a table, or list patient or slide under `exclude` in the cohort description"
     rules = (
-        Rule("slide_id", "present", "every slide has an id", "Correct the slide table"),
-        Rule("slide_id", "unique", "slide ids are not repeated", "Correct the slide table"),
+        Rule("slide_id", "present", "every slide has an id", "Correct the slide table", name="id_present"),
+        Rule("slide_id", "unique", "slide ids are not repeated", "Correct the slide table", name="id_unique"),
         Rule("patient_known", "among", "every slide belongs to a known patient", known, YES),
         Rule("mpp", "within", "microns per pixel are plausible", "Correct `mpp`", {"min_value": 0.05, "max_value": 20}),
         Rule(
@@ -182,14 +198,18 @@ def _expression(stores: Stores) -> Sheet:
     frame["patient_known"] = _yes(frame["patient_id"].isin(stores.patients["patient_id"]))
     frame["finite"] = _yes(pd.Series(np.isfinite(matrix.values).all(axis=1)))
     frame["varies"] = _yes(pd.Series(np.ptp(np.nan_to_num(matrix.values), axis=1) > 0))
+    frame["twin"] = same_transcriptome(matrix.patient_ids, matrix.values).to_numpy()
+    frame["own"] = _yes(frame["twin"] == "")
+    twice = "One sample was handed in for two patients; list the wrong one under `exclude`"
     remedy = "Correct the expression matrix"
     rules = (
         Rule("patient_id", "unique", "one expression vector a patient", remedy),
         Rule("patient_known", "among", "expression belongs to known patients", remedy, YES),
         Rule("finite", "among", "no NaN or Inf in expression", remedy, YES),
         Rule("varies", "among", "no patient has the same value in all genes", remedy, YES),
+        Rule("own", "among", "no two patients have the same transcriptome", twice, YES),
     )
-    return Sheet("expression", "expression.parquet", frame, ("patient_id",), rules)
+    return Sheet("expression", "expression.parquet", frame, ("patient_id", "twin"), rules)
 
 
 def _genes(stores: Stores) -> Sheet:

@@ -93,6 +93,9 @@ class PatientTable(Section):
     name: str = Field(default="", description="how labels and survival_source refer to it; default: the file's stem")
     file: str = Field(description="csv, tsv, txt, parquet, also .gz or .zip; relative to `raw`")
     id: Key
+    where: dict[str, Cells] = Field(
+        default_factory=dict, description="column: values; other rows are not read (e.g. only primary diagnoses)"
+    )
     site: Key | None = Field(default=None, description="the hospital; a pattern can take it out of an id")
     survival: SurvivalColumns | None = None
     age: Age | None = None

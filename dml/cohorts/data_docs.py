@@ -28,6 +28,8 @@ nav,.btn,button,.modal,.alert-info,footer,#ge-cta-footer{display:none}
 NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """Stands for the time of a check, so that equal inputs give equal pages."""
 
+_TIME_ROW = re.compile(r"<tr>(?:(?!<tr>|</tr>).)*?(?:Run Time|ge_load_time)(?:(?!</tr>).)*?</tr>", re.DOTALL)
+_TIME_CRUMB = re.compile(r" / 2000-01-01T00:00:00Z")
 _STAMP = re.compile(r"\b\d{8}T\d{6}\.\d{6}Z\b")
 _REMOTE = re.compile(r"<script\b.*?</script>|<link\b[^>]*\bhref=[\"']https?:[^>]*>", re.IGNORECASE | re.DOTALL)
 _PICTURE = re.compile(r"<img\b[^>]*\bsrc=[\"']https?:[^>]*>", re.IGNORECASE)
@@ -35,9 +37,9 @@ _RANDOM = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f
 
 
 def make_offline(docs: Path) -> None:
-    """Rewrite every page under `docs`: drop what is remote, number random ids in order, fix times, add `STYLE`."""
+    """Rewrite every page under `docs`: drop what is remote and every time, number random ids, add `STYLE`."""
     for page in sorted(docs.rglob("*.html")):
-        text = _PICTURE.sub("", _REMOTE.sub("", page.read_text()))
+        text = _TIME_CRUMB.sub("", _TIME_ROW.sub("", _PICTURE.sub("", _REMOTE.sub("", page.read_text()))))
         text = _STAMP.sub(f"{NO_TIME:%Y%m%dT%H%M%S.%fZ}", text)
         ids = {name: f"id{i}" for i, name in enumerate(dict.fromkeys(_RANDOM.findall(text)))}
         for random, fixed in ids.items():

@@ -19,7 +19,8 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from dml.cohorts.columns import Label, PatientTable
-from dml.cohorts.sources import ExpressionTable, Features, Groups, Slides, resourced
+from dml.cohorts.expression_sources import Expression
+from dml.cohorts.sources import Features, Groups, Slides, resourced
 from dml.config import Section, parse
 from dml.errors import ConfigError
 
@@ -64,7 +65,7 @@ class CohortDescription(Section):
     labels: dict[str, Label] = Field(default_factory=dict)
     slides: Slides | None = None
     features: tuple[Features, ...] = ()
-    expression: ExpressionTable | None = None
+    expression: Expression | None = None
     gene_groups: Annotated[Groups, BeforeValidator(resourced)] = Field(default_factory=lambda: _default_groups())
     published_splits: str | None = Field(
         default=None, description="folder in `raw` with splits_<fold>.csv as MCAT and PORPOISE publish them"

@@ -1,7 +1,7 @@
 """One expression vector a patient, genes by symbol: any orientation, any order of rows and columns, one result."""
 
-import re
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,16 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float32
 
-from dml.cohorts.columns import Column
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.readers.tables import keys, read_table
-from dml.cohorts.sources import ExpressionTable
-from dml.cohorts.units import LINEAR, check_unit, convert, stored_unit
+from dml.cohorts.expression_sources import AnnDataFile, CBioPortal, ExpressionTable, GdcFolder, Measured, Xena
+from dml.cohorts.readers import cbioportal, gdc, h5ad, matrix, xena
+from dml.cohorts.readers.matrix import RawMatrix
+from dml.cohorts.symbols import rename
+from dml.cohorts.units import LINEAR, check_unit, convert, stored_unit, with_offset_one
 from dml.errors import InputError, listed
 from dml.files import read_parquet, write_parquet
+
+logger = logging.getLogger(__name__)
 
 AGREE = 1e-6
 """Largest difference between rows of one patient that count as identical."""
@@ -43,28 +46,31 @@ def build_expression(description: CohortDescription) -> ExpressionMatrix:
     """Read, align and convert the cohort's matrix; an empty one (unit ``absent``) where none is described.
 
     Duplicated symbols are merged before any conversion: linear units are summed (transcripts of one gene add up),
-    logarithms and z-scores averaged.
+    logarithms and z-scores averaged. Genes that are not to be stored (`gene_types` of GDC) are left out after it.
 
     Raises
     ------
     InputError
-        If the file is wrong, a value is not a finite number (gene and patient are named), or rows of a patient differ.
+        If the file is wrong, a value is not a finite number (gene and patient are named) and `missing` does not say
+        what to do then, or rows of a patient differ.
     ConfigError
         If the conversion asked for has no meaning.
     """
     spec = description.expression
     if spec is None:
         return ExpressionMatrix((), (), np.zeros((0, 0), np.float32), "absent", "")
-    path = description.raw_folder / spec.file
-    matrix = _merged_patients(_merged_genes(_read(path, spec), spec.unit), spec, path)
-    matrix = matrix.drop(index=[p for p in matrix.index if p in description.exclude])
-    values = matrix.to_numpy(np.float64)
-    _check_finite(matrix, path)
-    check_unit(values, spec.unit, path)
+    read = _read(description.raw_folder, spec)
+    left_out = _named(read.frame, read.left_out, spec)
+    table = _merged_patients(_merged_genes(read.frame, spec.unit), spec, read.where)
+    table = table.drop(index=[p for p in table.index if p in description.exclude])
+    table = _finite(table, spec, read.where)
+    check_unit(table.to_numpy(np.float64), spec.unit, read.where, spec.log_offset)
     unit = spec.convert or stored_unit(spec.unit)
-    values = convert(values, spec.unit, unit).astype(np.float32)
-    source = spec.source or f"{spec.file}, {spec.unit}"
-    return ExpressionMatrix(tuple(matrix.index), tuple(matrix.columns), values, unit, source)
+    values = convert(with_offset_one(table.to_numpy(np.float64), spec.log_offset), spec.unit, unit)
+    stored = ~table.columns.isin(left_out)
+    source = spec.source or f"{read.where.name}, {spec.unit}"
+    genes = tuple(table.columns[stored])
+    return ExpressionMatrix(tuple(table.index), genes, values[:, stored].astype(np.float32), unit, source)
 
 
 def write_expression(path: Path, matrix: ExpressionMatrix) -> None:
@@ -91,42 +97,32 @@ def read_expression(path: Path) -> ExpressionMatrix:
     return ExpressionMatrix(patients, genes, values, metadata["unit"], metadata["source"])
 
 
-def _read(path: Path, spec: ExpressionTable) -> pd.DataFrame:
-    """Read the matrix as patients by genes, with duplicates on both sides."""
-    by_patient = spec.orientation == "patients_as_rows"
-    side, other = (spec.id, spec.gene) if by_patient else (spec.gene, spec.id)
-    frame = read_table(path, numeric=True, text=[side.column or ""])
-    names = keys(frame, path, Column(column=side.column or "", pattern=side.pattern))
-    headers = _headers([c for c in frame.columns if c != side.column], other.pattern)
-    if not headers:
-        raise InputError(path, f"no column matches {other.pattern!r}", f"Correct expression.{_field(not by_patient)}")
-    body = _numeric(frame[list(headers)], path)
-    body = body.set_axis(names.to_list(), axis=0).set_axis(list(headers.values()), axis=1)
-    return body if by_patient else body.T
+def _read(raw: Path, spec: Measured) -> RawMatrix:
+    match spec:
+        case GdcFolder():
+            return gdc.read(raw, spec)
+        case CBioPortal():
+            return cbioportal.read(raw, spec)
+        case Xena():
+            return xena.read(raw, spec)
+        case AnnDataFile():
+            return h5ad.read(raw, spec)
+        case ExpressionTable():
+            return matrix.read(raw, spec)
+    raise TypeError(f"no reader for {type(spec).__name__}")
 
 
-def _field(patients: bool) -> str:
-    return "id" if patients else "gene"
-
-
-def _headers(columns: Sequence[str], pattern: str | None) -> dict[str, str]:
-    named = {c: str(c).strip() for c in columns if not str(c).startswith("Unnamed:")}
-    if pattern is None:
-        return named
-    found = {c: re.search(pattern, name) for c, name in named.items()}
-    return {c: match[1] for c, match in found.items() if match is not None}
-
-
-def _numeric(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    for name in frame.columns[[not pd.api.types.is_numeric_dtype(t) for t in frame.dtypes]]:
-        cells = frame[name]
-        wrong = cells.notna() & pd.to_numeric(cells, errors="coerce").isna()
-        if wrong.any():
-            row, found = wrong.idxmax(), f"{cells[wrong].iloc[0]!r} in column {name!r}"
-            raise InputError(
-                path, f"{found}, row {row}, is not a number", "Leave non-expression columns out by a pattern"
-            )
-    return frame.astype(np.float64)
+def _named(frame: pd.DataFrame, left_out: Collection[str], spec: Measured) -> frozenset[str]:
+    """Rename the genes in place where approved symbols are wanted; return the new names of those not to be stored."""
+    if spec.symbols == "as_written":
+        return frozenset(left_out)
+    written = list(frame.columns)
+    renaming = rename(written)
+    logger.info("%d genes: %s", len(written), renaming.told())
+    frame.columns = pd.Index(renaming.names)
+    dropped = {new for old, new in zip(written, renaming.names, strict=True) if old in left_out}
+    stored = {new for old, new in zip(written, renaming.names, strict=True) if old not in left_out}
+    return frozenset(dropped - stored)
 
 
 def _merged_genes(matrix: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -142,7 +138,7 @@ def _merged_genes(matrix: pd.DataFrame, unit: str) -> pd.DataFrame:
     return pd.DataFrame(merged, index=matrix.index, columns=names)
 
 
-def _merged_patients(matrix: pd.DataFrame, spec: ExpressionTable, path: Path) -> pd.DataFrame:
+def _merged_patients(matrix: pd.DataFrame, spec: Measured, path: Path) -> pd.DataFrame:
     if matrix.index.is_unique:
         return matrix.sort_index()
     grouped = matrix.groupby(level=0, sort=True)
@@ -154,9 +150,17 @@ def _merged_patients(matrix: pd.DataFrame, spec: ExpressionTable, path: Path) ->
     return grouped.mean() if spec.repeats == "mean" else grouped.first()
 
 
-def _check_finite(matrix: pd.DataFrame, path: Path) -> None:
-    bad = np.argwhere(~np.isfinite(matrix.to_numpy(np.float64)))
-    if len(bad):
-        where = [f"gene {matrix.columns[g]} of patient {matrix.index[p]}" for p, g in bad[:3]]
-        found = f"{len(bad)} missing or infinite values: {', '.join(where)}"
-        raise InputError(path, found, "Fill them in, or delete the genes or patients")
+def _finite(matrix: pd.DataFrame, spec: Measured, path: Path) -> pd.DataFrame:
+    """Refuse values that are missing or infinite, or leave their genes out, as the description says."""
+    good = np.isfinite(matrix.to_numpy(np.float64))
+    if good.all():
+        return matrix
+    if spec.missing == "drop_genes":
+        whole = good.all(axis=0)
+        lost = listed(list(matrix.columns[~whole]))
+        logger.warning("%s: %d genes with missing values are left out: %s", path, (~whole).sum(), lost)
+        kept: pd.DataFrame = matrix.loc[:, whole]
+        return kept
+    where = [f"gene {matrix.columns[g]} of patient {matrix.index[p]}" for p, g in np.argwhere(~good)[:3]]
+    found = f"{(~good).sum()} missing or infinite values: {', '.join(where)}"
+    raise InputError(path, found, "Fill them in, delete the genes or patients, or say expression.missing: drop_genes")

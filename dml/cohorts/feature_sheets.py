@@ -1,7 +1,7 @@
 """What the features of a cohort must be: one encoder, one width, finite, not empty, each slide's own patient's."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ import pandas as pd
 
 from dml.cohorts.checking import Rule, Sheet
 from dml.cohorts.cohort_sheets import YES
+from dml.cohorts.near_duplicates import near_duplicates
+from dml.cohorts.site_sheets import feature_sites
+from dml.cohorts.sketches import read_sketches
 from dml.config import Checks
 from dml.errors import DmlError
 from dml.features.store import bag_path, read_features
@@ -34,10 +37,17 @@ def inspect(folder: Path, encoder: str, manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def sheets(
-    bags: pd.DataFrame, manifest: pd.DataFrame, known: Iterable[str], encoder: str, config: Checks
+    bags: pd.DataFrame, manifest: pd.DataFrame, patients: pd.DataFrame, folder: Path, encoder: str, config: Checks
 ) -> list[Sheet]:
-    """Lay out the sheets of the features: of each bag, and of the cohort's share of failed slides."""
-    return [_bags(bags, set(known), encoder), _failed(manifest, config)]
+    """Lay out the sheets of the features: of each bag, of the share of failed slides, and of the sites."""
+    good = bags[(bags["readable"] == "yes") & (bags["finite"] == "yes")]
+    usual = good["width"].mode()
+    same = good[good["width"] == usual.iloc[0]] if len(usual) else good
+    mpp = float(same["mpp"].min()) if len(same) else 0.0
+    sketches = read_sketches(folder, encoder, same, mpp)
+    near = near_duplicates(sketches, lambda slide: read_features(bag_path(folder, encoder, mpp, slide))[0].numpy())
+    laid = [_bags(bags, set(patients["patient_id"]), encoder, near), _failed(manifest, config)]
+    return laid + feature_sites(sketches, patients, config)
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -56,11 +66,14 @@ def _describe(path: Path) -> dict[str, Any]:
     }
 
 
-def _bags(bags: pd.DataFrame, known: set[str], encoder: str) -> Sheet:
+def _bags(bags: pd.DataFrame, known: set[str], encoder: str, near: Mapping[str, str]) -> Sheet:
     frame = bags.copy()
     frame["patient_known"] = np.where(frame["patient_id"].isin(known), "yes", "no")
     frame["twin"] = _twins(frame)
     frame["own"] = np.where(frame["twin"] == "", "yes", "no")
+    alike = pd.Series([near.get(slide, "") for slide in frame["slide_id"]], index=frame.index, dtype=object)
+    frame["apart"] = np.where((alike == "") | (frame["own"] == "no"), "yes", "no")  # a copy is reported once
+    frame["twin"] = frame["twin"].where(frame["own"] == "no", alike)
     widths = frame["width"].dropna()
     usual = int(widths.mode().iloc[0]) if len(widths) else 0
     frame["usual_width"] = [None if pd.isna(w) else ("yes" if w == usual else "no") for w in frame["width"]]
@@ -78,6 +91,14 @@ def _bags(bags: pd.DataFrame, known: set[str], encoder: str) -> Sheet:
             "no two patients have the same features",
             "One slide was handed in for two patients; list the wrong one under `exclude`",
             YES,
+        ),
+        Rule(
+            "apart",
+            "among",
+            "no two patients have nearly the same features (half of the tokens or more)",
+            "Look at both slides: one tissue under two names leaks from training to test; `exclude` one",
+            YES,
+            "warning",
         ),
     )
     return Sheet("bags", "features", frame, ("slide_id", "patient_id", "mpp", "twin"), rules)
@@ -114,4 +135,4 @@ def _failed(manifest: pd.DataFrame, config: Checks) -> Sheet:
         "See reason in features/manifest.parquet, or raise checks.max_failed_slides",
         YES,
     )
-    return Sheet("slides", "features/manifest.parquet", frame, tuple(row), (rule,))
+    return Sheet("embedding", "features/manifest.parquet", frame, tuple(row), (rule,))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -11,11 +11,16 @@ from dml.cohorts.description import CohortDescription
 from dml.cohorts.expression import build_expression
 from dml.cohorts.readers.gene_sets import read_gene_sets
 from dml.cohorts.sources import GeneSets, Groups
-from dml.errors import ConfigError
+from dml.cohorts.symbols import rename
+from dml.errors import ConfigError, InputError
 from dml.files import read_json, write_json
 from dml.types import SUBSPACES, GeneGroups
 
 RESOURCES = Path(__file__).parent / "resources"
+HALLMARK = ("h.all*symbols.gmt", "hallmarks_signatures.csv")
+"""Names under which the Hallmark sets are published."""
+
+Sides = tuple[set[str], set[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,10 @@ def build_gene_groups(description: CohortDescription, measured: Collection[str] 
 
 def declare_gene_groups(description: CohortDescription, measured: Collection[str] | None = None) -> Declared:
     """Compose the groups as `build_gene_groups` does, and remember how many genes were declared."""
-    spec = description.gene_groups
-    tumor, tme, provenance = _shipped(spec.resource) if spec.resource else _composed(description.raw_folder, spec)
+    spec, expression = description.gene_groups, description.expression
+    tumor, tme, provenance = _genes(description.raw_folder, spec)
+    if expression is not None and expression.symbols == "approved":
+        tumor, tme = set(rename(sorted(tumor)).names), set(rename(sorted(tme)).names)
     full = GeneGroups(tuple(sorted(tumor - tme)), tuple(sorted(tme)), spec.provenance or provenance)
     declared: dict[str, int] = {subspace: len(getattr(full, subspace)) for subspace in SUBSPACES}
     if spec.restrict_to_measured:
@@ -76,16 +83,65 @@ def read_gene_groups(path: Path) -> GeneGroups:
     return GeneGroups(tuple(content["tumor"]), tuple(content["tme"]), content.get("provenance", ""))
 
 
-def _shipped(name: str) -> tuple[set[str], set[str], str]:
+def _genes(raw: Path, spec: Groups) -> Sides:
+    if spec.tumor:
+        return _composed(raw, spec)
+    if spec.resource is None:
+        return _own(raw / str(spec.file))
+    content = shipped(spec.resource)
+    provenance = str(content.get("provenance", "")).strip()
+    if "tumor_sets" not in content:
+        return set(content["tumor"]), set(content["tme"]), provenance
+    file = spec.file or _hallmark_file(raw)
+    tumor, tme = (_selected(raw / file, content[f"{subspace}_sets"]) for subspace in SUBSPACES)
+    return tumor, tme, f"{provenance} Read from {file}."
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """Read a list that is shipped.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name; the message lists those there are.
+    """
     path = RESOURCES / f"{name}.yaml"
     if not path.exists():
         shipped = ", ".join(sorted(p.stem for p in RESOURCES.glob("*.yaml")))
         raise ConfigError(f"gene_groups.resource: no list {name!r} is shipped; there are {shipped}")
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    return content
+
+
+def _hallmark_file(raw: Path) -> str:
+    found = sorted(path.name for pattern in HALLMARK for path in raw.glob(pattern))
+    if not found:
+        remedy = "Put it there (dml cohort import), or name the file: gene_groups: {resource: hallmark, file: ...}"
+        raise InputError(raw, f"no file of Hallmark sets ({' or '.join(HALLMARK)})", remedy)
+    return found[-1]
+
+
+def _selected(path: Path, sets: Sequence[str]) -> set[str]:
+    kind: Literal["gmt", "columns"] = "gmt" if path.suffix == ".gmt" else "columns"
+    found = read_gene_sets(path, GeneSets(file=path.name, kind=kind, select=tuple(sets)))
+    return {gene for genes in found.values() for gene in genes}
+
+
+def _own(path: Path) -> Sides:
+    """Read a file with both groups: YAML like the shipped lists, or sets called tumor and tme."""
+    if path.suffix not in (".yaml", ".yml"):
+        tumor, tme = (_selected(path, [subspace]) for subspace in SUBSPACES)
+        return tumor, tme, path.name
+    if not path.exists():
+        raise InputError(path, "the file does not exist", "Put it there (dml cohort import) or correct gene_groups")
     content = yaml.safe_load(path.read_text())
-    return set(content["tumor"]), set(content["tme"]), str(content.get("provenance", "")).strip()
+    lists = [content.get(subspace) or [] for subspace in SUBSPACES] if isinstance(content, dict) else [[]]
+    if not all(isinstance(genes, list) and genes for genes in lists):
+        raise InputError(path, "no lists `tumor` and `tme`", "Write them as dml/cohorts/resources/default.yaml does")
+    return {str(g) for g in lists[0]}, {str(g) for g in lists[1]}, str(content.get("provenance", path.name)).strip()
 
 
-def _composed(raw: Path, spec: Groups) -> tuple[set[str], set[str], str]:
+def _composed(raw: Path, spec: Groups) -> Sides:
     return _union(raw, spec.tumor), _union(raw, spec.tme), f"tumor: {_told(spec.tumor)}; tme: {_told(spec.tme)}"
 
 

@@ -78,6 +78,10 @@ class _Table:
     def __init__(self, spec: PatientTable, path: Path) -> None:
         self.spec, self.path = spec, path
         self.frame = read_table(path)
+        for name, wanted in spec.where.items():
+            self.frame = self.frame[column(self.frame, path, name).map(canonical, na_action="ignore").isin(wanted)]
+        if spec.where and self.frame.empty:
+            raise InputError(path, f"no row is left by where: {dict(spec.where)}", "Correct patients.where")
         self.ids = keys(self.frame, path, spec.id)
 
     def site(self) -> pd.Series:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dml.cohorts.readers.tables import column, read_table
-from dml.cohorts.splits import draw, in_order, joint_strata
+from dml.cohorts.splits import NO_PART, draw, in_order, inner_parts, joint_strata
 from dml.config import Split
 from dml.errors import InputError, listed
 
@@ -66,7 +66,9 @@ def _fold(
         rest = np.flatnonzero(ids.isin(parts["train"]).to_numpy() & eligible)
         role[rest[draw(strata[rest], config.validation_share, rng)]] = "validation"
     stratum = np.where(eligible, strata, "unpaired")
-    return pd.DataFrame({"patient_id": ids, "fold": fold, "role": role, "stratum": stratum})
+    part = np.full(len(ids), NO_PART)
+    part[eligible] = inner_parts(patients[eligible], strata[eligible], role[eligible], config, rng)
+    return pd.DataFrame({"patient_id": ids, "fold": fold, "role": role, "part": part, "stratum": stratum})
 
 
 def _parts(path: Path) -> dict[str, set[str]]:

@@ -1,14 +1,12 @@
-"""Slides, imported features, expression and gene groups of a cohort description: the part that is measured."""
+"""Slides, imported features and gene groups of a cohort description; expression is in `expression_sources`."""
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from dml.cohorts.columns import Key, Pattern, columned
+from dml.cohorts.columns import Key, Pattern
 from dml.config import Section
-
-Unit = Literal["counts", "tpm", "fpkm", "fpkm_uq", "log2_cpm", "log2_tpm", "log2_fpkm", "log2_fpkm_uq", "zscore"]
-"""Scale of an expression matrix; log2_x means log2(x + 1)."""
 
 
 class SlideTable(Section):
@@ -61,40 +59,6 @@ class Features(Section):
     coords_at: Literal["corner", "centre"] = Field(default="corner", description="which point of a tile they are")
 
 
-class AxisNames(Section):
-    """Names along one side of a matrix: a column, or (no column) the headers; `pattern` marks the part that counts."""
-
-    column: str | None = None
-    pattern: Pattern | None = Field(default=None, description="headers that do not match are left out")
-
-
-Axis = Annotated[AxisNames, BeforeValidator(columned)]
-
-
-class ExpressionTable(Section):
-    """One matrix. Of `id` and `gene` one is a column, the other the headers of the remaining columns."""
-
-    file: str
-    orientation: Literal["patients_as_rows", "genes_as_rows"]
-    id: Axis = Field(default=AxisNames(), description="patients; a pattern shortens sample barcodes")
-    gene: Axis = Field(default=AxisNames(), description="gene symbols, e.g. {pattern: '(.+)_rnaseq'}")
-    unit: Unit = Field(description="what the file holds")
-    convert: Unit | None = Field(default=None, description="what is stored; default: log2(x + 1) of what is linear")
-    repeats: Literal["identical", "mean", "first"] = Field(
-        default="identical", description="several rows of one patient: must agree, are averaged, or the first counts"
-    )
-    source: str = ""
-
-    @model_validator(mode="after")
-    def _key_column(self) -> "ExpressionTable":
-        field, other = ("id", "gene") if self.orientation == "patients_as_rows" else ("gene", "id")
-        if getattr(self, field).column is None or getattr(self, other).column is not None:
-            raise ValueError(
-                f"{self.orientation}: `{field}` must name a column, `{other}` only a pattern of the headers"
-            )
-        return self
-
-
 class GeneSets(Section):
     """Gene sets of one file.
 
@@ -113,6 +77,9 @@ class Groups(Section):
     """Which genes speak for the tumor and which for its microenvironment; a gene in both belongs to tme."""
 
     resource: str | None = Field(default=None, description="a shipped list: dml/cohorts/resources/<name>.yaml")
+    file: str | None = Field(
+        default=None, description="yaml, csv or gmt with the sets tumor and tme; for `hallmark` where its sets are"
+    )
     tumor: tuple[GeneSets, ...] = ()
     tme: tuple[GeneSets, ...] = ()
     restrict_to_measured: bool = Field(
@@ -123,12 +90,14 @@ class Groups(Section):
 
     @model_validator(mode="after")
     def _one(self) -> "Groups":
-        composed = bool(self.tumor) or bool(self.tme)
-        if (self.resource is not None) == composed or bool(self.tumor) != bool(self.tme):
-            raise ValueError("give either `resource`, or both `tumor` and `tme`")
+        composed, listed_ = bool(self.tumor) or bool(self.tme), bool(self.resource) or bool(self.file)
+        if listed_ == composed or bool(self.tumor) != bool(self.tme):
+            raise ValueError("give either `resource` or `file`, or both `tumor` and `tme`")
         return self
 
 
 def resourced(value: Any) -> Any:
-    """Accept a plain string as the name of a shipped list."""
-    return {"resource": value} if isinstance(value, str) else value
+    """Accept a plain string: with a suffix it is a file in `raw`, else the name of a shipped list."""
+    if not isinstance(value, str):
+        return value
+    return {"file" if Path(value).suffix else "resource": value}

@@ -20,7 +20,17 @@ from dml.files import read_parquet, write_parquet
 logger = logging.getLogger(__name__)
 
 ROLES = ("train", "validation", "test")
-SCHEMA = pa.schema([("patient_id", pa.string()), ("fold", pa.int64()), ("role", pa.string()), ("stratum", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("patient_id", pa.string()),
+        ("fold", pa.int64()),
+        ("role", pa.string()),
+        ("part", pa.int64()),
+        ("stratum", pa.string()),
+    ]
+)
+NO_PART = -1
+"""The part of patients who are never validated on: test patients and those without slide or expression."""
 
 
 def make_splits(patients: pd.DataFrame, paired: set[str], folds: int, config: Split, seed: int) -> pd.DataFrame:
@@ -42,7 +52,9 @@ def make_splits(patients: pd.DataFrame, paired: set[str], folds: int, config: Sp
     Returns
     -------
     DataFrame
-        patient_id, fold, role (train, validation or test), stratum; every patient once a fold, sorted.
+        patient_id, fold, role (train, validation or test), part, stratum; every patient once a fold, sorted. The
+        learning patients of a fold are dealt to parts of about the validation share: part 0 is the validation part, and
+        members of an ensemble take turns with the parts.
 
     Raises
     ------
@@ -127,6 +139,36 @@ def draw(strata: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarr
     return mask
 
 
+def inner_parts(
+    patients: pd.DataFrame, strata: np.ndarray, role: np.ndarray, config: Split, rng: np.random.Generator
+) -> np.ndarray:
+    """Deal the training patients of a fold to further parts of the size of its validation part, which is part 0.
+
+    Parameters
+    ----------
+    patients : DataFrame
+        All of them may be learnt from and judged; site matters where sites stay together.
+    strata, role : array, n
+        Stratum and role (train, validation or test) of each.
+
+    Returns
+    -------
+    array, n
+        0 for validation, 1, 2, ... for train, `NO_PART` for test.
+    """
+    part = np.where(role == "validation", 0, NO_PART)
+    train = np.flatnonzero(role == "train")
+    others = min(max(1, round(1 / config.validation_share) - 1), max(1, len(train)))
+    if config.group_sites:
+        others = min(others, len(set(_sites(patients.iloc[train]))))
+        dealt = _grouped(patients.iloc[train], strata[train], others, rng) if others > 1 else np.zeros(len(train), int)
+    else:
+        dealt = np.empty(len(train), dtype=int)
+        dealt[_shuffled(strata[train], rng)] = np.arange(len(train)) % others
+    part[train] = 1 + dealt
+    return part
+
+
 def _fold(
     patients: pd.DataFrame, strata: np.ndarray, test: np.ndarray, fold: int, config: Split, rng: np.random.Generator
 ) -> pd.DataFrame:
@@ -137,12 +179,15 @@ def _fold(
     else:
         chosen = draw(strata[rest], config.validation_share, rng)
     role[rest[chosen]] = "validation"
-    return pd.DataFrame({"patient_id": patients["patient_id"], "fold": fold, "role": role, "stratum": strata})
+    part = inner_parts(patients, strata, role, config, rng)
+    return pd.DataFrame(
+        {"patient_id": patients["patient_id"], "fold": fold, "role": role, "part": part, "stratum": strata}
+    )
 
 
 def _unpaired(patients: pd.DataFrame, paired: set[str], fold: int) -> pd.DataFrame:
     ids = patients.loc[~patients["patient_id"].isin(paired), "patient_id"]
-    return pd.DataFrame({"patient_id": ids, "fold": fold, "role": "train", "stratum": "unpaired"})
+    return pd.DataFrame({"patient_id": ids, "fold": fold, "role": "train", "part": NO_PART, "stratum": "unpaired"})
 
 
 def _dealt(

@@ -13,10 +13,18 @@ from dml.errors import ConfigError, InputError
 
 Values = np.ndarray
 
-DEFAULT = {"counts": "log2_cpm", "tpm": "log2_tpm", "fpkm": "log2_fpkm", "fpkm_uq": "log2_fpkm_uq"}
-LINEAR = frozenset(DEFAULT)
+LINEAR = frozenset({"counts", "tpm", "fpkm", "fpkm_uq", "rsem"})
+DEFAULT = {
+    **{unit: f"log2_{unit}" for unit in LINEAR},
+    "counts": "log2_cpm",
+    "log2_counts": "log2_cpm",  # library sizes are not expression
+}
 LARGEST_LOG2 = 40.0
 LARGEST_TYPICAL_ZSCORE = 5.0
+MOST_NEGATIVE = 0.01
+"""Share of a log2(x + 1) matrix that may be negative, as batch correction leaves a few values."""
+ENOUGH = 1000
+"""Values from which a matrix without a negative one cannot be z-scores."""
 
 
 def stored_unit(unit: str) -> str:
@@ -42,13 +50,19 @@ def convert(values: Values, unit: str, to: str) -> Values:
     return _CONVERSIONS[unit, to](values)
 
 
-def check_unit(values: Values, unit: str, where: object) -> None:
+def with_offset_one(values: Values, offset: float) -> Values:
+    """Turn log2(x + offset) into log2(x + 1); what noise put below zero becomes zero."""
+    return values if offset == 1.0 else _log2(np.maximum(np.exp2(values) - offset, 0.0))
+
+
+def check_unit(values: Values, unit: str, where: object, offset: float = 1.0) -> None:
     """Refuse values that their unit cannot have.
 
     Raises
     ------
     InputError
-        If linear units are negative, a logarithm is impossibly large, or most z-scores are.
+        If linear units are negative, a logarithm is impossibly large or often negative (with an `offset` of 1), most
+        z-scores are large, or none of many is negative.
     """
     if not values.size:
         return
@@ -57,6 +71,10 @@ def check_unit(values: Values, unit: str, where: object) -> None:
         raise _wrong(where, unit, f"negative values (down to {low:g})", "log2_... or zscore")
     if unit.startswith("log2") and high > LARGEST_LOG2:
         raise _wrong(where, unit, f"values up to {high:g}", unit.removeprefix("log2_"))
+    if unit.startswith("log2") and offset == 1.0 and float((values < 0).mean()) > MOST_NEGATIVE:
+        raise _wrong(where, unit, f"{(values < 0).mean():.0%} negative values", "zscore, or log_offset missing")
+    if unit == "zscore" and low >= 0 and values.size >= ENOUGH:
+        raise _wrong(where, unit, f"{values.size} values without a negative one", "a logarithm, counts, tpm or fpkm")
     typical = float(np.median(np.abs(values)))  # single published z-scores reach thousands (genes silent in most)
     if unit == "zscore" and typical > LARGEST_TYPICAL_ZSCORE:
         raise _wrong(where, unit, f"values around {typical:g}", "counts, tpm or fpkm, or a logarithm of one")
@@ -81,6 +99,10 @@ def _linear(values: Values) -> Values:
 
 _CONVERSIONS: dict[tuple[str, str], Callable[[Values], Values]] = {
     ("counts", "log2_cpm"): lambda x: _log2(_per_million(x)),
+    ("counts", "log2_counts"): _log2,
+    ("log2_counts", "log2_cpm"): lambda x: _log2(_per_million(_linear(x))),
+    ("rsem", "log2_rsem"): _log2,
+    ("rsem", "log2_cpm"): lambda x: _log2(_per_million(x)),
     ("tpm", "log2_tpm"): _log2,
     ("fpkm", "log2_fpkm"): _log2,
     ("fpkm", "log2_tpm"): lambda x: _log2(_per_million(x)),

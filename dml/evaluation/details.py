@@ -15,12 +15,12 @@ from dml.evaluation.metrics.calibration import d_calibration, survival_at_own
 from dml.evaluation.metrics.concordance import count_pairs
 from dml.evaluation.metrics.kaplan_meier import log_rank
 from dml.evaluation.results import ModelResult, Results, risk_groups
-from dml.evaluation.scoring import DECIMALS, Omission
+from dml.evaluation.rounding import DECIMALS
+from dml.evaluation.scoring import Omission
 from dml.predictions import survival_column
 
 FEW_EVENTS = 100
 """Below it an external statistician will not believe calibration (Collins et al., Statistics in Medicine 2016)."""
-NOT_LABELS = ("patient_id", "site", "survival_source", "event", "survival_days")
 
 
 def describe(
@@ -45,14 +45,14 @@ def describe(
         shares = results.patients["label"].value_counts()
         labels = {name: int(shares.get(name, 0)) for name in results.classes}
         return content | {"classes": list(results.classes), "labels": labels, "confusion": tables}
-    known = [name for name in patients.columns if name not in NOT_LABELS and patients[name].dtype == object]
+    adjust = settings.adjust
     return content | {
         "deaths": int(results.patients["event"].sum()),
         "years": list(horizons.years),
         "years_left_out": {f"{year:g}": reason for year, reason in horizons.left_out.items()},
         "tau_days": horizons.tau,
         "calibration_year": horizons.primary,
-        "survival": {name: _of_model(model, horizons, patients, known) for name, model in results.models.items()},
+        "survival": {name: _of_model(model, horizons, patients, adjust) for name, model in results.models.items()},
     }
 
 
@@ -70,7 +70,9 @@ def limitations(
         "Intervals say how the numbers would move with other test patients, the trained models being what they are; "
         "they do not contain the spread between trainings.",
     ]
-    if not external:
+    if external:
+        found.append("Recalibrated rows used outcomes of this cohort: they say what a local refit would give.")
+    else:
         found.append("Test patients have both slide and transcriptome; those who lack one may differ.")
     shared = int((tested.groupby("site")["fold"].nunique() > 1).sum())
     if shared:
@@ -85,11 +87,12 @@ def limitations(
         found += [f"Nothing is said at {year:g} years: {reason}." for year, reason in horizons.left_out.items()]
         found.append("Censoring is taken to be independent of the prognosis.")
     if omissions:
-        found.append(f"{len(omissions)} values could not be computed and are left out; details.json lists them.")
+        count = "One value" if len(omissions) == 1 else f"{len(omissions)} values"
+        found.append(f"Not computable and left out: {count.lower()}; details.json says which.")
     return [*found, "Research use only: nothing here supports a decision about a patient."]
 
 
-def _of_model(model: ModelResult, horizons: Horizons, patients: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
+def _of_model(model: ModelResult, horizons: Horizons, patients: pd.DataFrame, adjust: Sequence[str]) -> dict[str, Any]:
     """Pair counts, risk groups, D-calibration and hazard ratios of one model."""
     rows = model.rows
     days, event = rows["days"].to_numpy(float), rows["event"].to_numpy(bool)
@@ -103,7 +106,7 @@ def _of_model(model: ModelResult, horizons: Horizons, patients: pd.DataFrame, la
             content["log_rank"] = {"statistic": round(statistic, DECIMALS), "p": float(f"{p:.3g}")}
     if horizons.years:
         content["d_calibration"] = _d_calibration(rows, days, event, horizons)
-    hazard = adjusted_hazard(model, patients, labels) if not model.name.startswith("baseline_") else None
+    hazard = adjusted_hazard(model, patients, adjust) if not model.name.startswith("baseline_") else None
     return content if hazard is None else content | {"hazard": _rounded(asdict(hazard))}
 
 

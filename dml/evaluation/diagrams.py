@@ -7,8 +7,9 @@ from typing import Any
 
 from dml.evaluation.figures.calibration import draw_confusion, draw_reliability, draw_survival_calibration
 from dml.evaluation.figures.decision import draw_class_decision, draw_survival_decision
-from dml.evaluation.figures.forest import draw_forest
+from dml.evaluation.figures.forest import draw_forest, draw_subgroups
 from dml.evaluation.figures.kaplan_meier import draw_kaplan_meier
+from dml.evaluation.figures.missing_modality import draw_missing_modality
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.panels import PRIMARY
 from dml.evaluation.results import ModelResult, Results
@@ -34,9 +35,14 @@ def headline(results: Results, metrics: Mapping[str, Mapping[str, Any]]) -> list
 
 
 def draw_all(
-    results: Results, metrics: Mapping[str, Mapping[str, Any]], horizons: Horizons | None, out: Path
+    results: Results,
+    metrics: Mapping[str, Mapping[str, Any]],
+    horizons: Horizons | None,
+    out: Path,
+    subgroups: Mapping[str, Any] | None = None,
+    probes: Mapping[str, Any] | None = None,
 ) -> list[Diagram]:
-    """Draw every figure the predictions allow into a folder."""
+    """Draw every figure the predictions, the subgroup table and the probes allow into a folder."""
     primary = PRIMARY[results.kind]
     diagrams = []
     if draw_forest(metrics, primary, out / f"{primary}.svg"):
@@ -45,9 +51,26 @@ def draw_all(
         )
         diagrams.append(Diagram("discrimination", out / f"{primary}.svg", caption))
     models = headline(results, metrics)
-    if horizons is None:
-        return diagrams + _of_classes(results, models, out)
-    return diagrams + _of_survival(models, horizons, out)
+    diagrams += _of_survival(models, horizons, out) if horizons else _of_classes(results, models, out)
+    return diagrams + _of_groups(subgroups, primary, out) + _of_probes(probes, out)
+
+
+def _of_groups(subgroups: Mapping[str, Any] | None, primary: str, out: Path) -> list[Diagram]:
+    if subgroups is None or not draw_subgroups(subgroups["groups"], primary, out / "subgroups.svg"):
+        return []
+    caption = "Groups of test patients with enough patients and events; bars: bootstrap intervals; dotted: chance."
+    return [Diagram("subgroups", out / "subgroups.svg", caption)]
+
+
+def _of_probes(probes: Mapping[str, Any] | None, out: Path) -> list[Diagram]:
+    if probes is None:
+        return []
+    draw_missing_modality(probes["missing_modality"], probes["metric"], out / "missing_modality.svg")
+    caption = (
+        "One teacher throughout; the transcriptomes of a growing share of the test patients are hidden, in random "
+        "orders. Band: bootstrap interval. The student never has a transcriptome."
+    )
+    return [Diagram("probes", out / "missing_modality.svg", caption)]
 
 
 def _of_survival(models: list[ModelResult], horizons: Horizons, out: Path) -> list[Diagram]:
@@ -85,8 +108,10 @@ def _of_classes(results: Results, models: list[ModelResult], out: Path) -> list[
             "Fifths of the test patients by predicted probability; on the line, the share is as predicted.",
         ),
     ]
-    if len(results.classes) == 2:
-        draw_class_decision(models, results.classes[-1], out / "decision.svg")
-        caption = "Net benefit of acting on the model; useful where it is above treating everyone and no one."
-        diagrams.append(Diagram("decision", out / "decision.svg", caption))
-    return diagrams
+    positives = results.classes[-1:] if len(results.classes) == 2 else results.classes
+    draw_class_decision(models, positives, out / "decision.svg")
+    caption = (
+        "Net benefit of acting on the model, in true positives per patient, each class against the others; useful "
+        "where it is above treating everyone and no one."
+    )
+    return [*diagrams, Diagram("decision", out / "decision.svg", caption)]

@@ -23,12 +23,36 @@ class Flow:
 
     def steps(self) -> list[tuple[str, int]]:
         """Return the boxes of the flow diagram."""
+        return [(step.text, step.count) for step in self.diagram()]
+
+    def diagram(self) -> "list[Step]":
+        """Return the boxes with the patients lost before each, and why."""
         return [
-            ("patients in the cohort", self.patients),
-            ("with usable slide", self.with_slide),
-            ("with slide and transcriptome", self.with_both),
-            ("with known outcome: tested once each", self.tested),
+            Step("patients in the cohort", self.patients),
+            Step("with usable slide", self.with_slide, self.patients - self.with_slide, "without usable slide"),
+            Step(
+                "with slide and transcriptome",
+                self.with_both,
+                self.with_slide - self.with_both,
+                "without transcriptome: learnt from, never tested",
+            ),
+            Step(
+                "with known outcome: tested once each",
+                self.tested,
+                self.with_both - self.tested,
+                "of unknown outcome for this task",
+            ),
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A box of the flow diagram, and who did not come this far; `lost` None for the first."""
+
+    text: str
+    count: int
+    lost: int | None = None
+    reason: str = ""
 
 
 def cohort_flow(folder: Path, task: str) -> Flow:

@@ -12,6 +12,10 @@ _MODELS = {
     "baseline_late_fusion": "Slide and transcriptome, each with its own network; logits added",
     "baseline_mcat": "Slide and transcriptome: gene-guided co-attention (after MCAT, Chen 2021)",
 }
+_ENDINGS = {
+    "recalibrated": "; level and spread of risk refitted on other patients of this cohort",
+    "clinical": "; age and sex beside what it said",
+}
 _SOURCES = {
     "slide": "the mean of the slide's tile features",
     "genes": "the transcriptome",
@@ -24,6 +28,9 @@ def described(model: str) -> str:
     """Say in one line what a model sees; of a model not known here, its name."""
     if model in _MODELS:
         return _MODELS[model]
+    base, _, ending = model.rpartition("_")
+    if ending in _ENDINGS and base in _MODELS:
+        return f"{_MODELS[base]}{_ENDINGS[ending]}"
     parts = model.removeprefix("baseline_").split("_")
     if not model.startswith("baseline_") or not set(parts) <= set(_SOURCES):
         return model

@@ -1,4 +1,4 @@
-"""From the predictions of all models of a task to numbers, tables, figures and one page."""
+"""From the predictions of all models of a task to numbers, tables, figures, cards and one page."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,27 +8,25 @@ import pandas as pd
 import pyarrow as pa
 
 from dml import config
+from dml.evaluation.about import About
+from dml.evaluation.characteristics import characteristics
+from dml.evaluation.contents import Contents
 from dml.evaluation.details import describe, limitations
-from dml.evaluation.diagrams import draw_all
-from dml.evaluation.flow import Flow
+from dml.evaluation.diagrams import draw_all, headline
 from dml.evaluation.horizons import usable_horizons
-from dml.evaluation.page import Contents, write_page
+from dml.evaluation.model_card import write_cards
+from dml.evaluation.page import write_page
 from dml.evaluation.results import Results, read_results
 from dml.evaluation.scoring import Scorer, comparisons
+from dml.evaluation.subgroups import groups_of, subgroup_results
 from dml.evaluation.tables import comparison_table, main_table
 from dml.files import atomic, write_json, write_parquet
 
+NOT_LABELS = ("patient_id", "site", "survival_source", "event")
+
 
 def evaluate(
-    models: Path,
-    patients: pd.DataFrame,
-    settings: config.Evaluation,
-    seed: int,
-    out: Path,
-    *,
-    cohort: str | None = None,
-    flow: Flow | None = None,
-    external: bool = False,
+    models: Path, patients: pd.DataFrame, settings: config.Evaluation, seed: int, out: Path, about: About | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluate every model of a task on its test patients and write the report.
 
@@ -44,13 +42,9 @@ def evaluate(
         Of the bootstrap.
     out : Path
         ``reports/<cohort>/<task>``: receives metrics.json, comparisons.json, details.json, predictions.parquet,
-        table.md, figures/*.svg and report.html.
-    cohort : str, optional
-        Name in the page's title; the name of the folder above `out` by default.
-    flow : Flow, optional
-        Counts of patients for the page.
-    external : bool
-        Whether the models were trained on another cohort (limitations are then worded so).
+        table.md, figures/*.svg, cards/<model>.md and report.html.
+    about : About, optional
+        What the page says besides; the cohort is named after the folder above `out` by default.
 
     Returns
     -------
@@ -63,31 +57,46 @@ def evaluate(
         If predictions are missing, not valid, or contradict each other, or a subgroup names an unknown column.
     """
     results = read_results(models)
-    horizons = usable_horizons(results, settings.years) if results.kind == "survival" else None
-    scorer = Scorer.of(results, horizons, patients, settings, seed)
-    metrics = scorer.metrics()
-    compared = scorer.compare(comparisons(results.models))
-    details = describe(results, horizons, scorer.omissions, patients, settings)
-    write_json(out / "metrics.json", metrics)
-    write_json(out / "comparisons.json", compared)
-    write_json(out / "details.json", details)
+    contents = assess(results, patients, settings, seed, out / "figures", about or About(out.parent.name))
+    write_json(out / "metrics.json", contents.metrics)
+    write_json(out / "comparisons.json", contents.compared)
+    write_json(out / "details.json", contents.details)
     write_together(out / "predictions.parquet", results)
     with atomic(out / "table.md") as temporary:
-        temporary.write_text(markdown(results, metrics, compared))
-    contents = Contents(
-        cohort=cohort or out.parent.name,
+        temporary.write_text(markdown(results, contents.metrics, contents.compared))
+    write_cards(contents, out / "cards")
+    write_page(contents, out / "report.html")
+    return dict(contents.metrics)
+
+
+def assess(
+    results: Results, patients: pd.DataFrame, settings: config.Evaluation, seed: int, figures: Path, about: About
+) -> Contents:
+    """Compute all numbers of a report and draw its figures."""
+    horizons = usable_horizons(results, settings.years) if results.kind == "survival" else None
+    scorer = Scorer.of(results, horizons, patients, settings, seed)
+    metrics, compared = scorer.metrics(), scorer.compare(comparisons(results.models))
+    details = describe(results, horizons, scorer.omissions, patients, settings)
+    groups = list(groups_of(results, patients, labels_of(patients)))
+    leading = [model.name for model in headline(results, metrics)]
+    details["subgroups"] = subgroup_results(results, scorer.weights, groups, leading, settings)
+    details["patients_tested"] = characteristics(results, patients, labels_of(patients))
+    return Contents(
+        about=about,
         task=results.task,
         kind=results.kind,
         metrics=metrics,
         compared=compared,
         details=details,
-        diagrams=draw_all(results, metrics, horizons, out / "figures"),
+        diagrams=draw_all(results, metrics, horizons, figures, details["subgroups"], about.probes),
         subgroups=list(settings.subgroups),
-        limitations=limitations(results, scorer.omissions, horizons, external),
-        flow=flow,
+        limitations=limitations(results, scorer.omissions, horizons, about.external),
     )
-    write_page(contents, out / "report.html")
-    return metrics
+
+
+def labels_of(patients: pd.DataFrame) -> list[str]:
+    """Names of the text columns of patients.parquet that are labels."""
+    return [name for name in patients.columns if name not in NOT_LABELS and patients[name].dtype == object]
 
 
 def write_together(path: Path, results: Results) -> None:

@@ -15,10 +15,10 @@ from dml.evaluation.intervals import bootstrap_weights, difference, estimate, ho
 from dml.evaluation.metrics import Metric
 from dml.evaluation.panels import ONLY_OVERALL, class_panel, survival_panel
 from dml.evaluation.results import Results
+from dml.evaluation.rounding import rounded
 
 log = logging.getLogger(__name__)
 
-DECIMALS = 6
 COMPARED = ("c_index", "c_uno", "ibs", "auc", "balanced_accuracy", "brier")
 """Metrics of which differences between models are tested."""
 
@@ -83,9 +83,9 @@ class Scorer:
                 self._omit(model, name + suffix, None, "not defined on these patients or in too many resamples")
                 continue
             scored[name + suffix] = {
-                "value": _rounded(found.value),
-                "ci_low": _rounded(found.low),
-                "ci_high": _rounded(found.high),
+                "value": rounded(found.value),
+                "ci_low": rounded(found.low),
+                "ci_high": rounded(found.high),
                 "folds": self._by_fold(model, name + suffix, metric, rows),
             }
         return scored
@@ -93,7 +93,7 @@ class Scorer:
     def _by_fold(self, model: str, name: str, metric: Metric, rows: pd.DataFrame) -> list[float | None]:
         """Return the metric inside each fold, in order; None (null in JSON) where a fold has nothing to judge."""
         inside = np.array([rows["fold"].to_numpy() == fold for fold in self.results.folds], float)
-        values: list[float | None] = [_rounded(value) for value in metric(inside)]
+        values: list[float | None] = [rounded(value) for value in metric(inside)]
         for fold, value in zip(self.results.folds, values, strict=True):
             if value is None:
                 self._omit(model, name, fold, "not defined on this fold's patients")
@@ -110,8 +110,8 @@ class Scorer:
         for name in (metric for metric in COMPARED if metric in panels[0]):
             found = difference(panels[0][name], panels[1][name], weights, self.settings.confidence)
             if found is not None:
-                interval = {"ci_low": _rounded(found.low), "ci_high": _rounded(found.high)}
-                whole = {"difference": _rounded(found.value), **interval, "p": _rounded(found.p)}
+                interval = {"ci_low": rounded(found.low), "ci_high": rounded(found.high)}
+                whole = {"difference": rounded(found.value), **interval, "p": rounded(found.p)}
                 differences[name] = {**whole, "patients": len(shared)}
         return differences
 
@@ -121,7 +121,7 @@ class Scorer:
         for metric in {name for found in compared.values() for name in found}:
             raw = {reference: found[metric]["p"] for reference, found in compared.items() if metric in found}
             for reference, value in holm(raw).items():
-                compared[reference][metric]["p_holm"] = _rounded(value)
+                compared[reference][metric]["p_holm"] = rounded(value)
         return compared
 
     def _panel(self, rows: pd.DataFrame) -> dict[str, Metric]:
@@ -169,8 +169,5 @@ def comparisons(models: Mapping[str, Any]) -> dict[str, list[str]]:
         "teacher": [*(["student"] if "student" in models else []), *baselines],
         "student": [*(["student_undistilled"] if "student_undistilled" in models else []), *baselines],
     }
+    pairs |= {name: [name.removesuffix("_recalibrated")] for name in models if name.endswith("_recalibrated")}
     return {model: references for model, references in pairs.items() if model in models and references}
-
-
-def _rounded(value: float) -> float | None:
-    return round(float(value), DECIMALS) + 0.0 if np.isfinite(value) else None

@@ -10,7 +10,7 @@ from dml.predictions import Kind
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 MAIN = {
     "survival": ("c_index", "c_uno", "ibs", "calibration_slope"),
-    "classification": ("auc", "balanced_accuracy", "f1", "ece", "brier"),
+    "classification": ("auc", "balanced_accuracy", "f1", "ece", "brier", "calibration_slope"),
 }
 """Metrics of the main table, after which those per horizon or class follow."""
 TITLES = {
@@ -48,6 +48,8 @@ def title(metric: str) -> str:
     if at:
         return f"{'AUC' if at[1] == 'auc' else 'Observed/expected'} at {at[2]} y"
     first, _, rest = metric.partition("_")
+    if first == "oe":
+        return f"Observed/expected {rest}"
     return f"{first.upper() if first == 'auc' else first.capitalize()} {rest}".strip()
 
 

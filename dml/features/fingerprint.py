@@ -52,6 +52,8 @@ def slide_fingerprint(path: Path) -> str:
 def tiling_key(fingerprint: str, tiles: Tiles, stated_mpp: float | None) -> str:
     """Key of the tiles of one slide."""
     chosen = {"mpps": sorted(tiles.mpps)} | tiles.model_dump(include={"tile_px", "min_tissue", "max_tiles"})
+    if tiles.min_tissue_coarse is not None:
+        chosen["min_tissue_coarse"] = tiles.min_tissue_coarse
     return digest("tiles", TILING, fingerprint, chosen, stated_mpp)
 
 

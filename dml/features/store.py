@@ -30,6 +30,7 @@ _LAYOUT: dict[str, Any] = {
     "row_group_size": 250,
 }
 _AGAIN = "Delete it and extract or import this slide again"
+_FOREIGN = "Describe it under `features` of a cohort, to be imported (embed.source: import)"
 _EXPONENT = np.int16(0x7C00)  # all ones in float16: infinite or NaN
 
 Coordinates = Float[Tensor, "n 2"]
@@ -175,7 +176,7 @@ def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
         raise InputError(path, f"not a readable Parquet file ({error})", _AGAIN) from None
     missing = "vector" not in table.column_names or b"dml" not in (table.schema.metadata or {})
     if missing or not pa.types.is_fixed_size_binary(table.schema.field("vector").type):
-        raise InputError(path, "not a file of this feature store", "Import foreign features first: dml features import")
+        raise InputError(path, "not a file of this feature store", _FOREIGN)
     return table, json.loads(table.schema.metadata[b"dml"])
 
 

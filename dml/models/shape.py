@@ -1,5 +1,7 @@
 """What a model must know about its data to be built; saved with every model."""
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
 
 from dml.models.nn.head import Kind
@@ -17,3 +19,5 @@ class DataShape(BaseModel):
     tme_genes: int
     covariates: int
     outputs: int
+    auxiliary: Mapping[str, int] = {}
+    """Classes of each label that is learnt beside the task."""

@@ -9,7 +9,7 @@ Its tokens carry the teacher's names, tumor and TME, so that each is distilled f
 from torch import Tensor, nn
 
 from dml import config
-from dml.models.nn.aggregation import NoAggregation, SubspaceQueries
+from dml.models.nn.aggregation import DensityPeaks, NoAggregation, SubspaceQueries
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.head import SubspaceHead, combined
 from dml.models.shape import DataShape
@@ -23,12 +23,13 @@ class Student(nn.Module):
         super().__init__()
         self.kind = shape.kind
         self.project = TokenProjection(shape.token_width, model.width, shape.levels, model.dropout)
+        gathers = {"subspace_queries": SubspaceQueries, "density_peaks": DensityPeaks}
         self.aggregate: nn.Module
         if aggregation == "none":
             self.aggregate = NoAggregation(model.width)
         else:
-            self.aggregate = SubspaceQueries(model.width, model.heads, model.references, model.dropout)
-        self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout)
+            self.aggregate = gathers[aggregation](model.width, model.heads, model.references, model.dropout)
+        self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout, shape.auxiliary)
 
     def forward(self, batch: Batch) -> Branches:
         """Predict a batch; `relevance` says where each subspace looked, per level."""

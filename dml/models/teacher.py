@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dml import config
 from dml.models.nn.blocks import GeneNetwork, TokenProjection, masked_mean
-from dml.models.nn.deformable import DeformableCrossAttention
+from dml.models.nn.deformable import DeformableCrossAttention, look_together
 from dml.models.nn.fusion import PooledFusion, SubspaceFusion
 from dml.models.nn.head import SubspaceHead, combined
 from dml.models.shape import DataShape
@@ -45,7 +45,7 @@ class Teacher(nn.Module):
         else:
             self.seeds = nn.ParameterDict()
             self.fuse = PooledFusion(width, model.dropout)
-        self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout)
+        self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout, shape.auxiliary)
 
     def forward(self, batch: Batch) -> Branches:
         """Predict a batch; `relevance` says where each subspace looked, per level."""
@@ -67,9 +67,11 @@ class Teacher(nn.Module):
         if not self.seeds:
             uniform = level.mask / level.mask.sum(1, keepdim=True).clamp_min(1)
             return self.fuse(masked_mean(tokens, level.mask), genes), dict.fromkeys(SUBSPACES, uniform)
-        seen: PerSubspace = {}
-        relevance: PerSubspace = {}
-        for s in SUBSPACES:
-            seeds = genes[s][:, None] + self.seeds[s]  # b r d
-            seen[s], relevance[s] = self.look[s](seeds, tokens, level.mask, level.coords_um, level.located)
+        looks, seeds = (
+            [self.look[s] for s in SUBSPACES],
+            [genes[s][:, None] + self.seeds[s] for s in SUBSPACES],
+        )  # b r d
+        looked = look_together(looks, seeds, tokens, level.mask, level.coords_um, level.located)
+        seen: PerSubspace = {s: token for s, (token, _) in zip(SUBSPACES, looked, strict=True)}
+        relevance: PerSubspace = {s: where for s, (_, where) in zip(SUBSPACES, looked, strict=True)}
         return self.fuse(seen, genes), relevance

@@ -16,10 +16,13 @@ from dml.errors import InputError
 from dml.features.encoders.running import one_core_each
 from dml.ops.ensemble import Ensemble
 from dml.ops.intake import Unusable, read_slides
+from dml.ops.relevance import relevance as relevance_of
 from dml.ops.transcripts import Transcript, read_transcript
 from dml.types import Case, Cohort, GeneGroups
 
 _COVARIATES = ("age", "sex")
+RELEVANCE = "relevance"
+"""Column, and inference parameter that asks for it."""
 NO_TRANSCRIPTOME = "predicted without transcriptome"
 """Reason beside a teacher's answer for a patient whose expression is not given: it was trained to cope with that."""
 _AT_ONCE = 16
@@ -34,6 +37,7 @@ class _Request:
     reason: str
     case: Case | None = None
     genes: tuple[str, ...] = ()
+    slides: tuple[str, ...] = ()
 
 
 class Answering:
@@ -48,7 +52,7 @@ class Answering:
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
 
-    def __call__(self, table: pd.DataFrame) -> pd.DataFrame:
+    def __call__(self, table: pd.DataFrame, relevance: bool = False) -> pd.DataFrame:
         """Predict every patient of a table.
 
         Parameters
@@ -56,6 +60,8 @@ class Answering:
         table : DataFrame
             One row a slide: patient_id, path (a slide, or its features), and optionally expression (path to a table
             that has the patient), age (years), sex (1 female, 0 male). Rows of one patient are taken together.
+        relevance : bool
+            Add a column ``relevance``: as JSON, one object a tile (see `dml.ops.relevance.relevance`).
 
         Returns
         -------
@@ -65,14 +71,16 @@ class Answering:
             prediction; NaN and None where refused.
         """
         groups = [(str(patient), rows) for patient, rows in table.groupby("patient_id", sort=False, dropna=False)]
-        parts = [self._answer(groups[i : i + _AT_ONCE]) for i in range(0, len(groups), _AT_ONCE)]
-        columns = ["patient_id", "status", "reason", *self.ensemble.outputs, self.ensemble.decision]
+        parts = [self._answer(groups[i : i + _AT_ONCE], relevance) for i in range(0, len(groups), _AT_ONCE)]
+        asked = [RELEVANCE] if relevance else []
+        columns = ["patient_id", "status", "reason", *self.ensemble.outputs, self.ensemble.decision, *asked]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
-    def _answer(self, groups: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    def _answer(self, groups: Sequence[tuple[str, pd.DataFrame]], relevance: bool) -> pd.DataFrame:
         requests = [self._request(patient, rows) for patient, rows in groups]
         with one_core_each():  # of one patient at a time the operators are small: threads only wait for each other
             said = [self.ensemble.predict(cohort) for cohort in _cohorts(requests, self.ensemble)]
+            looked = self._relevance(requests) if relevance else {}
         empty = dict.fromkeys(self.ensemble.outputs, np.nan) | {self.ensemble.decision: None}
         known = {row["patient_id"]: row for table in said for row in table.to_dict("records")}
         rows = [
@@ -81,17 +89,26 @@ class Answering:
                 "patient_id": request.patient_id,
                 "status": "ok" if request.case else "refused",
                 "reason": request.reason,
+                RELEVANCE: looked.get(request.patient_id),
             }
             for request in requests
         ]
         return pd.DataFrame(rows).astype(dict.fromkeys(self.ensemble.outputs, float))
+
+    def _relevance(self, requests: Sequence[_Request]) -> dict[str, str]:
+        found = {}
+        for request in (request for request in requests if request.case):
+            (cohort,) = _cohorts([request], self.ensemble)
+            rows = relevance_of(self.ensemble, cohort, request.slides)
+            found[request.patient_id] = rows.to_json(orient="records", double_precision=8)
+        return found
 
     def _request(self, patient: str, rows: pd.DataFrame) -> _Request:
         """Read one patient's inputs."""
         try:
             if rows["patient_id"].isna().any() or rows["path"].isna().any():
                 raise InputError("request", "a row without patient_id or path", "Give both")
-            pyramid, reasons = read_slides([Path(path) for path in rows["path"]], self.ensemble.spec)
+            pyramid, slides, reasons = read_slides([Path(path) for path in rows["path"]], self.ensemble.spec)
             transcript = self._transcript(patient, rows)
         except (InputError, Unusable) as error:
             return _Request(patient, str(error))
@@ -103,7 +120,7 @@ class Answering:
             reasons = [*reasons, NO_TRANSCRIPTOME]
         values = None if transcript is None else transcript.values
         case = Case(patient, "", pyramid, expression=values, covariates=covariates)
-        return _Request(patient, "; ".join(reasons), case, () if transcript is None else transcript.genes)
+        return _Request(patient, "; ".join(reasons), case, () if transcript is None else transcript.genes, slides)
 
     def _transcript(self, patient: str, rows: pd.DataFrame) -> Transcript | None:
         path = _first(rows, "expression")

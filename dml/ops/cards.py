@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dml.evaluation.tables import MAIN, title
 from dml.ops.ensemble import Ensemble
 
+SECTIONS = ("## Takes", "## Gives", "## Evaluation", "## Limits")
+"""What a card must have before its version may be promoted."""
+
 
 def headline(ensemble: Ensemble, cohort: str) -> str:
     """Say in one sentence what a registered model does; MLflow's lists show no more."""
@@ -49,7 +52,7 @@ def card(ensemble: Ensemble, cohort: str, metrics: Mapping[str, float], judged_o
             "## Limits",
             "Research use only, not a medical device. No patient of another cohort was predicted for these numbers. "
             "Other encoders and resolutions are refused; other stains or organs are out of scope as well but not "
-            "noticed.",
+            "noticed. The whole card is packed with the model: artifacts/evaluation/model_card.md.",
         ]
     )
 

@@ -14,6 +14,8 @@ from dml.files import read_parquet
 
 Status = Literal["ok", "warn", "fail"]
 PACKAGES = ("torch", "mlflow", "dvc", "optuna", "great-expectations", "openslide-python", "pyarrow", "pandas")
+LOOKED_AT, PROBED_PX = 8, 16
+"""Slides that are opened, spread over the table, and the side of the corner that is read of each."""
 FREE_GB = 5.0
 """Free disk space under which a run is likely to fail."""
 
@@ -109,10 +111,24 @@ def _slides() -> Finding:
     paths = [path for path in read_parquet(table, ["path"])[0]["path"].to_pylist() if path]
     if not paths:
         return Finding("slides", "ok", f"{library}; features are imported, no slide files needed")
+    asked = paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]
+    wrong = [problem for path in asked if (problem := _unreadable(Path(path)))]
+    if wrong:
+        todo = "Correct or remove them; up to tiles.max_failed of the slides may fail"
+        return Finding("slides", "warn", f"{library}; {len(wrong)} of {len(asked)} cannot be read: {wrong[0]}", todo)
+    return Finding("slides", "ok", f"{library}; {len(asked)} of {len(paths)} slides opened")
+
+
+def _unreadable(path: Path) -> str:
+    """Say why a slide cannot be read at a known resolution; empty if it can."""
     from dml.slides.opening import open_slide
 
-    with open_slide(Path(paths[0])) as slide:
-        return Finding("slides", "ok", f"{library}; {paths[0]} opens at {slide.mpp:g} microns per pixel")
+    try:
+        with open_slide(path) as slide:
+            slide.read_tile(0, 0, PROBED_PX, slide.mpp)
+    except (DmlError, OSError) as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def _encoder() -> Finding:

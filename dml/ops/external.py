@@ -1,5 +1,6 @@
 """Apply a registered model to a whole other cohort and judge it on that cohort's patients."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,16 +10,23 @@ import numpy as np
 import pandas as pd
 
 from dml import config
-from dml.errors import InputError, listed
+from dml.errors import InputError
+from dml.evaluation.about import About
+from dml.evaluation.probes.subjects import observed
+from dml.evaluation.recalibration import recalibrated
 from dml.evaluation.report import evaluate
 from dml.files import read_parquet, write_json
-from dml.ops import registry
+from dml.ops import packaging, registry
 from dml.ops.ensemble import Ensemble
-from dml.ops.transcripts import MIN_COVERAGE, coverage, in_unit
+from dml.ops.suitability import check_cohort, check_features, covered, whole
+from dml.ops.transcripts import in_unit
 from dml.predictions import write_predictions
 from dml.training.bundle import Spec
 from dml.training.reading import read_cohort
-from dml.types import Case, Cohort
+from dml.types import Cohort
+
+RECALIBRATED = "_recalibrated"
+"""Ending of the name under which the recalibrated predictions of a model are reported."""
 
 
 def external(
@@ -31,6 +39,9 @@ def external(
 ) -> Path:
     """Predict and score every patient of a cohort whose stores are in ``data/<cohort>``.
 
+    Two rows are reported: the model as it is (zero-shot), and ``<model>_recalibrated``, whose level and spread of risk
+    were refitted on the other patients of that cohort (cross-fitting), where there are enough of them.
+
     Parameters
     ----------
     reference : str
@@ -41,32 +52,35 @@ def external(
     Returns
     -------
     Path
-        ``reports/<cohort>/external/<name>``: metrics.json as for any model, predictions.parquet, coverage.json (which
-        patients and genes could be used).
+        ``reports/<cohort>/external/<name>``: metrics.json as for any model, predictions.parquet, report.html,
+        coverage.json (which patients, tokens and genes could be used, and how far they are from training).
 
     Raises
     ------
     InputError
-        If the cohort's features are of another encoder, width or resolution, its labels or unit are others, too few of
-        the model's genes are measured, or nobody has both slide and outcome.
+        If the model was trained on this very cohort, its features are of another encoder, width, resolution or tile
+        size, its labels or unit are others, too few of the model's genes are measured, or nobody is left to be judged.
     """
     entry = registry.resolve(reference)
-    ensemble = ensemble_of(entry)
     folder = data / cohort
-    check_features(folder / "features", ensemble.spec)
-    read = read_cohort(folder, ensemble.spec.preparation.encoder, ensemble.spec.preparation.mpps)
-    check_cohort(read, folder, ensemble.spec)
-    if ensemble.spec.role == "teacher":
-        read = _converted(read, folder / "expression.parquet", ensemble.spec)
-    usable = read.only(
-        {case.patient_id for case in read.cases if _truth(case, ensemble.spec) and _whole(case, ensemble.spec)}
-    )
-    if not usable.cases:
-        raise InputError(folder, "no patient has both features and an outcome", "Check the stores: dml cohort show")
+    if entry.tags.get("cohort") == cohort:
+        honest = f"Its honest numbers are in {reports / cohort / entry.tags.get('task', '')}"
+        raise InputError(reference, f"was trained on {cohort}", honest)
+    ensemble = ensemble_of(entry)
+    spec = ensemble.spec
+    check_features(folder / "features", spec)
+    read = read_cohort(folder, spec.preparation.encoder, spec.preparation.mpps)
+    check_cohort(read, folder, spec)
+    if spec.role == "teacher":
+        read = _converted(read, folder / "expression.parquet", spec)
+    seen = _seen(entry, read)
+    usable = _usable(read, set(seen), spec, folder)
     out = reports / cohort / "external" / entry.name
-    rows = _with_truth(ensemble.predict(usable), usable, ensemble.spec).assign(model=entry.tags["model"])
-    _score(rows, ensemble.spec, read_parquet(folder / "patients.parquet")[0].to_pandas(), settings, seed, out)
-    write_json(out / "coverage.json", _coverage(read, usable, entry, ensemble.spec))
+    coverage = {"model": f"{entry.name} version {entry.version}", **covered(read, usable, spec, seen)}
+    rows = _with_truth(ensemble.predict(usable), usable, spec).assign(model=entry.tags["model"])
+    patients = read_parquet(folder / "patients.parquet")[0].to_pandas()
+    _score(rows, spec, patients, settings, seed, out, About(cohort, coverage=coverage, external=True))
+    write_json(out / "coverage.json", coverage)
     return out
 
 
@@ -77,39 +91,20 @@ def ensemble_of(entry: registry.Entry) -> Ensemble:
     return ensemble
 
 
-def check_features(features: Path, spec: Spec) -> None:
-    """Raise InputError unless a cohort has features of the model's encoder and resolutions."""
-    encoder, mpps = spec.preparation.encoder, [f"{mpp:g}" for mpp in spec.preparation.mpps]
-    encoders = sorted(path.name for path in features.iterdir() if path.is_dir()) if features.exists() else []
-    if encoder not in encoders:
-        raise InputError(features, f"features of {listed(encoders) or 'no encoder'}", f"The model needs {encoder}")
-    found = sorted(path.name for path in (features / encoder).iterdir() if path.is_dir())
-    missing = [mpp for mpp in mpps if mpp not in found]
-    if missing:
-        remedy = f"The model needs {listed(mpps)}: extract them, or train on what there is"
-        raise InputError(features / encoder, f"features at {listed(found)} microns per pixel", remedy)
+def _seen(entry: registry.Entry, cohort: Cohort) -> list[str]:
+    """Patients that were tested when the model was made: in its other folds they were trained on."""
+    packed = packaging.packed_predictions(f"models:/{entry.name}/{entry.version}")
+    known = set() if packed is None else set(packed[0]["patient_id"])
+    return sorted(known & {case.patient_id for case in cohort.cases})
 
 
-def check_cohort(cohort: Cohort, folder: Path, spec: Spec) -> None:
-    """Raise InputError unless tokens, labels and genes of a cohort are what the model was trained on."""
-    prepared = spec.preparation
-    width = len(prepared.tokens.mean)
-    wrong = {c.patient_id: bag.tokens.shape[1] for c in cohort.cases for bag in c.pyramid.values()}
-    wrong = {patient: found for patient, found in wrong.items() if found != width}
-    if wrong:
-        found = f"features of width {listed(sorted(set(wrong.values())))} ({listed(list(wrong))})"
-        raise InputError(folder / "features", found, f"The model needs {width}")
-    if prepared.kind == "classification" and not set(cohort.classes.get(prepared.task, ())) <= set(prepared.classes):
-        classes = listed(cohort.classes.get(prepared.task, ()), 20)
-        raise InputError(folder, f"{prepared.task} has {classes}", f"The model knows {listed(prepared.classes, 20)}")
-    if prepared.kind == "classification" and prepared.task not in cohort.classes:
-        raise InputError(folder, f"no label {prepared.task}", f"Known: {listed(sorted(cohort.classes), 20)}")
-    if spec.role == "student":
-        return
-    share = coverage(cohort.genes, prepared)
-    if share < MIN_COVERAGE:
-        found = f"{share:.0%} of the model's genes are measured"
-        raise InputError(folder / "expression.parquet", found, f"At least {MIN_COVERAGE:.0%} are needed")
+def _usable(cohort: Cohort, seen: set[str], spec: Spec, folder: Path) -> Cohort:
+    judged = {c.patient_id for c in cohort.cases if observed(c, spec.preparation.task) and whole(c, spec)}
+    if not judged:
+        raise InputError(folder, "no patient has both features and an outcome", "Check the stores: dml cohort show")
+    if judged <= seen:
+        raise InputError(folder, "every patient was among those the model was made with", "Use another cohort")
+    return cohort.only(judged - seen)
 
 
 def _converted(cohort: Cohort, path: Path, spec: Spec) -> Cohort:
@@ -124,51 +119,38 @@ def _converted(cohort: Cohort, path: Path, spec: Spec) -> Cohort:
     return replace(cohort, cases=tuple(cases), unit=spec.preparation.unit)
 
 
-def _truth(case: Case, spec: Spec) -> dict[str, Any] | None:
-    """Return what was observed of a patient; None if nothing was."""
-    if spec.preparation.kind == "survival":
-        return None if case.survival is None else {"days": case.survival.days, "event": case.survival.event}
-    label = case.labels.get(spec.preparation.task)
-    return None if label is None else {"label": label}
-
-
-def _whole(case: Case, spec: Spec) -> bool:
-    """Whether a patient has tokens at every resolution of the model."""
-    return {float(mpp) for mpp, bag in case.pyramid.items() if len(bag)} >= {float(m) for m in spec.preparation.mpps}
-
-
 def _with_truth(rows: pd.DataFrame, cohort: Cohort, spec: Spec) -> pd.DataFrame:
-    said = {case.patient_id: {"site": case.site, **(_truth(case, spec) or {})} for case in cohort.cases}
+    said = {case.patient_id: {"site": case.site, **observed(case, spec.preparation.task)} for case in cohort.cases}
     truth = pd.DataFrame([said[patient] for patient in rows["patient_id"]])
     return pd.concat([rows, truth], axis=1).assign(fold=0, role="test")
 
 
 def _score(
-    rows: pd.DataFrame, spec: Spec, patients: pd.DataFrame, settings: config.Evaluation, seed: int, out: Path
+    rows: pd.DataFrame,
+    spec: Spec,
+    patients: pd.DataFrame,
+    settings: config.Evaluation,
+    seed: int,
+    out: Path,
+    about: About,
 ) -> None:
     """Evaluate as any model is, on one fold that is the whole cohort; its own follow-up gives the censoring weights."""
-    prepared = spec.preparation
-    metadata: dict[str, Any] = {"task": prepared.task, "kind": prepared.kind, "classes": list(prepared.classes)}
-    if prepared.kind == "survival":
-        metadata |= {"train_cutoff": 0.0, "train_days": rows["days"].tolist(), "train_event": rows["event"].tolist()}
     known = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
     own = settings.model_copy(update={"subgroups": known, "years": spec.years})
+    name, prepared = str(rows["model"].iloc[0]), spec.preparation
+    refitted = recalibrated(rows, prepared.classes, spec.years, seed)
     with TemporaryDirectory() as temporary:
-        place = Path(temporary) / str(rows["model"].iloc[0]) / "fold-0" / "predictions.parquet"
-        write_predictions(place, rows, metadata)
-        evaluate(Path(temporary), patients, own, seed, out, cohort=out.parents[1].name, external=True)
+        for model, said in ((name, rows), (name + RECALIBRATED, refitted)):
+            if said is not None:
+                place = Path(temporary) / model / "fold-0" / "predictions.parquet"
+                write_predictions(place, said.assign(model=model), _metadata(rows, prepared.task, prepared.classes))
+        evaluate(Path(temporary), patients, own, seed, out, about)
 
 
-def _coverage(cohort: Cohort, usable: Cohort, entry: registry.Entry, spec: Spec) -> dict[str, Any]:
-    prepared = spec.preparation
-    missing = sorted({*prepared.tumor_genes, *prepared.tme_genes} - set(cohort.genes))
-    return {
-        "model": f"{entry.name} version {entry.version}",
-        "patients": len(cohort.cases),
-        "patients_with_features": sum(_whole(case, spec) for case in cohort.cases),
-        "patients_evaluated": len(usable.cases),
-        "patients_with_expression": sum(case.expression is not None for case in usable.cases),
-        "genes": len(prepared.tumor_genes) + len(prepared.tme_genes),
-        "genes_missing": missing if spec.role == "teacher" else [],
-        "expression_used": spec.role == "teacher",
-    }
+def _metadata(rows: pd.DataFrame, task: str, classes: Sequence[str]) -> dict[str, Any]:
+    kind = "classification" if classes else "survival"
+    metadata: dict[str, Any] = {"task": task, "kind": kind, "classes": list(classes)}
+    if classes:
+        return metadata
+    followed = {"train_days": rows["days"].tolist(), "train_event": rows["event"].tolist()}
+    return {**metadata, "train_cutoff": 0.0, **followed}

@@ -1,6 +1,6 @@
 """What a challenger must show before it may become champion: each gate is a figure, a limit, and whether it holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,8 @@ from dml.evaluation.metrics import Metric
 from dml.evaluation.metrics.concordance import harrell_c
 from dml.evaluation.panels import PRIMARY, class_panel
 from dml.files import read_json
-from dml.ops.registry import Entry
+from dml.ops.cards import SECTIONS
+from dml.ops.registry import TEACHER, Entry
 
 Judged = tuple[pd.DataFrame, dict[str, Any]]
 """Test predictions of a version and their metadata."""
@@ -46,6 +47,54 @@ def floors(challenger: Entry, settings: Promotion) -> list[Gate]:
     ]
     nothing = Gate("metric floor", False, "no metric with a floor was reported", f"one of {', '.join(settings.floors)}")
     return gates or [nothing]
+
+
+def calibration(challenger: Entry, settings: Promotion) -> list[Gate]:
+    """One gate per measure of calibration that has a range and that the challenger reports."""
+    known = {name: ends for name, ends in settings.calibration.items() if name in challenger.metrics}
+    gates = [
+        Gate(name, low <= challenger.metrics[name] <= high, f"{challenger.metrics[name]:.3f}", f"{low:g} to {high:g}")
+        for name, (low, high) in known.items()
+    ]
+    wanted = f"one of {', '.join(settings.calibration)}"
+    return gates or [Gate("calibration", False, "no measure of calibration was reported", wanted)]
+
+
+def subgroups(challenger: Entry, names: Iterable[str], settings: Promotion) -> list[Gate]:
+    """One gate per subgroup of the evaluation: the main metric inside it has a lowest value, too."""
+    main, gates = primary(challenger), []
+    for name in names:
+        value = challenger.metrics.get(f"{main}_{name}")
+        found = "not reported" if value is None else f"{value:.3f}"
+        passed = value is not None and value >= settings.subgroup_floor
+        gates.append(Gate(f"{main} in {name}", passed, found, f"at least {settings.subgroup_floor:.3f}"))
+    return gates
+
+
+def teacher_gap(challenger: Entry, settings: Promotion) -> list[Gate]:
+    """For a student: how far its main metric is below that of the teacher it was distilled from; none for others."""
+    if challenger.tags.get("model") != "student":
+        return []
+    main = primary(challenger)
+    known, wanted = challenger.tags.get(f"{TEACHER}{main}"), f"at most {settings.gap:.3f} below its teacher"
+    if known is None or main not in challenger.metrics:
+        return [Gate("student-teacher gap", False, "no teacher was evaluated beside it", wanted)]
+    below = float(known) - challenger.metrics[main]
+    return [Gate("student-teacher gap", below <= settings.gap, f"{main} {below:+.3f} below", wanted)]
+
+
+def model_card(challenger: Entry) -> Gate:
+    """Whether the version carries the card of its evaluation, and a description of what it takes, gives and is for."""
+    missing = [section for section in SECTIONS if section not in challenger.description]
+    if "card" not in challenger.tags:
+        missing.append(f"cards/{challenger.tags.get('model')}.md of the evaluation")
+    found = f"without {', '.join(missing)}" if missing else "present"
+    return Gate("model card", not missing, found, "all sections")
+
+
+def primary(challenger: Entry) -> str:
+    """Name of the metric that leads a version's evaluation."""
+    return next((name for name in PRIMARY.values() if name in challenger.metrics), PRIMARY["survival"])
 
 
 def data_checks(reports: Path) -> Gate:

@@ -5,7 +5,7 @@ Everything here raises a DmlError with a reason; the caller turns it into a refu
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,18 +27,19 @@ class Unusable(DmlError):
     exit_code = 3
 
 
-def read_slides(paths: Sequence[Path], spec: Spec) -> tuple[Pyramid, list[str]]:
+class Given(NamedTuple):
+    """What could be read of a patient: one bag per resolution, the slides in it by their index, why others are not."""
+
+    pyramid: Pyramid
+    slides: tuple[str, ...]
+    reasons: list[str]
+
+
+def read_slides(paths: Sequence[Path], spec: Spec) -> Given:
     """Read all slides of a patient, given as slides, as feature files, or mixed.
 
     Feature files of one slide at several resolutions have the same file name; those that lie beside a given file as in
     the store (``<mpp>/<slide>.parquet``) are found without being named.
-
-    Returns
-    -------
-    pyramid : Pyramid
-        The tokens of all usable slides, one bag per resolution of the model.
-    reasons : list of str
-        One for each slide left out.
 
     Raises
     ------
@@ -52,16 +53,16 @@ def read_slides(paths: Sequence[Path], spec: Spec) -> tuple[Pyramid, list[str]]:
             slides.setdefault(path.stem, {}).update(_read(path, spec))
         except _UNREADABLE as error:
             reasons[path.stem] = _one_line(path, error)
-    usable = []
+    usable: dict[str, Mapping[Mpp, Bag]] = {}
     for name, levels in sorted(slides.items()):  # as in training; the order a user gives must not matter
         missing = [f"{mpp:g}" for mpp in spec.preparation.mpps if Mpp(mpp) not in levels]
         if not missing:
-            usable.append(levels)
+            usable[name] = levels
         elif name not in reasons:
             reasons[name] = f"{name}: no tokens at {', '.join(missing)} microns per pixel, which the model needs"
     if not usable:
         raise Unusable("; ".join(reasons.values()) or "no slide given")
-    return join(usable), list(reasons.values())
+    return Given(join(list(usable.values())), tuple(usable), list(reasons.values()))
 
 
 def join(slides: Sequence[Mapping[Mpp, Bag]]) -> Pyramid:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from dml.errors import DmlError, InputError
+from dml.errors import DmlError, InputError, listed
 from dml.files import read_parquet
 
 if TYPE_CHECKING:
@@ -91,6 +91,21 @@ def feature_files(features: Path) -> list[Path]:
     if not found:
         raise InputError(features, "no features", "Make them: dvc repro embed")
     return found
+
+
+def chosen_files(features: Path, slides: list[str] | None) -> list[Path]:
+    """Feature files of some slides, or of all.
+
+    Raises
+    ------
+    InputError
+        If a slide has none.
+    """
+    files = feature_files(features)
+    absent = sorted(set(slides or ()) - {file.stem for file in files})
+    if absent:
+        raise InputError(features, f"no features of {listed(absent)}", "Known slides are in manifest.parquet")
+    return [file for file in files if not slides or file.stem in slides]
 
 
 def feature_sets(features: Path) -> list[Row]:

@@ -86,7 +86,7 @@ def _version(entry: Any) -> Row:
     metrics = entry.metrics
     main = next((name for name in ("c_index", "auc") if name in metrics), None)
     value = f"{title(main)} {metrics[main]:.3f}" if main else None
-    commit, digest = entry.tags.get("git_commit", ""), entry.tags.get("digest", "")
+    commit, digest, teacher = (entry.tags.get(key, "") for key in ("git_commit", "digest", "teacher.digest"))
     return {
         "name": entry.name,
         "version": entry.version,
@@ -94,4 +94,6 @@ def _version(entry: Any) -> Row:
         "metric": value,
         "git_commit": commit[:8],
         "weights": digest[:8],
+        "teacher": teacher[:8] or None,
+        "run": entry.run_id[:8],
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from dml.config import Params
 from dml.files import digest
@@ -18,28 +18,64 @@ from dml.models.baselines.deep import registry
 
 STORES = ("patients.parquet", "expression.parquet", "gene_groups.json", "features", "splits.parquet")
 """What models are trained from, inside ``data/<cohort>``."""
-_DATA = ("cohort", "seed", "tiles", "split", "inputs")
-_NEURAL = (*_DATA, "model", "optimisation", "teacher")
+_DATA = ("cohort", "seed", "tiles")
+_NEURAL = (*_DATA, "inputs", "model", "optimisation")
 _SECTIONS = {
-    "teacher": _NEURAL,
-    "student": (*_NEURAL, "distillation"),
-    "student_undistilled": (*_NEURAL, "distillation"),
+    "teach": (*_NEURAL, "teacher"),
+    "distil": (*_NEURAL, "teacher", "distillation"),
+    "deep_baseline": _NEURAL,
+    "baseline": (*_DATA, "baselines"),
 }
-_CLASSICAL = (*_DATA, "baselines")
-_DEEP = (*_DATA, "model", "optimisation")
+"""Sections that reach the models of a stage; how patients were split is in the hash of the splits."""
+_STAGES = {"teacher": "teach", "student": "distil", "student_undistilled": "distil"}
+
+
+def stage_of(model: str) -> str:
+    """Name of the stage that trains a model, or that a model with clinical columns beside it goes back to."""
+    name = model.removesuffix("_clinical")
+    deep = name.removeprefix(registry.PREFIX) in registry.names()
+    return _STAGES.get(name, "deep_baseline" if deep else "baseline")
 
 
 def relevant(params: Params, model: str) -> dict[str, Any]:
     """Select the parameters that make a model what it is, by their names in params.yaml; the fold is not among them."""
     content = params.model_dump(mode="json")
-    chosen = {name: content[name] for name in _sections(model)}
+    content["baselines"].pop("deep")  # which are trained, not how
+    chosen = {name: content[name] for name in _SECTIONS[stage_of(model)]}
     # of how tokens were made, only the encoder reaches a model; of the evaluation, the years it predicts
     return {**chosen, "embed": {"encoder": content["embed"]["encoder"]}, "years": content["evaluation"]["years"]}
 
 
-def _sections(model: str) -> tuple[str, ...]:
-    deep = model.removeprefix(registry.PREFIX) in registry.names()
-    return _SECTIONS.get(model, _DEEP if deep else _CLASSICAL)
+def as_trained(params: Params, task: str, model: str, lock: Path = Path("dvc.lock")) -> Params:
+    """Return the parameters that a model on disk was trained with, as DVC recorded them when its stage ended.
+
+    params.yaml may have been changed since without training again (``dvc repro --single-item evaluate@...``); then the
+    model must still find its own run. Where nothing valid is recorded it is params.yaml that counts.
+    """
+    own, locked, content = stage_of(model), _locked(lock), params.model_dump(mode="json")
+    for stage in ("teach", own) if own == "distil" else (own,):  # a student's run names its teacher's parameters, too
+        recorded = locked.get(f"{stage}@{task}-{params.folds[0]}", {}).get("params", {})
+        for name, value in recorded.get("params.yaml", {}).items():
+            _put(content, name, value)
+    try:
+        return Params.model_validate(content)
+    except ValidationError:  # recorded by a version of the code that had other parameters
+        return params
+
+
+def _put(content: dict[str, Any], name: str, value: Any) -> None:
+    *sections, key = name.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+    content[key] = value
+
+
+def _locked(lock: Path) -> dict[str, Any]:
+    """Stages of dvc.lock; none outside a DVC pipeline."""
+    if not lock.exists():
+        return {}
+    content = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    return dict(content.get("stages") or {})
 
 
 def flat(sections: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -59,10 +95,7 @@ def data_hashes(cohort: str, lock: Path = Path("dvc.lock")) -> dict[str, str]:
 
     Outputs, not dependencies, are read: they are known once the stage that wrote them has ended, whatever reads them.
     """
-    if not lock.exists():
-        return {}
-    content = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-    outs = [out for stage in (content.get("stages") or {}).values() for out in stage.get("outs") or ()]
+    outs = [out for stage in _locked(lock).values() for out in stage.get("outs") or ()]
     wanted = {f"data/{cohort}/{name}" for name in STORES}
     inside = [out for out in outs if out["path"] in wanted]
     return {out["path"]: str(out.get("md5") or out.get("hash")) for out in sorted(inside, key=lambda out: out["path"])}

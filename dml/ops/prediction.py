@@ -1,9 +1,10 @@
 """Ask a registered model about slides on disk: which files, whose they are, and where the answer goes."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,8 @@ TABLES = (".csv", ".tsv")
 FORMATS = (".csv", ".parquet", ".json")
 DIGITS = "%.6g"
 """Of numbers in a CSV, which people read; Parquet keeps all."""
+RELEVANCE = "relevance"
+"""Column and inference parameter of a registered model; said again here because naming it must not import torch."""
 _TCGA = re.compile(r"^TCGA-..-....")
 
 
@@ -60,8 +63,9 @@ def predict(
     expression: Path | None = None,
     slide_table: Path | None = None,
     progress: Callable[[Sequence["pd.DataFrame"]], Iterable["pd.DataFrame"]] = iter,
+    relevance: bool = False,
 ) -> "pd.DataFrame":
-    """Answer for every patient of some slides with a registered model.
+    """Answer for every patient of some slides with a registered model, through the code it was packed with.
 
     Parameters
     ----------
@@ -69,6 +73,8 @@ def predict(
         ``<name>@<alias>`` or ``<name>/<version>``.
     progress : callable
         Wraps the sequence of patients, to show how far it is.
+    relevance : bool
+        Ask for the column ``relevance``, too.
 
     Returns
     -------
@@ -82,14 +88,24 @@ def predict(
     """
     import pandas as pd
 
-    from dml.ops import registry
+    from dml.ops import packed, registry
 
     entry = registry.resolve(reference)
     table = requests(slides, expression, slide_table)
-    model: Any = registry.load(entry.name, entry.version)
     patients = [pd.DataFrame(rows) for _, rows in table.groupby("patient_id", sort=False)]
-    said: list[pd.DataFrame] = [model.predict(rows) for rows in progress(patients)]
-    return pd.concat(said, ignore_index=True)
+    params = {RELEVANCE: True} if relevance else {}
+    with packed.opened(entry) as ask:
+        return pd.concat([ask(rows, params) for rows in progress(patients)], ignore_index=True)
+
+
+def split_relevance(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+    """Write the column ``relevance`` as ``<folder>/<patient_id>.parquet``, a row a tile; return the other columns."""
+    import pandas as pd
+
+    for patient, text in table.set_index("patient_id")[RELEVANCE].dropna().items():
+        rows = pa.Table.from_pandas(pd.DataFrame(json.loads(str(text))), preserve_index=False)
+        write_parquet(folder / f"{str(patient).replace('/', '_')}.parquet", rows.replace_schema_metadata(None))
+    return table.drop(columns=RELEVANCE)
 
 
 def write(table: "pd.DataFrame", out: Path) -> None:
@@ -170,8 +186,6 @@ def _stored_patient(file: Path) -> str | None:
     """Patient that a feature file of our store names; None for other files."""
     if file.suffix != ".parquet":
         return None
-    import json
-
     try:
         metadata = pq.read_schema(file).metadata or {}
     except (pa.ArrowInvalid, OSError):

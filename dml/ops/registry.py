@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dml.config import Params
 from dml.errors import InputError, listed
+from dml.evaluation.panels import PRIMARY
 from dml.evaluation.tables import MAIN
 from dml.files import only_writer, read_json
 from dml.ops import lineage, packaging, store
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+TEACHER = "teacher."
+"""Prefix of a student's tags about the teacher it was distilled from: main metrics, digest of the weights."""
 MODELS = ("teacher", "student")
 """Which models are registered; baselines and the undistilled student are references only."""
 
@@ -33,6 +36,7 @@ class Entry:
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
     run_id: str
+    description: str = ""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -68,13 +72,19 @@ def register(
     place = Path(params.cohort) / task
     name, folder = model_name(params.cohort, task, model), models / place / model
     digest = packaging.weights_digest(folder)
-    metrics = metrics_of(reports / place, model)
+    metrics, taught_by = metrics_of(reports / place, model), _taught_by(models / place, reports / place, model)
     client = store.connect()
     run_id = log_report(params, task, reports / place)[model]
     with only_writer("registry", folder=store.lock_folder()):
         found = next((entry for entry in versions(name) if entry.tags.get("digest") == digest), None)
         version = found.version if found else _create(client, name, folder, run_id, reports / place)
-        for key, value in {**_tags(params, task, model), **metrics, "digest": digest}.items():
+        tags = {**_tags(params, task, model), **metrics, **taught_by, "digest": digest}
+        if packaging.card_of(reports / place, model).exists():
+            tags["card"] = f"artifacts/evaluation/{packaging.CARD}"
+        for key in (old for old in (found.tags if found else {}) if old.startswith(("metric.", TEACHER))):
+            if key not in tags:  # of an evaluation before
+                client.delete_model_version_tag(name, version, key)
+        for key, value in tags.items():
             client.set_model_version_tag(name, version, key, str(value))
         ensemble = Ensemble.load(folder)
         description = card(ensemble, params.cohort, metrics, judged_on(reports / place))
@@ -121,6 +131,16 @@ def _tags(params: Params, task: str, model: str) -> dict[str, str]:
     return {"cohort": params.cohort, "task": task, "model": model, "git_commit": lineage.commit()[0]}
 
 
+def _taught_by(models: Path, reports: Path, model: str) -> dict[str, str]:
+    """Say of a student which teacher it was distilled from, and how good that one was on the same patients."""
+    teacher = models / "teacher"
+    if model != "student" or not teacher.exists() or "teacher" not in read_json(reports / "metrics.json"):
+        return {}
+    main = metrics_of(reports, "teacher")
+    known = {f"{TEACHER}{name}": str(main[f"metric.{name}"]) for name in PRIMARY.values() if f"metric.{name}" in main}
+    return {**known, f"{TEACHER}digest": packaging.weights_digest(teacher)}
+
+
 def _create(client: "MlflowClient", name: str, folder: Path, run_id: str, evaluation: Path) -> str:
     """Log the model and make it a version."""
     known = [model.name for model in client.search_registered_models(f"name = '{name}'")]
@@ -153,7 +173,9 @@ def versions(name: str) -> list[Entry]:
 def _entry(version: "ModelVersion", aliases: Mapping[str, Any]) -> Entry:
     number = str(version.version)
     own = tuple(sorted(alias for alias, target in aliases.items() if str(target) == number))
-    return Entry(str(version.name), number, own, dict(version.tags), str(version.run_id))
+    return Entry(
+        str(version.name), number, own, dict(version.tags), str(version.run_id), str(version.description or "")
+    )
 
 
 def find(name: str, wanted: str) -> Entry:

@@ -8,7 +8,7 @@ from dml.config import Params
 from dml.evaluation.glossary import described
 from dml.evaluation.tables import MAIN, shown, title
 from dml.files import digest, read_json
-from dml.ops import runs, store
+from dml.ops import lineage, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,7 +47,7 @@ def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]
     pages = [path for name in _PAGES if (path := report_folder / name).exists()]
     client, ids = store.connect(), {}
     for model, metrics in sorted(report.items()):
-        run_id = ids[model] = runs.parent_run(params, task, model)
+        run_id = ids[model] = runs.parent_run(lineage.as_trained(params, task, model), task, model)
         run = client.get_run(run_id)
         stamp = digest(metrics, _note(model, metrics), _folds_of(client, run), [path.read_text() for path in pages])
         if run.data.tags.get("report") == stamp:

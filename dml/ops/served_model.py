@@ -22,7 +22,7 @@ class ServedModel(PythonModel):
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Answer a table of slides; see `dml.ops.answering.Answering`."""
-        return self.answering(model_input)
+        return self.answering(model_input, **(params or {}))
 
 
 set_model(ServedModel())

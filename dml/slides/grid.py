@@ -37,10 +37,10 @@ def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Ma
     """Lay nested grids over a slide and keep the tiles with enough tissue.
 
     The coarsest grid starts at the slide's top-left corner; its last column and row may reach over the slide's edge,
-    where tiles are read as white glass. A tile is kept if at least `min_tissue` of it is tissue and its coarser tile is
-    kept; a coarse tile's share is the mean of its finer tiles'. So every fine tile has a parent and every coarse tile
-    has a child. Beyond `max_tiles` at any resolution, an evenly spread subset of the coarsest tiles is kept with all
-    their descendants.
+    where tiles are read as white glass. A tile is kept if at least `min_tissue` of it (`min_tissue_coarse` above the
+    finest grid) is tissue and its coarser tile is kept; a coarse tile's share is the mean of its finer tiles'. So every
+    fine tile has a parent and every coarse tile has a child. Beyond `max_tiles` at any resolution, an evenly spread
+    subset of the coarsest tiles is kept with all their descendants.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Ma
     """
     mpps = sorted(tiles.mpps)
     shares = _shares(slide, mask, mpps, tiles.tile_px)
-    kept = _kept(shares, tiles.min_tissue)
+    kept = _kept(shares, tiles.min_tissue, tiles.min_tissue_coarse)
     kept = _thinned(kept, tiles.max_tiles)
     return {Mpp(mpp): _grid(kept[mpp], shares[mpp], tiles.tile_px, Mpp(mpp), slide.mpp) for mpp in mpps}
 
@@ -104,9 +104,10 @@ def _blocks(values: NDArray[np.generic], k: int) -> NDArray[np.generic]:
     return values.reshape(rows // k, k, columns // k, k)
 
 
-def _kept(shares: Mapping[float, NDArray[np.float64]], min_tissue: float) -> Kept:
+def _kept(shares: Mapping[float, NDArray[np.float64]], min_tissue: float, coarse: float | None = None) -> Kept:
     mpps = sorted(shares)
-    kept = {mpp: (shares[mpp] >= min_tissue) & (shares[mpp] > 0) for mpp in mpps}
+    least = dict.fromkeys(mpps, min_tissue if coarse is None else coarse) | {mpps[0]: min_tissue}
+    kept = {mpp: (shares[mpp] >= least[mpp]) & (shares[mpp] > 0) for mpp in mpps}
     for fine, coarse in pairwise(mpps):
         kept[coarse] &= _blocks(kept[fine], round(coarse / fine)).any(axis=(1, 3))
     return _inherited(kept)

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from dml.errors import InputError
+from dml.slides.ome_tiff import OmeTiff, is_ome_tiff
 from dml.slides.resolution import Resolution, derive
 
 FINER = 1.25
@@ -36,13 +37,14 @@ class Slide:
         Width and height in level-0 pixels.
     """
 
-    def __init__(self, path: Path, handle: openslide.OpenSlide, resolution: Resolution) -> None:
+    def __init__(self, path: Path, handle: openslide.OpenSlide | OmeTiff, resolution: Resolution) -> None:
         self.path, self.resolution, self.mpp = path, resolution, resolution.mpp
         self._handle = handle
         self.properties: Mapping[str, str] = dict(handle.properties)
         self.dimensions: tuple[int, int] = handle.dimensions
         # asked once: after a failed read the handle answers nothing any more
-        self._levels = tuple(zip(handle.level_downsamples, handle.level_dimensions, strict=True))
+        levels: tuple[tuple[int, int], ...] = tuple(handle.level_dimensions)
+        self._levels = tuple(zip(handle.level_downsamples, levels, strict=True))
         self.vendor: str = self.properties.get("openslide.vendor", "unknown")
 
     def __enter__(self) -> "Slide":
@@ -169,7 +171,7 @@ def open_slide(path: Path, mpp: float | None = None) -> Slide:
     Parameters
     ----------
     path : Path
-        Any format OpenSlide reads.
+        Any format OpenSlide reads, and OME-TIFF.
     mpp : float or None
         Microns per pixel from the slide list, used only if the file does not say.
 
@@ -182,17 +184,29 @@ def open_slide(path: Path, mpp: float | None = None) -> Slide:
         raise InputError(path, "the file does not exist", "Correct the path in the slide list")
     if path.stat().st_size == 0:
         raise InputError(path, "the file is empty (0 bytes)", "Copy the slide again")
-    try:
-        handle = openslide.OpenSlide(path)
-    except openslide.OpenSlideUnsupportedFormatError:
-        raise InputError(path, _not_a_slide(path), "Copy it again, or convert it to a tiled pyramidal TIFF") from None
-    except openslide.OpenSlideError as error:
-        raise InputError(path, f"truncated or damaged ({error})", "Copy or export the slide again") from None
+    handle = _handle(path)
     try:
         return Slide(path, handle, derive(handle.properties, mpp, path))
     except InputError:
         handle.close()
         raise
+
+
+def _handle(path: Path) -> openslide.OpenSlide | OmeTiff:
+    try:
+        handle = openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError:
+        if _is_tiff(path) and is_ome_tiff(path):
+            return OmeTiff(path)
+        raise InputError(path, _not_a_slide(path), "Copy it again, or convert it to a tiled pyramidal TIFF") from None
+    except openslide.OpenSlideError as error:
+        raise InputError(path, f"truncated or damaged ({error})", "Copy or export the slide again") from None
+    # OpenSlide takes an OME-TIFF for a plain one and reads its first image: without its resolution
+    generic = handle.properties.get("openslide.vendor") == "generic-tiff"
+    if generic and "openslide.mpp-x" not in handle.properties and is_ome_tiff(path):
+        handle.close()
+        return OmeTiff(path)
+    return handle
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -207,10 +221,15 @@ def on_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def _not_a_slide(path: Path) -> str:
+def _is_tiff(path: Path) -> bool:
     with path.open("rb") as file:
-        tiff = file.read(4) in _TIFF
-    return "a TIFF that is truncated or not tiled" if tiff else "not a slide: OpenSlide does not know this format"
+        return file.read(4) in _TIFF
+
+
+def _not_a_slide(path: Path) -> str:
+    if _is_tiff(path):
+        return "a TIFF that is truncated or not tiled"
+    return "not a slide: OpenSlide does not know this format"
 
 
 def _snapped(value: float, tolerance: float = 1e-3) -> float:

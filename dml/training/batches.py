@@ -4,12 +4,13 @@ Shape legend: b patients, n tokens (the most of any patient of the batch), d tok
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dml.training.linear_start import LinearStart, Source
 from dml.training.preparation import Preparation, covariates_of, gene_index
 from dml.types import (
     Bag,
@@ -53,6 +54,9 @@ class Patient:
     covariates: np.ndarray
     survival: Survival | None
     label: str | None
+    others: Mapping[str, str]
+    start: np.ndarray | None = None
+    start_hidden: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -61,10 +65,19 @@ class Patient:
 
 
 class PatientReader:
-    """Reads the patients of one cohort as a preparation wants them."""
+    """Reads the patients of one cohort as a preparation wants them.
 
-    def __init__(self, preparation: Preparation, cohort: Cohort) -> None:
-        self.preparation = preparation
+    With a linear start, `parts` says which inner part learning patients are of: theirs has not seen their outcome.
+    """
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        cohort: Cohort,
+        start: LinearStart | None = None,
+        parts: Mapping[str, int] | None = None,
+    ) -> None:
+        self.preparation, self._start, self._parts = preparation, start, parts or {}
         self._tumor = gene_index(cohort.genes, preparation.tumor_genes)
         self._tme = gene_index(cohort.genes, preparation.tme_genes)
 
@@ -81,7 +94,27 @@ class PatientReader:
             covariates=_with_missing(prep, case),
             survival=case.survival,
             label=case.labels.get(prep.task),
+            others={name: case.labels[name] for name in prep.auxiliary if name in case.labels},
+            start=self._started(case),
+            start_hidden=self._started(replace(case, expression=None)),
         )
+
+    def rows(self, cases: Sequence[Case]) -> dict[Source, np.ndarray]:
+        """Return what a linear model sees: mean tokens of all resolutions, and raw genes; NaN where there is none."""
+        genes = [np.concatenate([_picked(c.expression, at) for at in (self._tumor, self._tme)]) for c in cases]
+        return {"slide": np.array([self._pooled(case) for case in cases]), "genes": np.array(genes)}
+
+    def _pooled(self, case: Case) -> np.ndarray:
+        width = len(self.preparation.tokens.mean)
+        bags = [case.pyramid.get(Mpp(mpp)) for mpp in self.preparation.mpps]
+        means = [np.full(width, np.nan) if b is None or not len(b) else b.tokens.double().mean(0).numpy() for b in bags]
+        return np.concatenate(means)
+
+    def _started(self, case: Case) -> np.ndarray | None:
+        if self._start is None:
+            return None
+        started: np.ndarray = self._start(self.rows([case]), [self._parts.get(case.patient_id)])[0]
+        return started
 
     def _levels(self, case: Case) -> tuple[PatientTokens, ...]:
         bags = [case.pyramid.get(Mpp(mpp)) for mpp in self.preparation.mpps]
@@ -163,20 +196,32 @@ def collate(patients: Sequence[Patient], preparation: Preparation) -> Batch:
         torch.tensor([p.present for p in patients]),
     )
     covariates = torch.from_numpy(np.stack([p.covariates for p in patients]))
-    return Batch(tuple(p.patient_id for p in patients), levels, expression, covariates, _target(patients, preparation))
+    auxiliary = {
+        name: _class_target([p.others.get(name) for p in patients], classes)
+        for name, classes in preparation.auxiliary.items()
+    }
+    ids = tuple(p.patient_id for p in patients)
+    starts = (_joined([p.start for p in patients]), _joined([p.start_hidden for p in patients]))
+    return Batch(ids, levels, expression, covariates, _target(patients, preparation), auxiliary, *starts)
+
+
+def _joined(starts: Sequence[np.ndarray | None]) -> Tensor | None:
+    known = [start for start in starts if start is not None]
+    return torch.from_numpy(np.stack(known)) if known else None
 
 
 def _level(patients: Sequence[Patient], preparation: Preparation, index: int) -> Level:
     at = [patient.levels[index] for patient in patients]
     longest = max(1, *(len(level.tokens) for level in at))
     mean, deviation = torch.from_numpy(preparation.tokens.mean), torch.from_numpy(preparation.tokens.deviation)
-    tokens = torch.zeros(len(at), longest, len(mean))
+    tokens = torch.empty(len(at), longest, len(mean))
     mask = torch.zeros(len(at), longest, dtype=torch.bool)
     coords = torch.zeros(len(at), longest, 2)
     parent = torch.full((len(at), longest), -1, dtype=torch.long)
     for i, level in enumerate(at):
         n = len(level.tokens)
-        tokens[i, :n] = (level.tokens.float() - mean) / deviation
+        torch.sub(level.tokens, mean, out=tokens[i, :n]).div_(deviation)  # no temporary of a whole bag
+        tokens[i, n:] = 0.0
         mask[i, :n] = True
         if level.coords_um is not None:
             coords[i, :n] = level.coords_um
@@ -189,14 +234,17 @@ def _level(patients: Sequence[Patient], preparation: Preparation, index: int) ->
 
 def _target(patients: Sequence[Patient], preparation: Preparation) -> Target:
     if preparation.kind == "classification":
-        known = torch.tensor([p.label is not None for p in patients])
-        index = [0 if p.label is None else preparation.classes.index(p.label) for p in patients]
-        return ClassTarget(torch.tensor(index), known)
+        return _class_target([p.label for p in patients], preparation.classes)
     known = torch.tensor([p.survival is not None for p in patients])
     days = torch.tensor([0.0 if p.survival is None else p.survival.days for p in patients])
     event = torch.tensor([p.survival is not None and p.survival.event for p in patients])
     bins = torch.bucketize(days, torch.from_numpy(preparation.bin_edges), right=True)
     return SurvivalTarget(bins, event, days, known)
+
+
+def _class_target(labels: Sequence[str | None], classes: Sequence[str]) -> ClassTarget:
+    index = [0 if label is None else classes.index(label) for label in labels]
+    return ClassTarget(torch.tensor(index), torch.tensor([label is not None for label in labels]))
 
 
 def batches(

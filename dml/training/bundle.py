@@ -23,6 +23,7 @@ from dml.models.teacher import Teacher
 from dml.predictions import class_column, horizon_days, survival_column
 from dml.training.batches import Patient, PatientReader, batches
 from dml.training.distillation import Lesson
+from dml.training.linear_start import LinearStart
 from dml.training.preparation import Preparation
 from dml.types import Branches, Case, Cohort
 
@@ -47,6 +48,7 @@ class Spec(BaseModel):
     train_cutoff: float = 0.0
     train_risk_deviation: float = 1.0
     versions: Mapping[str, str] = {}
+    linear: LinearStart | None = None
 
     def build(self) -> Teacher | Student | Headed:
         """Make one untrained member."""
@@ -104,8 +106,25 @@ class FoldModel:
             raise InputError(folder, f"not a model this version can load ({error})", remedy) from None
         return cls(spec, members)
 
-    def predict(self, cohort: Cohort, batch_size: int = 16) -> pd.DataFrame:
+    def predict(
+        self,
+        cohort: Cohort,
+        batch_size: int = 16,
+        members: Sequence[int] | None = None,
+        parts: Mapping[str, int] | None = None,
+    ) -> pd.DataFrame:
         """Predict every patient of a cohort that the model can read: teacher and student, all with tokens.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            Any patients with features of the model's encoder.
+        batch_size : int
+            Patients at a time.
+        members : sequence of int, optional
+            Whose predictions are averaged; all by default.
+        parts : mapping, optional
+            Inner parts of learning patients, for a linear start that has not seen them.
 
         Returns
         -------
@@ -113,12 +132,24 @@ class FoldModel:
             patient_id, then risk and survival_<days> (survival) or p_<class> (classification); one row per patient, in
             order.
         """
-        read = PatientReader(self.spec.preparation, cohort)
+        read = self.reader(cohort, parts)
         patients = [read(case) for case in cohort.cases if self.spec.reads(case)]
-        logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size)]
+        asked = range(len(self.members)) if members is None else members
+        logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size, asked)]
         joined = torch.cat(logits).double().numpy() if logits else np.zeros((0, self.spec.preparation.shape.outputs))
         table = pd.DataFrame({"patient_id": [p.patient_id for p in patients]})
         return table.assign(**columns(joined, self.spec))
+
+    def reader(self, cohort: Cohort, parts: Mapping[str, int] | None = None) -> PatientReader:
+        """Return what reads patients for this model."""
+        return PatientReader(self.spec.preparation, cohort, self.spec.linear, parts)
+
+    def turns(self, parts: int) -> dict[int, list[int]]:
+        """Return which members were selected on each inner part of the fold, and so have not learnt from it."""
+        by_part: dict[int, list[int]] = {}
+        for member in range(len(self.members)):
+            by_part.setdefault(member % parts, []).append(member)
+        return by_part
 
     def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, Lesson]:
         """Return what one member teaches of each patient: nothing of a patient without transcriptome."""
@@ -136,10 +167,12 @@ class FoldModel:
                     )
         return taught
 
-    def _outputs(self, patients: Sequence[Patient], batch_size: int) -> Iterator[list[Branches]]:
+    def _outputs(
+        self, patients: Sequence[Patient], batch_size: int, members: Sequence[int]
+    ) -> Iterator[list[Branches]]:
         with torch.inference_mode():
             for batch in batches(patients, self.spec.preparation, batch_size):
-                yield [member(batch) for member in self.members]
+                yield [self.members[i](batch) for i in members]
 
     def _mean_outputs(self, said: Sequence[Branches]) -> Tensor:
         if self.spec.preparation.kind == "classification":

@@ -11,8 +11,10 @@ TME].
 Shape legend: b patients, k classes or time bins, d width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -49,6 +51,14 @@ def feature_distance(lesson: Lesson, student: Branches) -> Float[Tensor, "b"]:
     """Mean squared error between each student token and the teacher's token of the same subspace, per patient."""
     errors = [(student.of(s) - getattr(lesson, s)).square().mean(-1) for s in SUBSPACES]
     return torch.stack(errors).mean(0)
+
+
+def exchange(lessons: Mapping[str, Lesson], seed: int) -> dict[str, Lesson]:
+    """Give each taught patient the lesson of another taught one, at random: what distillation is to be told from."""
+    taught = [patient for patient, lesson in lessons.items() if bool(lesson.given)]
+    order = np.random.default_rng(seed).permutation(len(taught))
+    around = {taught[a]: taught[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
+    return {patient: lessons[around.get(patient, patient)] for patient in lessons}
 
 
 def taught_mean(per_patient: Float[Tensor, "b"], lesson: Lesson) -> Float[Tensor, ""]:

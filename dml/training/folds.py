@@ -1,7 +1,7 @@
 """Teach and distil one fold, and train the baselines beside: who is learnt from, and nothing fitted on anyone else."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,22 +14,57 @@ from dml.errors import InputError
 from dml.models.baselines.deep import registry
 from dml.training.batches import Patient, PatientReader
 from dml.training.bundle import FoldModel, Role, Spec
-from dml.training.distillation import Lesson
-from dml.training.loop import Recipe, fit, reproducible
+from dml.training.distillation import Lesson, exchange
+from dml.training.linear_start import LinearStart, Source, Truth, fit_start
+from dml.training.loop import OnEpoch, Recipe, fit, reproducible
 from dml.training.objectives import Objective, StudentObjective, TaskObjective, TeacherObjective
 from dml.training.preparation import SURVIVAL, Preparation, fit_preparation
 from dml.types import Case, Cohort
 
+COMBINATIONS: Mapping[str, tuple[tuple[Source, ...], ...]] = {
+    "teacher": (("slide", "genes"), ("slide",), ("genes",)),
+    "student": (("slide",),),
+}
+"""Sources of the linear models that ours may start from, the richest first."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """The learning parts of one fold; the test patients are deliberately not here."""
+    """The learning patients of one fold; the test patients are deliberately not here.
+
+    Every model is selected on one inner part of them and trained on the others. Members of an ensemble take turns with
+    the parts, so that together they learn from everybody and nobody is judged by a member that has seen him.
+
+    Attributes
+    ----------
+    index : int
+        Number of the fold.
+    learning : Cohort
+        All of them.
+    parts : mapping
+        Patient to inner part 0, 1, ...; who is not in it is learnt from and never validated on.
+    """
 
     index: int
-    training: Cohort
-    validation: Cohort
+    learning: Cohort
+    parts: Mapping[str, int]
+
+    @property
+    def turns(self) -> int:
+        """Inner parts that there are to validate on."""
+        return max(self.parts.values(), default=-1) + 1
+
+    def training(self, member: int = 0) -> Cohort:
+        """Whom a member learns from."""
+        return self.learning.only({c.patient_id for c in self.learning.cases} - self._turn(member))
+
+    def validation(self, member: int = 0) -> Cohort:
+        """Whom a member is selected on."""
+        return self.learning.only(self._turn(member))
+
+    def _turn(self, member: int) -> set[str]:
+        return {patient for patient, part in self.parts.items() if part == member % max(self.turns, 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +86,10 @@ def fold_of(cohort: Cohort, splits: pd.DataFrame, index: int) -> Fold:
     rows = splits[splits["fold"] == index]
     if rows.empty:
         raise InputError("splits.parquet", f"no fold {index}", "Set folds in params.yaml and run dvc repro split")
-    return Fold(index, cohort.only(_ids(rows, "train")), cohort.only(_ids(rows, "validation")))
+    learning = rows[rows["role"] != "test"]
+    turn_takers = learning[learning["part"] >= 0]
+    parts = dict(zip(turn_takers["patient_id"], turn_takers["part"].astype(int), strict=True))
+    return Fold(index, cohort.only(set(learning["patient_id"])), parts)
 
 
 def held_out(cohort: Cohort, splits: pd.DataFrame, index: int) -> Cohort:
@@ -59,36 +97,57 @@ def held_out(cohort: Cohort, splits: pd.DataFrame, index: int) -> Cohort:
     return cohort.only(_ids(splits[splits["fold"] == index], "test"))
 
 
-def teach(fold: Fold, params: config.Params, task: str) -> Trained:
-    """Train the teacher of one fold on every patient with a slide and a target (and, if so set, no transcriptome)."""
-    kept = [c for c in fold.training.cases if _has_slide(c) and _has_target(c, task)]
-    if not params.teacher.unpaired:
-        kept = [c for c in kept if c.expression is not None]
+def unseen(model: FoldModel, fold: Fold) -> pd.DataFrame:
+    """Predict the learning patients of a fold by the members that were selected on them and have not learnt from them.
+
+    With as many members as inner parts that is everybody with a part; with one member, the first part.
+    """
+    turns = model.turns(fold.turns).items()
+    said = [model.predict(fold.validation(turn), members=members, parts=fold.parts) for turn, members in turns]
+    return pd.concat(said)
+
+
+def teach(fold: Fold, params: config.Params, task: str, on_epoch: OnEpoch | None = None) -> Trained:
+    """Train the teacher of one fold on every patient with a target and a slide or a transcriptome.
+
+    With `teacher.unpaired` off, only on those who have both.
+    """
+    unpaired = params.teacher.unpaired
+    kept = [c for c in fold.learning.cases if _has_target(c, task) and _has_sources(c, unpaired)]
     recipe = Recipe(
         params.optimisation,
         seed=0,
         coordination=params.teacher.coordination,
         token_dropout=params.model.token_dropout,
         modality_dropout=params.teacher.modality_dropout,
+        on_epoch=on_epoch,
     )
-    learner = _Learner("teacher", fold, params, task, recipe, _restricted(fold.training, kept))
-    return learner.train(lambda member: TeacherObjective(learner.preparation, params.teacher))
+    learner = _Learner("teacher", fold, params, task, recipe, kept)
+    objective = TeacherObjective(learner.preparation, params.teacher, params.optimisation.cox)
+    return learner.train(lambda member: objective)
 
 
-def distil(fold: Fold, params: config.Params, task: str, teacher: FoldModel | None) -> Trained:
+def distil(
+    fold: Fold,
+    params: config.Params,
+    task: str,
+    teacher: FoldModel | None,
+    on_epoch: OnEpoch | None = None,
+    exchanged: bool = False,
+) -> Trained:
     """Train the student of one fold.
 
     It learns the task from patients with slide and label, and what the teacher says from patients with slide and
     transcriptome; with `distillation.unpaired` off, only from those with all three. Member i of the student is
     distilled from member i of the teacher. Without a teacher this is the undistilled student: same patients with a
-    target, task loss only.
+    target, task loss only. With `exchanged`, the control, each patient gets the lesson of another.
     """
-    kept = [c for c in fold.training.cases if _has_slide(c) and (_has_target(c, task) or _teachable(c, teacher))]
+    kept = [c for c in fold.learning.cases if _has_slide(c) and (_has_target(c, task) or _teachable(c, teacher))]
     if not params.distillation.unpaired:
         kept = [c for c in kept if c.expression is not None and _has_target(c, task)]
-    recipe = Recipe(params.optimisation, seed=0, token_dropout=params.model.token_dropout)
-    learner = _Learner("student", fold, params, task, recipe, _restricted(fold.training, kept))
-    return learner.train(lambda member: learner.student_objective(teacher, member))
+    recipe = Recipe(params.optimisation, seed=0, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
+    learner = _Learner("student", fold, params, task, recipe, kept)
+    return learner.train(lambda member: learner.student_objective(teacher, member, exchanged))
 
 
 def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> Trained | None:
@@ -105,44 +164,54 @@ def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> T
         If there is no such baseline.
     """
     reads = registry.get(name).reads
-    kept = [c for c in fold.training.cases if reads(c) and _has_target(c, task)]
-    if not kept or not any(reads(c) and _has_target(c, task) for c in fold.validation.cases):
+    kept = [c for c in fold.learning.cases if reads(c) and _has_target(c, task)]
+    judged = {c.patient_id for c in kept} & set(fold.parts)
+    if not judged or (len(judged) == len(kept) and fold.turns < 2):
         return None
     recipe = Recipe(params.optimisation, seed=0, token_dropout=params.model.token_dropout)
-    learner = _Learner(registry.PREFIX + name, fold, params, task, recipe, _restricted(fold.training, kept))
-    return learner.train(lambda member: TaskObjective(learner.preparation))
+    learner = _Learner(registry.PREFIX + name, fold, params, task, recipe, kept)
+    objective = TaskObjective(learner.preparation, params.optimisation.cox)
+    return learner.train(lambda member: objective)
 
 
 class _Learner:
     """Trains the members of one model of one fold."""
 
-    def __init__(self, role: Role, fold: Fold, params: config.Params, task: str, recipe: Recipe, cases: Cohort) -> None:
+    def __init__(
+        self, role: Role, fold: Fold, params: config.Params, task: str, recipe: Recipe, kept: Sequence[Case]
+    ) -> None:
         self.role, self.fold, self.params, self.task, self.recipe = role, fold, params, task, recipe
-        # Fitted on the fold's whole training part, so that teacher and student share scaling, bins and classes.
-        self.preparation: Preparation = fit_preparation(fold.training, params, task)
+        # Fitted on all learning patients of the fold: teacher, student and members share scaling, bins and classes.
+        self.preparation: Preparation = fit_preparation(fold.learning, params, task)
+        self.turns = {
+            c.patient_id: fold.parts.get(c.patient_id, i % max(fold.turns, 1))
+            for i, c in enumerate(fold.learning.cases)
+        }
         self.spec = self._spec()
-        self.training = _read(cases, self.preparation)
-        judged = [c for c in fold.validation.cases if self.spec.reads(c) and _has_target(c, task)]
-        self.validation = _read(_restricted(fold.validation, judged), self.preparation)
-        self.cases = cases
-        counts = len(self.training), len(self.validation)
-        log.info("%s %s fold %d: %d training, %d validation patients", task, role, fold.index, *counts)
+        self.cases = fold.learning.only({case.patient_id for case in kept})
+        read = PatientReader(self.preparation, self.cases, self.spec.linear, self.turns)
+        self.patients = [read(case) for case in self.cases.cases]
+        self.judged = {c.patient_id for c in fold.learning.cases if self.spec.reads(c) and _has_target(c, task)}
 
     def train(self, objective: Callable[[int], Objective]) -> Trained:
         spec = self.spec
         members, histories = zip(*(self._member(spec, i, objective(i)) for i in range(spec.members)), strict=True)
         model = FoldModel(spec, tuple(member.cpu() for member in members))
-        risk = model.predict(self.cases).get("risk", pd.Series(dtype=float))
+        seen = self.cases.only({case.patient_id for case in self.cases.cases if spec.reads(case)})
+        risk = model.predict(seen).get("risk", pd.Series(dtype=float))
         if len(risk):
             update = {"train_cutoff": float(risk.median()), "train_risk_deviation": float(risk.std(ddof=0)) or 1.0}
             model = FoldModel(spec.model_copy(update=update), model.members)
         return Trained(model, pd.concat(histories, ignore_index=True))
 
-    def student_objective(self, teacher: FoldModel | None, member: int) -> StudentObjective:
+    def student_objective(self, teacher: FoldModel | None, member: int, exchanged: bool) -> StudentObjective:
         lessons: Mapping[str, Lesson] | None = None
         if teacher is not None:
-            lessons = teacher.lessons(_read(self.cases, teacher.spec.preparation), member % len(teacher.members))
-        return StudentObjective(self.preparation, self.params.distillation, lessons)
+            read = teacher.reader(self.cases, self.turns)
+            lessons = teacher.lessons([read(case) for case in self.cases.cases], member % len(teacher.members))
+            if exchanged:
+                lessons = exchange(lessons, self.params.seed)
+        return StudentObjective(self.preparation, self.params.distillation, lessons, self.params.optimisation.cox)
 
     def _member(self, spec: Spec, index: int, objective: Objective) -> tuple[nn.Module, pd.DataFrame]:
         seed = int(np.random.SeedSequence([self.params.seed, self.fold.index, index]).generate_state(1)[0])
@@ -150,9 +219,27 @@ class _Learner:
             member = spec.build()
             with torch.no_grad():  # a head that starts from the base rates has only the patients to learn
                 member.head.bias.copy_(torch.from_numpy(self.preparation.base_logits))
-            recipe = replace(self.recipe, seed=seed)
-            history = fit(member, objective, self.training, self.validation, self.preparation, recipe)
+            history = fit(member, objective, *self._turn(index), self.preparation, replace(self.recipe, seed=seed))
         return member, history.assign(member=index)
+
+    def _turn(self, member: int) -> tuple[list[Patient], list[Patient]]:
+        held = {case.patient_id for case in self.fold.validation(member).cases}
+        training = [p for p in self.patients if p.patient_id not in held]
+        validation = [p for p in self.patients if p.patient_id in held & self.judged]
+        counts = self.task, self.role, self.fold.index, member, len(training), len(validation)
+        log.info("%s %s fold %d member %d: %d training, %d validation patients", *counts)
+        return training, validation
+
+    def _linear(self) -> LinearStart | None:
+        """Fit the linear model that ours start from, on the sources they see."""
+        components = self.params.model.linear
+        wanted = self.preparation.kind == "survival" or self.params.model.linear_tasks == "all"
+        if not components or not wanted or self.role not in COMBINATIONS or self.fold.turns < 2:
+            return None
+        cases = self.fold.learning.cases
+        rows = PatientReader(self.preparation, self.fold.learning).rows(cases)
+        truth = truth_of(cases, self.preparation)
+        return fit_start(rows, [self.turns[c.patient_id] for c in cases], COMBINATIONS[self.role], truth, components)
 
     def _spec(self) -> Spec:
         p = self.params
@@ -166,12 +253,18 @@ class _Learner:
             years=p.evaluation.years,
             members=p.optimisation.members,
             seed=p.seed,
+            linear=self._linear(),
             versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
         )
 
 
 def _ids(rows: pd.DataFrame, role: str) -> set[str]:
     return set(rows.loc[rows["role"] == role, "patient_id"])
+
+
+def _has_sources(case: Case, unpaired: bool) -> bool:
+    found = (_has_slide(case), case.expression is not None)
+    return any(found) if unpaired else all(found)
 
 
 def _has_slide(case: Case) -> bool:
@@ -186,10 +279,12 @@ def _teachable(case: Case, teacher: FoldModel | None) -> bool:
     return teacher is not None and case.expression is not None
 
 
-def _restricted(cohort: Cohort, cases: list[Case]) -> Cohort:
-    return cohort.only({case.patient_id for case in cases})
-
-
-def _read(cohort: Cohort, preparation: Preparation) -> list[Patient]:
-    read = PatientReader(preparation, cohort)
-    return [read(case) for case in cohort.cases]
+def truth_of(cases: Sequence[Case], preparation: Preparation) -> Truth:
+    """Return what was observed of some patients, in arrays; 0 where it is not known."""
+    if preparation.kind == "survival":
+        known = np.array([c.survival is not None for c in cases])
+        days = np.array([0.0 if c.survival is None else c.survival.days for c in cases])
+        return Truth(known, days, np.array([c.survival is not None and c.survival.event for c in cases]))
+    labels = [c.labels.get(preparation.task) for c in cases]
+    index = np.array([0 if label is None else preparation.classes.index(label) for label in labels])
+    return Truth(np.array([label is not None for label in labels]), label=index, classes=preparation.classes)

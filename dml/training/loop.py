@@ -5,9 +5,10 @@ AdamW, warm-up and cosine in steps, model selection on validation, no test patie
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pandas as pd
 import torch
@@ -19,9 +20,14 @@ from dml.models.nn.head import SubspaceHead
 from dml.training.batches import Patient, batches
 from dml.training.gradients import Coordination, coordinated_backward
 from dml.training.losses import task_loss
+from dml.training.memory import keep_freed_memory
 from dml.training.objectives import Losses, Objective
 from dml.training.preparation import Preparation
-from dml.types import Batch, Branches, Expression, Level
+from dml.types import Batch, Branches, Expression, Level, Target
+
+T = TypeVar("T", bound=Target)
+OnEpoch = Callable[[int, float], None]
+"""Told the epoch (from 0 for every member) and its validation loss; what it raises ends the training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class Recipe:
     coordination: bool = False
     token_dropout: float = 0.0
     modality_dropout: float = 0.0
+    on_epoch: OnEpoch | None = None
 
 
 def fit(
@@ -60,7 +67,9 @@ def fit(
     device = resolved(settings.device)
     model.to(device)
     generator = torch.Generator().manual_seed(recipe.seed)
-    optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    keep_freed_memory()
+    weight_decay, rate_ = settings.weight_decay, settings.learning_rate
+    optimiser = torch.optim.AdamW(model.parameters(), rate_, weight_decay=weight_decay, fused=True)
     steps = math.ceil(len(training) / settings.batch_size) * settings.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps, settings.warmup))
     history: list[dict[str, float]] = []
@@ -83,6 +92,8 @@ def fit(
         if improved:
             best, best_state = row["validation_loss"], copy.deepcopy(model.state_dict())
         history.append(row | {"best": float(improved)})
+        if recipe.on_epoch is not None:
+            recipe.on_epoch(epoch, row["validation_loss"])
         if waited >= settings.patience:
             break
     model.load_state_dict(best_state)
@@ -101,19 +112,18 @@ def rate(step: int, steps: int, warmup: float) -> float:
 def validation_loss(
     model: nn.Module, patients: Sequence[Patient], preparation: Preparation, settings: config.Optimisation
 ) -> float:
-    """Task loss per known patient, without class weights or dropout."""
+    """Task loss over all known patients at once, without class weights or dropout."""
     model.eval()
     device = resolved(settings.device)
-    total, known = 0.0, 0
+    logits, targets = [], []
     with torch.inference_mode():
         for batch in batches(patients, preparation, settings.batch_size):
-            moved = on_device(batch, device)
-            count = int(moved.target.known.sum())
-            total += float(task_loss(model(moved).logits, moved.target)) * count
-            known += count
-    if not known:
-        raise DmlError("no validation patient has a target: raise split.validation_share or use fewer folds")
-    return total / known
+            logits.append(model(on_device(batch, device)).logits.cpu())
+            targets.append(batch.target)
+        whole = stacked(targets)
+        if not whole.known.any():
+            raise DmlError("no validation patient has a target: raise split.validation_share or use fewer folds")
+        return float(task_loss(torch.cat(logits), whole, cox=settings.cox))
 
 
 def _epoch(
@@ -171,7 +181,10 @@ def with_dropout(batch: Batch, recipe: Recipe) -> Batch:
     present = batch.expression.present
     if recipe.modality_dropout:
         present = present & (torch.rand(present.shape, device=present.device) >= recipe.modality_dropout)
-    return replace(batch, levels=levels, expression=replace(batch.expression, present=present))
+    start = batch.start
+    if start is not None and batch.start_hidden is not None:
+        start = torch.where(present[:, None], start, batch.start_hidden)
+    return replace(batch, levels=levels, expression=replace(batch.expression, present=present), start=start)
 
 
 def _thinned(level: Level, share: float) -> Level:
@@ -182,19 +195,30 @@ def _thinned(level: Level, share: float) -> Level:
     return replace(level, mask=kept)
 
 
+def stacked(targets: Sequence[Target]) -> Target:
+    """Join the targets of some batches into one."""
+    kind = type(targets[0])
+    return kind(*(torch.cat([getattr(target, name) for target in targets]) for name in kind.__slots__))
+
+
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """Move a batch."""
     if device.type == "cpu":
         return batch
     expression = Expression(*(getattr(batch.expression, name).to(device) for name in ("tumor", "tme", "present")))
-    fields = {name: getattr(batch.target, name).to(device) for name in batch.target.__slots__}
     return Batch(
         batch.patient_ids,
         tuple(level.to(device) for level in batch.levels),
         expression,
         batch.covariates.to(device),
-        type(batch.target)(**fields),
+        _moved(batch.target, device),
+        {name: _moved(target, device) for name, target in batch.auxiliary.items()},
+        *(None if start is None else start.to(device) for start in (batch.start, batch.start_hidden)),
     )
+
+
+def _moved(target: T, device: torch.device) -> T:
+    return type(target)(*(getattr(target, name).to(device) for name in target.__slots__))
 
 
 def resolved(device: str) -> torch.device:

@@ -36,9 +36,37 @@ def log_likelihood(logits: Float[Tensor, "b k"], target: Target) -> Float[Tensor
 
 
 def task_loss(
-    logits: Float[Tensor, "b k"], target: Target, class_weights: Float[Tensor, "k"] | None = None
+    logits: Float[Tensor, "b k"],
+    target: Target,
+    class_weights: Float[Tensor, "k"] | None = None,
+    cox: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Negative log-likelihood, mean over the patients with a known target (0 if there is none), by class weight."""
+    """Negative log-likelihood, mean over the patients with a known target (0 if there is none), by class weight.
+
+    `cox` is the share that Cox's partial likelihood has in the loss of a survival task.
+    """
+    likelihood = _negative_log_likelihood(logits, target, class_weights)
+    if not cox or isinstance(target, ClassTarget):
+        return likelihood
+    risk = log_cumulative_hazard(logits)
+    partial = cox_loss(risk[target.known], target.days[target.known], target.event[target.known])
+    return (1 - cox) * likelihood + cox * partial
+
+
+def log_cumulative_hazard(logits: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
+    """Risk score log(-log S) at the end of the last bin, hazards h = sigmoid(logits)."""
+    return torch.log(functional.softplus(logits).sum(1).clamp_min(1e-12))
+
+
+def cox_loss(risk: Float[Tensor, "b"], days: Float[Tensor, "b"], event: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
+    """Negative log partial likelihood (Cox 1972, ties by Breslow), mean over the events of the batch; 0 without one."""
+    at_risk = days[None, :] >= days[:, None]
+    log_sum = torch.logsumexp(risk[None, :].masked_fill(~at_risk, -torch.inf), dim=1)
+    observed = event.to(risk.dtype)
+    return (observed * (log_sum - risk)).sum() / observed.sum().clamp_min(1.0)
+
+
+def _negative_log_likelihood(logits: Tensor, target: Target, class_weights: Tensor | None) -> Tensor:
     weights = target.known.to(logits.dtype)
     if class_weights is not None and isinstance(target, ClassTarget):
         weights = weights * class_weights.to(weights.device)[target.label]

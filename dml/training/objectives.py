@@ -28,45 +28,49 @@ Objective = Callable[[Batch, Branches], Losses]
 class TaskObjective:
     """The task alone: what baselines are trained for."""
 
-    def __init__(self, preparation: Preparation) -> None:
-        self._weights = class_weights(preparation)
+    def __init__(self, preparation: Preparation, cox: float = 0.0) -> None:
+        self._weights, self._cox = class_weights(preparation), cox
 
     def __call__(self, batch: Batch, branches: Branches) -> Losses:
         """Compute the loss of one batch."""
-        return Losses(task_loss(branches.logits, batch.target, self._weights), {})
+        return Losses(task_loss(branches.logits, batch.target, self._weights, self._cox), {})
 
 
 class TeacherObjective:
-    """Task, inter-magnification consistency, disentangling."""
+    """Task, auxiliary labels, inter-magnification consistency, disentangling."""
 
-    def __init__(self, preparation: Preparation, teacher: config.Teacher) -> None:
-        self._weights = class_weights(preparation)
+    def __init__(self, preparation: Preparation, teacher: config.Teacher, cox: float = 0.0) -> None:
+        self._weights, self._cox = class_weights(preparation), cox
         self._teacher = teacher
 
     def __call__(self, batch: Batch, branches: Branches) -> Losses:
         """Compute the losses of one batch; terms that are switched off or do not apply are left out."""
-        others: dict[str, Tensor] = {}
-        if self._teacher.consistency and len(batch.levels) > 1:
+        others = auxiliary_losses(batch, branches, self._teacher.auxiliary)
+        if self._teacher.consistency and self._teacher.fusion and len(batch.levels) > 1:
             others["consistency"] = self._teacher.consistency * consistency(batch, branches)
         if self._teacher.disentangling:
             others["disentangling"] = self._teacher.disentangling * distance_correlation(branches.tumor, branches.tme)
-        return Losses(task_loss(branches.logits, batch.target, self._weights), others)
+        return Losses(task_loss(branches.logits, batch.target, self._weights, self._cox), others)
 
 
 class StudentObjective:
-    """Task and distillation; without lessons this is the undistilled student."""
+    """Task, auxiliary labels and distillation; without lessons this is the undistilled student."""
 
     def __init__(
-        self, preparation: Preparation, distillation: config.Distillation, lessons: Mapping[str, Lesson] | None
+        self,
+        preparation: Preparation,
+        distillation: config.Distillation,
+        lessons: Mapping[str, Lesson] | None,
+        cox: float = 0.0,
     ) -> None:
-        self._weights = class_weights(preparation)
+        self._weights, self._cox = class_weights(preparation), cox
         self._kind = preparation.kind
         self._distillation, self._lessons = distillation, lessons
 
     def __call__(self, batch: Batch, branches: Branches) -> Losses:
         """Compute the losses of one batch."""
-        others: dict[str, Tensor] = {}
         settings = self._distillation
+        others = auxiliary_losses(batch, branches, settings.auxiliary)
         if self._lessons is not None:
             lesson = joined([self._lessons[patient] for patient in batch.patient_ids], branches.logits.device)
             if settings.predictions:
@@ -74,12 +78,20 @@ class StudentObjective:
                 others["distil_predictions"] = settings.predictions * taught_mean(divergence, lesson)
             if settings.features:
                 others["distil_features"] = settings.features * taught_mean(feature_distance(lesson, branches), lesson)
-        return Losses(task_loss(branches.logits, batch.target, self._weights), others)
+        return Losses(task_loss(branches.logits, batch.target, self._weights, self._cox), others)
 
 
 def class_weights(preparation: Preparation) -> Tensor | None:
     """Weights that give every class the same say, fitted on training patients; None for survival."""
     return torch.from_numpy(preparation.class_weights) if preparation.classes else None
+
+
+def auxiliary_losses(batch: Batch, branches: Branches, weight: float) -> dict[str, Tensor]:
+    """Weighted mean over the auxiliary labels of their negative log-likelihood, by name; empty if there is none."""
+    if not weight or not batch.auxiliary:
+        return {}
+    terms = [task_loss(branches.auxiliary[name], target) for name, target in batch.auxiliary.items()]
+    return {"auxiliary": weight * torch.stack(terms).mean()}
 
 
 def consistency(batch: Batch, branches: Branches) -> Tensor:

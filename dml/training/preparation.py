@@ -3,7 +3,7 @@
 Fitted on a fold's training part only, saved with the model, applied unchanged ever after.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -89,6 +89,7 @@ class Preparation(BaseModel):
     tme: Scaling
     covariate_names: tuple[str, ...]
     covariates: Scaling
+    auxiliary: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def shape(self) -> DataShape:
@@ -100,6 +101,7 @@ class Preparation(BaseModel):
             tumor_genes=len(self.tumor_genes),
             tme_genes=len(self.tme_genes),
             covariates=2 * len(self.covariate_names),
+            auxiliary={name: len(classes) for name, classes in self.auxiliary.items()},
             outputs=len(self.classes) if self.kind == "classification" else len(self.bin_edges) + 1,
         )
 
@@ -144,6 +146,7 @@ def fit_preparation(training: Cohort, params: config.Params, task: str) -> Prepa
         tme=_gene_scaling(training, tme_genes),
         covariate_names=names,
         covariates=_covariate_scaling(training, names),
+        auxiliary=_auxiliary(training, params.inputs.auxiliary, task),
     )
 
 
@@ -175,6 +178,16 @@ def _classes(cohort: Cohort, task: str) -> tuple[str, ...]:
             f"task {task}", f"no training patient of class {', '.join(missing)}", "Use fewer folds or merge the class"
         )
     return cohort.classes[task]
+
+
+def _auxiliary(cohort: Cohort, names: Sequence[str], task: str) -> dict[str, tuple[str, ...]]:
+    """Return the classes of each auxiliary label that at least two training patients differ in; never the task."""
+    for name in names:
+        if name not in cohort.classes:
+            known = ", ".join(cohort.classes)
+            raise InputError("params.yaml", f"inputs.auxiliary: unknown label {name!r}", f"The cohort knows: {known}")
+    seen = {name: {case.labels[name] for case in cohort.cases if name in case.labels} for name in names}
+    return {name: cohort.classes[name] for name in names if name != task and len(seen[name]) > 1}
 
 
 def _bins(cohort: Cohort, bins: int) -> tuple[np.ndarray, float]:

@@ -7,14 +7,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
+from typer.main import get_command
 
 import dml.cli
 from dml.cli import output
+from dml.cli.app import app
 from dml.errors import Busy, CheckFailed, ConfigError, DmlError, GateFailed, InputError
+from dml.files import write_parquet
 from dml.ops.interfaces import commands
 from dml.ops.store import TrackingError
+from tests import painted
 
 ROOT = Path(dml.cli.__file__).parents[2]
 Dml = Callable[..., tuple[int, str, str]]
@@ -90,6 +95,31 @@ def test_each_user_error_has_its_exit_code_and_no_traceback(
     assert "Traceback" not in err
 
 
+def test_every_command_that_shows_something_can_say_it_to_a_machine() -> None:
+    said = {"doctor", "results", "predict", "external", "promote", "rollback", "tune", "apply"}
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    without = [name for name in said if not any("--json" in option.opts for option in commands[name].params)]
+    assert without == []
+
+
+def test_completion_can_be_installed_and_knows_the_commands() -> None:
+    asked = {"_DML_COMPLETE": "complete_bash", "COMP_WORDS": "dml pro", "COMP_CWORD": "1"}
+    program = Path(sys.executable).with_name("dml")
+    done = subprocess.run([program], env=os.environ | asked, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "promote" in done.stdout.split()
+    helped = subprocess.run([program, "--help"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "--install-completion" in helped.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_said_without_a_traceback(run: Dml, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "out.csv")
+
+    monkeypatch.setattr("dml.ops.leaderboard.registered_rows", full)
+    code, _, err = run("registry", "ls")
+    assert (code, err) == (1, "error: [Errno 28] No space left on device: 'out.csv'\n")
+
+
 def test_unknown_command_and_option_are_usage_errors(run: Dml) -> None:
     assert run("nonsense")[0] == 2
     assert run("registry", "ls", "--nonsense")[0] == 2
@@ -153,6 +183,16 @@ def test_doctor_reports_every_check_and_fails_outside_a_repository(run: Dml) -> 
     assert code == 1
     assert found["dvc"] == "fail"
     assert {"installation", "params.yaml", "stores", "slides", "gpu", "disk", "tracking"} <= set(found)
+
+
+def test_doctor_opens_slides_and_names_one_that_cannot_be_read(run: Dml) -> None:
+    painted.write_slide(Path("good.tif"), painted.tissue_pixels(256, 256))
+    Path("broken.tif").write_bytes(b"II*\0 and then nothing")
+    table = pa.table({"slide_id": ["a", "b"], "patient_id": ["p", "q"], "path": ["good.tif", "broken.tif"]})
+    write_parquet(Path("data/demo/slides.parquet"), table)
+    (found,) = [row for row in json.loads(run("doctor", "--json")[1]) if row["check"] == "slides"]
+    assert found["status"] == "warn"
+    assert "1 of 2 cannot be read: broken.tif" in found["found"]
 
 
 def test_ui_serves_only_this_machine_with_the_right_store(run: Dml, tmp_path: Path) -> None:

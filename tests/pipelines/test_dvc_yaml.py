@@ -9,7 +9,14 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-WITHOUT_EFFECT_ON_RESULTS = ("dml/ops", "dml/errors.py", "dml/config.py", "dml/__init__.py", "pipelines/__init__.py")
+WITHOUT_EFFECT_ON_RESULTS = (
+    "dml/ops",
+    "dml/errors.py",
+    "dml/config.py",
+    "dml/sections.py",
+    "dml/__init__.py",
+    "pipelines/__init__.py",
+)
 """Tracking, messages, and parameters (which DVC follows as params, not as a file)."""
 
 

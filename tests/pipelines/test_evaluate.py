@@ -39,9 +39,11 @@ def project(tmp_path, monkeypatch):
         }
     )
     group = np.arange(90) % 3
-    roles = {0: "test", 1: "validation", 2: "train"}
+    roles = np.array(["test", "validation", "train"])
+    turns = [(group - k) % 3 for k in range(3)]
     splits = pd.concat(
-        pd.DataFrame({"patient_id": ids, "fold": k, "role": [roles[int(g - k) % 3] for g in group]}) for k in range(3)
+        pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[turn], "part": turn - 1})
+        for k, turn in enumerate(turns)
     )
     stores = {"patients": patients, "splits": splits, "slides": patients[["patient_id"]]}
     for name, table in {**stores, "expression": patients[["patient_id"]]}.items():

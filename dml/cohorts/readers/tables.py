@@ -30,7 +30,7 @@ MISSING = (
 """Cells that mean: no value (GDC and cBioPortal write them in words)."""
 
 
-def read_table(path: Path, numeric: bool = False, text: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, numeric: bool = False, text: Sequence[str | int] = ()) -> pd.DataFrame:
     """Read a table; the index holds row numbers as a text editor shows them (Parquet: from 1).
 
     Parameters
@@ -39,8 +39,8 @@ def read_table(path: Path, numeric: bool = False, text: Sequence[str] = ()) -> p
         .parquet, or delimited text (comma, tab, semicolon or bar), optionally .gz or .zip of one file.
     numeric : bool
         Parse numbers (for matrices); otherwise every cell is kept as text.
-    text : sequence of str
-        Columns that stay text even so.
+    text : sequence of str or int
+        Columns that stay text even so, by name or position.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _bytes(path: Path) -> bytes:
         return archive.read(names[0])
 
 
-def _parse(path: Path, content: str, numeric: bool, text: Sequence[str]) -> pd.DataFrame:
+def _parse(path: Path, content: str, numeric: bool, text: Sequence[str | int]) -> pd.DataFrame:
     skipped = len(content) - len(re.sub(r"\A(?:#[^\n]*\n)+", "", content))
     body, first = content[skipped:], content[:skipped].count("\n") + 2
     header = next(csv.reader([body.split("\n", 1)[0]], delimiter=delimiter(body)), [])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from dml.evaluation.figures import CLASSES, FAINT, MUTED, drawing
 from dml.evaluation.metrics.decision import net_benefit, net_benefit_survival
@@ -21,26 +22,32 @@ def draw_survival_decision(models: Sequence[ModelResult], year: float, path: Pat
         death = 1 - model.rows[survival_column(year)].to_numpy(float)
         curves[model.name] = net_benefit_survival(death, *truth, THRESHOLDS)
         everyone = net_benefit_survival(np.ones(len(death)), *truth, THRESHOLDS)
-    _draw(curves, everyone, f"act above this probability to die within {year:g} y", path)
-
-
-def draw_class_decision(models: Sequence[ModelResult], positive: str, path: Path) -> None:
-    """Draw the net benefit of acting on the predicted probability of a class."""
-    curves = {}
-    for model in models:
-        truth = (model.rows["label"] == positive).to_numpy()
-        curves[model.name] = net_benefit(model.rows[class_column(positive)].to_numpy(float), truth, THRESHOLDS)
-        everyone = net_benefit(np.ones(len(truth)), truth, THRESHOLDS)
-    _draw(curves, everyone, f"act above this probability of {positive}", path)
-
-
-def _draw(curves: Mapping[str, np.ndarray], everyone: np.ndarray, label: str, path: Path) -> None:
     with drawing(path, 5.2, 3.2) as figure:
         axes = figure.subplots()
-        axes.axhline(0, color=MUTED, linewidth=1, label="no one")
-        axes.plot(THRESHOLDS, everyone, color=FAINT, label="everyone")
-        for (name, curve), colour in zip(curves.items(), CLASSES, strict=False):
-            axes.plot(THRESHOLDS, curve, color=colour, label=name)
-        highest = max(float(curve.max()) for curve in [everyone, *curves.values()])
-        axes.set(ylim=(-0.1 * highest, 1.1 * highest), xlabel=label, ylabel="net benefit")
+        _curves(axes, curves, everyone, f"act above this probability to die within {year:g} y")
+        axes.set_ylabel("net benefit")
         axes.legend()
+
+
+def draw_class_decision(models: Sequence[ModelResult], positives: Sequence[str], path: Path) -> None:
+    """Draw the net benefit of acting on the predicted probability of each of some classes, one panel a class."""
+    with drawing(path, max(3.4 * len(positives), 5.2), 3.2) as figure:
+        panels = np.atleast_1d(figure.subplots(1, len(positives)))
+        for axes, positive in zip(panels, positives, strict=True):
+            curves = {}
+            for model in models:
+                truth = (model.rows["label"] == positive).to_numpy()
+                curves[model.name] = net_benefit(model.rows[class_column(positive)].to_numpy(float), truth, THRESHOLDS)
+                everyone = net_benefit(np.ones(len(truth)), truth, THRESHOLDS)
+            _curves(axes, curves, everyone, f"act above this probability of {positive}")
+        panels[0].set_ylabel("net benefit")
+        panels[-1].legend(fontsize=7)
+
+
+def _curves(axes: Axes, curves: Mapping[str, np.ndarray], everyone: np.ndarray, label: str) -> None:
+    axes.axhline(0, color=MUTED, linewidth=1, label="no one")
+    axes.plot(THRESHOLDS, everyone, color=FAINT, linewidth=2.5, label="everyone")
+    for (name, curve), colour in zip(curves.items(), CLASSES, strict=False):
+        axes.plot(THRESHOLDS, curve, color=colour, label=name)
+    highest = max(float(curve.max()) for curve in [everyone, *curves.values()])
+    axes.set(ylim=(-0.1 * highest, 1.1 * highest), xlabel=label)

@@ -1,12 +1,12 @@
 """All models' leading metric with intervals, one row a model, the folds as dots."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dml.evaluation.figures import FAINT, INK, LOW, MUTED, drawing
+from dml.evaluation.figures import CLASSES, FAINT, INK, LOW, MUTED, drawing
 from dml.evaluation.tables import title
 
 
@@ -30,4 +30,27 @@ def draw_forest(metrics: Mapping[str, Mapping[str, Any]], metric: str, path: Pat
         axes.set_yticks(range(len(entries)), list(entries))
         axes.set_ylim(len(entries) - 0.4, -0.6)
         axes.set_xlabel(f"{title(metric)}: value, bootstrap interval, single folds")
+    return True
+
+
+def draw_subgroups(groups: Sequence[Mapping[str, Any]], metric: str, path: Path, chance: float = 0.5) -> bool:
+    """Draw the metric of some models inside each group of patients, one row a group; False (no file) without groups."""
+    models = list(dict.fromkeys(name for group in groups for name in group["models"]))
+    if not groups or not models:
+        return False
+    with drawing(path, 6.8, 1.0 + (0.14 + 0.16 * len(models)) * len(groups)) as figure:
+        axes = figure.subplots()
+        for k, (name, colour) in enumerate(zip(models, CLASSES, strict=False)):
+            shift = (k - (len(models) - 1) / 2) * 0.22
+            for row, entry in enumerate(group["models"].get(name) for group in groups):
+                if entry is not None:
+                    axes.plot([entry["ci_low"], entry["ci_high"]], [row + shift] * 2, color=colour, linewidth=1.6)
+                    label = name if row == 0 else None
+                    axes.plot(entry["value"], row + shift, "s", color=colour, markersize=4, label=label)
+        axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle=":")
+        names = [f"{g['column']}: {g['value']} (n = {g['patients']})" for g in groups]
+        axes.set_yticks(range(len(groups)), names)
+        axes.set_ylim(len(groups) - 0.4, -0.6)
+        axes.set_xlabel(title(metric))
+        figure.legend(loc="outside upper center", ncols=len(models))
     return True

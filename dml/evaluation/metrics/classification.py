@@ -5,10 +5,10 @@ Shape legend: r weightings, n patients, k classes.
 """
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from dml.evaluation.metrics import ratio
-from dml.evaluation.metrics.pairs import favourable, pair_sums
+from dml.evaluation.metrics.pairs import share_in_favour
 
 
 def one_vs_rest_auc(
@@ -21,12 +21,7 @@ def one_vs_rest_auc(
 ) -> Float[np.ndarray, "r"]:
     """Area under the ROC curve of one class against the others: pairs within folds, pooled over folds."""
     inside = label == positive
-
-    def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
-        known = inside[i][:, None] & ~inside[j]
-        return [known * favourable(score[i], score[j]), known]
-
-    return ratio(*pair_sums(weights, fold, kernel, first=inside))
+    return share_in_favour(weights, score, fold, lambda i, j: inside[i][:, None] & ~inside[j], first=inside)
 
 
 def macro_auc(
@@ -104,6 +99,13 @@ def expected_calibration_error(
     gap = (probabilities.argmax(axis=1) == label) - confidence
     inside = np.eye(bins)[np.clip((confidence * bins).astype(int), 0, bins - 1)]
     return ratio(np.abs(weights @ (inside * gap[:, None])).sum(axis=1), weights.sum(axis=1))
+
+
+def observed_to_expected(
+    weights: Real[np.ndarray, "r n"], *, inside: Bool[np.ndarray, "n"], probability: Float[np.ndarray, "n"]
+) -> Float[np.ndarray, "r"]:
+    """Patients of a class over the sum of its predicted probabilities; 1 is right on average."""
+    return ratio(weights @ inside.astype(float), weights @ probability)
 
 
 def _recalls(table: np.ndarray) -> np.ndarray:

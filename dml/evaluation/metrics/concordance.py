@@ -8,12 +8,14 @@ Sources: Harrell et al., JAMA 1982; Uno et al., Statistics in Medicine 2011, equ
 """
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Unpack
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from dml.evaluation.metrics import ratio, unweighted
-from dml.evaluation.metrics.pairs import favourable, pair_sums
+from dml.evaluation.metrics import unweighted
+from dml.evaluation.metrics.pairs import Ranked, pair_sums, share_in_favour
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,55 +53,34 @@ def count_pairs(
     return PairCounts(*(round(float(total[0])) for total in sums))
 
 
-def harrell_c(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    risk: Real[np.ndarray, "n"],
-    fold: Int[np.ndarray, "n"],
-) -> Float[np.ndarray, "r"]:
+def harrell_c(weights: Real[np.ndarray, "r n"], **ranked: Unpack[Ranked]) -> Float[np.ndarray, "r"]:
     """Harrell's C for many weightings of the patients.
 
     Parameters
     ----------
     weights : [r n]
         How often each patient counts.
-    days, event : [n]
-        Follow-up in days, and whether it ended with death.
-    risk : [n]
-        Higher means an earlier death is expected; only its order within a fold matters.
-    fold : [n]
-        The test fold of each patient.
+    **ranked
+        days, event, risk and fold of each patient (`dml.evaluation.metrics.pairs.Ranked`).
 
     Returns
     -------
     [r]
         C in 0 to 1; NaN where no pair is comparable.
     """
-
-    def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
-        known = _comparable(days, event, i, j)
-        return [known * favourable(risk[i], risk[j]), known]
-
-    return ratio(*pair_sums(weights, fold, kernel, first=event))
+    days, event = ranked["days"], ranked["event"]
+    known = partial(_comparable, days, event)
+    return share_in_favour(weights, ranked["risk"], ranked["fold"], known, first=event)
 
 
 def uno_c(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    risk: Real[np.ndarray, "n"],
-    fold: Int[np.ndarray, "n"],
-    uncensored: Float[np.ndarray, "n"],
-    tau: float,
+    weights: Real[np.ndarray, "r n"], *, uncensored: Float[np.ndarray, "n"], tau: float, **ranked: Unpack[Ranked]
 ) -> Float[np.ndarray, "r"]:
     """Uno's C: each pair weighted by the inverse probability that the earlier patient was still under observation.
 
     Parameters
     ----------
-    weights, days, event, risk, fold
+    weights, **ranked
         As for `harrell_c`.
     uncensored : [n]
         Probability, estimated on training patients, to be still uncensored at the patient's own `days`.
@@ -111,15 +92,15 @@ def uno_c(
     [r]
         C in 0 to 1; NaN where no pair is comparable.
     """
+    days, event = ranked["days"], ranked["event"]
     counted = event & (days < tau) & (uncensored > 0)
     inverse = np.zeros(len(days))
     inverse[counted] = uncensored[counted] ** -2.0
 
-    def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
-        known = _comparable(days, event, i, j) * inverse[i][:, None]
-        return [known * favourable(risk[i], risk[j]), known]
+    def known(i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        return np.asarray(_comparable(days, event, i, j) * inverse[i][:, None])
 
-    return ratio(*pair_sums(weights, fold, kernel, first=counted))
+    return share_in_favour(weights, ranked["risk"], ranked["fold"], known, first=counted)
 
 
 def _comparable(days: np.ndarray, event: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -4,15 +4,31 @@ Shape legend: r weightings, n patients, a rows and b columns of a block of pairs
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 import numpy as np
-from jaxtyping import Int, Real
+from jaxtyping import Bool, Float, Int, Real
+
+from dml.evaluation.metrics import ratio
 
 Kernel = Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]]
 """Indices of a first ``[a]`` and a second patient ``[b]`` to one or more matrices ``[a b]`` of pair values."""
 
 BLOCK = 1024
 """Rows of pairs held at once: memory grows with n, not with n squared."""
+
+
+class Ranked(TypedDict):
+    """A ranking of patients by risk and what it is judged on; every entry is ``[n]``.
+
+    `days` and `event` are the follow-up and whether it ended with death; a higher `risk` means that an earlier death is
+    expected, only its order within a `fold` matters.
+    """
+
+    days: Real[np.ndarray, "n"]
+    event: Bool[np.ndarray, "n"]
+    risk: Real[np.ndarray, "n"]
+    fold: Int[np.ndarray, "n"]
 
 
 def pair_sums(
@@ -49,6 +65,32 @@ def pair_sums(
             sums = [_quadratic(weights[:, block], matrix, weights[:, columns]) for matrix in kernel(block, columns)]
             totals = sums if not totals else [total + part for total, part in zip(totals, sums, strict=True)]
     return totals
+
+
+def share_in_favour(
+    weights: Real[np.ndarray, "r n"],
+    score: Real[np.ndarray, "n"],
+    fold: Int[np.ndarray, "n"],
+    counted: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    first: Bool[np.ndarray, "n"],
+) -> Float[np.ndarray, "r"]:
+    """Of the pairs that count, the share whose first patient has the higher score; NaN where no pair counts.
+
+    Parameters
+    ----------
+    weights, fold, first
+        As for `pair_sums`.
+    score : [n]
+        Equal scores count one half.
+    counted : callable
+        Indices ``[a]`` and ``[b]`` to how much each pair counts ``[a b]``.
+    """
+
+    def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
+        known = counted(i, j)
+        return [known * favourable(score[i], score[j]), known]
+
+    return ratio(*pair_sums(weights, fold, kernel, first=first))
 
 
 def favourable(first: np.ndarray, second: np.ndarray) -> np.ndarray:

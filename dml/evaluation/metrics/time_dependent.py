@@ -3,22 +3,16 @@
 Source: Uno et al., JASA 2007; Hung and Chiang, Canadian Journal of Statistics 2010.
 """
 
-import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from typing import Unpack
 
-from dml.evaluation.metrics import ratio
-from dml.evaluation.metrics.pairs import favourable, pair_sums
+import numpy as np
+from jaxtyping import Float, Real
+
+from dml.evaluation.metrics.pairs import Ranked, share_in_favour
 
 
 def dynamic_auc(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    risk: Real[np.ndarray, "n"],
-    fold: Int[np.ndarray, "n"],
-    uncensored: Float[np.ndarray, "n"],
-    horizon: float,
+    weights: Real[np.ndarray, "r n"], *, uncensored: Float[np.ndarray, "n"], horizon: float, **ranked: Unpack[Ranked]
 ) -> Float[np.ndarray, "r"]:
     """Probability that who died within the horizon had a higher risk than who lived past it.
 
@@ -28,25 +22,22 @@ def dynamic_auc(
     ----------
     weights : [r n]
         How often each patient counts.
-    days, event, risk, fold : [n]
-        As for `dml.evaluation.metrics.concordance.harrell_c`.
     uncensored : [n]
         Probability, estimated on training patients, to be still uncensored at the patient's own `days`.
     horizon : float
         Days.
+    **ranked
+        days, event, risk and fold of each patient (`dml.evaluation.metrics.pairs.Ranked`).
 
     Returns
     -------
     [r]
         AUC in 0 to 1; NaN without a case or without a control.
     """
-    case = event & (days <= horizon) & (uncensored > 0)
-    control = days > horizon
-    inverse = np.zeros(len(days))
+    case = ranked["event"] & (ranked["days"] <= horizon) & (uncensored > 0)
+    control = ranked["days"] > horizon
+    inverse = np.zeros(len(case))
     inverse[case] = 1 / uncensored[case]
-
-    def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
-        known = inverse[i][:, None] * control[j]
-        return [known * favourable(risk[i], risk[j]), known]
-
-    return ratio(*pair_sums(weights, fold, kernel, first=case))
+    return share_in_favour(
+        weights, ranked["risk"], ranked["fold"], lambda i, j: inverse[i][:, None] * control[j], first=case
+    )

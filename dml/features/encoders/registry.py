@@ -1,7 +1,8 @@
 """The encoders by name. To add one, write a module in this folder that defines ``CARD``; nothing else changes.
 
 An installed package can add its own without touching this one: an entry point of group ``dml.encoders`` whose name is
-the encoder's and whose value is its card.
+the encoder's and whose value is its card. A TorchScript or ONNX file needs only a description, ``encoders/<name>.yaml``
+(see `backends.own`).
 """
 
 import importlib
@@ -9,6 +10,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +20,8 @@ from dml.errors import ConfigError, InputError
 
 _GROUP = "dml.encoders"
 _NOT_ENCODERS = {"registry", "running"}
+OWN = Path("encoders")
+"""Descriptions of users' own encoders, relative to the root of the repository."""
 _registered: dict[str, "EncoderCard"] = {}
 
 
@@ -104,9 +108,10 @@ def names() -> list[str]:
     """Return the names of all encoders."""
     import dml.features.encoders as package
 
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    found = (module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
     installed = (point.name for point in entry_points(group=_GROUP))
-    return sorted({*_registered, *installed, *(name for name in found if name not in _NOT_ENCODERS)})
+    own = (path.stem for path in OWN.glob("*.yaml"))
+    return sorted({*_registered, *installed, *own, *(name for name in found if name not in _NOT_ENCODERS)})
 
 
 def get(name: str) -> EncoderCard:
@@ -121,6 +126,10 @@ def get(name: str) -> EncoderCard:
         return _registered[name]
     if name not in names():
         raise ConfigError(f"embed.encoder: unknown encoder {name!r}; there are: {', '.join(names())}")
+    if (OWN / f"{name}.yaml").exists():  # read anew each time: a file may change
+        from dml.features.encoders.backends.own import own_card
+
+        return own_card(OWN / f"{name}.yaml")
     installed = {point.name: point for point in entry_points(group=_GROUP)}
     if name in installed:
         card: EncoderCard = installed[name].load()

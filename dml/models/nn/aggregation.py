@@ -12,9 +12,12 @@ Shape legend: b patients, r informative tokens per subspace, n tokens, d width.
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
+from dml.models.nn.attention import attention_weights, heads_of, merged
 from dml.models.nn.blocks import masked_mean
-from dml.models.nn.deformable import DeformableCrossAttention
+from dml.models.nn.deformable import DeformableCrossAttention, look_together
+from dml.models.nn.density_peaks import density_peaks
 from dml.types import SUBSPACES, Level, Subspace
 
 Aggregated = tuple[dict[Subspace, Tensor], dict[Subspace, Tensor]]
@@ -34,12 +37,54 @@ class SubspaceQueries(nn.Module):
         """Return one token (b d) and the relevance (b n) per subspace."""
         merged: dict[Subspace, Tensor] = {}
         relevance: dict[Subspace, Tensor] = {}
-        for s in SUBSPACES:
-            seeds = self.seeds[s].expand(len(tokens), -1, -1)
-            seen, relevance[s] = self.look[s](seeds, tokens, level.mask, level.coords_um, level.located)
+        looks, seeds = zip(*((self.look[s], self.seeds[s].expand(len(tokens), -1, -1)) for s in SUBSPACES), strict=True)
+        looked = look_together(looks, seeds, tokens, level.mask, level.coords_um, level.located)
+        for s, (seen, where) in zip(SUBSPACES, looked, strict=True):
+            relevance[s] = where
             gate = torch.softmax(self.gate[s](self.norm[s](seen)), dim=1)  # b r 1
             merged[s] = torch.tanh(self.norm[s]((gate * seen).sum(1)))
         return merged, relevance
+
+
+class DensityPeaks(nn.Module):
+    """Tokens are clustered by density peaks and merged; each subspace gathers from the merged tokens what it wants.
+
+    Source: arXiv 2508.16479, which clusters into as many tokens as there are subspaces; here any number of clusters is
+    read by a query of each subspace, so that a token belongs to a named subspace.
+    """
+
+    def __init__(self, width: int, heads: int, references: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.clusters = heads, references
+        self.norm_tokens, self.weigh = nn.LayerNorm(width, bias=False), nn.Linear(width, 1, bias=False)
+        self.query = nn.ParameterDict({s: nn.Parameter(torch.randn(1, width) * 0.1) for s in SUBSPACES})
+        self.keys, self.values = nn.Linear(width, width, bias=False), nn.Linear(width, width)
+        self.norm = nn.ModuleDict({s: nn.LayerNorm(width) for s in SUBSPACES})
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Float[Tensor, "b n d"], level: Level) -> Aggregated:
+        """Return one token (b d) and the relevance (b n) per subspace."""
+        weights = torch.exp(self.weigh(self.norm_tokens(tokens))[..., 0].clamp(-10, 10)) * level.mask  # b n
+        members = self._assigned(tokens.detach(), level.mask) * level.mask[..., None]  # b n r, one-hot
+        mass = torch.einsum("bnr,bn->br", members, weights)
+        share = members * weights[..., None] / mass.clamp_min(1e-12)[:, None]  # b n r: columns sum to one
+        merged_tokens = share.transpose(1, 2) @ tokens  # b r d
+        keys, values = (heads_of(map_(merged_tokens), self.heads) for map_ in (self.keys, self.values))
+        gathered: dict[Subspace, Tensor] = {}
+        relevance: dict[Subspace, Tensor] = {}
+        for s in SUBSPACES:
+            query = heads_of(self.query[s].expand(len(tokens), -1, -1), self.heads)
+            looked = attention_weights(query, keys, mass > 0)  # b h 1 r
+            gathered[s] = torch.tanh(self.norm[s](self.query[s] + self.dropout(merged(looked @ values)[:, 0])))
+            relevance[s] = (share @ looked.mean((1, 2))[..., None])[..., 0]
+        return gathered, relevance
+
+    def _assigned(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        one_hot = tokens.new_zeros(*mask.shape, self.clusters)
+        for bag, real, row in zip(tokens, mask, one_hot, strict=True):
+            if real.any():
+                row[real] = functional.one_hot(density_peaks(bag[real], self.clusters), self.clusters).to(row.dtype)
+        return one_hot
 
 
 class NoAggregation(nn.Module):

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dml.models.nn.dropout import Dropout
+
 
 class TokenProjection(nn.Module):
     """Patch features to tokens of the model: P = GELU(W X + b + e_m), with an embedding e_m of the magnification.
@@ -20,7 +22,7 @@ class TokenProjection(nn.Module):
         super().__init__()
         self.project = nn.Linear(token_width, width)
         self.level = nn.Parameter(torch.zeros(levels, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Float[Tensor, "b n t"], level: int) -> Float[Tensor, "b n d"]:
         """Project the tokens of one magnification."""

@@ -7,36 +7,47 @@
 
 The seeds s carry the genes, the first look c the tissue: queries, offsets and sampling depend on both. Sampling is a
 Gaussian window at p over the tiles there are, instead of bilinear interpolation on a filled grid, so that tissue of any
-shape and any number of tiles will do, and the position bias costs one matrix product. Differs from the authors' code,
-in which the query is one gene vector repeated (offsets never see the tissue) and tiles are laid on a 50 x 50 grid in
-list order.
+shape and any number of tiles will do. Differs from the authors' code, in which the query is one gene vector repeated
+(offsets never see the tissue) and tiles are laid on a 50 x 50 grid in list order.
 
-Shape legend: b patients, r reference points, n tokens, d width, h heads, e = d / h.
+How it is computed is in `dml.models.nn.looking`: several of these attentions on the same tokens are one.
+
+Shape legend: b patients, r reference points, n tokens, d width, h heads, s attentions that share the tokens.
 """
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from dml.models.nn.attention import attention_weights, heads_of, merged
+from dml.models.nn.dropout import Dropout
+from dml.models.nn.looking import Looks, Tissue, standardised
 
 REACH = 1.0
 """Largest offset of a reference point (rho), in units of the bag's spatial spread."""
 
+__all__ = ["REACH", "DeformableCrossAttention", "look_together", "recomputed", "standardised"]
+
 
 class DeformableCrossAttention(nn.Module):
-    """Let seeds look at tissue twice: to see what is there, then at the places they chose."""
+    """Let seeds look at tissue twice: to see what is there, then at the places they chose.
+
+    With `recompute` set, activations are not kept for the backward pass but computed again (gradient checkpointing).
+    """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.recompute = heads, False
         self.norm_seeds, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
         self.keys, self.values = nn.Linear(width, width, bias=False), nn.Linear(width, width)
         self.offset = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 2))
         self.sharpness = nn.Parameter(torch.linspace(-3.0, 0.0, heads))
         self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -55,36 +66,54 @@ class DeformableCrossAttention(nn.Module):
         relevance : Tensor, b n
             Mean attention over heads and reference points: a distribution over the bag's tokens.
         """
-        normed = self.norm_tokens(tokens)
-        keys, values = heads_of(self.keys(normed), self.heads), heads_of(self.values(normed), self.heads)
-        looked = attention_weights(heads_of(self.first(self.norm_seeds(seeds)), self.heads), keys, mask)  # b h r n
-        context = merged(looked @ values)  # b r d
-        window = self._window(looked, torch.cat([seeds, context], -1), mask, coords_um, located)
-        queries = heads_of(self.second(self.norm_seeds(seeds + context)), self.heads)
-        weights = attention_weights(queries, keys, mask, window)  # b h r n
-        seen: Tensor = seeds + self.dropout(self.out(merged(weights @ values)))
-        return seen, weights.mean((1, 2))
-
-    def _window(
-        self, looked: Tensor, state: Tensor, mask: Tensor, coords_um: Tensor, located: Tensor
-    ) -> Float[Tensor, "b h r n"]:
-        places = standardised(coords_um, mask)  # b n 2
-        points = looked.mean(1) @ places + REACH * torch.tanh(self.offset(state))  # b r 2
-        distance = squared_distance(points, places)  # b r n
-        sharpness = nn.functional.softplus(self.sharpness)[:, None, None]
-        return -sharpness * (distance * located[:, None, None].to(distance.dtype))[:, None]
+        return look_together([self], [seeds], tokens, mask, coords_um, located)[0]
 
 
-def standardised(coords_um: Float[Tensor, "b n 2"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n 2"]:
-    """Centre positions on the tissue and divide by its spread, so that slides of any size and origin compare."""
-    weights = mask.to(coords_um.dtype)[..., None]
-    count = weights.sum(1, keepdim=True).clamp_min(1.0)
-    centred = (coords_um - (coords_um * weights).sum(1, keepdim=True) / count) * weights
-    spread = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
-    return centred / torch.where(spread > 0, spread, torch.ones_like(spread))
+def look_together(
+    looks: Sequence[nn.Module],
+    seeds: Sequence[Float[Tensor, "b r d"]],
+    tokens: Float[Tensor, "b n d"],
+    mask: Bool[Tensor, "b n"],
+    coords_um: Float[Tensor, "b n 2"],
+    located: Bool[Tensor, "b"],
+) -> list[tuple[Float[Tensor, "b r d"], Float[Tensor, "b n"]]]:
+    """Let several deformable attentions look at the same tokens, each with its own seeds: one pass over the tissue.
+
+    Returns what each returns alone, up to rounding. Seeds that are expanded over the patients (stride 0) are the same
+    for all of them, and make the first look's queries once.
+    """
+    attentions = [look for look in looks if isinstance(look, DeformableCrossAttention)]
+    shared = all(own.stride(0) == 0 for own in seeds)
+    arguments = (attentions, torch.stack(list(seeds)), shared, tokens, mask, coords_um, located)
+    if attentions[0].recompute and torch.is_grad_enabled():
+        seen, relevance = checkpoint(_look, *arguments, use_reentrant=False)
+    else:
+        seen, relevance = _look(*arguments)
+    return list(zip(seen, relevance, strict=True))
 
 
-def squared_distance(points: Float[Tensor, "b r 2"], places: Float[Tensor, "b n 2"]) -> Float[Tensor, "b r n"]:
-    """|p - x|^2 by one matrix product, never an r x n x 2 difference."""
-    cross = points @ places.transpose(-1, -2)
-    return points.square().sum(-1)[..., None] - 2 * cross + places.square().sum(-1)[:, None, :]
+def recomputed(model: nn.Module, recompute: bool = True) -> None:
+    """Set or unset gradient checkpointing of every deformable attention of a model."""
+    for module in model.modules():
+        if isinstance(module, DeformableCrossAttention):
+            module.recompute = recompute
+
+
+def _look(
+    looks: Sequence[DeformableCrossAttention],
+    seeds: Float[Tensor, "s b r d"],
+    shared: bool,
+    tokens: Tensor,
+    mask: Tensor,
+    coords_um: Tensor,
+    located: Tensor,
+) -> tuple[Float[Tensor, "s b r d"], Float[Tensor, "s b n"]]:
+    tissue, all_ = Tissue(tokens, mask, coords_um, located), Looks(looks)
+    asking = seeds[:, :1] if shared else seeds
+    looked, place, _ = all_.attend(all_.linear("first", all_.norm(asking)), None, tissue)
+    context = all_.read(looked, tissue)
+    moved = functional.gelu(all_.linear("offset.0", torch.cat([seeds, context], -1)))
+    points = place + REACH * torch.tanh(all_.linear("offset.2", moved))  # s b r 2
+    looked, _, weights = all_.attend(all_.linear("second", all_.norm(seeds + context)), points, tissue)
+    seen = seeds + looks[0].dropout(all_.linear("out", all_.read(looked, tissue)))
+    return seen, tissue.relevance(weights, len(looks))

@@ -1,6 +1,6 @@
 """The prediction head over named subspace tokens, and how magnifications are combined.
 
-    logits^m = W_T f_T^m + W_M f_M^m + W_c z + b          z: clinical covariates, absent by default
+    logits^m = W_T f_T^m + W_M f_M^m + W_c z + b + start  z: clinical covariates, start: linear model, both optional
     f_s      = sum_m w^m f_s^m,   w = softmax_m(-H(logits^m))
 
 The magnification with the more certain prediction (lower entropy H) counts more; the weights carry no gradient, so that
@@ -10,6 +10,7 @@ of hazards.
 Shape legend: b patients, m magnifications, d width, k classes or time bins, c covariates.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -22,14 +23,17 @@ Kind = Literal["survival", "classification"]
 
 
 class SubspaceHead(nn.Module):
-    """A linear head whose weight is two halves, one per subspace."""
+    """A linear head whose weight is two halves, one per subspace; further linear heads for auxiliary labels."""
 
-    def __init__(self, width: int, outputs: int, covariates: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, outputs: int, covariates: int, dropout: float, auxiliary: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
         self.tumor = nn.Linear(width, outputs, bias=False)
         self.tme = nn.Linear(width, outputs, bias=False)
         self.covariates = nn.Linear(covariates, outputs, bias=False) if covariates else None
         self.bias = nn.Parameter(torch.zeros(outputs))
+        self.auxiliary = nn.ModuleDict({name: nn.Linear(2 * width, k) for name, k in (auxiliary or {}).items()})
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -42,6 +46,11 @@ class SubspaceHead(nn.Module):
     def halves(self, tumor: Float[Tensor, "b d"], tme: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
         """Return what each subspace alone would say: W_s f_s + b / 2 (each b k)."""
         return self.tumor(tumor) + self.bias / 2, self.tme(tme) + self.bias / 2
+
+    def others(self, tumor: Float[Tensor, "b d"], tme: Float[Tensor, "b d"]) -> dict[str, Tensor]:
+        """Return the logits of the auxiliary labels."""
+        both = self.dropout(torch.cat([tumor, tme], -1))
+        return {name: head(both) for name, head in self.auxiliary.items()}
 
 
 class Headed(nn.Module):
@@ -65,6 +74,13 @@ def certainty_weights(logits: Float[Tensor, "b m k"], kind: Kind, seen: Bool[Ten
     return torch.softmax(-entropy(logits, kind).masked_fill(hidden, torch.inf), dim=-1)
 
 
+def started(logits: Float[Tensor, "*s k"], batch: Batch) -> Float[Tensor, "*s k"]:
+    """Add what the linear model says of each patient, where there is one."""
+    if batch.start is None:
+        return logits
+    return logits + batch.start.view(len(batch.start), *[1] * (logits.dim() - 2), -1)
+
+
 def combined(
     head: SubspaceHead,
     kind: Kind,
@@ -77,12 +93,13 @@ def combined(
     covariates = batch.covariates[:, None].expand(-1, len(batch.levels), -1)
     seen = torch.stack([level.mask.any(1) for level in batch.levels], dim=1)  # b m
     with torch.no_grad():
-        logits = head(by_level["tumor"], by_level["tme"], covariates)
+        logits = started(head(by_level["tumor"], by_level["tme"], covariates), batch)
         weights = certainty_weights(logits, kind, seen)  # b m
     mixed = {s: (weights[..., None] * by_level[s]).sum(1) for s in SUBSPACES}
     return Branches(
         tumor=mixed["tumor"],
         tme=mixed["tme"],
-        logits=head(mixed["tumor"], mixed["tme"], batch.covariates),
+        logits=started(head(mixed["tumor"], mixed["tme"], batch.covariates), batch),
         relevance={s: tuple(relevance[s]) for s in SUBSPACES},
+        auxiliary=head.others(mixed["tumor"], mixed["tme"]),
     )

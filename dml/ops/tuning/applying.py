@@ -8,12 +8,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dml import config
 from dml.errors import InputError
-from dml.ops.tuning.studies import load_study, subject
+from dml.ops.tuning.studies import best_of, load_study, subject
 from dml.rewriting import rewrite
 
 
-def apply_best(name: str, path: Path = Path("params.yaml"), storage: str | None = None) -> tuple[str, FrozenTrial]:
-    """Set what the best trial had; comments and layout of the file stay.
+def apply_best(
+    name: str, path: Path = Path("params.yaml"), storage: str | None = None, number: int | None = None
+) -> tuple[str, FrozenTrial]:
+    """Set what the best trial, or the one of a number, had; comments and layout of the file stay.
 
     Returns
     -------
@@ -28,12 +30,14 @@ def apply_best(name: str, path: Path = Path("params.yaml"), storage: str | None 
         If params.yaml would not be valid with the values; nothing is written then.
     """
     study = load_study(name, storage)
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        raise InputError(f"study {name}", "it has no finished trial", "Go on with dml tune")
+    complete = {trial.number: trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
+    best = best_of(study) if number is None else complete.get(number)
+    if best is None:
+        found = "it has no finished trial" if not complete else f"trial {number} is not among its finished ones"
+        raise InputError(f"study {name}", found, "Go on with dml tune, or look at its study.md")
     cohort, current = subject(study).get("cohort"), config.load(path).cohort
     if cohort != current:
         raise InputError(f"study {name}", f"it is about {cohort}, {path} about {current}", f"dml cohort use {cohort}")
-    best = study.best_trial
     changes = nested(best.user_attrs["values"])
     return rewrite(path, lambda content: [changes], f"trial {best.number} of {name}", f"the best of {name}"), best
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import numpy as np
 from filelock import FileLock, Timeout
 from optuna import Study, Trial
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from dml.files import only_writer
@@ -21,6 +21,8 @@ from dml.ops.tuning.studies import LOCKS, Job, lock_name
 
 ATTEMPTS = 3
 """How often a trial is begun before it is given up: its workers may die of it."""
+POPULATION = 12
+"""Trials of a generation of the genetic sampler: studies have tens of trials."""
 _log = logging.getLogger(__name__)
 
 
@@ -84,7 +86,12 @@ def counted(trials: Sequence[FrozenTrial]) -> int:
 def sampler(job: Job, trials: int) -> BaseSampler:
     """Make the sampler of the next trial: a fixed seed would repeat its suggestions whenever a study is resumed."""
     seed = int(np.random.SeedSequence([job.params.seed, trials]).generate_state(1)[0])
-    return RandomSampler(seed=seed) if job.params.tuning.sampler == "random" else TPESampler(seed=seed)
+    kind = job.params.tuning.sampler
+    if kind == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=POPULATION)
+    if kind == "gp":
+        return GPSampler(seed=seed)
+    return RandomSampler(seed=seed) if kind == "random" else TPESampler(seed=seed)
 
 
 def attempts(trial: FrozenTrial) -> int:

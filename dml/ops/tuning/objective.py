@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,21 @@ from dml.files import read_parquet
 from dml.ops.tuning.spaces import Kind
 from dml.predictions import class_column
 from dml.training.bundle import FoldModel
-from dml.training.folds import Fold, Trained, distil, fold_of, teach
+from dml.training.folds import Fold, Trained, distil, fold_of, teach, unseen
+from dml.training.loop import OnEpoch
 from dml.training.preparation import SURVIVAL
 from dml.training.reading import read_cohort
 from dml.types import Case, Cohort
+
+COUNTED, DECIMALS = 16, 6
+"""Patients whose predictions are counted for the cost, and its decimals."""
+
+
+class Score(NamedTuple):
+    """How good a model is on a fold, and what a prediction costs (None where that is not asked for)."""
+
+    value: float
+    gflops: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,7 @@ class Objective:
         """
         folds = {index: fold_of(cohort, splits, index) for index in chosen_folds(params)}
         for index, fold in folds.items():
-            if not any(_has_target(case, task) for case in fold.validation.cases):
+            if not any(_has_target(case, task) for case in fold.validation().cases):
                 found = f"no validation patient of fold {index} has a {task}"
                 raise InputError("splits.parquet", found, "Raise split.validation_share or use fewer folds")
         return cls(kind, task, params.tuning.objective, folds, teachers or {})
@@ -63,27 +75,43 @@ class Objective:
         splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
         return cls.of(params, kind, task, cohort, splits, read_teachers(params, task) if kind == "distil" else None)
 
-    def value(self, params: Params, fold: int) -> float:
-        """Train on one fold and judge it by the fold's validation patients."""
+    def score(self, params: Params, fold: int, on_epoch: OnEpoch | None = None) -> Score:
+        """Train on one fold and judge it by the fold's validation patients; `on_epoch` is told how it goes."""
         part = self.folds[fold]
         if self.kind == "teacher":
-            trained = teach(part, params, self.task)
+            trained = teach(part, params, self.task, on_epoch)
         else:
-            trained = distil(part, params, self.task, self.teachers[fold])
-        if self.metric == "validation_loss":
-            return float(trained.history.groupby("member")["validation_loss"].min().mean())
-        return self._ranking(trained, part)
+            trained = distil(part, params, self.task, self.teachers[fold], on_epoch)
+        value = self._loss(trained) if self.metric == "validation_loss" else self._ranking(trained, part)
+        return Score(value, gflops(trained.model, part.learning) if params.tuning.cost == "gflops" else None)
+
+    def _loss(self, trained: Trained) -> float:
+        return float(trained.history.groupby("member")["validation_loss"].min().mean())
 
     def _ranking(self, trained: Trained, fold: Fold) -> float:
-        known = {case.patient_id: case for case in fold.validation.cases if _has_target(case, self.task)}
-        said = trained.model.predict(fold.validation.only(set(known)))
+        """Judge each validation patient by the members that have not seen him; pairs of the same inner part count."""
+        known = {case.patient_id: case for case in fold.learning.cases if _has_target(case, self.task)}
+        predicted = unseen(trained.model, fold)
+        said = predicted[predicted["patient_id"].isin(known)].reset_index(drop=True)
         cases = [known[patient] for patient in said["patient_id"]]
+        part = said["patient_id"].map(fold.parts).to_numpy(int)
         classes = trained.model.spec.preparation.classes
-        found = concordance(said, cases) if self.task == SURVIVAL else area(said, cases, self.task, classes)
+        found = concordance(said, cases, part) if self.task == SURVIVAL else area(said, cases, part, self.task, classes)
         if not np.isfinite(found):
             what = f"{self.metric} is not defined on the validation patients of fold {fold.index}"
             raise InputError("splits.parquet", what, "Set tuning.objective to validation_loss")
         return found
+
+
+def gflops(model: FoldModel, patients: Cohort) -> float:
+    """Floating-point operations of a prediction by all members, in 10^9, mean over some patients with tokens."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    asked = [case.patient_id for case in patients.cases if model.spec.reads(case)][:COUNTED]
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model.predict(patients.only(set(asked)), batch_size=1)
+    return round(float(counter.get_total_flops()) / 1e9 / max(1, len(asked)), DECIMALS)
 
 
 def chosen_folds(params: Params) -> tuple[int, ...]:
@@ -126,20 +154,19 @@ def check_metric(params: Params, task: str) -> None:
         raise ConfigError(f"tuning.objective: {wrong} does not judge {task}; choose validation_loss or {right}")
 
 
-def concordance(said: pd.DataFrame, cases: list[Case]) -> float:
-    """Harrell's C of predicted risks; NaN without a comparable pair."""
+def concordance(said: pd.DataFrame, cases: list[Case], part: np.ndarray) -> float:
+    """Harrell's C of predicted risks within parts; NaN without a comparable pair."""
     follow_up = [case.survival for case in cases if case.survival is not None]
     days, event = np.array([s.days for s in follow_up], float), np.array([s.event for s in follow_up], bool)
-    one, fold = np.ones((1, len(days))), np.zeros(len(days), int)
-    return float(harrell_c(one, days=days, event=event, risk=said["risk"].to_numpy(float), fold=fold)[0])
+    risk, one = said["risk"].to_numpy(float), np.ones((1, len(days)))
+    return float(harrell_c(one, days=days, event=event, risk=risk, fold=part)[0])
 
 
-def area(said: pd.DataFrame, cases: list[Case], task: str, classes: tuple[str, ...]) -> float:
-    """Macro AUC of predicted probabilities; NaN if only one class is there."""
+def area(said: pd.DataFrame, cases: list[Case], part: np.ndarray, task: str, classes: tuple[str, ...]) -> float:
+    """Macro AUC of predicted probabilities within parts; NaN if only one class is there."""
     label = np.array([classes.index(case.labels[task]) for case in cases], int)
     probabilities = said[[class_column(name) for name in classes]].to_numpy(float)
-    one, fold = np.ones((1, len(label))), np.zeros(len(label), int)
-    return float(macro_auc(one, label=label, probabilities=probabilities, fold=fold)[0])
+    return float(macro_auc(np.ones((1, len(label))), label=label, probabilities=probabilities, fold=part)[0])
 
 
 def _teacher(folder: Path, params: Params) -> FoldModel:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dml.files import only_writer
 from dml.ops import lineage, runs, store
-from dml.ops.tuning.studies import Job
+from dml.ops.tuning.studies import Job, best_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,10 +63,10 @@ class Recorder:
     @_tolerant
     def finish(self, study: Study, report: Path) -> None:
         """Put the best trial's numbers and the report on the run of the study."""
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if complete:
-            best = study.best_trial
-            runs.log_metrics(self._client, self._parent, {self._metric: float(best.values[0]), "trials": len(complete)})
+        best, complete = best_of(study), study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if best is not None:
+            found = dict(zip((self._metric, "gflops"), best.values, strict=False)) | {"trials": float(len(complete))}
+            runs.log_metrics(self._client, self._parent, found)
             self._client.set_tag(self._parent, "best_trial", str(best.number))
         for file in sorted(report.iterdir()):
             self._client.log_artifact(self._parent, str(file), "report")
@@ -127,11 +127,16 @@ class Recorder:
         self._client.set_terminated(run_id, _ENDS[trial.state], ended)
 
     def _points(self, trial: FrozenTrial) -> list[tuple[str, float, int]]:
-        """Return the mean over the folds so far, a step a fold (the last is the objective), and each fold's value."""
+        """Return the mean so far after every epoch and fold (the last is the objective), and each fold's value."""
         means = [(self._metric, value, step) for step, value in sorted(trial.intermediate_values.items())]
         folds = [(key, float(value), 0) for key, value in trial.user_attrs.items() if key.startswith("fold_")]
         seconds = [("seconds", trial.duration.total_seconds(), 0)] if trial.duration else []
-        return means + folds + seconds
+        costed = [(self._metric, trial.values[0], 0), ("gflops", trial.values[1], 0)] if _several(trial) else []
+        return means + folds + seconds + costed
+
+
+def _several(trial: FrozenTrial) -> bool:
+    return trial.values is not None and len(trial.values) > 1
 
 
 def _milliseconds(time: datetime | None) -> int | None:

@@ -21,6 +21,8 @@ SECTIONS: Mapping[Kind, tuple[str, ...]] = {
     "distil": ("distillation",),  # the student's model and optimisation are the teacher's, too: tuned with it
 }
 MODELS: Mapping[Kind, str] = {"teacher": "teacher", "distil": "student"}
+REDEFINING = ("inputs.bins", "optimisation.cox")
+"""Parameters that change what the validation loss is."""
 DIGITS = 4
 """Significant digits of a sampled number, so that what is trained with is what params.yaml will say."""
 
@@ -104,6 +106,13 @@ def overridden(params: Params, values: Mapping[str, Any]) -> Params:
     return changed
 
 
+def most(params: Params, space: Space, name: str) -> int:
+    """Largest whole number that a parameter can be in a study."""
+    domain = space.domains.get(name)
+    values = (value_of(params, name),) if domain is None else _choices(domain)
+    return max(int(value) for value in values)
+
+
 def value_of(params: Params, name: str) -> Any:
     """Look up a dotted name."""
     return reduce(getattr, name.split("."), params)
@@ -121,8 +130,9 @@ def _drawn(trial: "BaseTrial", name: str, domain: Range | Choices) -> Scalar:
 def _check(params: Params, kind: Kind, name: str, domain: Range | Choices) -> None:
     where = f"tuning.{kind}.{name}"
     _check_name(params, kind, name, where)
-    if name == "inputs.bins" and params.tuning.objective == "validation_loss":
-        raise ConfigError(f"{where}: losses of different bins cannot be compared; set tuning.objective to c_index")
+    if name in REDEFINING and params.tuning.objective == "validation_loss":
+        what = name.split(".")[1]
+        raise ConfigError(f"{where}: losses of different {what} cannot be compared; set tuning.objective to c_index")
     tuned = getattr(params.tuning, kind)
     for other in domain.when:
         _known(params, other, f"{where}.when")

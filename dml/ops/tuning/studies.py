@@ -10,13 +10,15 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from dml.config import Params
 from dml.errors import InputError, listed
 from dml.files import digest, only_writer
 from dml.ops import lineage
 from dml.ops.tuning.objective import chosen_folds, teacher_folder
+from dml.ops.tuning.progress import block
 from dml.ops.tuning.pruning import FoldPruner
 from dml.ops.tuning.spaces import MODELS, Kind, Space
 
@@ -98,10 +100,29 @@ def _created(job: Job, storage: BaseStorage) -> optuna.Study:
     return optuna.create_study(
         storage=storage,
         study_name=job.name,
-        direction="maximize" if job.params.tuning.objective in MAXIMISED else "minimize",
-        pruner=FoldPruner(job.params.tuning.warmup),
+        directions=directions(job.params),
+        pruner=FoldPruner(job.params.tuning.warmup, block(job.params, job.space)),
         load_if_exists=True,
     )
+
+
+def directions(params: Params) -> list[StudyDirection]:
+    """Where better values of each objective lie."""
+    first = StudyDirection.MAXIMIZE if params.tuning.objective in MAXIMISED else StudyDirection.MINIMIZE
+    return [first] if params.tuning.cost == "none" else [first, StudyDirection.MINIMIZE]
+
+
+def best_of(study: optuna.Study) -> FrozenTrial | None:
+    """Return the complete trial of the best quality; of equals the cheapest, then the first; None without any."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    signs = [-1 if direction == StudyDirection.MAXIMIZE else 1 for direction in study.directions]
+    return min(complete, key=lambda t: [s * v for s, v in zip(signs, t.values, strict=True)], default=None)
+
+
+def front(study: optuna.Study) -> list[FrozenTrial]:
+    """Complete trials that no other beats in every objective, by the first; the best alone if there is one."""
+    found = study.best_trials if best_of(study) is not None else []
+    return sorted(found, key=lambda trial: trial.values)
 
 
 def load_study(name: str, storage: str | None = None) -> optuna.Study:
@@ -129,6 +150,7 @@ def identity(job: Job) -> dict[str, Any]:
         "task": task,
         "kind": job.kind,
         "objective": job.params.tuning.objective,
+        "cost": job.params.tuning.cost,
         "folds": list(chosen_folds(job.params)),
         **{f"{_SPACE}{name}": domain.model_dump(mode="json") for name, domain in sorted(space.domains.items())},
         **{name: value for name, value in base.items() if name not in (*space.domains, *_WHERE)},

@@ -16,6 +16,7 @@ from dml.files import only_writer
 from dml.ops import store
 from dml.ops.tuning.claiming import Claim, alive, claim, reclaim
 from dml.ops.tuning.objective import Objective, check_metric, read_teachers
+from dml.ops.tuning.progress import Progress, block
 from dml.ops.tuning.recording import Recorder
 from dml.ops.tuning.reporting import write_report
 from dml.ops.tuning.spaces import overridden
@@ -70,19 +71,19 @@ def work(job: Job, objective: Objective | None = None, goes_on: Callable[[], boo
     with alive() as worker:
         while goes_on() and (taken := claim(study, job, worker)) is not None:
             _log.info("trial %d: %s", taken.trial.number, taken.values)
-            state, value = _run(taken, job, judged)
+            state, values = _run(taken, job, judged)
             with only_writer(lock_name(job.name), folder=LOCKS):
-                frozen = study.tell(taken.trial, value, state, skip_if_finished=True)
+                frozen = study.tell(taken.trial, values, state, skip_if_finished=True)
                 recorder.trial(study, frozen)
-            shown = "" if frozen.value is None else f" {job.params.tuning.objective} {frozen.value:.4f}"
+            shown = f" {job.params.tuning.objective} {frozen.values[0]:.4f}" if frozen.values else ""
             _log.info("trial %d: %s%s", frozen.number, frozen.state.name.lower(), shown)
     return 0
 
 
-def _run(taken: Claim, job: Job, objective: Objective) -> tuple[TrialState, float | None]:
+def _run(taken: Claim, job: Job, objective: Objective) -> tuple[TrialState, list[float] | None]:
     """Train on fold after fold. Values that cannot be trained with prune the trial, anything else ends the worker."""
     try:
-        return TrialState.COMPLETE, _mean_over_folds(taken, job, objective)
+        return TrialState.COMPLETE, _over_folds(taken, job, objective)
     except TrialPruned:
         return TrialState.PRUNED, None
     except InputError:
@@ -93,18 +94,17 @@ def _run(taken: Claim, job: Job, objective: Objective) -> tuple[TrialState, floa
         return TrialState.PRUNED, None
 
 
-def _mean_over_folds(taken: Claim, job: Job, objective: Objective) -> float:
-    params = overridden(job.params, taken.values)
-    values: list[float] = []
-    for step, fold in enumerate(objective.folds):
+def _over_folds(taken: Claim, job: Job, objective: Objective) -> list[float]:
+    """Train on fold after fold; return the mean of their values and, where it is asked for, the cost (of the last)."""
+    params, tuning = overridden(job.params, taken.values), job.params.tuning
+    progress = Progress(taken.trial, block(job.params, job.space), tuning.grace, prunes=tuning.cost == "none")
+    for fold in objective.folds:
         started = time.monotonic()
-        values.append(objective.value(params, fold))
-        taken.trial.report(sum(values) / len(values), step)
-        taken.trial.set_user_attr(f"fold_{fold}", values[-1])
+        score = objective.score(params, fold, progress.epoch)
+        taken.trial.set_user_attr(f"fold_{fold}", score.value)
+        progress.fold(score.value, last=len(progress.folds) + 1 == len(objective.folds))
         _log.debug("trial %d fold %d: %.1f s", taken.trial.number, fold, time.monotonic() - started)
-        if step + 1 < len(objective.folds) and taken.trial.should_prune():
-            raise TrialPruned
-    return sum(values) / len(values)
+    return [progress.mean] if score.gflops is None else [progress.mean, score.gflops]
 
 
 def _together(job: Job, workers: int) -> int:

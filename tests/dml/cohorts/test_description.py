@@ -88,7 +88,7 @@ PATIENTS = yaml.safe_load(SMALL)["patients"]
             r"genes_as_rows: `gene` must name a column, `id` only a pattern",
         ),
         ({"expression": {"file": "e", "orientation": "patients_as_rows", "id": "p", "unit": "log"}}, r"found 'log'"),
-        ({"gene_groups": {"tumor": [{"file": "x"}]}}, r"give either `resource`, or both `tumor` and `tme`"),
+        ({"gene_groups": {"tumor": [{"file": "x"}]}}, r"give either `resource` or `file`, or both `tumor` and `tme`"),
         ({"import": [{"from": "a", "to": "../b"}]}, r"must stay inside the raw folder"),
         ({"name": "other"}, r"name: found 'other'; it must be 'mine', like the file"),
     ],

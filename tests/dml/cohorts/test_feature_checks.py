@@ -11,7 +11,7 @@ from dml.cohorts.checks import check_features
 from dml.cohorts.patients import write_patients
 from dml.config import Params
 from dml.errors import CheckFailed
-from dml.features.store import bag_path, write_bag
+from dml.features.store import bag_path, read_features, write_bag
 from dml.files import read_json, read_parquet, write_parquet
 
 PARAMS = Params.model_validate(
@@ -102,6 +102,30 @@ def test_the_same_slide_for_two_patients(data: Path) -> None:
         data, r"no two patients have the same features: failed for slide_id S1, patient_id P1, mpp 0\.5, twin S2"
     )
     assert "slide_id S2, patient_id P2, mpp 0.5, twin S1" in text
+
+
+def test_nearly_the_same_slide_for_two_patients_warns(data: Path, caplog) -> None:
+    tokens = read_features(bag_path(data / "features", "e", 0.5, "S1"))[0].numpy()
+    rewrite(data, "S2", tokens[::-1] + np.float16(1e-3))
+    check_features(data, PARAMS, data.parent / "out")
+    report = read_json(data.parent / "out/features.json")
+    (rule,) = [c for c in report["checks"] if c["name"] == "apart"]
+    assert (rule["success"], rule["severity"], rule["failing"]) == (False, "warning", 2)
+    assert [row["twin"] for row in rule["rows"]] == ["S2", "S1"]
+    assert "nearly the same features" in caplog.text
+
+
+def test_a_site_whose_slides_look_different_warns(data: Path, rng: np.random.Generator) -> None:
+    patients = pd.DataFrame({"patient_id": [f"P{i}" for i in range(10)], "site": ["A", "B"] * 5})
+    write_patients(data / "patients.parquet", patients.assign(event=True, survival_days=1.0), {}, "x")
+    for i in range(0, 10, 2):
+        rewrite(data, f"S{i}", rng.normal(size=(7, 4)) + 3)
+    params = PARAMS.model_copy(update={"checks": PARAMS.checks.model_copy(update={"min_site_patients": 5})})
+    check_features(data, params, data.parent / "out")
+    (rule,) = [c for c in read_json(data.parent / "out/features.json")["checks"] if c["sheet"] == "feature_sites"]
+    assert rule["rows"][0]["site"] == "A"
+    assert rule["rows"][0]["dimensions"] == 1.0
+    assert rule["rows"][0]["auc"] == 1.0
 
 
 def test_a_slide_of_nobody_and_too_many_failures(data: Path) -> None:

@@ -153,3 +153,19 @@ def test_written_and_read_back_alike(describe, tables, tmp_path: Path) -> None:
     first = (tmp_path / "p.parquet").read_bytes()
     write_patients(tmp_path / "p.parquet", patients, {"grade": ("low", "high")}, "plain")
     assert (tmp_path / "p.parquet").read_bytes() == first
+
+
+def test_rows_of_other_diagnoses_are_not_read(describe, tables) -> None:
+    relapse = tables["patients"].assign(months=99.0, kind="recurrence")
+    tables["patients"] = pd.concat([tables["patients"].assign(kind="primary"), relapse], ignore_index=True)
+    with pytest.raises(InputError, match="rows of the same patient disagree in 'months'"):
+        build_patients(describe(tables))
+
+    def reading(kind: str) -> CohortDescription:
+        description = describe(tables)
+        table = description.patients[0].model_copy(update={"where": {"kind": (kind,)}})
+        return description.model_copy(update={"patients": (table,)})
+
+    assert build_patients(reading("primary"))["survival_days"].max() < 99 * 30
+    with pytest.raises(InputError, match=r"no row is left by where: \{'kind': \('x',\)\}\. Correct patients\.where"):
+        build_patients(reading("x"))

@@ -54,6 +54,12 @@ def test_what_every_split_must_be(count: int, folds: int, share: float, unpaired
     for _, rows in splits[splits["patient_id"].isin(paired)].groupby("fold"):
         rest = rows[rows["role"] != "test"]
         assert (rest["role"] == "validation").sum() == max(1, round(share * len(rest)))
+        assert ((rest["part"] == 0) == (rest["role"] == "validation")).all()
+        turns = rest.loc[rest["part"] > 0, "part"].value_counts()
+        others = min(max(1, round(1 / share) - 1), (rest["role"] == "train").sum())
+        assert set(turns.index) == set(range(1, others + 1))
+        assert turns.max() - turns.min() <= 1
+    assert (splits.loc[~splits["patient_id"].isin(paired) | (splits["role"] == "test"), "part"] == -1).all()
 
 
 @pytest.mark.parametrize("columns", [("event",), ("event", "grade"), ("survival", "grade")])

@@ -7,6 +7,7 @@ from sksurv.metrics import concordance_index_censored
 
 from dml.config import Evaluation
 from dml.errors import InputError
+from dml.evaluation.about import About
 from dml.evaluation.flow import Flow
 from dml.evaluation.report import evaluate
 from dml.files import read_json, read_parquet
@@ -23,7 +24,7 @@ def written(tmp_path_factory, invent):
     invented = invent(seed=5)
     for kind in ("survival", "classification"):
         models = invented.write(folder / "models" / kind, kind)
-        evaluate(models, invented.patients, QUICK, 7, folder / "reports" / kind, cohort="<invented>", flow=FLOW)
+        evaluate(models, invented.patients, QUICK, 7, folder / "reports" / kind, About("<invented>", flow=FLOW))
     return folder
 
 
@@ -89,7 +90,7 @@ def test_teacher_and_student_are_compared_with_their_references(report):
 @pytest.mark.parametrize("kind", ["survival", "classification"])
 def test_the_same_predictions_give_the_same_bytes(written, tmp_path, invented, kind):
     first, second = written / "reports" / kind, tmp_path
-    evaluate(written / "models" / kind, invented.patients, QUICK, 7, tmp_path, cohort="<invented>", flow=FLOW)
+    evaluate(written / "models" / kind, invented.patients, QUICK, 7, tmp_path, About("<invented>", flow=FLOW))
     files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
     assert files == sorted(path.relative_to(second) for path in second.rglob("*.*"))
     assert len([path for path in files if path.suffix == ".svg"]) >= 3
@@ -168,6 +169,47 @@ def test_the_page_stands_alone(report, kind):
     assert all(b"<svg" in figure for figure in figures)
     primary = {"survival": "c_index", "classification": "auc"}[kind]
     assert f"{read_json(report(kind) / 'metrics.json')['teacher'][primary]['value']:.3f}" in page
+
+
+def test_every_group_of_patients_has_its_number_or_is_listed(report):
+    found = read_json(report("survival") / "details.json")["subgroups"]
+    assert {row["column"] for row in found["groups"]} == {"age", "sex", "site", "grade"}
+    for row in found["groups"]:
+        assert row["patients"] >= 20
+        assert set(row["models"]) == {"teacher", "student", "baseline_slide"}
+    page = (report("survival") / "report.html").read_text()
+    assert "sex: female" in page
+    assert "p, others" in page
+
+
+def test_the_card_says_for_whom_and_how_good(report):
+    card = (report("survival") / "cards" / "teacher.md").read_text()
+    value = read_json(report("survival") / "metrics.json")["teacher"]["c_index"]["value"]
+    assert f"| Harrell C | {value:.3f} (" in card
+    for heading in (
+        "Intended use",
+        "Trained and evaluated on",
+        "Metrics",
+        "Subgroups",
+        "What it relies on",
+        "Limitations",
+    ):
+        assert f"## {heading}\n" in card
+    assert "130 with slide and transcriptome" in card
+    assert "| grade G2 |" in card
+
+
+def test_who_is_lost_on_the_way_is_counted(report):
+    page = (report("survival") / "report.html").read_text()
+    assert "50 without transcriptome: learnt from, never tested" in page
+    assert "10 of unknown outcome for this task" in page
+
+
+@pytest.mark.parametrize("kind", ["survival", "classification"])
+def test_every_item_of_the_reporting_guideline_has_a_line(report, kind):
+    page = (report(kind) / "report.html").read_text()
+    for number in ("5a", "8a", "12e", "18e-f", "20a", "23a", "27a-c"):
+        assert f"<span>{number}</span>" in page
 
 
 def test_details_say_how_groups_and_calibration_came_out(report):

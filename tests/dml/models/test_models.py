@@ -32,6 +32,7 @@ MODELS = {
     "teacher_without_fusion": lambda: teacher(fusion=False),
     "student": student,
     "student_without_aggregation": lambda: student("none"),
+    "student_of_density_peaks": lambda: student("density_peaks"),
 }
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import optuna
 
 from dml.config import Params
+from dml.ops.tuning.objective import Score
 from dml.ops.tuning.studies import Job
+from dml.training.loop import OnEpoch
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTENT: dict[str, Any] = {
@@ -33,10 +35,19 @@ class Planted:
     def __init__(self, fail: Callable[[Params], None] = lambda params: None) -> None:
         self.fail, self.seen = fail, []
 
-    def value(self, params: Params, fold: int) -> float:
+    def score(self, params: Params, fold: int, on_epoch: OnEpoch | None = None) -> Score:
         self.fail(params)
         self.seen.append((params.optimisation.learning_rate, fold))
-        return abs(params.optimisation.learning_rate - 0.01) + fold
+        loss = abs(params.optimisation.learning_rate - 0.01) + fold
+        for epoch in range(params.optimisation.epochs) if on_epoch else ():
+            on_epoch(epoch, loss)
+        costed = params.tuning.cost != "none"
+        return Score(loss, gflops=round(params.optimisation.learning_rate * 1000, 1) if costed else None)
+
+
+def tuned(**changes: Any) -> Params:
+    """Parameters of the planted study with other settings of the tuning."""
+    return PARAMS.model_copy(update={"tuning": PARAMS.tuning.model_copy(update=changes)})
 
 
 def job(trials: int = 4, **changes: Any) -> Job:

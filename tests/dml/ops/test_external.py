@@ -28,13 +28,18 @@ def stores(client: MlflowClient) -> Callable[..., None]:
     """Write data/other from the tiny cohort."""
 
     def write(
-        encoder: str = ENCODER, mpps: tuple[float, ...] = (0.5, 1.0), genes: int = len(GENES), unit: str = "log2_tpm"
+        encoder: str = ENCODER,
+        mpps: tuple[float, ...] = (0.5, 1.0),
+        genes: int = len(GENES),
+        unit: str = "log2_tpm",
+        tile_px: int = 256,
+        patients: int = 24,
     ) -> None:
-        folder, rows, whole = Path("data/other"), [], cohort()
+        folder, rows, whole = Path("data/other"), [], cohort(patients)
         for case in whole.cases:
             for mpp in mpps:
                 bag = next(iter(case.pyramid.values()))
-                meta = {"encoder": encoder, "mpp": mpp, "tile_um": 256 * mpp, "slide_id": f"s-{case.patient_id}"}
+                meta = {"encoder": encoder, "mpp": mpp, "tile_um": tile_px * mpp, "slide_id": f"s-{case.patient_id}"}
                 place = folder / "features" / encoder / f"{mpp:g}" / f"s-{case.patient_id}.parquet"
                 write_bag(place, bag.tokens.numpy(), None, {**meta, "patient_id": case.patient_id})
                 row = {"slide_id": f"s-{case.patient_id}", "patient_id": case.patient_id, "mpp": mpp, "tiles": len(bag)}
@@ -96,6 +101,7 @@ def test_every_patient_is_predicted_and_scored(
         ({"mpps": (0.5,)}, "student", "features at 0.5 microns per pixel"),
         ({"genes": 2}, "teacher", "40% of the model's genes"),
         ({"unit": "zscore"}, "teacher", "expression in unit zscore"),
+        ({"tile_px": 512}, "student", "tiles of 256, 512 microns .* trained on tiles of 128 at 0.5, 256 at 1"),
     ],
 )
 def test_a_cohort_the_model_was_not_made_for_is_refused(
@@ -104,6 +110,42 @@ def test_a_cohort_the_model_was_not_made_for_is_refused(
     stores(**stored)
     with pytest.raises(InputError, match=reason):
         external(registered(model), "other", SETTINGS)
+
+
+def test_zero_shot_and_recalibrated_stand_apart(stores: Callable[..., None], registered: Callable[..., str]) -> None:
+    stores(patients=60)
+    out = external(registered("teacher"), "other", SETTINGS)
+    metrics = read_json(out / "metrics.json")
+    assert set(metrics) == {"teacher", "teacher_recalibrated"}
+    assert metrics["teacher_recalibrated"]["c_index"] == metrics["teacher"]["c_index"]
+    ratios = {model: abs(own["oe_1y"]["value"] - 1) for model, own in metrics.items()}
+    assert ratios["teacher_recalibrated"] < max(ratios["teacher"], 0.1)
+    assert "ibs" in read_json(out / "comparisons.json")["teacher_recalibrated"]["teacher"]
+    page = (out / "report.html").read_text()
+    assert "60 of 60 patients evaluated" in page
+    assert "genes: 100% of 5 measured" in page
+    assert "a local refit" in page
+
+
+def test_the_cohort_it_was_trained_on_is_refused(stores: Callable[..., None], registered: Callable[..., str]) -> None:
+    with pytest.raises(InputError, match="was trained on demo"):
+        external(registered("student"), "demo", SETTINGS)
+
+
+def test_patients_it_was_made_with_are_left_out(
+    stores: Callable[..., None], registered: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores()
+    reference = registered("student")
+    seen = pd.DataFrame({"patient_id": ["p0", "p1", "elsewhere"]})
+    monkeypatch.setattr("dml.ops.packaging.packed_predictions", lambda source: (seen, {}))
+    out = external(reference, "other", SETTINGS)
+    covered = read_json(out / "coverage.json")
+    assert (covered["patients_seen_in_training"], covered["patients_evaluated"]) == (2, 22)
+    everyone = pd.DataFrame({"patient_id": [f"p{i}" for i in range(24)]})
+    monkeypatch.setattr("dml.ops.packaging.packed_predictions", lambda source: (everyone, {}))
+    with pytest.raises(InputError, match="every patient was among those the model was made with"):
+        external(reference, "other", SETTINGS)
 
 
 def test_a_student_needs_no_transcriptome(stores: Callable[..., None], registered: Callable[..., str]) -> None:

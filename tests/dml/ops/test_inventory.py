@@ -34,6 +34,13 @@ def test_sets_and_slides_are_listed(features: Path) -> None:
         inventory.feature_sets(features / "absent")
 
 
+def test_some_slides_can_be_chosen(features: Path) -> None:
+    assert len(inventory.chosen_files(features, None)) == 4
+    assert {file.stem for file in inventory.chosen_files(features, ["s2"])} == {"s2"}
+    with pytest.raises(InputError, match=r"no features of s8\. Known slides"):
+        inventory.chosen_files(features, ["s1", "s8"])
+
+
 def test_damaged_and_misplaced_files_are_found(features: Path) -> None:
     files = inventory.feature_files(features)
     assert [inventory.problem(file) for file in files] == [""] * 4

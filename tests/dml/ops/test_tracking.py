@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from dml.config import Params
-from dml.ops import store, tracking
+from dml.ops import lineage, store, tracking
 
 Build = Callable[..., Params]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def runs_of(client: MlflowClient, experiment: str = "demo-survival") -> list[Run]:
@@ -89,6 +91,39 @@ def test_parameters_but_not_the_fold_decide_the_parent(client: MlflowClient, par
     assert tracking.parent_run(params(optimisation={"epochs": 5}), "survival", "teacher") != first
     assert tracking.parent_run(params(distillation={"features": 0}), "survival", "teacher") == first
     assert tracking.parent_run(params(), "survival", "student") != first
+
+
+def test_a_report_finds_the_run_of_the_training_whatever_params_yaml_says_since(
+    client: MlflowClient, params: Build
+) -> None:
+    folder = Path("reports/demo/survival")
+    folder.mkdir(parents=True)
+    models = ("teacher", "student", "baseline_slide", "baseline_abmil")
+    (folder / "metrics.json").write_text(json.dumps({model: {"c_index": {"value": 0.7}} for model in models}))
+    trained = params(optimisation={"epochs": 3}, baselines={"components": 5})
+    stages = {
+        stage: {"params": {"params.yaml": {name: trained.model_dump(mode="json")[name] for name in names}}}
+        for stage, names in {
+            "teach@survival-0": ["optimisation", "teacher"],
+            "distil@survival-0": ["optimisation", "distillation"],
+            "deep_baseline@survival-0": ["optimisation"],
+        }.items()
+    }
+    stages["baseline@survival-0"] = {"params": {"params.yaml": {"baselines.components": 5}}}
+    Path("dvc.lock").write_text(json.dumps({"stages": stages}))
+    before = {model: tracking.parent_run(trained, "survival", model) for model in models}
+    since = params(optimisation={"epochs": 9}, baselines={"deep": []}, evaluation={"resamples": 5})
+    assert tracking.log_report(since, "survival", folder) == before
+    assert len(parents(client)) == len(models)
+
+
+@pytest.mark.parametrize("model", ["teacher", "student", "baseline_slide", "baseline_abmil"])
+def test_what_makes_another_run_makes_dvc_train_again(params: Build, model: str) -> None:
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][lineage.stage_of(model)]
+    taught = "teacher" if model == "student" else "-"  # reaches the student through the teacher's weights
+    retraining = (*stage["params"], taught)
+    named = {"evaluation.years" if n == "years" else n for n in lineage.flat(lineage.relevant(params(), model))}
+    assert [n for n in sorted(named) if not any(n == p or n.startswith(f"{p}.") for p in retraining)] == []
 
 
 def test_changed_input_data_get_another_parent(client: MlflowClient, workplace: Path, params: Build) -> None:

@@ -6,14 +6,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from dml.config import Params
-from dml.ops import interfaces, store, tracking
+from dml.files import write_json
+from dml.ops import interfaces, prediction, promotion, registry, store, tracking
+from tests.dml.ops.bundles import WIDTH, write_folds
 
 
 def test_unreachable_server_is_said_before_training(
@@ -55,44 +58,49 @@ def test_an_experiment_is_created_once(client: MlflowClient) -> None:
     assert store.experiment(client, "demo-grade") == store.experiment(client, "demo-grade")
 
 
-@pytest.mark.slow
-def test_a_tracking_server_works_as_well_with_artifacts(
-    workplace: Path, params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """Start a tracking server that keeps artifacts in ``kept`` and make it the store."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port = str(free.getsockname()[1])
     places = ("--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(workplace / "kept"))
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-            *places,
-        ],
-        env=os.environ | interfaces.ENVIRONMENT,
-        cwd=workplace,
-    )
+    words = ("server", "--host", "127.0.0.1", "--port", port, "--workers", "1", *places)
+    environment = os.environ | interfaces.ENVIRONMENT
+    process = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=environment, cwd=workplace)
     try:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-        client = _connected(server)
-        with tracking.fold_run(params(), "survival", "teacher", 0) as run:
-            Path("note.txt").write_text("hello")
-            run.log_artifacts(Path("note.txt"))
-            run.log_metrics({"loss": 1.0})
-        assert client.get_run(run.run_id).data.metrics["loss"] == 1.0
-        assert list(workplace.glob("kept/**/note.txt"))
-        assert not (workplace / "mlruns").exists()
+        yield _connected(process)
     finally:
-        server.terminate()
-        server.wait(timeout=30)
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_tracking_server_works_as_well_with_artifacts_and_registry(
+    server: MlflowClient, workplace: Path, params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.fold_run(params(), "survival", "student", 0) as run:
+        Path("note.txt").write_text("hello")
+        run.log_artifacts(Path("note.txt"))
+        run.log_metrics({"loss": 1.0})
+    assert server.get_run(run.run_id).data.metrics["loss"] == 1.0
+    assert list(workplace.glob("kept/**/note.txt"))
+
+    write_folds(Path("models/demo/survival/student"), "student", mpps=(0.5,))
+    metrics = {name: {"value": 0.8} for name in ("c_index", "calibration_slope")}
+    write_json(Path("reports/demo/survival/metrics.json"), {"student": metrics, "teacher": metrics})
+    write_folds(Path("models/demo/survival/teacher"), "teacher", mpps=(0.5,))
+    (workplace / "reports/demo/survival/cards").mkdir()
+    (workplace / "reports/demo/survival/cards/student.md").write_text("# card")
+    for check in ("cohort", "features"):
+        write_json(Path(f"reports/demo/checks/{check}.json"), {"success": True})
+    name = registry.register(params(), "survival", "student").name
+    monkeypatch.setattr(promotion, "SETTLE_S", 0.0)
+    promotion.promote(name, params()).enforce()
+    np.save("s1.npy", np.ones((5, WIDTH), np.float16))
+    assert prediction.predict(f"{name}@champion", Path("s1.npy"))["status"].tolist() == ["ok"]
+    assert not (workplace / "mlruns/mlflow.db").exists()
 
 
 def _connected(server: subprocess.Popen[bytes]) -> MlflowClient:

@@ -20,6 +20,7 @@ from dml.ops.interfaces import commands
 from dml.ops.tuning import studies, working
 from dml.ops.tuning.applying import apply_best
 from dml.ops.tuning.objective import Objective
+from dml.ops.tuning.progress import Progress
 from dml.ops.tuning.pruning import FoldPruner
 from dml.ops.tuning.recording import Recorder
 from dml.ops.tuning.reporting import write_report
@@ -27,21 +28,23 @@ from dml.ops.tuning.studies import journal, load_study, open_study
 from dml.training.bundle import FoldModel
 from dml.training.folds import fold_of, teach
 from dml.types import Cohort, Survival
-from tests.dml.ops.planted import CONTENT, PARAMS, Planted, job
+from tests.dml.ops.planted import CONTENT, PARAMS, Planted, job, states, tuned
 from tests.synthetic import cohort
 
 
 def splits(data: Cohort, folds: Sequence[int] = (0, 1)) -> pd.DataFrame:
     roles = ["train", "train", "validation", "test"]
-    rows = [(c.patient_id, fold, roles[(i + fold) % 4]) for fold in folds for i, c in enumerate(data.cases)]
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role"])
+    parts = {"train": 1, "validation": 0, "test": -1}
+    dealt = [(c.patient_id, fold, roles[(i + fold) % 4]) for fold in folds for i, c in enumerate(data.cases)]
+    rows = [(patient, fold, role, parts[role]) for patient, fold, role in dealt]
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])
 
 
 @pytest.mark.parametrize("metric", ["validation_loss", "c_index"])
 def test_test_patients_do_not_reach_the_objective(metric: str) -> None:
     data = cohort(40)
     table = splits(data)
-    params = PARAMS.model_copy(update={"tuning": PARAMS.tuning.model_copy(update={"objective": metric})})
+    params = tuned(objective=metric, cost="gflops")
     tested = set(table.loc[(table["fold"] == 0) & (table["role"] == "test"), "patient_id"])
 
     def poisoned(case: Any) -> Any:
@@ -52,8 +55,8 @@ def test_test_patients_do_not_reach_the_objective(metric: str) -> None:
 
     spoilt = replace(data, cases=tuple(map(poisoned, data.cases)))
     clean, other = (Objective.of(params, "teacher", "survival", d, table) for d in (data, spoilt))
-    assert clean.value(params, 0) == other.value(params, 0)
-    judged = {case.patient_id for fold in clean.folds.values() for case in fold.validation.cases if fold.index == 0}
+    assert clean.score(params, 0) == other.score(params, 0)
+    judged = {case.patient_id for fold in clean.folds.values() for case in fold.validation().cases if fold.index == 0}
     assert not judged & tested
 
 
@@ -107,6 +110,86 @@ def test_folds_are_compared_with_the_same_folds_of_complete_trials() -> None:
     assert not good.should_prune()
     bad.report(2.6, 1)
     assert bad.should_prune()
+
+
+def test_a_trial_ends_inside_a_fold_once_it_is_behind_the_same_epoch_of_others() -> None:
+    study = optuna.create_study(pruner=FoldPruner(2, steps=4))
+
+    def run(losses: Sequence[float]) -> int:
+        """Train one fold of one member; return the epochs it took."""
+        progress = Progress(study.ask(), steps=4, grace=1)
+        for epoch, loss in enumerate(losses):
+            try:
+                progress.epoch(epoch, loss)
+            except optuna.TrialPruned:
+                study.tell(progress.trial, state=TrialState.PRUNED)
+                return epoch + 1
+        progress.fold(min(losses), last=True)
+        study.tell(progress.trial, progress.mean)
+        return len(losses)
+
+    assert run([3.0, 2.0, 1.0]) == 3
+    assert run([3.0, 2.0]) == 2
+    assert run([9.0, 1.5, 1.0]) == 3  # behind only within the grace
+    assert run([3.0, 2.5, 0.1]) == 2
+    assert run([1.0, 1.0, 1.2]) == 3  # one that stopped early counts with its last value; the best epoch counts
+
+
+def test_the_mean_so_far_is_over_members_and_folds() -> None:
+    study = optuna.create_study(pruner=FoldPruner(5, steps=5))
+    trial = study.ask()
+    progress = Progress(trial, steps=5, grace=0)
+    for epoch, loss in [(0, 4.0), (1, 2.0), (0, 6.0)]:  # the second member begins
+        progress.epoch(epoch, loss)
+    progress.fold(3.0, last=False)
+    progress.epoch(0, 5.0)
+    reported = study.trials[0].intermediate_values
+    assert reported == {0: 4.0, 1: 2.0, 2: 4.0, 4: 3.0, 5: 4.0}
+
+
+def test_quality_against_cost_has_a_front_to_choose_from(here: Path) -> None:
+    path = Path("params.yaml")
+    path.write_text(yaml.safe_dump(CONTENT))
+    params = tuned(cost="gflops", warmup=1)
+    working.work(job(8, params=params), Planted())
+    study = load_study("s")
+    assert states(study) == ["COMPLETE"] * 8
+    said = json.loads((write_report(study, params) / "study.json").read_text())
+    rows = {row["trial"]: row for row in said["trials"]}
+    best = min(rows.values(), key=lambda row: row["value"])
+    cheapest = min(rows.values(), key=lambda row: row["gflops"])
+    assert said["best"]["trial"] == best["trial"]
+    assert {best["trial"], cheapest["trial"]} <= set(said["front"])
+    assert all(
+        not (other["value"] < rows[n]["value"] and other["gflops"] < rows[n]["gflops"])
+        for n in said["front"]
+        for other in rows.values()
+    )
+    assert apply_best("s", path)[1].number == best["trial"]
+    assert apply_best("s", path, number=cheapest["trial"])[1].number == cheapest["trial"]
+    assert load(path).optimisation.learning_rate == cheapest["values"]["optimisation.learning_rate"]
+    with pytest.raises(InputError, match="trial 99 is not among its finished"):
+        apply_best("s", path, number=99)
+
+
+def test_a_wider_model_costs_more() -> None:
+    data = cohort(12)
+    table = splits(data)
+    costs = []
+    for width in (8, 16):
+        params = tuned(cost="gflops")
+        wide = params.model_copy(update={"model": params.model.model_copy(update={"width": width})})
+        costs.append(Objective.of(wide, "teacher", "grade", data, table).score(wide, 0).gflops)
+    assert costs[0] is not None
+    assert costs[1] is not None
+    assert 0 < costs[0] < costs[1]
+
+
+@pytest.mark.parametrize("kind", ["random", "gp", "nsga2"])
+def test_samplers_other_than_the_default(here: Path, kind: str) -> None:
+    working.work(job(4, params=tuned(sampler=kind)), Planted())
+    rates = {trial.params["optimisation.learning_rate"] for trial in load_study("s").get_trials()}
+    assert len(rates) == 4
 
 
 def test_the_best_is_applied_and_reported(here: Path) -> None:

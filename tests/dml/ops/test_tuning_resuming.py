@@ -103,6 +103,24 @@ def test_a_study_begun_with_other_parameters_is_not_gone_on_with(here: Path) -> 
     open_study(job(2))  # begun by a version that did not have this parameter
 
 
+def test_a_database_keeps_a_study_for_many_machines(here: Path) -> None:
+    url = f"sqlite:///{here}/studies.db"
+    working.work(job(2, storage=url), Planted())
+    study = open_study(job(4, storage=url))
+    taken = claim(study, job(4, storage=url), "elsewhere:1:abc")
+    assert taken is not None
+    reclaim(study, job(4, storage=url))
+    assert states(load_study("s", url))[-1] == "RUNNING"  # of another machine nothing is known
+    working.work(job(4, storage=url, adopt=True), Planted())
+    trials = load_study("s", url).get_trials()
+    assert counted(trials) == 4
+    assert [trial.params for trial in trials if trial.user_attrs.get("retry_of") == 2] == [trials[2].params]
+    assert not journal("s").exists()
+    with pytest.raises(InputError, match=r"storage nonsense: it cannot be opened") as error:
+        load_study("s", "nonsense://me:secret@host/db")
+    assert "secret" not in str(error.value)
+
+
 WORK = """
 import time
 from tests.dml.ops.planted import Planted, job

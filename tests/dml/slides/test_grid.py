@@ -58,6 +58,16 @@ def test_only_children_with_tissue_are_kept() -> None:
     assert grids[0.5].tissue.tolist() == [0.75, 0.75]
 
 
+def test_less_tissue_may_be_asked_of_coarse_tiles() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[:, :1] = True  # a quarter of the coarse tiles on the left, half of the fine ones
+    glass, half = Glass((1024, 1024), 0.5), {"mpps": (0.5, 1.0), "min_tissue": 0.5}
+    assert len(tile_grids(glass, mask, Tiles.model_validate(half))[0.5].coords_px) == 0
+    kept = tile_grids(glass, mask, Tiles.model_validate({**half, "min_tissue_coarse": 0.25}))
+    assert cells(kept[1.0]) == {(0, 0), (0, 1)}
+    assert cells(kept[0.5]) == {(0, y) for y in range(4)}
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     width=st.integers(300, 9000),

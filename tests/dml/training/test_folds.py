@@ -12,7 +12,7 @@ import torch
 from dml import config
 from dml.errors import DmlError, InputError
 from dml.training.bundle import FoldModel, survival_at
-from dml.training.folds import Fold, distil, fold_of, held_out, teach
+from dml.training.folds import Fold, distil, fold_of, held_out, teach, unseen
 from dml.training.loop import rate
 from dml.types import Cohort, Survival
 from tests import oracles
@@ -29,8 +29,9 @@ PARAMS = config.Params(
 
 def splits(data: Cohort) -> pd.DataFrame:
     roles = ["train"] * 3 + ["validation", "test"]
-    rows = [(c.patient_id, 0, roles[i % 5]) for i, c in enumerate(data.cases)]
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role"])
+    parts = [1, 2, 1, 0, -1]
+    rows = [(c.patient_id, 0, roles[i % 5], parts[i % 5]) for i, c in enumerate(data.cases)]
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])
 
 
 def fold(data: Cohort) -> Fold:
@@ -125,6 +126,75 @@ def test_members_are_averaged() -> None:
     both = teach(fold(data), PARAMS.model_copy(update=update), "grade").model
     alone = [FoldModel(both.spec, (member,)).predict(data)["p_high"] for member in both.members]
     np.testing.assert_allclose(both.predict(data)["p_high"], (alone[0] + alone[1]) / 2, atol=1e-7)
+
+
+def test_members_take_turns_with_the_validation_parts() -> None:
+    """Three inner parts, three members: everybody is learnt from, and predicted unseen by the one who has not."""
+    data = cohort(45)
+    whole = fold(data)
+    assert whole.turns == 3
+    for member in range(4):
+        learnt, judged = (
+            {c.patient_id for c in part.cases} for part in (whole.training(member), whole.validation(member))
+        )
+        assert not learnt & judged
+        assert judged == {patient for patient, part in whole.parts.items() if part == member % 3}
+        assert learnt | judged == {c.patient_id for c in whole.learning.cases}
+    update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1, "members": 3})}
+    model = teach(whole, PARAMS.model_copy(update=update), "grade").model
+    said = unseen(model, whole)
+    assert sorted(said["patient_id"]) == sorted(whole.parts)
+    for member in range(3):
+        own = model.predict(whole.validation(member), members=[member])
+        pd.testing.assert_frame_equal(said[said["patient_id"].isin(own["patient_id"])].reset_index(drop=True), own)
+
+
+def test_a_validation_patient_cannot_change_the_member_selected_on_him_but_others() -> None:
+    """Poisoned labels of part 1: member 1 has no gradient from them; member 0 learns from them."""
+    data = cohort(45)
+    poisoned_ids = {c.patient_id for c in fold(data).validation(1).cases}
+    other = {"low": "high", "high": "low"}
+    turned = tuple(
+        replace(c, labels={"grade": other[c.labels["grade"]]}) if c.patient_id in poisoned_ids else c
+        for c in data.cases
+    )
+    settings = PARAMS.optimisation.model_copy(update={"epochs": 1, "members": 2})
+    quick = PARAMS.model_copy(update={"optimisation": settings})
+    clean, dirty = (distil(fold(d), quick, "grade", None) for d in (data, replace(data, cases=turned)))
+    weights = [[m.state_dict()["head.tumor.weight"] for m in t.model.members] for t in (clean, dirty)]
+    assert not torch.equal(weights[0][0], weights[1][0])
+    # class weights are fitted on all learning patients, so the two members can only be told apart without them
+    balanced = sum(c.labels["grade"] == "high" for c in fold(data).learning.cases)
+    turned_balanced = sum(c.labels["grade"] == "high" for c in fold(replace(data, cases=turned)).learning.cases)
+    assert torch.equal(weights[0][1], weights[1][1]) == (balanced == turned_balanced)
+
+
+def test_the_teacher_learns_from_patients_without_slide() -> None:
+    data = cohort(40)
+    bare = replace(data, cases=tuple(replace(c, pyramid={}) if i % 5 == 0 else c for i, c in enumerate(data.cases)))
+    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1})})
+    only = quick.model_copy(update={"teacher": quick.teacher.model_copy(update={"unpaired": False})})
+    whole, paired = (teach(fold(bare), params, "survival").model.members[0] for params in (quick, only))
+    assert not torch.equal(whole.state_dict()["head.tme.weight"], paired.state_dict()["head.tme.weight"])
+
+
+def test_auxiliary_labels_are_learnt_beside_the_task() -> None:
+    """Survival is the task; the grade, which the tumor factor decides, is learnt by the way."""
+    data = cohort(120)
+    update = {
+        "inputs": config.Inputs(auxiliary=("grade",)),
+        "teacher": PARAMS.teacher.model_copy(update={"auxiliary": 1.0}),
+        "distillation": PARAMS.distillation.model_copy(update={"auxiliary": 1.0}),
+    }
+    params = PARAMS.model_copy(update=update)
+    for trained in (teach(fold(data), params, "survival"), distil(fold(data), params, "survival", None)):
+        history = trained.history["train_auxiliary"]
+        assert history.iloc[-1] < history.iloc[0] < 1.0
+        assert trained.model.spec.preparation.auxiliary == {"grade": ("low", "high")}
+    assert not teach(fold(data), params, "grade").model.spec.preparation.auxiliary, "the task is no auxiliary of itself"
+    unknown = params.model_copy(update={"inputs": config.Inputs(auxiliary=("idh",))})
+    with pytest.raises(InputError, match=r"inputs\.auxiliary: unknown label 'idh'"):
+        teach(fold(data), unknown, "survival")
 
 
 def test_the_student_learns_from_its_teacher(taught: tuple[Cohort, FoldModel]) -> None:

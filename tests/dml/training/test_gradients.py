@@ -105,8 +105,8 @@ def test_without_conflict_the_gradient_is_the_plain_one(monkeypatch: pytest.Monk
     model = make()
     plain, _ = gradients(model, coordinated=False)
     monkeypatch.setattr(
-        "dml.training.gradients.coordinate",
-        lambda a, b, leads: (a, b, torch.zeros(len(a), dtype=torch.bool), torch.ones(len(a))),
+        "dml.training.gradients._overlaps",
+        lambda dot, size, leads: (dot * 0, dot * 0, torch.zeros(len(dot), dtype=torch.bool), dot * 0),
     )
     ours, _ = gradients(model, coordinated=True)
     assert plain.keys() == ours.keys()
@@ -122,6 +122,35 @@ def test_conflicts_reach_trunk_branches_and_head() -> None:
     changed = {name.split(".")[0] for name in plain if not torch.allclose(plain[name], ours[name], atol=1e-7)}
     assert "look" in changed
     assert "fuse" in changed
+
+
+@pytest.mark.parametrize("tumor_leads", [True, False])
+def test_coordinating_all_tensors_at_once_is_doing_it_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, tumor_leads: bool
+) -> None:
+    """The slow twin asks autograd for each subspace's gradient of each parameter and projects in plain Python."""
+    model, data = make(), batch([(12, 4), (9, 3), (10, 3)])
+    confidence = torch.tensor([0.6, 0.4] if tumor_leads else [0.4, 0.6])
+    monkeypatch.setattr("dml.training.gradients._confidences", lambda *_: confidence)
+    ours, conflicts = gradients(model, coordinated=True)
+    said = model(data)
+    at = torch.autograd.grad(task_loss(said.logits, data.target), [said.tumor, said.tme], retain_graph=True)
+    trunk = {name: p for name, p in model.named_parameters() if not name.startswith("head.") and name in ours}
+    found = 0
+    for name, parameter in trunk.items():
+        sides = [
+            torch.autograd.grad(token, parameter, g, retain_graph=True, allow_unused=True)[0]
+            for token, g in zip((said.tumor, said.tme), at, strict=True)
+        ]
+        if None in [None if side is None else 0 for side in sides]:
+            continue
+        tumor, tme = (side.double().flatten().tolist() for side in sides)
+        leader, follower = (tumor, tme) if tumor_leads else (tme, tumor)
+        resolved = oracles.project_if_conflicting(follower, leader)
+        found += resolved != follower
+        wanted = torch.tensor([a + b for a, b in zip(leader, resolved, strict=True)], dtype=torch.float32)
+        torch.testing.assert_close(ours[name].flatten(), wanted, atol=1e-6, rtol=1e-5)
+    assert 0 < found <= conflicts
 
 
 def test_the_halves_of_the_head_are_coordinated_row_by_row() -> None:

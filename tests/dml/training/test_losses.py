@@ -3,13 +3,18 @@
 import math
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from lifelines import CoxPHFitter
 
 from dml.training.losses import (
+    cox_loss,
     discrete_time_log_likelihood,
     distance_correlation,
     inter_magnification_consistency,
+    log_cumulative_hazard,
     log_likelihood,
     task_loss,
 )
@@ -43,6 +48,33 @@ def test_a_censored_patient_is_not_counted_as_an_event_in_its_bin() -> None:
     left = log_likelihood(sure_to_die_in_bin_1, survival([1], [False])).exp()
     assert died > 0.99
     assert left < 0.01
+
+
+def test_the_cox_loss_is_lifelines_partial_likelihood() -> None:
+    """At coefficients fitted by lifelines, on times without ties, the two likelihoods are the same number."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "y": rng.normal(size=60)})
+    frame["days"] = rng.exponential(np.exp(-frame["x"])) * 1000
+    frame["event"] = rng.random(60) < 0.6
+    fitted = CoxPHFitter().fit(frame, "days", "event")
+    risk = torch.tensor(frame[["x", "y"]].to_numpy() @ fitted.params_.to_numpy())
+    days, event = torch.tensor(frame["days"].to_numpy()), torch.tensor(frame["event"].to_numpy())
+    ours = float(cox_loss(risk, days, event)) * int(event.sum())
+    assert ours == pytest.approx(-fitted.log_likelihood_, rel=1e-9)
+    assert float(cox_loss(risk + 7.0, days, event)) == pytest.approx(ours / int(event.sum())), "only differences count"
+    assert float(cox_loss(risk[:0], days[:0], event[:0])) == 0.0
+
+
+def test_a_share_of_the_cox_loss_mixes_and_reaches_every_logit() -> None:
+    logits = torch.randn(12, 4, requires_grad=True)
+    target = replace(survival([0, 1, 2, 3] * 3, [True, False, True] * 4), days=torch.arange(12.0))
+    pure, none, half = (task_loss(logits, target, cox=share) for share in (1.0, 0.0, 0.5))
+    torch.testing.assert_close(half, (pure + none) / 2)
+    pure.backward()
+    assert (logits.grad.abs() > 0).all()
+    risk = log_cumulative_hazard(logits)
+    survived = torch.cumprod(1 - torch.sigmoid(logits), 1)[:, -1]
+    torch.testing.assert_close(risk, torch.log(-torch.log(survived)), atol=1e-5, rtol=1e-5)
 
 
 def test_unknown_targets_do_not_count() -> None:

@@ -25,9 +25,9 @@ SHAPE = DataShape(
     kind="survival", token_width=WIDTH, levels=2, tumor_genes=len(TUMOR), tme_genes=len(TME), covariates=0, outputs=4
 )
 SMALL = config.Model(width=16, heads=2, references=3, gene_width=8, dropout=0.1)
-SEES_SLIDES = ("abmil", "late_fusion", "mcat", "mean_pool", "transmil")
-SEES_GENES = ("genes_snn", "late_fusion", "mcat")
-BOTH = ("late_fusion", "mcat")
+SEES_SLIDES = ("abmil", "late_fusion", "mcat", "mean_pool", "subspace_fusion", "transmil")
+SEES_GENES = ("genes_snn", "late_fusion", "mcat", "subspace_fusion")
+BOTH = ("late_fusion", "mcat", "subspace_fusion")
 PARAMS = config.Params(
     cohort="synthetic",
     tasks=("survival", "grade"),
@@ -181,8 +181,9 @@ def test_linear_attention_equals_its_quadratic_twin() -> None:
 
 def fold(data: Cohort) -> Fold:
     roles = ["train", "train", "train", "validation", "test"]
-    rows = [(c.patient_id, 0, roles[i % 5]) for i, c in enumerate(data.cases)]
-    return fold_of(data, pd.DataFrame(rows, columns=["patient_id", "fold", "role"]), 0)
+    parts = [1, 1, 1, 0, -1]
+    rows = [(c.patient_id, 0, roles[i % 5], parts[i % 5]) for i, c in enumerate(data.cases)]
+    return fold_of(data, pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"]), 0)
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -1,0 +1,1 @@
+"""One benchmark or one family of them a file; a new file is found by itself."""

@@ -1,0 +1,54 @@
+"""Expression of 10,000 samples x 20,000 genes: a gzipped table to the store, and the store to memory."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.measuring import repeated
+from benchmarks.registry import Benchmark, Measured, register
+from dml.cohorts.expression import ExpressionMatrix, read_expression, write_expression
+from dml.cohorts.readers.tables import read_table
+
+SAMPLES, GENES = 10_000, 20_000
+TABLE = 500
+"""Samples of the text table: a twentieth, since text is 20 times the work."""
+
+
+def _matrix() -> ExpressionMatrix:
+    values = np.random.default_rng(0).gamma(2.0, 2.0, (SAMPLES, GENES)).astype(np.float32)
+    patients = tuple(f"P{i:05d}" for i in range(SAMPLES))
+    return ExpressionMatrix(patients, tuple(f"G{i:05d}" for i in range(GENES)), values, "log2_tpm", "benchmark")
+
+
+def _write() -> Measured:
+    matrix = _matrix()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "expression.parquet"
+        found = repeated(lambda: write_expression(path, matrix), repeats=1, warm=0)
+        return Measured(found.wall, found.cpu, {"MB": path.stat().st_size / 1e6})
+
+
+def _read() -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "expression.parquet"
+        write_expression(path, _matrix())
+        return repeated(lambda: read_expression(path), repeats=3, warm=0)
+
+
+def _table() -> Measured:
+    values = np.random.default_rng(0).gamma(2.0, 2.0, (GENES, TABLE)).round(3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "expression.csv"
+        frame = pd.DataFrame(values, columns=[f"P{i:05d}" for i in range(TABLE)])
+        frame.insert(0, "gene", [f"G{i:05d}" for i in range(GENES)])
+        frame.to_csv(path, index=False)
+        found = repeated(lambda: read_table(path, numeric=True), repeats=1, warm=0)
+        return Measured(found.wall, found.cpu, {"s for 10,000 samples": found.wall * SAMPLES / TABLE})
+
+
+GROUP = "7 tables"
+register(Benchmark("expression to the store, 10,000 x 20,000", GROUP, _write, full=True))
+register(Benchmark("expression from the store, 10,000 x 20,000", GROUP, _read, full=True))
+register(Benchmark("expression from text, 500 x 20,000", GROUP, _table))

@@ -1,0 +1,77 @@
+"""Tiles a second: reading alone, the encoder alone, and the pipeline of both; the last is to be near the encoder."""
+
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measuring import repeated
+from benchmarks.registry import Benchmark, Measured, register
+from dml.cohorts.demo.slide_file import write_slide
+from dml.config import Tiles
+from dml.features.encoders.registry import get
+from dml.features.encoders.running import one_core_each
+from dml.features.encoding import Job, encode
+from dml.slides.grid import corners_px, tile_grids
+from dml.slides.opening import open_slide
+from dml.types import Mpp, TileGrid
+
+SIDE, MPP, TILES, BATCH, WORKERS = 4096, 0.5, Tiles(), 32, 2
+ENCODER = "efficientnet_lite0"
+
+
+@contextmanager
+def _slide() -> Iterator[tuple[Path, dict[Mpp, TileGrid]]]:
+    """Paint a pyramidal TIFF of stained-looking noise, all of it tissue: 256 tiles at 20x, 64 at 10x."""
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(SIDE // 32, SIDE // 32, 3))
+    smooth = np.kron(coarse, np.ones((32, 32, 1))) * 20 + rng.normal(size=(SIDE, SIDE, 3)) * 8
+    image = np.clip(np.array([190, 130, 180]) + smooth, 0, 255).astype(np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "slide.tif"
+        write_slide(path, image, MPP, "benchmark")
+        with open_slide(path) as slide:
+            grids = tile_grids(slide, np.ones((64, 64), bool), TILES)
+        yield path, dict(grids)
+
+
+def _per_second(found: Measured, tiles: int) -> Measured:
+    return Measured(found.wall, found.cpu, {"tiles/s": tiles / found.wall, "tiles/s CPU": tiles / found.cpu})
+
+
+def _reading() -> Measured:
+    with _slide() as (path, grids), open_slide(path) as slide:
+        grid = grids[Mpp(MPP)]
+        corners = corners_px(grid)
+
+        def read() -> None:
+            for x, y in corners:
+                slide.read_tile(x, y, grid.tile_px, grid.mpp)
+
+        return _per_second(repeated(read, repeats=3), len(corners))
+
+
+def _encoder(precision: str) -> Measured:
+    encoder = get(ENCODER).load("cpu", precision)
+    tiles = np.random.default_rng(0).integers(0, 255, (BATCH, 256, 256, 3), dtype=np.uint8)
+    with one_core_each(), ThreadPoolExecutor(WORKERS) as pool:
+        found = repeated(lambda: list(pool.map(encoder, [tiles] * WORKERS)), repeats=4)
+    return _per_second(found, BATCH * WORKERS)
+
+
+def _pipeline(precision: str) -> Measured:
+    encoder = get(ENCODER).load("cpu", precision)
+    with _slide() as (path, grids):
+        jobs = [Job("S", path, None, grid) for grid in grids.values()]
+        found = repeated(lambda: list(encode(jobs, encoder, WORKERS, BATCH)), repeats=3, warm=0, at_most=30)
+    return _per_second(found, sum(len(grid.coords_px) for grid in grids.values()))
+
+
+GROUP = "5 slides"
+register(Benchmark("tile reading, one reader", GROUP, _reading, threads=1))
+for precision in ("float32", "bfloat16"):
+    register(Benchmark(f"encoder alone, {precision}", GROUP, lambda p=precision: _encoder(p)))
+    register(Benchmark(f"tiles to tokens, {precision}", GROUP, lambda p=precision: _pipeline(p)))

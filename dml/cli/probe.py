@@ -1,0 +1,54 @@
+"""``dml probe``: what a task's models rely on, and what training on shuffled outcomes gives."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dml.cli.output import Json, bar, note, show
+
+app = typer.Typer(no_args_is_help=True, help="Probe the models of a task, or train on shuffled outcomes.")
+Task = Annotated[str, typer.Option(help="One of the tasks of params.yaml.")]
+
+
+@app.command("show")
+def show_(task: Task, as_json: Json = False) -> None:
+    """Show the numbers of reports/<cohort>/<task>/probes.json, as the stage probe wrote them."""
+    from dml import config
+    from dml.files import read_json
+    from dml.ops.probe_runs import numbers
+
+    content = read_json(Path("reports") / config.load().cohort / task / "probes.json")
+    columns = {model: numbers(content, model) for model in content["exchanged"]}
+    names = dict.fromkeys(name for own in columns.values() for name in own)
+    rows = [{"probe": n.removeprefix("probe/"), **{m: own.get(n) for m, own in columns.items()}} for n in names]
+    show(rows, as_json, f"{content['metric']}, {content['patients']} test patients")
+
+
+@app.command("shuffle-labels")
+def shuffle_labels(
+    task: Task,
+    repeats: Annotated[int, typer.Option(min=1, help="Trainings per fold, each on outcomes dealt out anew.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Train teachers on shuffled outcomes on the real folds; exit code 3 unless 0.5 is inside the interval."""
+    from functools import partial
+
+    from dml import config
+    from dml.errors import CheckFailed
+    from dml.evaluation.probes.shuffled_labels import shuffled_labels
+    from dml.files import read_parquet, write_json
+    from dml.training.reading import read_cohort
+
+    params = config.load()
+    folder = Path("data") / params.cohort
+    cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
+    splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+    found = shuffled_labels(cohort, splits, params, task, repeats, partial(bar, label="training on shuffled outcomes"))
+    out = Path("reports") / params.cohort / "nulls" / f"{task}.json"
+    write_json(out, found)
+    show(found["trainings"], as_json, f"{found['metric']} of teachers trained on shuffled outcomes")
+    said = f"mean {found['value']:.3f} ({found['ci_low']:.3f} to {found['ci_high']:.3f}), chance 0.5: {out}"
+    if not found["passed"]:
+        raise CheckFailed(f"{task}: {said}. Something of the test patients reaches the training")
+    note(said)

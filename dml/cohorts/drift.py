@@ -1,0 +1,195 @@
+"""How two groups of patients differ: gene by gene, label by label, and in what their slides look like.
+
+A difference of means is given in pooled standard deviations (d, Cohen 1988): 0.2 is small, 0.8 large. `apart` is the
+cross-validated AUC of a classifier that is to tell the groups apart: 0.5 = it cannot, 1 = it always can.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from dml.cohorts.expression import ExpressionMatrix
+
+LARGE = 0.8
+"""|d| from which a gene or dimension counts as drifted."""
+COMPONENTS = 10
+FOLDS = 5
+
+Values = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What differs; each table has one row a thing, the largest difference first. `apart` is None for tiny groups."""
+
+    genes: pd.DataFrame
+    labels: pd.DataFrame
+    numbers: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    @property
+    def drifted(self) -> float:
+        """Share of genes with a large difference."""
+        return share_drifted(self.genes["d"].to_numpy())
+
+
+def share_drifted(d: Values) -> float:
+    """Share of differences whose size is `LARGE` or more; 0 if there are none."""
+    return float((np.abs(d) >= LARGE).mean()) if len(d) else 0.0
+
+
+def difference(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> Float[np.ndarray, "g"]:
+    """Return the difference of the columns' means (b - a) in pooled standard deviations; 0 where nothing varies."""
+    degrees = max(len(a) + len(b) - 2, 1)
+    squares = ((a - a.mean(axis=0)) ** 2).sum(axis=0) + ((b - b.mean(axis=0)) ** 2).sum(axis=0)
+    pooled = np.sqrt(squares / degrees)
+    gap = b.mean(axis=0) - a.mean(axis=0)
+    still = pooled < 1e-9 * np.maximum(1.0, np.abs(gap))
+    constant = np.where(np.abs(gap) > 1e-9, np.copysign(np.inf, gap), 0.0)
+    return np.asarray(np.where(still, constant, gap / np.where(still, 1.0, pooled)))
+
+
+def apart(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> float | None:
+    """Return how well a classifier tells the rows apart; None if a group has fewer than `FOLDS` rows.
+
+    Principal components and a logistic regression, fitted on four fifths and scored (AUC) on the rest, five times.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if min(len(a), len(b)) < FOLDS:
+        return None
+    rows, truth = np.vstack([a, b]).astype(np.float64), np.repeat([0, 1], [len(a), len(b)])
+    fewest = len(rows) - -(-len(rows) // FOLDS)
+    components = min(COMPONENTS, rows.shape[1], fewest - 1)
+    reduce = PCA(components, svd_solver="full", random_state=0)
+    model = make_pipeline(StandardScaler(), reduce, LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    return float(roc_auc_score(truth, cross_val_predict(model, rows, truth, cv=folds, method="decision_function")))
+
+
+def compare_genes(a: ExpressionMatrix, b: ExpressionMatrix) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Compare the genes that both have, each held within its 1st and 99th percentile (published z-scores reach 3,515).
+
+    Returns
+    -------
+    DataFrame
+        gene, mean_a, mean_b, d (`difference`), ks (Kolmogorov-Smirnov statistic), sorted by size of d.
+    tuple of str
+        What is to be known first: genes of one only, different units.
+    """
+    columns = ["gene", "mean_a", "mean_b", "d", "ks"]
+    genes = sorted(set(a.genes) & set(b.genes))
+    notes = []
+    if a.unit != b.unit:
+        notes.append(f"units differ ({a.unit} and {b.unit}): differences of means say nothing")
+    if len(genes) < max(len(a.genes), len(b.genes)):
+        notes.append(f"{len(genes)} genes in both, {len(a.genes)} and {len(b.genes)} in each")
+    if not genes or not a.patient_ids or not b.patient_ids:
+        return pd.DataFrame(columns=columns), tuple(notes)
+    first, second = shared_genes(a, b)
+    table = pd.DataFrame(
+        {
+            "gene": genes,
+            "mean_a": first.mean(axis=0),
+            "mean_b": second.mean(axis=0),
+            "d": difference(first, second),
+            "ks": [_ks(x, y) for x, y in zip(first.T, second.T, strict=True)],
+        }
+    )
+    order = np.lexsort((table["gene"], -table["d"].abs()))
+    return table.iloc[order].reset_index(drop=True), tuple(notes)
+
+
+def shared_genes(a: ExpressionMatrix, b: ExpressionMatrix) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "m g"]]:
+    """Return the genes of both, in alphabetical order, held within the 1st and 99th percentile of all patients."""
+    genes = sorted(set(a.genes) & set(b.genes))
+    first, second = (_columns(m, genes).astype(np.float64) for m in (a, b))
+    low, high = np.percentile(np.vstack([first, second]), (1, 99), axis=0)
+    return first.clip(low, high), second.clip(low, high)
+
+
+def compare_labels(a: pd.DataFrame, b: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Compare how often classes occur among patients with a known label.
+
+    Returns
+    -------
+    DataFrame
+        label, class, share_a, share_b, known_a, known_b (patients), distance (total variation of the label, 0 to 1).
+    """
+    rows = []
+    for label, names in classes.items():
+        if label not in a or label not in b:
+            continue
+        known = [frame[label].dropna() for frame in (a, b)]
+        shares = [cells.value_counts(normalize=True).reindex(list(names), fill_value=0.0) for cells in known]
+        distance = float((shares[0] - shares[1]).abs().sum() / 2) if all(len(cells) for cells in known) else None
+        for name in names:
+            counts = {"known_a": len(known[0]), "known_b": len(known[1]), "distance": distance}
+            rows.append(
+                {"label": label, "class": name, "share_a": shares[0][name], "share_b": shares[1][name], **counts}
+            )
+    return pd.DataFrame(rows, columns=["label", "class", "share_a", "share_b", "known_a", "known_b", "distance"])
+
+
+def compare_numbers(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Compare age, sex, follow-up and share of deaths: quantity, a, b (means; medians of days), d, known_a, known_b."""
+    rows = []
+    summary: dict[str, Callable[[pd.Series], float]] = {
+        "age": pd.Series.mean,
+        "sex": pd.Series.mean,
+        "survival_days": pd.Series.median,
+        "event": pd.Series.mean,
+    }
+    names = {"sex": "share of women", "survival_days": "days of follow-up (median)", "event": "share of deaths"}
+    for column, measure in summary.items():
+        known = [frame[column].dropna().astype(np.float64) for frame in (a, b)]
+        if not all(len(cells) for cells in known):
+            continue
+        d = difference(known[0].to_numpy()[:, None], known[1].to_numpy()[:, None])[0]
+        counts = {"known_a": len(known[0]), "known_b": len(known[1])}
+        values = {"a": float(measure(known[0])), "b": float(measure(known[1]))}
+        rows.append({"quantity": names.get(column, column), **values, "d": float(d), **counts})
+    return pd.DataFrame(rows, columns=["quantity", "a", "b", "d", "known_a", "known_b"])
+
+
+def compare(
+    a: pd.DataFrame, b: pd.DataFrame, expression: tuple[ExpressionMatrix, ExpressionMatrix],
+    classes: Mapping[str, Sequence[str]],
+) -> Drift:  # fmt: skip
+    """Compare two groups of patients (tables as `read_patients` returns) and their expression."""
+    genes, notes = compare_genes(*expression)
+    return Drift(genes, compare_labels(a, b, classes), compare_numbers(a, b), notes)
+
+
+def between_sites(
+    patients: pd.DataFrame, expression: ExpressionMatrix, classes: Mapping[str, Sequence[str]], least: int
+) -> dict[str, Drift]:
+    """Compare each site of at least `least` patients with all others; b is the site."""
+    found = {}
+    for site, rows in patients.groupby("site", sort=True):
+        others = patients[patients["site"] != site]
+        if min(len(rows), len(others)) >= least:
+            parts = expression.only(set(others["patient_id"])), expression.only(set(rows["patient_id"]))
+            found[str(site)] = compare(others, rows, parts, classes)
+    return found
+
+
+def _columns(matrix: ExpressionMatrix, genes: Sequence[str]) -> Values:
+    place = {gene: i for i, gene in enumerate(matrix.genes)}
+    return np.asarray(matrix.values[:, [place[gene] for gene in genes]])
+
+
+def _ks(x: Values, y: Values) -> float:
+    """Largest distance between two empirical distribution functions."""
+    points = np.concatenate([x, y])
+    below = [np.searchsorted(np.sort(values), points, side="right") / len(values) for values in (x, y)]
+    return float(np.abs(below[0] - below[1]).max())

@@ -1,0 +1,96 @@
+"""GDC's STAR counts: a folder with one table a sample, and the sample sheet that says whose they are.
+
+Each file is GENCODE genes by measures (``unstranded`` counts, ``tpm_unstranded``, ...) below a comment line and above
+four rows of totals (``N_unmapped``, ...). Both, the archive of the portal and gdc-client, put each file into a folder
+named by its id; the sample sheet names files, cases and samples.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dml.cohorts.expression_sources import GdcFolder
+from dml.cohorts.readers.archives import members
+from dml.cohorts.readers.matrix import RawMatrix
+from dml.cohorts.readers.tables import column, read_table
+from dml.errors import InputError, listed
+
+logger = logging.getLogger(__name__)
+
+DATA_TYPE = "Gene Expression Quantification"
+
+
+def read(raw: Path, spec: GdcFolder) -> RawMatrix:
+    """Read the samples of the wanted types, in order of case and sample, as samples by Ensembl ids.
+
+    Raises
+    ------
+    InputError
+        If the sheet or a file it names is missing or of another kind, or files are of different gene models.
+    """
+    folder = raw / spec.folder
+    sheet = _wanted(raw / spec.sample_sheet, spec.sample_types)
+    files = _files(folder, list(sheet["File Name"]), raw / spec.sample_sheet)
+    first: pd.DataFrame | None = None
+    values = []
+    for file in files:
+        table = _read_one(file, spec.measure)
+        if first is None:
+            first = table
+        elif not first.index.equals(table.index):
+            found = f"other genes than {files[0].name}: the files are of different gene models"
+            raise InputError(file, found, "Download all samples from one data release")
+        values.append(table[spec.measure].to_numpy(np.float64))
+    assert first is not None, "a sheet without samples is refused above"
+    frame = pd.DataFrame(np.stack(values), index=list(sheet["Case ID"]), columns=list(first.index))
+    left_out = ~first["gene_type"].isin(spec.gene_types) & bool(spec.gene_types)
+    return RawMatrix(frame, folder, frozenset(first.index[left_out]))
+
+
+def _wanted(path: Path, sample_types: tuple[str, ...]) -> pd.DataFrame:
+    """Return File Name, Case ID and Sample ID of the samples to read."""
+    frame = read_table(path)
+    rows = pd.DataFrame({name: column(frame, path, name).str.strip() for name in ("File Name", "Case ID", "Sample ID")})
+    types = _sample_types(frame, path)
+    expression = frame["Data Type"].eq(DATA_TYPE) if "Data Type" in frame else pd.Series(True, index=frame.index)
+    wanted = rows[types.isin(sample_types) & expression].dropna()
+    if wanted.empty:
+        found = f"no expression of type {listed(sample_types)}; it has {listed(sorted(set(types.dropna())))}"
+        raise InputError(path, found, "Correct expression.sample_types")
+    logger.info("%s: %d of %d rows are %s", path, len(wanted), len(frame), listed(sample_types))
+    wanted["Case ID"] = wanted["Case ID"].str.split(",").str[0].str.strip()  # a file of one sample repeats its case
+    return wanted.sort_values(["Case ID", "Sample ID", "File Name"], ignore_index=True)
+
+
+def _sample_types(frame: pd.DataFrame, path: Path) -> pd.Series:
+    """Sample types in the words of older sheets; newer ones write them in two columns (Primary, Tumor)."""
+    if "Sample Type" in frame or "Tumor Descriptor" not in frame:
+        return column(frame, path, "Sample Type").str.split(",").str[0].str.strip()
+    both = [column(frame, path, name).str.split(",").str[0].str.strip() for name in ("Tumor Descriptor", "Tissue Type")]
+    return both[0] + " " + both[1]
+
+
+def _files(folder: Path, wanted: list[str], sheet: Path) -> list[Path]:
+    there = {Path(name).name: folder / name for name in members(folder)}
+    # the portal's archive may hold them compressed
+    found = {name: there.get(name) or there.get(f"{name}.gz") for name in wanted}
+    if absent := [name for name, path in found.items() if path is None]:
+        raise InputError(
+            folder, f"{len(absent)} files of {sheet.name} are not there: {listed(absent, 2)}", "Fetch them"
+        )
+    return [path for path in found.values() if path is not None]
+
+
+def _read_one(path: Path, measure: str) -> pd.DataFrame:
+    columns = ["gene_id", "gene_type", measure]
+    try:
+        table = pd.read_csv(path, sep="\t", comment="#", usecols=columns, dtype={measure: np.float64})
+    except (ValueError, OSError, EOFError) as error:  # also pandas' parser errors and Unicode
+        found = f"not a STAR counts file with {', '.join(columns)} ({str(error).splitlines()[0]})"
+        raise InputError(path, found, "Fetch it again, or remove it from the sample sheet") from None
+    genes = table[~table["gene_id"].str.startswith("N_")]
+    if genes.empty:
+        raise InputError(path, "no genes in it", "Fetch it again")
+    return genes.set_index("gene_id")

@@ -1,0 +1,81 @@
+"""AnnData files (.h5ad), read with h5py: X or a layer, dense or sparse, by the on-disk format of anndata 0.7 and later.
+
+Format: Virshup et al. 2024, anndata, doi 10.21105/joss.04371.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dml.cohorts.columns import Column
+from dml.cohorts.expression_sources import AnnDataFile
+from dml.cohorts.readers.matrix import RawMatrix
+from dml.cohorts.readers.tables import keys
+from dml.errors import InputError, listed
+
+
+def read(raw: Path, spec: AnnDataFile) -> RawMatrix:
+    """Read the matrix as samples by genes.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not AnnData, or has no such layer or column.
+    """
+    import h5py
+
+    path = raw / spec.file
+    if not path.is_file():
+        raise InputError(path, "the file does not exist", "Put it there (dml cohort import) or correct the description")
+    try:
+        with h5py.File(path, "r") as file:
+            values = _matrix(file, spec.layer, path)
+            genes = _names(file, "var", spec.gene, path)
+            key = spec.id or Column(column="the index of obs")
+            samples = _names(file, "obs", None if spec.id is None else key.column, path)
+    except (OSError, KeyError) as error:
+        raise InputError(path, f"not an AnnData file ({error})", "Write it with anndata 0.7 or later") from None
+    if values.shape != (len(samples), len(genes)):
+        raise InputError(
+            path, f"{spec.layer} is {values.shape}, obs and var {len(samples), len(genes)}", "Write it again"
+        )
+    table = pd.DataFrame({key.column: samples}, index=range(1, len(samples) + 1))
+    return RawMatrix(pd.DataFrame(values, index=list(keys(table, path, key)), columns=genes), path)
+
+
+def _matrix(file: Any, layer: str, path: Path) -> NDArray[np.float64]:
+    from scipy import sparse
+
+    there = ["X", *file.get("layers", ())]
+    if layer not in there:
+        raise InputError(path, f"no layer {layer!r}; there are {listed(there)}", "Correct expression.layer")
+    found = file["X"] if layer == "X" else file["layers"][layer]
+    kind = found.attrs.get("encoding-type", "array")
+    if kind not in ("csr_matrix", "csc_matrix"):
+        return np.asarray(found[()], np.float64)
+    make = sparse.csr_matrix if kind == "csr_matrix" else sparse.csc_matrix
+    parts = tuple(found[name][()] for name in ("data", "indices", "indptr"))
+    return np.asarray(make(parts, shape=tuple(found.attrs["shape"])).toarray(), np.float64)
+
+
+def _names(file: Any, side: str, column: str | None, path: Path) -> list[str | None]:
+    """Return a column of obs or var as text (None where empty); without a name its index."""
+    frame = file[side]
+    if not hasattr(frame, "keys"):
+        raise InputError(path, f"{side} is a table of anndata before 0.7", "Write it again with a newer anndata")
+    name = str(frame.attrs.get("_index", "_index")) if column is None else column
+    if name not in frame:
+        raise InputError(path, f"no column {name!r} in {side}; it has {listed(sorted(frame), 12)}", "Correct the name")
+    found = frame[name]
+    if not hasattr(found, "keys"):
+        return [_text(cell) for cell in found[()]]
+    categories = [_text(cell) for cell in found["categories"][()]]
+    return [None if code < 0 else categories[code] for code in found["codes"][()]]
+
+
+def _text(cell: Any) -> str | None:
+    text = cell.decode() if isinstance(cell, bytes) else str(cell)
+    return text or None

@@ -1,0 +1,14 @@
+"""Phikon: a ViT-B/16 by iBOT on TCGA (which is to be said beside any number on TCGA).
+
+Filiot et al. 2023, medRxiv 2023.07.21.23292757.
+"""
+
+from dml.features.encoders.backends.transformer import transformer_card
+from dml.features.encoders.backends.weights import Weights
+
+CARD = transformer_card(
+    Weights("phikon", "owkin/phikon"),
+    width=768,
+    licence="Owkin non-commercial licence",
+    paper="Filiot et al. 2023, Phikon, medRxiv 2023.07.21.23292757",
+)

@@ -1,0 +1,53 @@
+"""Stage clinical: put age and sex beside every trained model of one task and fold, fitted on its validation rows.
+
+Writes models/<cohort>/<task>/<model>_clinical/fold-<k>; a model that was left out, or a cohort without the covariates,
+leaves only the reason in model.json.
+"""
+
+import sys
+from pathlib import Path
+
+from dml.files import only_writer, write_json
+from dml.models.baselines.classical import Reference, learner_of
+from dml.models.baselines.clinical_layer import SUFFIX, with_clinical
+from dml.models.baselines.deep import registry
+from dml.models.baselines.learners import Learner
+from dml.predictions import horizon_days, read_predictions, survival_column, write_predictions
+from pipelines.learning import Inputs, Job, read_inputs
+from pipelines.stage import stage
+
+OURS = ("teacher", "student", "student_undistilled")
+
+
+@stage
+def main() -> None:
+    """Layer every model of the fold."""
+    job = Job.from_command_line()
+    with only_writer(f"clinical-{job.task}-{job.fold}"):
+        inputs = read_inputs(job)
+        horizons = {survival_column(year): horizon_days(year) for year in job.params.evaluation.years}
+        learner = learner_of(job.task, inputs.fold.learning, horizons)
+        for name in (*OURS, *(registry.PREFIX + name for name in registry.names())):
+            write(job, name, layered(job, inputs, name, learner))
+
+
+def layered(job: Job, inputs: Inputs, name: str, learner: Learner) -> Reference | str:
+    """Return the layered model, or why there is none."""
+    predictions = job.folder(name) / "predictions.parquet"
+    if not predictions.exists():
+        return f"{name} was left out of this run"
+    return with_clinical(name, read_predictions(predictions)[0], inputs.cohort, learner)
+
+
+def write(job: Job, name: str, found: Reference | str) -> None:
+    """Write model.json and predictions.parquet, or only why not."""
+    folder: Path = job.folder(name + SUFFIX)
+    if isinstance(found, str):
+        write_json(folder / "model.json", {"baseline": name + SUFFIX, "left_out": found})
+        return
+    write_json(folder / "model.json", {"task": job.task, "fold": job.fold, **found.description})
+    write_predictions(folder / "predictions.parquet", found.rows.assign(fold=job.fold), found.metadata)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Stage probe: what teacher and student of one task rely on, to reports/<cohort>/<task>/probes.json."""
+
+import sys
+from pathlib import Path
+
+from dml import config
+from dml.evaluation.probes.suite import probe, read_planted
+from dml.files import only_writer, read_parquet, write_json
+from dml.ops.probe_runs import log_probes
+from dml.training.reading import read_cohort
+from pipelines.stage import stage, task_argument
+
+
+@stage
+def main() -> None:
+    """Write the probes of a task and put their numbers on the runs of teacher and student."""
+    params, task = config.load(), task_argument()
+    with only_writer(f"probe-{task}"):
+        run(params, task)
+    log_probes(params, task, Path("reports") / params.cohort / task / "probes.json")
+
+
+def run(params: config.Params, task: str) -> None:
+    """Probe one task of the current cohort."""
+    folder = Path("data") / params.cohort
+    cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
+    splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+    planted = read_planted(Path("data/raw") / params.cohort / "oracle.csv")
+    models, reports = (Path(kind) / params.cohort / task for kind in ("models", "reports"))
+    write_json(reports / "probes.json", probe(models, cohort, splits, params, task, planted))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

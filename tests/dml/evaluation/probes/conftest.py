@@ -1,0 +1,64 @@
+"""Two folds of the small planted cohort with a trained teacher and student each."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dml import config
+from dml.evaluation.probes.judging import Judge
+from dml.evaluation.probes.subjects import Subject, truth
+from dml.training.folds import distil, fold_of, held_out, teach
+from dml.types import Cohort
+from tests.synthetic import cohort
+
+PARAMS = config.Params(
+    cohort="synthetic",
+    tasks=("survival",),
+    folds=(0, 1),
+    model=config.Model(width=16, heads=2, references=3, gene_width=16, dropout=0.1),
+    optimisation=config.Optimisation(epochs=12, batch_size=8, learning_rate=3e-3, patience=12, device="cpu", members=2),
+    evaluation=config.Evaluation(resamples=200),
+)
+
+
+def splits(data: Cohort) -> pd.DataFrame:
+    rows = []
+    for fold in range(2):
+        for i, case in enumerate(data.cases):
+            role = "test" if i % 2 == fold else ("validation" if i % 8 < 2 else "train")
+            rows.append((case.patient_id, fold, role, -1 if role == "test" else i % 3))
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])
+
+
+@pytest.fixture(scope="package")
+def data() -> Cohort:
+    return cohort(120, seed=3)
+
+
+@pytest.fixture(scope="package")
+def subjects(data: Cohort) -> list[Subject]:
+    table, found = splits(data), []
+    for index in range(2):
+        fold = fold_of(data, table, index)
+        teacher = teach(fold, PARAMS, "survival").model
+        models = {"teacher": teacher, "student": distil(fold, PARAMS, "survival", teacher).model}
+        learning = data.only(set(table.loc[(table["fold"] == index) & (table["role"] != "test"), "patient_id"]))
+        found.append(Subject(index, models, learning, held_out(data, table, index)))
+    return found
+
+
+@pytest.fixture(scope="package")
+def judge(subjects: list[Subject]) -> Judge:
+    return Judge.of("survival", (), truth(subjects, "survival"), PARAMS.evaluation, 0)
+
+
+@pytest.fixture(scope="package")
+def planted(data: Cohort) -> pd.DataFrame:
+    """The mean of a gene group is the planted factor up to noise."""
+    return pd.DataFrame(
+        {
+            "patient_id": [case.patient_id for case in data.cases],
+            "tumor": [np.mean(case.expression[:5]) for case in data.cases],
+            "tme": [np.mean(case.expression[5:]) for case in data.cases],
+        }
+    )

@@ -1,0 +1,89 @@
+"""OME-TIFF, interleaved, planar, tiled and in strips: the same pixels as OpenSlide gives for the same picture."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from dml.errors import InputError
+from dml.slides.ome_tiff import OmeTiff
+from dml.slides.opening import open_slide
+from tests.painted import tissue_pixels, write_slide
+
+PIXELS = tissue_pixels(700, 520, seed=4)
+HALF = PIXELS.reshape(260, 2, 350, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+
+
+def write_ome(path: Path, planar: bool = False, tiled: bool = True, levels: int = 2, mpp: float | None = 0.25) -> Path:
+    """As Bio-Formats writes a whole-slide image: sub-resolutions as SubIFDs."""
+    metadata: dict[str, object] = {"axes": "CYX" if planar else "YXS"}
+    if mpp is not None:
+        metadata |= {"PhysicalSizeX": mpp, "PhysicalSizeXUnit": "µm"}
+        metadata |= {"PhysicalSizeY": mpp * 1000, "PhysicalSizeYUnit": "nm"}
+    options = {"tile": (128, 128)} if tiled else {"rowsperstrip": 50}
+    options |= {"photometric": "minisblack" if planar else "rgb", "compression": "zlib"}
+    pyramid = [PIXELS, HALF][:levels]
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for level, pixels in enumerate(pyramid):
+            data = np.moveaxis(pixels, -1, 0) if planar else pixels
+            extra = {"subfiletype": 1} if level else {"subifds": levels - 1, "metadata": metadata}
+            tif.write(data, **options, **extra)
+    return path
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_pixels_resolution_and_levels(tmp_path: Path, planar: bool, tiled: bool) -> None:
+    with open_slide(write_ome(tmp_path / "s.ome.tif", planar, tiled)) as slide:
+        assert (slide.mpp, slide.vendor, slide.dimensions) == (0.25, "ome-tiff", (700, 520))
+        np.testing.assert_array_equal(slide.read(130, 90, (200, 150), 0.25), PIXELS[90:240, 130:330])
+        np.testing.assert_array_equal(slide.read(200, 100, (60, 50), 0.5), HALF[50:100, 100:160])
+        corner = slide.read(650, 500, (100, 40), 0.25)
+        np.testing.assert_array_equal(corner[:20, :50], PIXELS[500:, 650:])
+        assert (corner[20:] == 255).all(), "outside is glass"
+        slide.probe(0.25)
+
+
+def test_the_same_tiles_as_openslide(tmp_path: Path) -> None:
+    with (
+        open_slide(write_ome(tmp_path / "s.ome.tif")) as ome,
+        open_slide(write_slide(tmp_path / "s.tif", PIXELS, mpp=0.25, levels=2)) as plain,
+    ):
+        assert plain.vendor == "generic-tiff"
+        for mpp in (0.25, 0.3, 0.5, 1.0):
+            np.testing.assert_array_equal(ome.read_tile(37.5, 61.0, 96, mpp), plain.read_tile(37.5, 61.0, 96, mpp))
+        np.testing.assert_array_equal(ome.thumbnail(4.0), plain.thumbnail(4.0))
+
+
+def test_without_physical_size_the_list_says_it(tmp_path: Path) -> None:
+    path = write_ome(tmp_path / "s.ome.tif", levels=1, mpp=None)
+    with pytest.raises(InputError, match="microns per pixel unknown"):
+        open_slide(path)
+    with open_slide(path, 0.5) as slide:
+        assert (slide.mpp, slide.resolution.source) == (0.5, "slide list")
+
+
+@pytest.mark.parametrize(
+    ("image", "axes"),
+    [(np.zeros((5, 300, 300), np.uint8), "CYX"), (np.zeros((300, 300), np.uint16), "YX")],
+    ids=["five channels", "16 bits"],
+)
+def test_fluorescence_is_refused_by_name(tmp_path: Path, image: np.ndarray, axes: str) -> None:
+    path = tmp_path / "f.ome.tif"
+    tifffile.imwrite(path, image, ome=True, metadata={"axes": axes, "PhysicalSizeX": 0.5}, photometric="minisblack")
+    with pytest.raises(InputError, match=rf"f\.ome\.tif: an OME-TIFF of axes {axes}.*Export the bright-field image"):
+        OmeTiff(path)
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    path = write_ome(tmp_path / "s.ome.tif", levels=1)
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        tag = tif.pages[0].tags["TileOffsets"]
+        tag.overwrite([*tag.value[:-1], path.stat().st_size + 999])
+    with pytest.raises(InputError, match=r"truncated or damaged.*Copy or export the slide again"):
+        open_slide(path)
+    slide = OmeTiff(path)
+    with pytest.raises(InputError, match=r"truncated or damaged: level 0 cannot be read at pixel \(600, 480\)"):
+        slide.read_region((600, 480), 0, (90, 30))
+    slide.close()
