@@ -34,10 +34,8 @@ def line(benchmark: Benchmark, found: Found) -> str:
     if "wall" not in found:
         said = next(f"{key}: {value}" for key, value in found.items())
         return f"| {benchmark.name} | {benchmark.group} | | | | | | | {said} |"
-    target = ", ".join(
-        [f"{benchmark.seconds:g} s"] * (benchmark.seconds is not None)
-        + [f"{benchmark.gib:g} GB"] * (benchmark.gib is not None)
-    )
+    wanted = [(benchmark.seconds, "s"), (benchmark.gigabytes, "GB")]
+    target = ", ".join(f"{value:g} {unit}" for value, unit in wanted if value is not None)
     figures = ", ".join(f"{name} {value:,.4g}" for name, value in found["figures"].items())
     memory = f"{found['peak'] / 1e9:.2f} GB" if found["peak"] > 5e6 else ""
     cells = [_seconds(found["wall"]), _seconds(found["cpu"]), f"{_units(found):.2f}", memory, target]

@@ -34,7 +34,7 @@ class Benchmark:
         Prepares, repeats and measures; called in a fresh process.
     threads : int
         CPU threads of PyTorch.
-    seconds, gib : float or None
+    seconds, gigabytes : float or None
         Targets of DESIGN.md on the machine named there.
     reference : str
         What the authors' code took on that machine.
@@ -47,7 +47,7 @@ class Benchmark:
     run: Run
     threads: int = 2
     seconds: float | None = None
-    gib: float | None = None
+    gigabytes: float | None = None
     reference: str = ""
     full: bool = False
 

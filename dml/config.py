@@ -127,6 +127,9 @@ class Teacher(Section):
     fusion: bool = Field(True, description="disentangled subspace fusion; off = one shared space")
     coordination: bool = Field(True, description="confidence-guided gradient coordination")
     consistency: float = Field(0.1, ge=0, description="weight of the inter-magnification consistency; 0 = off")
+    consistency_reading: Literal["attention", "expression"] = Field(
+        "attention", description="magnifications must look at the same tissue, or tell the same genes from it"
+    )
     disentangling: float = Field(
         0.0, ge=0, description="weight of the distance correlation between the subspaces; 0 = off"
     )
@@ -142,6 +145,9 @@ class Distillation(Section):
     predictions: float = Field(1.0, ge=0, description="weight of the prediction distillation; 0 = off")
     temperature: PositiveFloat = 2.0
     auxiliary: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
+    student: Literal["tokens", "generated_genes"] = Field(
+        "tokens", description="a network of its own, or the teacher with genes generated from the slide"
+    )
     aggregation: Literal["subspace_queries", "density_peaks", "none"] = "subspace_queries"
     unpaired: bool = Field(True, description="learn from patients without transcriptome or without label, too")
 

@@ -198,7 +198,8 @@ class Branches:
     """What a model returns: one token per subspace, logits, and per level where each subspace looked.
 
     `relevance[s][i]` is a distribution over the tokens of level i (rows sum to 1, 0 on padding); empty when not asked
-    for. `auxiliary` are the logits of other labels that were learnt beside the task.
+    for. `auxiliary` are the logits of other labels that were learnt beside the task, `expressed[s][i]` the scaled genes
+    of a subspace as the tissue of level i tells them.
     """
 
     tumor: Float[Tensor, "b d"]
@@ -206,6 +207,7 @@ class Branches:
     logits: Float[Tensor, "b k"]
     relevance: Mapping[Subspace, tuple[Float[Tensor, "b n"], ...]] = field(default_factory=dict)
     auxiliary: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
+    expressed: Mapping[Subspace, tuple[Float[Tensor, "b _"], ...]] = field(default_factory=dict)
 
     def of(self, subspace: Subspace) -> Tensor:
         """Return the token of one subspace."""

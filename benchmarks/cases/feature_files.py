@@ -73,7 +73,7 @@ def _measured(name: str, write: bool) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"slide{suffix}"
         save(path, tokens)
-        work = (lambda: save(path, tokens)) if write else (lambda: load(path).view(torch.int16).sum())
+        work = (lambda: save(path, tokens)) if write else (lambda: load(path).view(torch.int64).sum())
         found = repeated(work, repeats=30, warm=3, at_most=10)
         return Measured(found.wall, found.cpu, {"MB": path.stat().st_size / 1e6})
 

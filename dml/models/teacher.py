@@ -5,8 +5,13 @@
     f_s^m     = SubspaceFusion(H^m, o)
     logits    = SubspaceHead(f_T, f_M, z),  f_s = certainty-weighted mean over magnifications
 
+With the second reading of consistency, the tissue that each subspace looked at must tell its genes:
+    g_s^m     = W_s sum_n relevance_n P_n^m
+
 Shape legend: b patients, n tokens, r reference points, d width, k classes or time bins.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -45,19 +50,29 @@ class Teacher(nn.Module):
         else:
             self.seeds = nn.ParameterDict()
             self.fuse = PooledFusion(width, model.dropout)
+        reads = teacher.fusion and teacher.consistency > 0 and teacher.consistency_reading == "expression"
+        self.express = nn.ModuleDict({s: nn.Linear(width, genes[s]) for s in SUBSPACES} if reads else {})
         self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout, shape.auxiliary)
 
     def forward(self, batch: Batch) -> Branches:
         """Predict a batch; `relevance` says where each subspace looked, per level."""
-        genes = {s: self._embedded(batch.expression, s) for s in SUBSPACES}
+        return self.read(batch, {s: self._embedded(batch.expression, s) for s in SUBSPACES})
+
+    def read(self, batch: Batch, genes: PerSubspace) -> Branches:
+        """Predict a batch whose gene embeddings o_s (each b d) are given."""
         tokens: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
         relevance: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
+        expressed: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
         for index, level in enumerate(batch.levels):
-            fused, looked = self._level(self.project(level.tokens, index), level, genes)
+            projected = self.project(level.tokens, index)
+            fused, looked = self._level(projected, level, genes)
             for s in SUBSPACES:
                 tokens[s].append(fused[s])
                 relevance[s].append(looked[s])
-        return combined(self.head, self.kind, batch, tokens, relevance)
+                if s in self.express:
+                    expressed[s].append(self.express[s]((looked[s][:, None] @ projected)[:, 0]))
+        branches = combined(self.head, self.kind, batch, tokens, relevance)
+        return replace(branches, expressed={s: tuple(said) for s, said in expressed.items() if said})
 
     def _embedded(self, expression: Expression, s: Subspace) -> Tensor:
         measured: Tensor = self.genes[s](expression.of(s))

@@ -100,6 +100,8 @@ def _paste(canvas: NDArray[np.uint8], page: Any, left: int, top: int, channels: 
     indices = [row * across + column for row in rows for column in columns]
     offsets, counts = ([values[i] for i in indices] for values in (page.dataoffsets, page.databytecounts))
     for data, index in page.parent.filehandle.read_segments(offsets, counts, indices):
+        if len(data or b"") < page.databytecounts[index]:
+            raise ValueError(f"the file ends within tile {index}")
         pixels = page.decode(data, index, jpegtables=page.jpegtables)[0]
         y, x = (index // across) * high - top, (index % across) * wide - left
         _lay(canvas, pixels[0, : page.imagelength - (y + top), : page.imagewidth - (x + left)], x, y, channels)

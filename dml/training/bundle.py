@@ -17,6 +17,7 @@ from dml import config
 from dml.errors import InputError
 from dml.files import atomic, read_json, write_json
 from dml.models.baselines.deep import registry
+from dml.models.generator import Generator
 from dml.models.nn.head import Headed
 from dml.models.student import Student
 from dml.models.teacher import Teacher
@@ -50,11 +51,13 @@ class Spec(BaseModel):
     versions: Mapping[str, str] = {}
     linear: LinearStart | None = None
 
-    def build(self) -> Teacher | Student | Headed:
+    def build(self) -> Teacher | Student | Generator | Headed:
         """Make one untrained member."""
         shape = self.preparation.shape
         if self.role == "teacher":
             return Teacher(shape, self.model, self.teacher)
+        if self.role == "student" and self.distillation.student == "generated_genes":
+            return Generator(shape, self.model, self.teacher)
         if self.role == "student":
             return Student(shape, self.model, self.distillation.aggregation)
         return registry.get(self.role.removeprefix(registry.PREFIX)).build(shape, self.model)

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from dml import __version__, config
-from dml.errors import InputError
+from dml.errors import ConfigError, InputError
 from dml.models.baselines.deep import registry
+from dml.models.generator import Generator
+from dml.models.teacher import Teacher
 from dml.training.batches import Patient, PatientReader
 from dml.training.bundle import FoldModel, Role, Spec
 from dml.training.distillation import Lesson, exchange
@@ -146,8 +148,12 @@ def distil(
     if not params.distillation.unpaired:
         kept = [c for c in kept if c.expression is not None and _has_target(c, task)]
     recipe = Recipe(params.optimisation, seed=0, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
-    learner = _Learner("student", fold, params, task, recipe, kept)
-    return learner.train(lambda member: learner.student_objective(teacher, member, exchanged))
+    if teacher is None:  # nobody whose genes could be generated
+        params = params.model_copy(
+            update={"distillation": params.distillation.model_copy(update={"student": "tokens"})}
+        )
+    learner = _Learner("student", fold, params, task, recipe, kept, teacher)
+    return learner.train(lambda member: learner.student_objective(member, exchanged))
 
 
 def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> Trained | None:
@@ -178,9 +184,17 @@ class _Learner:
     """Trains the members of one model of one fold."""
 
     def __init__(
-        self, role: Role, fold: Fold, params: config.Params, task: str, recipe: Recipe, kept: Sequence[Case]
+        self,
+        role: Role,
+        fold: Fold,
+        params: config.Params,
+        task: str,
+        recipe: Recipe,
+        kept: Sequence[Case],
+        teacher: FoldModel | None = None,
     ) -> None:
         self.role, self.fold, self.params, self.task, self.recipe = role, fold, params, task, recipe
+        self.teacher = teacher
         # Fitted on all learning patients of the fold: teacher, student and members share scaling, bins and classes.
         self.preparation: Preparation = fit_preparation(fold.learning, params, task)
         self.turns = {
@@ -204,7 +218,8 @@ class _Learner:
             model = FoldModel(spec.model_copy(update=update), model.members)
         return Trained(model, pd.concat(histories, ignore_index=True))
 
-    def student_objective(self, teacher: FoldModel | None, member: int, exchanged: bool) -> StudentObjective:
+    def student_objective(self, member: int, exchanged: bool) -> StudentObjective:
+        teacher = self.teacher
         lessons: Mapping[str, Lesson] | None = None
         if teacher is not None:
             read = teacher.reader(self.cases, self.turns)
@@ -217,10 +232,21 @@ class _Learner:
         seed = int(np.random.SeedSequence([self.params.seed, self.fold.index, index]).generate_state(1)[0])
         with reproducible(seed, self.params.optimisation.threads):
             member = spec.build()
+            if isinstance(member, Generator):
+                member.adopt(self._teacher_of(index))
             with torch.no_grad():  # a head that starts from the base rates has only the patients to learn
-                member.head.bias.copy_(torch.from_numpy(self.preparation.base_logits))
+                if not isinstance(member, Generator):
+                    member.head.bias.copy_(torch.from_numpy(self.preparation.base_logits))
             history = fit(member, objective, *self._turn(index), self.preparation, replace(self.recipe, seed=seed))
         return member, history.assign(member=index)
+
+    def _teacher_of(self, member: int) -> Teacher:
+        if self.teacher is None:
+            raise ConfigError("distillation.student: generated_genes needs a teacher")
+        taught = self.teacher.members[member % len(self.teacher.members)]
+        if not isinstance(taught, Teacher):
+            raise ConfigError(f"a {self.teacher.spec.role} is no teacher")
+        return taught
 
     def _turn(self, member: int) -> tuple[list[Patient], list[Patient]]:
         held = {case.patient_id for case in self.fold.validation(member).cases}

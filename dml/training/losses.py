@@ -4,6 +4,8 @@ Shape legend: b patients, k classes or time bins, n fine tokens, c coarse tokens
 """
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -94,6 +96,20 @@ def inter_magnification_consistency(
     middle = (p + q) / 2
     divergence = (_kl(p, middle) + _kl(q, middle)) / 2 / math.log(2)
     return (divergence * comparable).sum() / comparable.sum().clamp_min(1)
+
+
+def expression_consistency(
+    said: Sequence[Float[Tensor, "b g"]], genes: Float[Tensor, "b g"], present: Bool[Tensor, "b"]
+) -> Float[Tensor, ""]:
+    """How far the genes that the tissue of each magnification tells are from each other and from the measured ones.
+
+    Mean squared error of scaled genes: to the truth over patients with a transcriptome, plus between neighbouring
+    magnifications over all patients.
+    """
+    measured = present.to(genes.dtype)
+    wrong = [((x - genes).square().mean(1) * measured).sum() / measured.sum().clamp_min(1.0) for x in said]
+    apart = [(x - y).square().mean() for x, y in pairwise(said)]
+    return torch.stack(wrong).mean() + (torch.stack(apart).mean() if apart else 0.0)
 
 
 def distance_correlation(x: Float[Tensor, "b d"], y: Float[Tensor, "b d"]) -> Float[Tensor, ""]:

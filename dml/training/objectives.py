@@ -8,7 +8,12 @@ from torch import Tensor
 
 from dml import config
 from dml.training.distillation import Lesson, feature_distance, prediction_divergence, taught_mean
-from dml.training.losses import distance_correlation, inter_magnification_consistency, task_loss
+from dml.training.losses import (
+    distance_correlation,
+    expression_consistency,
+    inter_magnification_consistency,
+    task_loss,
+)
 from dml.training.preparation import Preparation
 from dml.types import SUBSPACES, Batch, Branches
 
@@ -46,7 +51,9 @@ class TeacherObjective:
     def __call__(self, batch: Batch, branches: Branches) -> Losses:
         """Compute the losses of one batch; terms that are switched off or do not apply are left out."""
         others = auxiliary_losses(batch, branches, self._teacher.auxiliary)
-        if self._teacher.consistency and self._teacher.fusion and len(batch.levels) > 1:
+        if branches.expressed:
+            others["consistency"] = self._teacher.consistency * told_consistency(batch, branches)
+        elif self._teacher.consistency and self._teacher.fusion and len(batch.levels) > 1:
             others["consistency"] = self._teacher.consistency * consistency(batch, branches)
         if self._teacher.disentangling:
             others["disentangling"] = self._teacher.disentangling * distance_correlation(branches.tumor, branches.tme)
@@ -101,6 +108,13 @@ def consistency(batch: Batch, branches: Branches) -> Tensor:
         for maps in (branches.relevance[s] for s in SUBSPACES)
         for i, level in enumerate(batch.levels[:-1])
     ]
+    return torch.stack(terms).mean()
+
+
+def told_consistency(batch: Batch, branches: Branches) -> Tensor:
+    """Expression consistency, mean over the subspaces."""
+    genes = batch.expression
+    terms = [expression_consistency(said, genes.of(s), genes.present) for s, said in branches.expressed.items()]
     return torch.stack(terms).mean()
 
 

@@ -54,6 +54,7 @@ VARIANTS = (
     Variant("no disentangled fusion", "teacher", {"teacher": {"fusion": False}}),
     Variant("no gradient coordination", "teacher", {"teacher": {"coordination": False}}),
     Variant("no consistency", "teacher", {"teacher": {"consistency": 0.0}}, magnifications=2),
+    Variant("consistency of expression", "teacher", {"teacher": {"consistency_reading": "expression"}}),
     Variant("with disentangling loss", "teacher", {"teacher": {"disentangling": 0.3}}),
     Variant("no auxiliary labels", "teacher", {"teacher": {"auxiliary": 0.0}}),
     Variant("no linear start", "teacher", {"model": {"linear": 0}}),
@@ -69,6 +70,7 @@ VARIANTS = (
     Variant("student: no auxiliary labels", "student", {"distillation": {"auxiliary": 0.0}}),
     Variant("student: no linear start", "student", {"model": {"linear": 0}}),
     Variant("student: no unpaired patients", "student", {"distillation": {"unpaired": False}}),
+    Variant("generated genes", "student", {"distillation": {"student": "generated_genes"}}),
     Variant("density-peak clustering", "student", {"distillation": {"aggregation": "density_peaks"}}),
     Variant("no aggregation", "student", {"distillation": {"aggregation": "none"}}),
 )

@@ -37,7 +37,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_case_registers_and_names_are_unique() -> None:
     """In a process of its own: importing the cases must measure nothing and take no heavy module along."""
-    code = "from benchmarks.registry import benchmarks; print(len(benchmarks())); import sys; print('mlflow' in sys.modules)"
+    code = "import sys; from benchmarks.registry import benchmarks; print(len(benchmarks()), 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=measuring.ROOT, capture_output=True, text=True, check=True)
     count, mlflow = done.stdout.split()
     assert int(count) > 30
@@ -48,7 +48,7 @@ def test_every_case_registers_and_names_are_unique() -> None:
 
 
 def test_a_line_has_times_units_memory_target_and_figures(page: Path) -> None:
-    recording.record([benchmark("a", seconds=0.2, gib=0.5, reference="4.5 s")], {"a": FOUND}, MACHINE)
+    recording.record([benchmark("a", seconds=0.2, gigabytes=0.5, reference="4.5 s")], {"a": FOUND}, MACHINE)
     row = "| a | group | 500 ms | 250 ms | 5.00 | 0.20 GB | 0.2 s, 0.5 GB | 4.5 s | tiles/s 1,234 |"
     assert row in page.read_text().splitlines()
     assert page.read_text().startswith("before\n")

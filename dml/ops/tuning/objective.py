@@ -107,6 +107,8 @@ def gflops(model: FoldModel, patients: Cohort) -> float:
     """Floating-point operations of a prediction by all members, in 10^9, mean over some patients with tokens."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    for member in model.members:
+        member.requires_grad_(False)  # the counter would look for gradients of what it counts
     asked = [case.patient_id for case in patients.cases if model.spec.reads(case)][:COUNTED]
     counter = FlopCounterMode(display=False)
     with counter:

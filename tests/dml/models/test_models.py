@@ -30,6 +30,7 @@ def student(aggregation: str = "subspace_queries") -> Student:
 MODELS = {
     "teacher": teacher,
     "teacher_without_fusion": lambda: teacher(fusion=False),
+    "teacher_that_tells_genes": lambda: teacher(consistency_reading="expression"),
     "student": student,
     "student_without_aggregation": lambda: student("none"),
     "student_of_density_peaks": lambda: student("density_peaks"),
@@ -139,7 +140,9 @@ def test_every_parameter_receives_gradient(name: str) -> None:
     model = MODELS[name]().train()
     data = batch([(30, 9), (25, 7), (28, 8), (20, 6)])
     hidden = replace(data.expression, present=torch.tensor([True, True, True, False]))
-    model(replace(data, expression=hidden)).logits.square().sum().backward()
+    said = model(replace(data, expression=hidden))
+    told = [genes.square().sum() for levels in said.expressed.values() for genes in levels]
+    torch.stack([said.logits.square().sum(), *told]).sum().backward()
     dead = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 1e-7]
     assert dead == []
 

@@ -158,7 +158,7 @@ def test_a_killed_workers_trial_is_resumed_by_the_next(here: Path) -> None:
 def test_two_workers_share_a_journal(here: Path) -> None:
     processes = [worker(here, 8, 0.2) for _ in range(2)]
     for process in processes:
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
     assert [process.returncode for process in processes] == [0, 0]
     trials = load_study("s").get_trials()
     assert len(trials) == 8

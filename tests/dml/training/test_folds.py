@@ -260,3 +260,28 @@ def test_a_damaged_model_is_refused(taught: tuple[Cohort, FoldModel], tmp_path: 
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=r"Train it again|Delete it"):
         FoldModel.load(tmp_path)
+
+
+def test_a_student_may_be_the_frozen_teacher_with_generated_genes(
+    taught: tuple[Cohort, FoldModel], tmp_path: Path
+) -> None:
+    data, teacher = taught
+    generating = PARAMS.model_copy(update={"distillation": config.Distillation(student="generated_genes")})
+    trained = distil(fold(data), generating, "survival", teacher)
+    kept = trained.model.members[0].teacher.state_dict()
+    for name, value in teacher.members[0].state_dict().items():
+        assert torch.equal(kept[name], value), "the teacher is frozen"
+    assert trained.history["train_distil_features"].iloc[-1] < trained.history["train_distil_features"].iloc[0]
+    bare = replace(data, cases=tuple(replace(c, expression=None) for c in data.cases))
+    pd.testing.assert_frame_equal(trained.model.predict(bare), trained.model.predict(data))
+    trained.model.save(tmp_path)
+    pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(data), trained.model.predict(data))
+    alone = distil(fold(data), generating, "survival", None)
+    assert alone.model.spec.distillation.student == "tokens"
+
+
+def test_the_second_reading_of_consistency_learns_genes_from_tissue() -> None:
+    data = cohort(120, absent=10)
+    telling = PARAMS.model_copy(update={"teacher": config.Teacher(consistency=1.0, consistency_reading="expression")})
+    history = teach(fold(data), telling, "survival").history["train_consistency"]
+    assert history.iloc[-1] < history.iloc[0]

@@ -13,6 +13,7 @@ from dml.training.losses import (
     cox_loss,
     discrete_time_log_likelihood,
     distance_correlation,
+    expression_consistency,
     inter_magnification_consistency,
     log_cumulative_hazard,
     log_likelihood,
@@ -156,3 +157,15 @@ def test_distance_correlation_tells_dependence_from_independence(rng: object) ->
     assert distance_correlation(x, torch.randn(300, 2)) < 0.2
     assert distance_correlation(x[:3], x[:3]) == 0
     assert not math.isnan(float(distance_correlation(torch.ones(8, 2), torch.ones(8, 2))))
+
+
+def test_expression_consistency_is_zero_for_the_truth_and_compares_magnifications() -> None:
+    genes = torch.randn(5, 7)
+    present = torch.tensor([True, True, False, True, False])
+    other = torch.where(present[:, None], genes, genes + 3.0)
+    assert float(expression_consistency([other], genes, present)) == 0.0, "unmeasured genes are not asked for"
+    assert float(expression_consistency([genes, genes], genes, present)) == 0.0
+    apart = expression_consistency([genes + 1.0, genes - 1.0], genes, present)
+    assert float(apart) == pytest.approx(1.0 + 4.0)
+    nobody = expression_consistency([genes], genes + 1, torch.zeros(5, dtype=torch.bool))
+    assert float(nobody) == 0.0

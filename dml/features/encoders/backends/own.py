@@ -75,6 +75,13 @@ def own_card(path: Path) -> EncoderCard:
     )  # fmt: skip
 
 
+def _problems(ort: Any) -> tuple[type[Exception], ...]:
+    """Return the errors of onnxruntime, which have no base of their own."""
+    state = ort.capi.onnxruntime_pybind11_state
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    return tuple(getattr(state, name) for name in names)
+
+
 def _torchscript(spec: OwnEncoder, device: str, precision: str) -> TileEncoder:
     import warnings
 
@@ -107,7 +114,7 @@ class OnnxEncoder:
             )
         try:
             self._session = ort.InferenceSession(str(spec.file), options, providers=[wanted])
-        except RuntimeError as error:  # of onnxruntime's own kinds, which all are
+        except _problems(ort) as error:
             found = f"not an ONNX file that onnxruntime can run ({str(error).splitlines()[0][:200]})"
             raise InputError(spec.file, found, "Export it again") from None
         self._spec, self._lock = spec, threading.Lock()
