@@ -62,4 +62,4 @@ def _tables(lines: Mapping[str, str], machine: Mapping[str, str]) -> str:
         "|---|---|---|---|---|---|---|---|---|"
     )
     rows = sorted(lines.values(), key=lambda row: row.split("|")[2])
-    return f"\nLast run: {facts}.\n\n{head}\n" + "\n".join(rows) + "\n\n"
+    return f"\nLast run: {facts}. Lines it did not measure are of earlier runs.\n\n{head}\n" + "\n".join(rows) + "\n\n"

@@ -45,7 +45,7 @@ class Benchmark:
     name: str
     group: str
     run: Run
-    threads: int = 2
+    threads: int = 1
     seconds: float | None = None
     gigabytes: float | None = None
     reference: str = ""

@@ -60,4 +60,4 @@ def _with(base: dict[str, object], own: dict[str, object]) -> dict[str, object]:
 
 
 register(Benchmark("teacher step, real bags, B = 32", "4 real cohort", _step, threads=1))
-register(Benchmark("teacher + student, one fold", "4 real cohort", _fold, threads=1, seconds=120, full=True))
+register(Benchmark("teacher + student, one fold", "4 real cohort", _fold, threads=1, full=True))

@@ -30,7 +30,7 @@ def site_table(probes: Mapping[str, Any]) -> Table:
     )
     chance = probes["site"].get("chance", {}).get("balanced_accuracy")
     accuracy = "balanced accuracy" if chance is None else f"balanced accuracy, chance {chance:.2f}"
-    return Table(("site told from", "macro AUC, chance 0.5", accuracy), rows)
+    return Table(("site told from", "AUC (site against the others), chance 0.5", accuracy), rows)
 
 
 def subspace_table(probes: Mapping[str, Any]) -> Table:

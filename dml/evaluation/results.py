@@ -14,7 +14,8 @@ from dml.predictions import Kind, read_predictions, truths
 
 log = logging.getLogger(__name__)
 
-ORDER = ("teacher", "student", "student_undistilled")
+OURS = ("teacher", "student", "student_undistilled")
+ORDER = (*OURS, *(f"{name}_clinical" for name in OURS))
 """Models in the order of tables and figures; the baselines follow."""
 
 

@@ -19,6 +19,8 @@ from dml.evaluation.rounding import rounded
 
 log = logging.getLogger(__name__)
 
+CLINICAL = "_clinical"
+"""End of the name of a model that has seen age and sex."""
 COMPARED = ("c_index", "c_uno", "ibs", "auc", "balanced_accuracy", "brier")
 """Metrics of which differences between models are tested."""
 
@@ -162,12 +164,21 @@ def printed(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def knows_clinical(model: str) -> bool:
+    """Whether a model has seen age and sex."""
+    return model.endswith(CLINICAL)
+
+
 def comparisons(models: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Which models are compared with which: teacher and student with every baseline, the student with its variants."""
-    baselines = [name for name in models if name.startswith("baseline_")]
-    pairs = {
-        "teacher": [*(["student"] if "student" in models else []), *baselines],
-        "student": [*(["student_undistilled"] if "student_undistilled" in models else []), *baselines],
-    }
+    """Which models are compared with which: teacher and student with every baseline, the student with its variants.
+
+    Models that know age and sex are compared among themselves, and those that do not.
+    """
+    pairs: dict[str, list[str]] = {}
+    for suffix in ("", CLINICAL):
+        references = [name for name in models if name.startswith("baseline_") and knows_clinical(name) == bool(suffix)]
+        pairs["teacher" + suffix] = [name for name in models if name == "student" + suffix] + references
+        own = "student_undistilled" + suffix
+        pairs["student" + suffix] = [name for name in models if name == own] + references
     pairs |= {name: [name.removesuffix("_recalibrated")] for name in models if name.endswith("_recalibrated")}
     return {model: references for model, references in pairs.items() if model in models and references}

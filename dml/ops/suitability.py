@@ -52,7 +52,8 @@ def _check_tokens(cohort: Cohort, folder: Path, spec: Spec) -> None:
         raise InputError(folder / "features", found, f"The model needs {width}")
     other = {patient: float(bag.tile_um) for patient, bag in bags if not _same_side(bag, sides)}
     if other:
-        found = f"tiles of {listed(sorted(set(other.values())))} microns ({listed(list(other))})"
+        sides_found = listed([f"{side:g}" for side in sorted(set(other.values()))])
+        found = f"tiles of {sides_found} microns ({listed(list(other))})"
         wanted = listed([f"{side:g} at {mpp:g}" for mpp, side in sides.items()])
         raise InputError(folder / "features", found, f"The model was trained on tiles of {wanted} microns per pixel")
 

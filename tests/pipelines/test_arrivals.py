@@ -109,7 +109,9 @@ def test_every_recipe_is_tested() -> None:
     assert {"mine", *WRITERS} == set(RECIPES)
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    "name", [name if name == "from_gdc" else pytest.param(name, marks=pytest.mark.slow) for name in WRITERS]
+)
 def test_a_recipe_brings_its_files_to_the_checks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     from dml.features.encoders import registry
@@ -141,6 +143,7 @@ def test_a_recipe_brings_its_files_to_the_checks(name: str, tmp_path: Path, monk
         )
 
 
+@pytest.mark.slow
 def test_coordinates_and_magnification_of_trident_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dml.features.store import read_features
 

@@ -4,11 +4,13 @@ AUC compares patients of the same fold only (each fold has its own model); what 
 Shape legend: r weightings, n patients, k classes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from dml.evaluation.metrics import ratio
-from dml.evaluation.metrics.pairs import share_in_favour
+from dml.evaluation.metrics.pairs import favourable, pair_sums, share_in_favour
 
 
 def one_vs_rest_auc(
@@ -38,6 +40,35 @@ def macro_auc(
     present = np.unique(label).tolist()
     areas = [one_vs_rest_auc(weights, label=label, score=probabilities[:, k], fold=fold, positive=k) for k in present]
     return np.asarray(np.mean(areas, axis=0))
+
+
+def pooled_auc(
+    weights: Real[np.ndarray, "r n"],
+    *,
+    label: Int[np.ndarray, "n"],
+    scores: Float[np.ndarray, "n k"],
+    fold: Int[np.ndarray, "n"],
+) -> Float[np.ndarray, "r"]:
+    """One-vs-rest AUC with the pairs of all classes in one sum: for many rare classes, whose own AUC is often undefined.
+
+    Returns
+    -------
+    [r]
+        Share of pairs (a patient of a class, one of another, same fold) in which the class's score is higher.
+    """
+    total: list[np.ndarray] = []
+    for k in np.unique(label).tolist():
+        inside, score = label == k, scores[:, k]
+
+        def kernel(
+            i: np.ndarray, j: np.ndarray, inside: np.ndarray = inside, score: np.ndarray = score
+        ) -> Sequence[np.ndarray]:
+            known = inside[i][:, None] & ~inside[j]
+            return [known * favourable(score[i], score[j]), known]
+
+        sums = pair_sums(weights, fold, kernel, first=inside)
+        total = [one + other for one, other in zip(total, sums, strict=True)] if total else sums
+    return ratio(*total)
 
 
 def confusion(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dml.evaluation.metrics.classification import balanced_accuracy, macro_auc
+from dml.evaluation.metrics.classification import balanced_accuracy, pooled_auc
 from dml.evaluation.probes.judging import Judge
 from dml.evaluation.probes.subjects import Subject, View, observed, with_slide
 from dml.evaluation.rounding import rounded
@@ -102,7 +102,7 @@ def _judged(judge: Judge, rows: Mapping[str, np.ndarray], sites: list[str]) -> d
     label, fold = truth["site"].map(sites.index).to_numpy(int), truth["fold"].to_numpy(int)
     scores = np.array([rows[patient] for patient in truth["patient_id"]])
     hard = {"label": label, "predicted": scores.argmax(axis=1), "classes": len(sites)}
-    ranked = partial(macro_auc, label=label, probabilities=scores, fold=fold)
+    ranked = partial(pooled_auc, label=label, scores=scores, fold=fold)
     return {"auc": few.value(ranked), "balanced_accuracy": few.value(partial(balanced_accuracy, **hard))}
 
 

@@ -21,7 +21,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from dml.models.nn.dropout import Dropout
 from dml.models.nn.looking import Looks, Tissue, standardised
@@ -29,18 +28,15 @@ from dml.models.nn.looking import Looks, Tissue, standardised
 REACH = 1.0
 """Largest offset of a reference point (rho), in units of the bag's spatial spread."""
 
-__all__ = ["REACH", "DeformableCrossAttention", "look_together", "recomputed", "standardised"]
+__all__ = ["REACH", "DeformableCrossAttention", "look_together", "standardised"]
 
 
 class DeformableCrossAttention(nn.Module):
-    """Let seeds look at tissue twice: to see what is there, then at the places they chose.
-
-    With `recompute` set, activations are not kept for the backward pass but computed again (gradient checkpointing).
-    """
+    """Let seeds look at tissue twice: to see what is there, then at the places they chose."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.recompute = heads, False
+        self.heads = heads
         self.norm_seeds, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
         self.keys, self.values = nn.Linear(width, width, bias=False), nn.Linear(width, width)
@@ -84,19 +80,8 @@ def look_together(
     """
     attentions = [look for look in looks if isinstance(look, DeformableCrossAttention)]
     shared = all(own.stride(0) == 0 for own in seeds)
-    arguments = (attentions, torch.stack(list(seeds)), shared, tokens, mask, coords_um, located)
-    if attentions[0].recompute and torch.is_grad_enabled():
-        seen, relevance = checkpoint(_look, *arguments, use_reentrant=False)
-    else:
-        seen, relevance = _look(*arguments)
+    seen, relevance = _look(attentions, torch.stack(list(seeds)), shared, tokens, mask, coords_um, located)
     return list(zip(seen, relevance, strict=True))
-
-
-def recomputed(model: nn.Module, recompute: bool = True) -> None:
-    """Set or unset gradient checkpointing of every deformable attention of a model."""
-    for module in model.modules():
-        if isinstance(module, DeformableCrossAttention):
-            module.recompute = recompute
 
 
 def _look(

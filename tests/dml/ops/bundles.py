@@ -30,7 +30,7 @@ def cohort(patients: int = 24, mpps: tuple[float, ...] = MPPS) -> Cohort:
             patient_id=f"p{i}",
             site="a",
             pyramid={Mpp(mpp): bag(mpp, rng) for mpp in mpps},
-            expression=rng.normal(size=len(GENES)).astype(np.float32),
+            expression=(6 + rng.normal(size=len(GENES))).astype(np.float32),
             survival=Survival(float(rng.exponential(500)), bool(rng.random() < 0.7)),
             labels={"grade": GRADES[i % 3]},
             covariates={"age": 50.0 + i},

@@ -90,7 +90,7 @@ def _torchscript(spec: OwnEncoder, device: str, precision: str) -> TileEncoder:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)  # the format is old, and users have it
         try:
-            network = torch.jit.load(spec.file, map_location="cpu")
+            network = torch.jit.load(spec.file, map_location="cpu")  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
             found = f"not a TorchScript file ({str(error).splitlines()[0][:200]})"
             raise InputError(spec.file, found, "Save it with torch.jit.save") from None

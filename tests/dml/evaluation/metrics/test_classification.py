@@ -21,6 +21,7 @@ from dml.evaluation.metrics.classification import (
     macro_auc,
     macro_f1,
     one_vs_rest_auc,
+    pooled_auc,
     recall,
 )
 
@@ -98,3 +99,20 @@ def test_absent_classes_are_left_out_or_undefined():
     probabilities = np.array([[0.6, 0.4, 0.0], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1]])
     assert macro_auc(unweighted(3), label=label, probabilities=probabilities, fold=np.zeros(3, int))[0] == 1
     assert np.isnan(one_vs_rest_auc(unweighted(3), label=label, score=predicted, fold=np.zeros(3, int), positive=2))
+
+
+def test_pooled_over_classes_is_the_micro_average_of_pairs_and_macro_for_two(outcome):
+    label, probabilities = outcome
+    one, fold = unweighted(len(label)), np.arange(len(label)) % 2
+    pairs = [
+        (probabilities[i, label[i]] > probabilities[j, label[i]])
+        + 0.5 * (probabilities[i, label[i]] == probabilities[j, label[i]])
+        for i in range(len(label))
+        for j in range(len(label))
+        if label[i] != label[j] and fold[i] == fold[j]
+    ]
+    found = pooled_auc(one, label=label, scores=probabilities, fold=fold)[0]
+    assert found == pytest.approx(np.mean(pairs), abs=1e-12)
+    if probabilities.shape[1] == 2:
+        macro = macro_auc(one, label=label, probabilities=probabilities, fold=fold)[0]
+        assert found == pytest.approx(macro, abs=1e-12)

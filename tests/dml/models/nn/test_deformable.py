@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dml.models.nn.deformable import DeformableCrossAttention, look_together, recomputed
+from dml.models.nn.deformable import DeformableCrossAttention, look_together
 from dml.models.nn.looking import runs
 from tests import oracles
 
@@ -78,20 +78,6 @@ def test_seeds_shared_by_all_patients_change_nothing() -> None:
         return results(looks, look_together(looks, each, *tissue), (seeds, *tissue))
 
     same(run(copied=False), run(copied=True))
-
-
-def test_recomputing_activations_gives_the_same_gradients_even_twice() -> None:
-    looks, given = attentions(), inputs([6, 3])
-    seeds, *tissue = given
-    kept = results(looks, look_together(looks, seeds, *tissue), given)
-    recomputed(torch.nn.ModuleList(looks))
-    (first, _), (second, _) = look_together(looks, seeds, *tissue)
-    again = results(looks, look_together(looks, seeds, *tissue), given)
-    same(again, kept)
-    wanted = list(looks[0].parameters())
-    both = [torch.autograd.grad(x.sum(), wanted, retain_graph=True, allow_unused=True) for x in (first, second)]
-    assert both[0][0].abs().max() > 0
-    assert both[1][0] is None or both[1][0].abs().max() == 0  # attention two does not depend on attention one
 
 
 def test_weights_of_hidden_tiles_are_exactly_zero_and_the_rest_sums_to_one() -> None:
