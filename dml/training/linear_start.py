@@ -74,7 +74,7 @@ class LinearModel(BaseModel):
 
 
 class LinearStart(BaseModel):
-    """Linear models by the sources they need, the richest first, and one per inner part left out."""
+    """Linear models by the sources they need, and one per inner part left out; the richest that a patient has speaks."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -94,7 +94,7 @@ class LinearStart(BaseModel):
         """
         start = np.zeros((len(parts), self.outputs), np.float32)
         open_ = np.ones(len(parts), bool)
-        for name, models in self.models.items():
+        for name, models in self._richest_first():
             mine = open_ & np.all([_present(rows[source]) for source in models[0].maps], axis=0)
             said = np.stack([model({source: rows[source][mine] for source in model.maps}) for model in models])
             own = [part for part, is_mine in zip(parts, mine, strict=True) if is_mine]
@@ -103,6 +103,10 @@ class LinearStart(BaseModel):
                 start[mine] = self.slopes[name] * np.array(chosen)
             open_ &= ~mine
         return start
+
+    def _richest_first(self) -> list[tuple[str, tuple[LinearModel, ...]]]:
+        """Order the models by themselves: a file keeps no order of keys."""
+        return sorted(self.models.items(), key=lambda item: (-len(item[1][0].maps), item[0]))
 
 
 def fit_start(

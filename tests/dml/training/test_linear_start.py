@@ -85,9 +85,10 @@ def test_at_the_start_the_network_says_what_the_linear_model_says() -> None:
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path) -> None:
-    data = cohort(60)
+    data = cohort(120, absent=12)
     for task in ("survival", "grade"):
         model = teach(fold(data), LINEAR, task).model
+        assert set(model.spec.linear.models) == {"slide+genes", "slide", "genes"}
         model.save(tmp_path / task)
         pd.testing.assert_frame_equal(FoldModel.load(tmp_path / task).predict(data), model.predict(data))
 
@@ -100,8 +101,9 @@ def test_labels_start_from_nothing_unless_asked_for() -> None:
 
 
 def test_a_hidden_transcriptome_is_hidden_from_the_start_too() -> None:
-    data = cohort(80)
+    data = cohort(120)
     model = teach(fold(data), LINEAR, "survival").model
+    assert {"slide+genes", "slide"} <= set(model.spec.linear.models)
     read = model.reader(data)
     patients = [read(case) for case in data.cases[:16]]
     bare = [read(replace(case, expression=None)) for case in data.cases[:16]]
@@ -120,7 +122,7 @@ def test_a_hidden_transcriptome_is_hidden_from_the_start_too() -> None:
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_a_patient_without_the_sources_starts_from_nothing(role: str) -> None:
-    data = cohort(60)
+    data = cohort(120)
     cases = fold(data).learning.cases
     model = teach(fold(data), PARAMS, "survival").model
     rows = model.reader(data).rows(cases)
