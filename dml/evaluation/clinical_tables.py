@@ -63,7 +63,7 @@ def d_calibration_table(details: Mapping[str, Any]) -> Table:
     found = {
         model: own["d_calibration"] for model, own in details.get("survival", {}).items() if "d_calibration" in own
     }
-    rows = tuple((m, *(f"{n:.0f}" for n in own["counts"]), f"{own['p']:.3f}") for m, own in found.items())
+    rows = tuple((m, *(f"{n:.0f}" for n in own["counts"]), _p(own["p"])) for m, own in found.items())
     tenths = tuple(f"to {(k + 1) / 10:.1f}" for k in range(10))
     return Table(("model", *tenths, "p"), rows)
 
@@ -139,5 +139,9 @@ def _inside(entry: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _ratio(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    p = "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
-    return row["column"].replace("_", " "), f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})", p
+    shown_ratio = f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    return row["column"].replace("_", " "), shown_ratio, _p(row["p"])
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -74,7 +74,7 @@ class LinearModel(BaseModel):
 
 
 class LinearStart(BaseModel):
-    """Linear models by the sources they need, and one per inner part left out; the richest that a patient has speaks."""
+    """Linear models by the sources they need, one per inner part left out; the richest that a patient has speaks."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 

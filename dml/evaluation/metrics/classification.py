@@ -49,7 +49,7 @@ def pooled_auc(
     scores: Float[np.ndarray, "n k"],
     fold: Int[np.ndarray, "n"],
 ) -> Float[np.ndarray, "r"]:
-    """One-vs-rest AUC with the pairs of all classes in one sum: for many rare classes, whose own AUC is often undefined.
+    """One-vs-rest AUC with the pairs of all classes in one sum: for rare classes, whose own AUC is often undefined.
 
     Returns
     -------
