@@ -17,17 +17,12 @@ from dml.models.teacher import Teacher
 from dml.training.batches import Patient, PatientReader
 from dml.training.bundle import FoldModel, Role, Spec
 from dml.training.distillation import Lesson, exchange
-from dml.training.linear_start import LinearStart, Source, Truth, fit_start
+from dml.training.linear_start import COMBINATIONS, LinearStart, fit_start, truth_of
 from dml.training.loop import OnEpoch, Recipe, fit, reproducible
 from dml.training.objectives import Objective, StudentObjective, TaskObjective, TeacherObjective
 from dml.training.preparation import SURVIVAL, Preparation, fit_preparation
 from dml.types import Case, Cohort
 
-COMBINATIONS: Mapping[str, tuple[tuple[Source, ...], ...]] = {
-    "teacher": (("slide", "genes"), ("slide",), ("genes",)),
-    "student": (("slide",),),
-}
-"""Sources of the linear models that ours may start from, the richest first."""
 log = logging.getLogger(__name__)
 
 
@@ -303,14 +298,3 @@ def _has_target(case: Case, task: str) -> bool:
 
 def _teachable(case: Case, teacher: FoldModel | None) -> bool:
     return teacher is not None and case.expression is not None
-
-
-def truth_of(cases: Sequence[Case], preparation: Preparation) -> Truth:
-    """Return what was observed of some patients, in arrays; 0 where it is not known."""
-    if preparation.kind == "survival":
-        known = np.array([c.survival is not None for c in cases])
-        days = np.array([0.0 if c.survival is None else c.survival.days for c in cases])
-        return Truth(known, days, np.array([c.survival is not None and c.survival.event for c in cases]))
-    labels = [c.labels.get(preparation.task) for c in cases]
-    index = np.array([0 if label is None else preparation.classes.index(label) for label in labels])
-    return Truth(np.array([label is not None for label in labels]), label=index, classes=preparation.classes)

@@ -25,11 +25,17 @@ from dml.models.baselines.cox import Cox
 from dml.models.baselines.design import Reduction
 from dml.models.baselines.logistic import Logistic
 from dml.training.losses import cox_loss
-from dml.training.preparation import WINSORISED, Vector
+from dml.training.preparation import WINSORISED, Preparation, Vector
+from dml.types import Case
 
 log = logging.getLogger(__name__)
 
 Source = Literal["slide", "genes"]
+COMBINATIONS: Mapping[str, tuple[tuple[Source, ...], ...]] = {
+    "teacher": (("slide", "genes"), ("slide",), ("genes",)),
+    "student": (("slide",),),
+}
+"""Sources of the linear models that ours may start from, the richest first."""
 Rows = Mapping[Source, np.ndarray]
 """Per source one row a patient, all NaN for a patient that lacks it."""
 Matrix = Annotated[
@@ -221,3 +227,14 @@ def _composed(reduction: Reduction, weight: np.ndarray) -> LinearMap:
 def _present(rows: np.ndarray) -> np.ndarray:
     found: np.ndarray = np.isfinite(rows).any(axis=1)
     return found
+
+
+def truth_of(cases: Sequence[Case], preparation: Preparation) -> Truth:
+    """Return what was observed of some patients, in arrays; 0 where it is not known."""
+    if preparation.kind == "survival":
+        known = np.array([c.survival is not None for c in cases])
+        days = np.array([0.0 if c.survival is None else c.survival.days for c in cases])
+        return Truth(known, days, np.array([c.survival is not None and c.survival.event for c in cases]))
+    labels = [c.labels.get(preparation.task) for c in cases]
+    index = np.array([0 if label is None else preparation.classes.index(label) for label in labels])
+    return Truth(np.array([label is not None for label in labels]), label=index, classes=preparation.classes)

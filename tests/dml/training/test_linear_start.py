@@ -10,8 +10,8 @@ import torch
 from dml import config
 from dml.training.batches import PatientReader
 from dml.training.bundle import FoldModel
-from dml.training.folds import COMBINATIONS, fold_of, held_out, teach, truth_of, unseen
-from dml.training.linear_start import LinearStart, Truth, fit_start
+from dml.training.folds import fold_of, held_out, teach, unseen
+from dml.training.linear_start import COMBINATIONS, LinearStart, Truth, fit_start, truth_of
 from dml.training.loop import Recipe, with_dropout
 from dml.types import Cohort, Survival
 from tests.dml.training.test_folds import PARAMS, concordance, fold, splits
