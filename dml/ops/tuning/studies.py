@@ -1,13 +1,14 @@
 """Where studies are kept, what makes one the same study, and how one is opened whatever happened to its writers."""
 
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
@@ -91,6 +92,7 @@ def open_study(job: Job) -> optuna.Study:
             study = _created(job, storage)
             study.enqueue_trial(first, user_attrs={"origin": "params.yaml"})
             study.set_user_attr(_IDENTITY, own)
+            _name_objectives(study, job.params)
         else:
             _check_same(job, begun or {}, own)
     return study
@@ -104,6 +106,14 @@ def _created(job: Job, storage: BaseStorage) -> optuna.Study:
         pruner=FoldPruner(job.params.tuning.warmup, block(job.params, job.space)),
         load_if_exists=True,
     )
+
+
+def _name_objectives(study: optuna.Study, params: Params) -> None:
+    """Say what the objectives are; the dashboard calls them Objective 0 and 1 otherwise."""
+    names: list[str] = [params.tuning.objective, params.tuning.cost]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(names[: len(study.directions)])
 
 
 def directions(params: Params) -> list[StudyDirection]:
