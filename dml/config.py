@@ -114,6 +114,7 @@ class Optimisation(Section):
     clip: PositiveFloat = 1.0
     cox: Share = Field(0.0, ge=0, le=1, description="share of the Cox partial likelihood in the survival loss")
     threads: PositiveInt = Field(1, description="CPU threads of a training step; small bags gain nothing from more")
+    workers: PositiveInt = Field(1, description="processes that train the members of a model on a CPU; same results")
     members: PositiveInt = Field(
         1, description="models per fold; they differ by seed and validation part, and their predictions are averaged"
     )

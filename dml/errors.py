@@ -29,6 +29,10 @@ class InputError(DmlError):
         super().__init__(f"{where}: {found}. {remedy}")
         self.where, self.found, self.remedy = str(where), found, remedy
 
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
+        """Survive the way back from another process."""
+        return type(self), (self.where, self.found, self.remedy)
+
 
 class ConfigError(DmlError):
     """params.yaml or a cohort description has an unknown key or a wrong value."""

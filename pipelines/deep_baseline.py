@@ -9,7 +9,7 @@ import sys
 from dml.files import only_writer, write_json
 from dml.models.baselines.deep import registry
 from dml.ops.tracking import fold_run
-from dml.training.folds import train_baseline
+from dml.training.teaching import train_baseline
 from pipelines.learning import Inputs, Job, read_inputs, save
 from pipelines.stage import stage
 

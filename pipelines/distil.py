@@ -5,7 +5,7 @@ import sys
 from dml.files import only_writer
 from dml.ops.tracking import fold_run
 from dml.training.bundle import FoldModel
-from dml.training.folds import distil
+from dml.training.teaching import distil
 from pipelines.learning import Inputs, Job, read_inputs, save
 from pipelines.stage import stage
 

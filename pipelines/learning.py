@@ -9,8 +9,9 @@ import pandas as pd
 from dml import config
 from dml.files import atomic, read_parquet
 from dml.predictions import write_predictions
-from dml.training.folds import Fold, Trained, fold_of, held_out
+from dml.training.folds import Fold, fold_of, held_out
 from dml.training.judging import judged
+from dml.training.learner import Trained
 from dml.training.reading import read_cohort
 from dml.types import Cohort
 

@@ -4,7 +4,7 @@ import sys
 
 from dml.files import only_writer
 from dml.ops.tracking import fold_run
-from dml.training.folds import teach
+from dml.training.teaching import teach
 from pipelines.learning import Job, read_inputs, save
 from pipelines.stage import stage
 

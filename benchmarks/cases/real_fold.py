@@ -27,8 +27,9 @@ def _fold() -> Measured:
     import yaml
 
     from dml import config
-    from dml.training.folds import distil, fold_of, teach
+    from dml.training.folds import fold_of
     from dml.training.reading import read_cohort
+    from dml.training.teaching import distil, teach
 
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     own = yaml.safe_load((ROOT / "cohorts" / "tcga_gbmlgg.yaml").read_text())["params"]

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from dml import config
 from dml.training.bundle import FoldModel
-from dml.training.folds import Fold, Trained, distil, teach
+from dml.training.folds import Fold
+from dml.training.learner import Trained
+from dml.training.teaching import distil, teach
 
 Kind = Literal["teacher", "student"]
 

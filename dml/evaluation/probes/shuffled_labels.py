@@ -17,8 +17,9 @@ from dml.evaluation.panels import PRIMARY
 from dml.evaluation.probes.judging import Judge
 from dml.evaluation.probes.subjects import observed
 from dml.evaluation.rounding import rounded
-from dml.training.folds import fold_of, held_out, teach
+from dml.training.folds import fold_of, held_out
 from dml.training.preparation import SURVIVAL
+from dml.training.teaching import teach
 from dml.types import Case, Cohort
 
 log = logging.getLogger(__name__)

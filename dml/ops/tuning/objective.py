@@ -16,10 +16,12 @@ from dml.files import read_parquet
 from dml.ops.tuning.spaces import Kind
 from dml.predictions import class_column
 from dml.training.bundle import FoldModel
-from dml.training.folds import Fold, Trained, distil, fold_of, teach, unseen
+from dml.training.folds import Fold, fold_of, unseen
+from dml.training.learner import Trained
 from dml.training.loop import OnEpoch
 from dml.training.preparation import SURVIVAL
 from dml.training.reading import read_cohort
+from dml.training.teaching import distil, teach
 from dml.types import Case, Cohort
 
 COUNTED, DECIMALS = 16, 6

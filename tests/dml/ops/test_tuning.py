@@ -26,7 +26,8 @@ from dml.ops.tuning.recording import Recorder
 from dml.ops.tuning.reporting import write_report
 from dml.ops.tuning.studies import journal, load_study, open_study
 from dml.training.bundle import FoldModel
-from dml.training.folds import fold_of, teach
+from dml.training.folds import fold_of
+from dml.training.teaching import teach
 from dml.types import Cohort, Survival
 from tests.dml.ops.planted import CONTENT, PARAMS, Planted, job, states, tuned
 from tests.synthetic import cohort

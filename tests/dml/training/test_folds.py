@@ -12,8 +12,9 @@ import torch
 from dml import config
 from dml.errors import DmlError, InputError
 from dml.training.bundle import FoldModel, survival_at
-from dml.training.folds import Fold, distil, fold_of, held_out, teach, unseen
+from dml.training.folds import Fold, fold_of, held_out, unseen
 from dml.training.loop import rate
+from dml.training.teaching import distil, teach
 from dml.types import Cohort, Survival
 from tests import oracles
 from tests.synthetic import cohort
@@ -118,6 +119,17 @@ def test_same_seed_same_model_other_seed_other_model() -> None:
     pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
     other = teach(fold(data), quick.model_copy(update={"seed": 1}), "survival")
     assert not first.history["validation_loss"].equals(other.history["validation_loss"])
+
+
+def test_members_trained_side_by_side_are_the_same() -> None:
+    data = cohort(60)
+    two = PARAMS.optimisation.model_copy(update={"epochs": 2, "members": 3})
+    alone = PARAMS.model_copy(update={"optimisation": two})
+    together = PARAMS.model_copy(update={"optimisation": two.model_copy(update={"workers": 2})})
+    teachers = [teach(fold(data), params, "survival") for params in (alone, together)]
+    pd.testing.assert_frame_equal(*(t.history for t in teachers), check_exact=True)
+    students = [distil(fold(data), params, "survival", teachers[0].model).model for params in (alone, together)]
+    pd.testing.assert_frame_equal(*(s.predict(data) for s in students), check_exact=True)
 
 
 def test_members_are_averaged() -> None:

@@ -10,9 +10,10 @@ import torch
 from dml import config
 from dml.training.batches import PatientReader
 from dml.training.bundle import FoldModel
-from dml.training.folds import fold_of, held_out, teach, unseen
+from dml.training.folds import fold_of, held_out, unseen
 from dml.training.linear_start import COMBINATIONS, LinearStart, Truth, fit_start, truth_of
 from dml.training.loop import Recipe, with_dropout
+from dml.training.teaching import teach
 from dml.types import Cohort, Survival
 from tests.dml.training.test_folds import PARAMS, concordance, fold, splits
 from tests.synthetic import cohort

@@ -7,7 +7,8 @@ import pytest
 from dml import config
 from dml.evaluation.probes.judging import Judge
 from dml.evaluation.probes.subjects import Subject, truth
-from dml.training.folds import distil, fold_of, held_out, teach
+from dml.training.folds import fold_of, held_out
+from dml.training.teaching import distil, teach
 from dml.types import Cohort
 from tests.synthetic import cohort
 

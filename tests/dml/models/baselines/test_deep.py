@@ -16,7 +16,8 @@ from dml.models.nn.head import Headed
 from dml.models.nn.linear_attention import LinearAttention
 from dml.models.shape import DataShape
 from dml.training.bundle import FoldModel, Spec
-from dml.training.folds import Fold, fold_of, teach, train_baseline
+from dml.training.folds import Fold, fold_of
+from dml.training.teaching import teach, train_baseline
 from dml.types import SUBSPACES, Cohort
 from tests.dml.models.test_models import padded, permuted, row, same
 from tests.synthetic import TME, TUMOR, WIDTH, batch, cohort
