@@ -73,7 +73,7 @@ def draw_expression(recipe: Recipe, planted: pd.DataFrame) -> pd.DataFrame:
     rng, p = recipe.stream("expression"), recipe.patients
     loadings = _loadings(rng)
     elsewhere = np.stack([normal_scores(rng, p) for _ in loadings.columns], axis=1)
-    sampled = planted[list(loadings.columns)].to_numpy() + recipe.expression_noise * elsewhere
+    sampled = planted[list(loadings.columns)].to_numpy() + np.array(recipe.expression_noise) * elsewhere
     g = len(loadings)
     base = np.clip(rng.normal(5, 1.6, g), 2.5, 9)
     sites = planted["site"].str.removeprefix("site-").astype(int).to_numpy() - 1

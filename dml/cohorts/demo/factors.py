@@ -38,9 +38,10 @@ class Recipe:
         Share of patients without follow-up; the same share again, of other patients, per label.
     censored : float
         Share of the followed patients whose death was not seen.
-    slide_noise, expression_noise : float
-        Standard deviation of what one slide, and the piece of tissue that was sequenced, differ from the patient's
-        factors (which have standard deviation 1): neither input alone tells all, together they tell more.
+    slide_noise, expression_noise : (float, float)
+        Standard deviations by which what one slide shows, and what the sequenced piece of tissue expresses, differ
+        from the patient's tumor and TME factor (which have standard deviation 1). A slide shows the microenvironment
+        better, sequencing the tumor: an ideal reader of both exceeds an ideal reader of either in C-index by 0.03.
 
     Raises
     ------
@@ -58,8 +59,8 @@ class Recipe:
     without_expression: float = 0.1
     missing: float = 0.08
     censored: float = 0.4
-    slide_noise: float = 0.2
-    expression_noise: float = 0.33
+    slide_noise: tuple[float, float] = (0.7, 0.25)
+    expression_noise: tuple[float, float] = (0.25, 0.7)
 
     def __post_init__(self) -> None:
         least = {"patients": 3, "seed": 0, "sites": 1, "slide_px": 512, "mpp": 0.2}

@@ -11,7 +11,14 @@ from sklearn.model_selection import cross_val_predict
 from dml.cohorts.demo.expression import HOMEOSTATIC, SUPPRESSORS, draw_expression, gene_groups, noise_genes
 from dml.cohorts.demo.factors import Recipe, draw_patients, slide_factors
 from dml.cohorts.demo.oracle import classification, concordance, oracle
-from dml.cohorts.demo.survival import GRADES, diagnosis_probabilities, grade_probabilities, planted_risk
+from dml.cohorts.demo.survival import (
+    GRADES,
+    RISK,
+    diagnosis_probabilities,
+    draw_survival,
+    grade_probabilities,
+    planted_risk,
+)
 from dml.cohorts.demo.tables import patient_table, without
 
 RECIPE = Recipe()
@@ -53,8 +60,28 @@ def test_counts_are_as_declared(planted: pd.DataFrame) -> None:
     slides = slide_factors(RECIPE, planted)
     assert len(slides) == 100
     assert slides["slide_id"].is_unique
-    noise = slides["tumor"].to_numpy() - planted.set_index("patient_id")["tumor"][slides["patient_id"]].to_numpy()
-    assert noise.std() == pytest.approx(RECIPE.slide_noise, rel=0.25)
+    for factor, declared in zip(("tumor", "tme"), RECIPE.slide_noise, strict=True):
+        noise = slides[factor].to_numpy() - planted.set_index("patient_id")[factor][slides["patient_id"]].to_numpy()
+        assert noise.std() == pytest.approx(declared, rel=0.25)
+
+
+def test_an_ideal_reader_gains_from_reading_both() -> None:
+    """Observations with the declared noise, weighed by their reliability; the true coefficients."""
+    slide, genes = (np.square(noise) for noise in (RECIPE.slide_noise, RECIPE.expression_noise))
+    found = []
+    for seed in range(60):
+        rng, recipe = np.random.default_rng(seed), Recipe(seed=seed, missing=0.0)
+        planted = draw_patients(recipe)
+        table, factors = draw_survival(recipe, planted), planted[["tumor", "tme"]].to_numpy()
+        seen, expressed = (factors + rng.normal(0, np.sqrt(v), factors.shape) for v in (slide, genes))
+        both = (seen / slide + expressed / genes) / (1 + 1 / slide + 1 / genes)
+        weights = np.array([RISK["tumor"], RISK["tme"]])
+        days, event = table["survival_days"].to_numpy(), table["event"].to_numpy()
+        readings = (both, seen / (1 + slide), expressed / (1 + genes))
+        found.append([concordance(days, event, reading @ weights) for reading in readings])
+    together, *alone = np.array(found).T
+    assert together.mean() > np.mean(alone) + 0.02
+    assert (together > np.maximum(*alone)).mean() > 0.8
 
 
 def test_missing_entries_are_as_declared_and_of_different_patients(planted: pd.DataFrame) -> None:
@@ -159,10 +186,10 @@ def test_each_group_loads_on_its_factor_only_and_noise_on_none(planted: pd.DataF
     assert noise.median() < 0.15
 
 
-@pytest.mark.parametrize("factor", ["tumor", "tme"])
-def test_genes_tell_the_factors_well_but_not_exactly(planted: pd.DataFrame, factor: str) -> None:
+@pytest.mark.parametrize(("factor", "noise"), list(zip(("tumor", "tme"), RECIPE.expression_noise, strict=True)))
+def test_genes_tell_the_factors_as_far_as_declared(planted: pd.DataFrame, factor: str, noise: float) -> None:
     table = draw_expression(RECIPE, planted)
     truth = planted[factor].to_numpy()
     predicted = cross_val_predict(RidgeCV(np.logspace(1, 4, 7)), table - table.mean(), truth, cv=5)
     explained = 1 - ((truth - predicted) ** 2).sum() / (truth**2).sum()
-    assert 0.8 < explained < 0.95
+    assert explained == pytest.approx(1 / (1 + noise**2), abs=0.08)
