@@ -6,6 +6,7 @@ machines compare in.
 """
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -34,6 +35,11 @@ def repeated(
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
     return Measured(statistics.median(walls), statistics.median(cpus), figures)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of those it started and waited for."""
+    return sum(os.times()[:4])
 
 
 def command(arguments: list[str], cwd: Path = ROOT, repeats: int = 3) -> Measured:
@@ -72,7 +78,7 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
-def in_fresh_process(name: str, timeout: float = 1800.0) -> dict[str, Any]:
+def in_fresh_process(name: str, timeout: float = 3600.0) -> dict[str, Any]:
     """Measure one benchmark in a process of its own.
 
     Returns

@@ -51,6 +51,14 @@ class Embed(Section):
     device: str = "auto"
 
 
+class Scale(Section):
+    """What does the work on slides. Results are the same bits, so no stage depends on this section."""
+
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = Field(None, description="of a Ray cluster; default RAY_ADDRESS, else Ray on this machine")
+    retries: int = Field(3, ge=0, description="how often a slide is begun again whose Ray process or machine died")
+
+
 class Checks(Section):
     """Thresholds of the cohort checks."""
 
@@ -65,9 +73,15 @@ class Checks(Section):
     )
 
 
+Tested = Literal["paired", "slide"]
+
+
 class Split(Section):
     """Patient-level folds; `stratify` names the columns that are balanced; `group_sites` keeps a site in one fold."""
 
+    tested: Tested = Field(
+        "paired", description="patients with slide and transcriptome, or all with a slide; the others are learnt from"
+    )
     validation_share: Share = Field(0.2, gt=0, lt=1)
     stratify: tuple[str, ...] = ("event",)
     group_sites: bool = False
@@ -118,8 +132,13 @@ class Optimisation(Section):
     members: PositiveInt = Field(
         1, description="models per fold; they differ by seed and validation part, and their predictions are averaged"
     )
+    max_tokens: PositiveInt | None = Field(
+        None, description="padded tokens at a time: larger batches are learnt in passes whose gradients add up"
+    )
     device: str = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "medium", "bfloat16"] = Field(
+        "float32", description="medium: factors of matrix products are rounded to bfloat16; bfloat16: autocast"
+    )
 
 
 class Teacher(Section):
@@ -247,6 +266,7 @@ class Tuning(Section):
     warmup: PositiveInt = Field(5, description="complete trials before one may be pruned")
     grace: int = Field(5, ge=0, description="epochs of a fold before a trial may be pruned inside it")
     folds: tuple[int, ...] = Field((), description="averaged over; empty = all")
+    members: int = Field(0, ge=0, description="models per fold of a trial; 0 = optimisation.members")
     teacher: SearchSpace = Field(default_factory=dict, description="dotted name of a parameter: where to look")
     distil: SearchSpace = Field(default_factory=dict, description="dotted name of a parameter: where to look")
 
@@ -260,6 +280,7 @@ class Params(Section):
     seed: int = 0
     tiles: Tiles = Tiles()
     embed: Embed = Embed()
+    scale: Scale = Scale()
     checks: Checks = Checks()
     split: Split = Split()
     inputs: Inputs = Inputs()

@@ -37,13 +37,7 @@ def rewrite(
     ConfigError
         If there is no such file or it would not be valid with the new values; nothing is written then.
     """
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 120
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    before = _text(path)
+    yaml, before = _yaml(), _text(path)
     content = yaml.load(before)
     for overrides in changes(content):
         _override(content, overrides)
@@ -54,6 +48,23 @@ def rewrite(
         after = temporary.read_text()
     changed = difflib.unified_diff(before.splitlines(True), after.splitlines(True), str(path), f"{path} ({name})", n=0)
     return "".join(changed)
+
+
+def _yaml() -> Any:
+    """Return a reader and writer that leaves the lines alone that nobody changes."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.representer import RoundTripRepresenter
+
+    class Representer(RoundTripRepresenter):
+        """Writes what is not set as null, not as nothing."""
+
+    Representer.add_representer(type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml = YAML()
+    yaml.Representer = Representer
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
 
 
 def _text(path: Path) -> str:

@@ -7,8 +7,10 @@ import pandas as pd
 
 from dml.files import only_writer, write_json
 from dml.models.baselines.classical import BASELINES, Reference, fit_reference, learner_of
+from dml.ops.tracking import fold_run
 from dml.predictions import horizon_days, survival_column, write_predictions
 from dml.training.folds import held_out
+from dml.training.threads import on_one_blas_thread
 from pipelines.learning import Inputs, Job, read_inputs
 from pipelines.stage import stage
 
@@ -20,9 +22,12 @@ def main() -> None:
     with only_writer(f"baseline-{job.task}-{job.fold}"):
         inputs = read_inputs(job)
         for name in BASELINES:
-            write(job, name, reference(job, inputs, name))
+            with fold_run(job.params, job.task, name, job.fold) as run:
+                write(job, name, reference(job, inputs, name))
+                run.log_artifacts(job.folder(name))
 
 
+@on_one_blas_thread()
 def reference(job: Job, inputs: Inputs, name: str) -> Reference | None:
     """Fit one reference on all learning patients of the fold, and on all inner parts but one to predict that one."""
     fold, settings = inputs.fold, job.params.baselines

@@ -13,6 +13,7 @@ from dml.models.baselines.clinical_layer import SUFFIX, with_clinical
 from dml.models.baselines.deep import registry
 from dml.models.baselines.learners import Learner
 from dml.predictions import horizon_days, read_predictions, survival_column, write_predictions
+from dml.training.threads import on_one_blas_thread
 from pipelines.learning import Inputs, Job, read_inputs
 from pipelines.stage import stage
 
@@ -31,6 +32,7 @@ def main() -> None:
             write(job, name, layered(job, inputs, name, learner))
 
 
+@on_one_blas_thread()
 def layered(job: Job, inputs: Inputs, name: str, learner: Learner) -> Reference | str:
     """Return the layered model, or why there is none."""
     predictions = job.folder(name) / "predictions.parquet"

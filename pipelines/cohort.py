@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dml import config
 from dml.cohorts.building import build_cohort, write_cohort
+from dml.cohorts.combining import combine_cohorts
 from dml.cohorts.description import CohortDescription
 from dml.files import only_writer
 from pipelines.stage import stage
@@ -16,7 +17,7 @@ def main() -> None:
     """Write data/<cohort>/{patients,slides,expression}.parquet and gene_groups.json."""
     description = CohortDescription.load(config.load().cohort)
     with only_writer("cohort"):
-        tables = build_cohort(description)
+        tables = combine_cohorts(description) if description.combines else build_cohort(description)
         write_cohort(Path("data") / description.name, description, tables)
     groups, expression = tables.groups.groups, tables.expression
     logging.info("%s: %d patients, %d slides", description.name, len(tables.patients), len(tables.slides))

@@ -1,4 +1,4 @@
-"""Stage embed: tiles become tokens at every resolution, or features made elsewhere are imported."""
+"""Stage embed: tiles become tokens at every resolution, or features made elsewhere are imported or taken over."""
 
 import logging
 import sys
@@ -9,6 +9,8 @@ import pandas as pd
 from dml import config
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.slides import read_slides
+from dml.features.combining import combine_features
+from dml.features.engines import opened
 from dml.features.extraction import embed_slides, import_features
 from dml.files import only_writer, read_parquet
 from pipelines.stage import stage
@@ -16,13 +18,15 @@ from pipelines.stage import stage
 
 def embed(params: config.Params, folder: Path) -> pd.DataFrame:
     """Write data/<cohort>/features; return its manifest."""
-    out = folder / "features"
+    out, description = folder / "features", CohortDescription.load(params.cohort)
+    if description.combines:
+        return combine_features(description, out, params.tiles, params.embed.encoder)
     if params.embed.source == "import":
-        description = CohortDescription.load(params.cohort)
         slides = read_slides(folder / "slides.parquet")
         return import_features(slides, description, out, params.tiles, params.embed)
     slides = read_parquet(folder / "tiles" / "slides.parquet")[0].to_pandas()
-    return embed_slides(slides, folder / "tiles", out, params.tiles, params.embed)
+    with opened(params.scale, params.embed.workers) as engine:
+        return embed_slides(slides, folder / "tiles", out, params.tiles, params.embed, engine=engine)
 
 
 @stage

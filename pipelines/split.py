@@ -4,9 +4,13 @@ import logging
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from dml import config
-from dml.cohorts.checks import paired_patients
+from dml.cohorts.checks import eligible_patients
+from dml.cohorts.combining import combine_splits
 from dml.cohorts.description import CohortDescription
+from dml.cohorts.fold_checks import check_folds
 from dml.cohorts.patients import read_patients
 from dml.cohorts.published import load_published
 from dml.cohorts.splits import make_splits, split_report, write_splits
@@ -16,21 +20,29 @@ from pipelines.stage import stage
 
 @stage
 def main() -> None:
-    """Deal the patients of the current cohort, write data/<cohort>/splits.parquet."""
+    """Write data/<cohort>/splits.parquet."""
     params = config.load()
-    description, folder = CohortDescription.load(params.cohort), Path("data") / params.cohort
+    folder = Path("data") / params.cohort
     with only_writer("split"):
-        patients, paired = read_patients(folder / "patients.parquet"), paired_patients(folder)
-        if description.published_splits:
-            published = description.raw_folder / description.published_splits
-            splits = load_published(published, patients, paired, params.split, params.seed)
-        else:
-            splits = make_splits(patients, paired, len(params.folds), params.split, params.seed)
+        patients = read_patients(folder / "patients.parquet")
+        splits = dealt(params, patients, eligible_patients(folder, params.split.tested))
+        check_folds(splits, patients, params.tasks, patients.attrs["classes"])
         report = split_report(splits, patients)
         write_splits(folder / "splits.parquet", splits, report)
     for fold, part in report.items():
         shared = len(part["test_sites_also_elsewhere"])
         logging.info("fold %s: %s; %d of %d test sites elsewhere", fold, part["patients"], shared, part["test_sites"])
+
+
+def dealt(params: config.Params, patients: pd.DataFrame, eligible: set[str]) -> pd.DataFrame:
+    """Return the folds of the current cohort: its parts', published ones, or new ones."""
+    description = CohortDescription.load(params.cohort)
+    if description.combines:
+        return combine_splits(description, eligible, len(params.folds))
+    if description.published_splits:
+        published = description.raw_folder / description.published_splits
+        return load_published(published, patients, eligible, params.split, params.seed)
+    return make_splits(patients, eligible, len(params.folds), params.split, params.seed)
 
 
 if __name__ == "__main__":

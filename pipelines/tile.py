@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dml import config
 from dml.cohorts.slides import read_slides
+from dml.features.engines import opened
 from dml.features.extraction import tile_slides
 from dml.files import only_writer
 from pipelines.stage import stage
@@ -20,8 +21,8 @@ def main() -> None:
     if params.embed.source == "import":
         logging.info("features are imported (embed.source): no slide is tiled")
         slides = slides.iloc[:0]
-    with only_writer("tile"):
-        table = tile_slides(slides, folder / "tiles", params.tiles)
+    with only_writer("tile"), opened(params.scale, params.tiles.workers) as engine:
+        table = tile_slides(slides, folder / "tiles", params.tiles, engine=engine)
     good = table["status"] == "ok"
     logging.info("%d slides tiled, %d failed, %d tiles", good.sum(), (~good).sum(), table.loc[good, "tiles"].sum())
 

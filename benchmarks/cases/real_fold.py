@@ -1,14 +1,16 @@
-"""One fold of the real cohort where its stores are (data/tcga_gbmlgg, or DML_REAL_COHORT): teacher, then student."""
+"""Folds of the real cohort, where its raw data are (../shared/data, or DML_SHARED_DATA): teacher, then student."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
 
-from benchmarks.measuring import ROOT, repeated
+from benchmarks.clones import clone, run
+from benchmarks.measuring import ROOT, cpu_seconds, repeated
 from benchmarks.registry import Benchmark, Measured, NotHereError, register
 from benchmarks.shapes import data_shape, made_batch, teacher, teacher_step
 
-COHORT = Path(os.environ.get("DML_REAL_COHORT", ROOT / "data" / "tcga_gbmlgg"))
+COHORT = "tcga_gbmlgg"
 LENGTHS = [1, 4, 9, 16, 22, 30, 41, 55, 82, 120, 165, 262]
 """Quantiles of the real bags; a batch of 32 repeats them."""
 
@@ -20,45 +22,58 @@ def _step() -> Measured:
     return repeated(teacher_step(teacher(data_shape(1, 192)), batch), repeats=15)
 
 
-def _fold() -> Measured:
-    if not (COHORT / "splits.parquet").exists():
-        raise NotHereError(f"no stores in {COHORT}: run dml cohort use tcga_gbmlgg && dvc repro split")
-    import pandas as pd
-    import yaml
-
-    from dml import config
-    from dml.training.folds import fold_of
-    from dml.training.reading import read_cohort
-    from dml.training.teaching import distil, teach
-
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    own = yaml.safe_load((ROOT / "cohorts" / "tcga_gbmlgg.yaml").read_text())["params"]
-    params = config.Params.model_validate(_with(raw | {"cohort": "tcga_gbmlgg"}, own))
-    cohort = read_cohort(COHORT, params.embed.encoder, params.tiles.mpps)
-    splits = pd.read_parquet(COHORT / "splits.parquet")
-    if "part" not in splits:
-        splits["part"] = (splits["role"] == "validation") - 1
-    fold, wall, cpu = fold_of(cohort, splits, 0), time.perf_counter(), time.process_time()
-    taught = teach(fold, params, "survival")
-    teacher_wall = time.perf_counter() - wall
-    distil(fold, params, "survival", taught.model)
-    figures = {"teacher s": teacher_wall, "teacher epochs": float(len(taught.history))}
-    return Measured(time.perf_counter() - wall, time.process_time() - cpu, figures)
+def _place() -> Path:
+    """Return a copy of the repository in which the real cohort was read and split; it stays for the next run."""
+    source = Path(os.environ.get("DML_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not (source / COHORT).exists():
+        raise NotHereError(f"the cohort's raw data are not in {source / COHORT} (set DML_SHARED_DATA)")
+    place = clone(ROOT / ".work" / "benchmarks" / COHORT)
+    run(place, "dml", "cohort", "import", COHORT, "--source", str(source))
+    run(place, "dml", "cohort", "use", COHORT)
+    run(place, "dvc", "repro", "split")
+    return place
 
 
-def _with(base: dict[str, object], own: dict[str, object]) -> dict[str, object]:
-    """Sections of a cohort over those of params.yaml; names may be dotted."""
-    for name, value in own.items():
-        head, _, tail = name.partition(".")
-        inner = base.get(head)
-        if tail:
-            base[head] = _with(dict(inner) if isinstance(inner, dict) else {}, {tail: value})
-        elif isinstance(value, dict) and isinstance(inner, dict) and head != "subgroups":
-            base[head] = _with(dict(inner), value)
-        else:
-            base[head] = value
-    return base
+def _folds(count: int, student: bool = True) -> Measured:
+    """Train the teachers, and the students, of some folds, one fold after the other."""
+    with contextlib.chdir(_place()):
+        from dml import config
+        from dml.files import read_parquet
+        from dml.training.folds import fold_of
+        from dml.training.reading import read_cohort
+        from dml.training.teaching import distil, teach
+
+        params = config.load()
+        cohort = read_cohort(Path("data") / COHORT, params.embed.encoder, params.tiles.mpps)
+        splits = read_parquet(Path("data") / COHORT / "splits.parquet")[0].to_pandas()
+        start, cpu, teaching, epochs = time.perf_counter(), cpu_seconds(), 0.0, 0
+        for index in range(count):
+            fold, begun = fold_of(cohort, splits, index), time.perf_counter()
+            taught = teach(fold, params, "survival")
+            teaching, epochs = teaching + time.perf_counter() - begun, epochs + len(taught.history)
+            if student:
+                distil(fold, params, "survival", taught.model)
+        figures = {"teachers s": teaching, "teacher epochs": float(epochs), "members": params.optimisation.members}
+        return Measured(time.perf_counter() - start, cpu_seconds() - cpu, figures)
 
 
-register(Benchmark("teacher step, real bags, B = 32", "4 real cohort", _step, threads=1))
-register(Benchmark("teacher + student, one fold", "4 real cohort", _fold, threads=1, full=True))
+def _classical() -> Measured:
+    """Fit every classical reference of a fold, on all learning patients and without each inner part."""
+    with contextlib.chdir(_place()):
+        from dml import config
+        from dml.models.baselines.classical import BASELINES
+        from pipelines.baseline import reference
+        from pipelines.learning import Job, read_inputs
+
+        job = Job(config.load(), "survival", 0)
+        inputs = read_inputs(job)
+        found = repeated(lambda: [reference(job, inputs, name) for name in BASELINES], repeats=1, warm=0)
+        return Measured(found.wall, found.cpu, {"references": len(BASELINES)})
+
+
+GROUP = "4 real cohort"
+register(Benchmark("teacher step, real bags, B = 32", GROUP, _step))
+register(Benchmark("classical baselines, one fold", GROUP, _classical, full=True))
+register(Benchmark("teacher, one fold", GROUP, lambda: _folds(1, student=False), seconds=60, full=True))
+register(Benchmark("teacher + student, one fold", GROUP, lambda: _folds(1), full=True))
+register(Benchmark("teacher + student, five folds", GROUP, lambda: _folds(5), seconds=600, full=True))

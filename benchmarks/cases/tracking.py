@@ -1,7 +1,9 @@
-"""What MLflow adds to the training of one fold: a run with parameters, 15 epochs of curves and some files."""
+"""What tracking adds: MLflow to the training of one fold, Optuna (and MLflow) to a trial."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,19 @@ from benchmarks.registry import Benchmark, Measured, NotHereError, register
 
 EPOCHS, FOLD_SECONDS = 15, 30.0
 """A fold of the real cohort trains for about half a minute."""
+TRIALS, TRIAL_SECONDS = 20, 90.0
+"""A trial is a fold or more; three folds of half a minute here."""
+
+
+@contextlib.contextmanager
+def _own_store() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+        yield Path(folder)
 
 
 def _fold() -> Measured:
+    """Track a run with parameters, 15 epochs of curves and a file."""
     from dml import config
     from dml.ops.tracking import fold_run
 
@@ -24,9 +36,8 @@ def _fold() -> Measured:
     rng = np.random.default_rng(0)
     names = ["learning_rate", "train_task", "conflicts", "cosine", "validation_loss", "best"]
     history = pd.DataFrame(rng.normal(size=(EPOCHS, len(names))), columns=names).assign(epoch=range(EPOCHS))
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-        file = Path(folder) / "history.csv"
+    with _own_store() as folder:
+        file = folder / "history.csv"
         history.to_csv(file)
 
         def track() -> None:
@@ -39,4 +50,35 @@ def _fold() -> Measured:
     return Measured(found.wall, found.cpu, {"% of a 30 s fold": 100 * found.cpu / FOLD_SECONDS})
 
 
-register(Benchmark("MLflow, one fold", "9 commands", _fold, threads=1))
+class _Free:
+    """An objective that costs nothing: what remains is the bookkeeping."""
+
+    folds = (0, 1, 2)
+
+    def score(self, params, fold, on_epoch=None):  # type: ignore[no-untyped-def]
+        """Report every epoch, as training does."""
+        from dml.ops.tuning.objective import Score
+
+        loss = abs(params.optimisation.learning_rate - 1e-3) + fold
+        for epoch in range(EPOCHS) if on_epoch else ():
+            on_epoch(epoch, loss)
+        return Score(loss)
+
+
+def _trial() -> Measured:
+    """Run a trial of a study in a journal: draw its values, report 3 x 15 epochs, tell the result and track it."""
+    from dml import config
+    from dml.ops.tuning.studies import Job
+    from dml.ops.tuning.working import work
+
+    params = config.load(ROOT / "params.yaml")
+    with _own_store() as folder, contextlib.chdir(folder):
+        job = Job(params, "teacher", params.tasks[0], TRIALS, "benchmark")
+        found = repeated(lambda: work(job, _Free()), repeats=1, warm=0)
+    wall, cpu = found.wall / TRIALS, found.cpu / TRIALS
+    return Measured(wall, cpu, {"% of a 90 s trial": 100 * cpu / TRIAL_SECONDS})
+
+
+GROUP = "9 commands"
+register(Benchmark("MLflow, one fold", GROUP, _fold))
+register(Benchmark("Optuna and MLflow, one trial", GROUP, _trial))

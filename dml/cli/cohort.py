@@ -16,9 +16,14 @@ PARAMS = Path("params.yaml")
 @app.command("import")
 def import_(
     name: Name,
-    source: Annotated[Path, typer.Option(help="Folder that holds the raw files.", exists=True, file_okay=False)],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that holds the raw files; not for a cohort that combines others.", exists=True, file_okay=False
+        ),
+    ] = None,
 ) -> None:
-    """Copy a cohort's raw files to where its description expects them."""
+    """Copy a cohort's raw files to where its description expects them; of one that combines others, their stores."""
     from dml.cohorts.importing import import_cohort
 
     import_cohort(name, source)
@@ -60,7 +65,14 @@ def check(name: MaybeName = None) -> None:
     cohort = name or params.cohort
     tasks = params.tasks if cohort == params.cohort else None
     with TemporaryDirectory() as temporary:
-        check_cohort(Path("data") / cohort, CohortDescription.load(cohort), params.checks, Path(temporary), tasks)
+        check_cohort(
+            Path("data") / cohort,
+            CohortDescription.load(cohort),
+            params.checks,
+            Path(temporary),
+            tasks,
+            params.split.tested,
+        )
     note(f"{cohort}: all checks passed")
 
 

@@ -13,10 +13,10 @@ Name = Annotated[str, typer.Argument(help="Name of a registered model, e.g. demo
 
 @app.command()
 def ls(as_json: Json = False) -> None:
-    """List the versions of all registered models with aliases, metrics and where they come from."""
+    """List the versions of all registered models with aliases and where they come from; --json has all metrics."""
     from dml.ops.leaderboard import registered_rows
 
-    show(registered_rows(), as_json, "registered models")
+    show(registered_rows(as_json), as_json, "registered models")
 
 
 @app.command()

@@ -28,4 +28,5 @@ def reproduce(
         raise CheckFailed(f"run {run_id}: metrics of folds {different} are not those recorded")
     largest = max(found.largest for found in compared)
     close = "to the bit" if largest == 0 else f"up to rounding (largest difference {largest:.1e})"
-    note(f"run {run_id}: metrics of {len(compared)} folds are identical, every predicted number {close}")
+    folds_said = f"{len(compared)} fold{'s' if len(compared) > 1 else ''}"
+    note(f"run {run_id}: metrics of {folds_said} are identical, every predicted number {close}")

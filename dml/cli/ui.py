@@ -20,5 +20,7 @@ def ui(
     started = commands(port, study)
     for name, command in started.items():
         note(f"{name}: {' '.join(command.words)}" if dry_run else f"{name}: {command.address}")
+        for what, page in command.prepared.items():
+            note(f"  {what}: {command.at(page)}")
     if not dry_run:
         serve(started)

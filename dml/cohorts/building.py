@@ -1,6 +1,7 @@
 """All tables of a cohort at once, made consistent with each other."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CohortTables:
-    """What the cohort stage writes."""
+    """What the cohort stage writes; `classes` of each label in order."""
 
     patients: pd.DataFrame
     slides: pd.DataFrame
     expression: ExpressionMatrix
     groups: Declared
+    classes: Mapping[str, Sequence[str]]
 
 
 def build_cohort(description: CohortDescription) -> CohortTables:
@@ -49,13 +51,13 @@ def build_cohort(description: CohortDescription) -> CohortTables:
         known &= set(slides["patient_id"]) | set(expression.patient_ids)
         logger.info("%d patients with neither slide nor expression are left out", len(patients) - len(known))
     kept = patients[patients["patient_id"].isin(known)].reset_index(drop=True)
-    return CohortTables(kept, slides, expression.only(known), groups)
+    classes = {name: label.classes for name, label in description.labels.items()}
+    return CohortTables(kept, slides, expression.only(known), groups, classes)
 
 
 def write_cohort(folder: Path, description: CohortDescription, tables: CohortTables) -> None:
     """Write patients, slides and expression as Parquet and the gene groups as JSON."""
-    classes = {name: label.classes for name, label in description.labels.items()}
-    write_patients(folder / "patients.parquet", tables.patients, classes, description.name)
+    write_patients(folder / "patients.parquet", tables.patients, tables.classes, description.name)
     write_slides(folder / "slides.parquet", tables.slides)
     write_expression(folder / "expression.parquet", tables.expression)
     write_gene_groups(folder / "gene_groups.json", tables.groups.groups, tables.groups)

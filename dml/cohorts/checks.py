@@ -8,17 +8,23 @@ import pandas as pd
 from dml.cohorts import cohort_sheets, feature_sheets
 from dml.cohorts.checking import judge
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.drift import between_sites
+from dml.cohorts.drift import Drift, between
 from dml.cohorts.drift_report import write_drifts
 from dml.cohorts.patients import read_patients
-from dml.cohorts.site_sheets import cohort_sites
-from dml.config import Checks, Params
+from dml.cohorts.site_sheets import AXES, cohort_sites
+from dml.cohorts.stores import Stores, read_stores
+from dml.config import Checks, Params, Tested
 from dml.errors import CheckFailed, listed
 from dml.files import read_parquet
 
 
 def check_cohort(
-    folder: Path, description: CohortDescription, config: Checks, out: Path, tasks: Sequence[str] | None = None
+    folder: Path,
+    description: CohortDescription,
+    config: Checks,
+    out: Path,
+    tasks: Sequence[str] | None = None,
+    tested: Tested = "paired",
 ) -> None:
     """Check patients, slides, expression and gene groups of ``data/<cohort>``.
 
@@ -34,6 +40,8 @@ def check_cohort(
         ``reports/<cohort>/checks``: cohort.json, cohort/summary.txt and cohort/docs/index.html are written there.
     tasks : sequence of str, optional
         What will be learnt: too few patients for another label are then only a warning.
+    tested : paired or slide
+        Whom folds may test, as `split.tested` says.
 
     Raises
     ------
@@ -42,11 +50,11 @@ def check_cohort(
     ConfigError
         If a task is not of this cohort.
     """
-    stores = cohort_sheets.read_stores(folder)
+    stores = read_stores(folder)
     counts = {"cohort": description.name, **cohort_sheets.counts(stores)}
-    drifts = between_sites(stores.patients, stores.expression, stores.classes, config.min_site_patients)
+    drifts = _drifts(stores, config.min_site_patients)
     write_drifts(out / "cohort" / "drift.csv", drifts)
-    laid = cohort_sheets.sheets(stores, config, tasks) + cohort_sites(drifts, config)
+    laid = cohort_sheets.sheets(stores, config, tasks, tested) + cohort_sites(drifts, config)
     judge("cohort", laid, counts, out, config.severity)
 
 
@@ -88,9 +96,22 @@ def check_disjoint(first: Path, second: Path) -> None:
         raise CheckFailed(f"{first} and {second} share {len(both)} patients: {listed(both)}. {remedy}")
 
 
-def paired_patients(folder: Path) -> set[str]:
-    """Return patients with expression and at least one slide whose features are there."""
+def eligible_patients(folder: Path, tested: Tested) -> set[str]:
+    """Return whom folds may test: patients with at least one slide whose features are there, and expression.
+
+    Expression is not asked for where `tested` is ``slide``, nor in a cohort that has none at all.
+    """
     manifest: pd.DataFrame = read_parquet(folder / "features" / "manifest.parquet")[0].to_pandas()
     with_slide = set(manifest.loc[manifest["status"] == "ok", "patient_id"].dropna())
-    expressed = read_parquet(folder / "expression.parquet", columns=["patient_id"])[0]
-    return with_slide & set(expressed["patient_id"].to_pylist())
+    expressed = set(read_parquet(folder / "expression.parquet", columns=["patient_id"])[0]["patient_id"].to_pylist())
+    return with_slide & expressed if expressed and tested == "paired" else with_slide
+
+
+def _drifts(stores: Stores, least: int) -> dict[str, Drift]:
+    """Compare each cohort of several, and each site, with all others."""
+    return {
+        f"{prefix}{name}": drift
+        for axis, prefix in AXES.items()
+        if axis in stores.patients
+        for name, drift in between(axis, stores.patients, stores.expression, stores.classes, least).items()
+    }

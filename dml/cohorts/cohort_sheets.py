@@ -1,58 +1,21 @@
 """What the tables of a cohort must be, sheet by sheet; judged by `dml.cohorts.checking`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dml.cohorts.checking import Rule, Sheet
-from dml.cohorts.expression import ExpressionMatrix, read_expression
-from dml.cohorts.gene_groups import read_gene_groups
 from dml.cohorts.near_duplicates import same_transcriptome
-from dml.cohorts.patients import read_patients
-from dml.cohorts.slides import read_slides
-from dml.config import Checks
+from dml.cohorts.stores import Stores
+from dml.config import Checks, Tested
 from dml.errors import ConfigError
-from dml.files import read_json
 from dml.types import SUBSPACES
 
 SURVIVAL = "survival"
 LONGEST_DAYS = 40 * 365.25
 YES = {"value_set": ["yes"]}
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """The tables of one cohort as stored."""
-
-    patients: pd.DataFrame
-    slides: pd.DataFrame
-    expression: ExpressionMatrix
-    groups: Mapping[str, Any]
-
-    @property
-    def classes(self) -> Mapping[str, Sequence[str]]:
-        """Label -> classes in order."""
-        classes: Mapping[str, Sequence[str]] = self.patients.attrs["classes"]
-        return classes
-
-    def paired(self) -> set[str]:
-        """Patients with slide and expression."""
-        return set(self.slides["patient_id"]) & set(self.expression.patient_ids)
-
-
-def read_stores(folder: Path) -> Stores:
-    """Read ``data/<cohort>``."""
-    read_gene_groups(folder / "gene_groups.json")
-    return Stores(
-        read_patients(folder / "patients.parquet"),
-        read_slides(folder / "slides.parquet"),
-        read_expression(folder / "expression.parquet"),
-        read_json(folder / "gene_groups.json"),
-    )
 
 
 def counts(stores: Stores) -> dict[str, int | str]:
@@ -79,8 +42,10 @@ def _measured(stores: Stores, subspace: str) -> str:
     return f"{found} of {declared} ({found / declared:.0%})" if declared else "0"
 
 
-def sheets(stores: Stores, config: Checks, tasks: Sequence[str] | None) -> list[Sheet]:
+def sheets(stores: Stores, config: Checks, tasks: Sequence[str] | None, tested: Tested = "paired") -> list[Sheet]:
     """Lay out all sheets of a cohort. `tasks` are what will be learnt (default: all); others only warn.
+
+    `tested` says whom folds may test (``split.tested``); there must be enough of them.
 
     Raises
     ------
@@ -90,7 +55,8 @@ def sheets(stores: Stores, config: Checks, tasks: Sequence[str] | None) -> list[
     every = [SURVIVAL, *stores.classes]
     if unknown := [task for task in tasks or () if task not in every]:
         raise ConfigError(f"tasks: {', '.join(unknown)} is no task of this cohort; there are {', '.join(every)}")
-    laid = [_patients(stores), _sizes(stores, config, every if tasks is None else tasks), _slides(stores)]
+    sizes = _sizes(stores, config, every if tasks is None else tasks, tested)
+    laid = [_patients(stores), sizes, _slides(stores)]
     return laid + ([_expression(stores), _genes(stores), _groups(stores, config)] if stores.expression.genes else [])
 
 
@@ -146,10 +112,13 @@ def _patients(stores: Stores) -> Sheet:
     return Sheet("patients", "patients.parquet", frame, ("patient_id",), tuple(rules))
 
 
-def _sizes(stores: Stores, config: Checks, tasks: Sequence[str]) -> Sheet:
+def _sizes(stores: Stores, config: Checks, tasks: Sequence[str], tested: Tested) -> Sheet:
     rows: list[tuple[str, int, int, str | None]] = [("patients", len(stores.patients), config.min_patients, None)]
-    if stores.expression.patient_ids:
-        rows.append(("patients with slide and expression", len(stores.paired()), config.min_patients, None))
+    if stores.expression.patient_ids and tested == "paired":
+        paired = "patients with slide and expression (split.tested: slide asks for a slide only)"
+        rows.append((paired, len(stores.paired()), config.min_patients, None))
+    else:
+        rows.append(("patients with slide", stores.slides["patient_id"].nunique(), config.min_patients, None))
     followed = stores.patients.dropna(subset=["survival_days", "event"])
     rows.append(
         (

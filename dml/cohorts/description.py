@@ -10,6 +10,11 @@ Smallest useful description::
       table: {file: slides.csv, id: slide_id, patient: patient_id, path: path}
     expression: {file: expression.csv, orientation: patients_as_rows, id: patient_id, unit: log2_tpm}
     gene_groups: default
+
+Several cohorts that are there already, as one::
+
+    name: both
+    combines: [mine, theirs]
 """
 
 from pathlib import Path
@@ -24,7 +29,11 @@ from dml.cohorts.sources import Features, Groups, Slides, resourced
 from dml.config import Section, parse
 from dml.errors import ConfigError
 
-RESERVED = frozenset({"patient_id", "site", "survival", "survival_days", "event", "survival_source", "age", "sex"})
+RESERVED = frozenset(
+    {"patient_id", "site", "cohort", "survival", "survival_days", "event", "survival_source", "age", "sex"}
+)
+OF_THE_WHOLE = frozenset({"name", "description", "licence", "combines", "shared_sites", "params"})
+"""What may be said of a cohort that combines others; the rest is said of each."""
 
 
 class Import(Section):
@@ -57,7 +66,11 @@ class CohortDescription(Section):
     licence: str = Field(default="", description="who may use the data for what")
     raw: Path = Field(default=Path(), description="folder of the raw files; default data/raw/<name>")
     imports: Annotated[tuple[Import, ...], BeforeValidator(_imports)] = Field(default=(), alias="import")
-    patients: tuple[PatientTable, ...]
+    combines: tuple[str, ...] = Field(default=(), description="cohorts that this one puts together, as they are stored")
+    shared_sites: bool = Field(
+        default=True, description="combines: a site of one name is one hospital; false: `<cohort>:<site>`"
+    )
+    patients: tuple[PatientTable, ...] = ()
     keep: Literal["all", "with_data"] = Field(
         default="all", description="with_data: leave out patients with neither slide nor expression"
     )
@@ -73,7 +86,22 @@ class CohortDescription(Section):
     params: dict[str, Any] = Field(default_factory=dict, description="what `dml cohort use` writes into params.yaml")
 
     @model_validator(mode="after")
+    def _combined(self) -> "CohortDescription":
+        if not self.combines:
+            return self
+        if len(set(self.combines)) < 2 or len(set(self.combines)) != len(self.combines):
+            raise ValueError(f"combines: name two or more different cohorts, found {', '.join(self.combines)}")
+        if self.name in self.combines:
+            raise ValueError(f"combines: {self.name} cannot be a part of itself")
+        if extra := sorted(self.model_fields_set - OF_THE_WHOLE):
+            keys = ", ".join(type(self).model_fields[name].alias or name for name in extra)
+            raise ValueError(f"{keys}: say it in the cohorts that are combined, not here")
+        return self
+
+    @model_validator(mode="after")
     def _tables(self) -> "CohortDescription":
+        if self.combines:
+            return self
         tables = [table.key for table in self.patients]
         if not tables:
             raise ValueError("patients: the list is empty; describe at least one table of patients")
@@ -89,6 +117,8 @@ class CohortDescription(Section):
     def _names(self) -> "CohortDescription":
         if taken := sorted(RESERVED & set(self.labels)):
             raise ValueError(f"labels: {', '.join(taken)} is the name of another column; choose another")
+        if self.shared_sites is False and not self.combines:
+            raise ValueError("shared_sites: is for a cohort that `combines` others")
         if self.slides is None and not all(source.patient for source in self.features):
             raise ValueError("features: `patient` (slide id -> patient id) is needed where there are no `slides`")
         return self

@@ -170,13 +170,13 @@ def compare(
     return Drift(genes, compare_labels(a, b, classes), compare_numbers(a, b), notes)
 
 
-def between_sites(
-    patients: pd.DataFrame, expression: ExpressionMatrix, classes: Mapping[str, Sequence[str]], least: int
+def between(
+    axis: str, patients: pd.DataFrame, expression: ExpressionMatrix, classes: Mapping[str, Sequence[str]], least: int
 ) -> dict[str, Drift]:
-    """Compare each site of at least `least` patients with all others; b is the site."""
+    """Compare each site (or cohort: the column `axis`) of at least `least` patients with all others; b is the site."""
     found = {}
-    for site, rows in patients.groupby("site", sort=True):
-        others = patients[patients["site"] != site]
+    for site, rows in patients.groupby(axis, sort=True):
+        others = patients[patients[axis] != site]
         if min(len(rows), len(others)) >= least:
             parts = expression.only(set(others["patient_id"])), expression.only(set(rows["patient_id"]))
             found[str(site)] = compare(others, rows, parts, classes)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.cohorts.cohort_sheets import Stores, read_stores
 from dml.cohorts.drift import LARGE, Drift, apart, compare, difference, share_drifted, shared_genes
 from dml.cohorts.sketches import by_patient, read_sketches
+from dml.cohorts.stores import Stores, read_stores
 from dml.errors import InputError
 from dml.files import atomic, read_parquet
 

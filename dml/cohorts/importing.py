@@ -6,20 +6,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dml.cohorts.combining import STORES
 from dml.cohorts.description import CohortDescription
 from dml.config import Params, Section
 from dml.errors import ConfigError, InputError
+from dml.features.resuming import link
 from dml.files import atomic
 from dml.rewriting import rewrite
 
 logger = logging.getLogger(__name__)
 
+DATA = Path("data")
 
-def import_cohort(name: str, source: Path, cohorts: Path = Path("cohorts")) -> list[Path]:
+
+def import_cohort(name: str, source: Path | None, cohorts: Path = Path("cohorts"), data: Path = DATA) -> list[Path]:
     """Copy the files that a description lists under `import` from `source` into its raw folder.
 
     Every file is checked to be there before the first is copied; each copy appears under its name only when complete;
-    a file that is there already with the same content is left alone, so a second run does nothing.
+    a file that is there already with the same content is left alone, so a second run does nothing. For a cohort that
+    `combines` others the files are the stores of these, linked from ``data/<part>`` as they are now.
 
     Returns
     -------
@@ -31,27 +36,14 @@ def import_cohort(name: str, source: Path, cohorts: Path = Path("cohorts")) -> l
     ConfigError
         If there is no such cohort or it imports nothing.
     InputError
-        If `source` or one of the files does not exist, or cannot be copied (disk full, no permission).
+        If `source`, one of the files, or a part does not exist, or cannot be copied (disk full, no permission).
     """
     description = CohortDescription.load(name, cohorts)
-    if not description.imports:
-        raise ConfigError(
-            f"{cohorts / name}.yaml: import: lists no files; put them into {description.raw_folder} yourself"
-        )
-    if not source.is_dir():
-        raise InputError(source, "the folder does not exist", "Give the folder with the cohort's files as --source")
-    absent = [item.source for item in description.imports if not (source / item.source).exists()]
-    if absent:
-        raise InputError(
-            source, f"not there: {', '.join(absent)}", "Fetch them, or correct `import` in the description"
-        )
-    written = []
-    for item in description.imports:
-        for origin, target in _files(source / item.source, description.raw_folder / item.target):
-            if not _same(origin, target):
-                _copy(origin, target)
-                written.append(target)
-    logger.info("%s: %d files copied to %s", name, len(written), description.raw_folder)
+    if description.combines:
+        written = _taken(description, data)
+    else:
+        written = _imported(description, source, cohorts / f"{name}.yaml")
+    logger.info("%s: %d files brought to %s", name, len(written), description.raw_folder)
     return written
 
 
@@ -77,6 +69,48 @@ def use_cohort(name: str, params: Path = Path("params.yaml"), cohorts: Path = Pa
         return [_defaults(_previous(content, name, cohorts)), {"cohort": name, **description.params}]
 
     return rewrite(params, changes, name, f"the params of {cohorts / name}.yaml")
+
+
+def _imported(description: CohortDescription, source: Path | None, said: Path) -> list[Path]:
+    if not description.imports:
+        raise ConfigError(f"{said}: import: lists no files; put them into {description.raw_folder} yourself")
+    if source is None:
+        raise ConfigError(f"{said}: import: say where its {len(description.imports)} files are with --source")
+    if not source.is_dir():
+        raise InputError(source, "the folder does not exist", "Give the folder with the cohort's files as --source")
+    absent = [item.source for item in description.imports if not (source / item.source).exists()]
+    if absent:
+        raise InputError(
+            source, f"not there: {', '.join(absent)}", "Fetch them, or correct `import` in the description"
+        )
+    written = []
+    for item in description.imports:
+        for origin, target in _files(source / item.source, description.raw_folder / item.target):
+            if not _same(origin, target):
+                _copy(origin, target)
+                written.append(target)
+    return written
+
+
+def _taken(description: CohortDescription, data: Path) -> list[Path]:
+    """Link the stores of the parts; what a part no longer has goes."""
+    for part in description.combines:
+        absent = [name for name in (*STORES, "features/manifest.parquet") if not (data / part / name).exists()]
+        if absent:
+            remedy = f"Build this cohort first: dml cohort use {part}, dvc repro split"
+            raise InputError(data / part, f"not there: {', '.join(absent)}", remedy)
+    written, kept = [], set()
+    for part in description.combines:
+        for store in (*STORES, "features"):
+            for origin, target in _files(data / part / store, description.raw_folder / part / store):
+                kept.add(target)
+                if not _same(origin, target):
+                    link(origin, target)
+                    written.append(target)
+        for file in [p for p in (description.raw_folder / part / "features").rglob("*") if p.is_file()]:
+            if file not in kept:
+                file.unlink()
+    return written
 
 
 def _previous(content: Any, name: str, cohorts: Path) -> Mapping[str, Any]:
@@ -108,6 +142,8 @@ def _files(origin: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 def _same(origin: Path, target: Path) -> bool:
     """Compare content, a block at a time."""
+    if target.is_file() and origin.samefile(target):
+        return True
     if not target.is_file() or origin.stat().st_size != target.stat().st_size:
         return False
     with origin.open("rb") as first, target.open("rb") as second:

@@ -9,25 +9,25 @@ import numpy as np
 import pandas as pd
 
 from dml.cohorts.readers.tables import column, read_table
-from dml.cohorts.splits import NO_PART, draw, in_order, inner_parts, joint_strata
+from dml.cohorts.splits import NO_PART, UNPAIRED, draw, in_order, inner_parts, joint_strata
 from dml.config import Split
 from dml.errors import InputError, listed
 
 logger = logging.getLogger(__name__)
 
 
-def load_published(folder: Path, patients: pd.DataFrame, paired: set[str], config: Split, seed: int) -> pd.DataFrame:
+def load_published(folder: Path, patients: pd.DataFrame, eligible: set[str], config: Split, seed: int) -> pd.DataFrame:
     """Read folds with columns train, val and possibly test, each a list of patients.
 
     Where there is no test part, the published val part was scored: it becomes the test part here, and a validation
-    part is drawn from train. Patients without slide or expression have role train in every fold, and so have paired
-    ones that the publication does not mention.
+    part is drawn from train. Patients who are not eligible have role train in every fold, and so have those that the
+    publication does not mention.
 
     Parameters
     ----------
     folder : Path
         Holds splits_0.csv, splits_1.csv, ...
-    patients, paired, config, seed
+    patients, eligible, config, seed
         As for `dml.cohorts.splits.make_splits`.
 
     Raises
@@ -42,13 +42,13 @@ def load_published(folder: Path, patients: pd.DataFrame, paired: set[str], confi
     ordered = patients.sort_values("patient_id", ignore_index=True)
     strata = joint_strata(ordered, config.stratify, len(files))
     rng = np.random.default_rng(seed)
-    parts = [_fold(files[k], k, ordered, strata, paired, config, rng) for k in sorted(files)]
+    parts = [_fold(files[k], k, ordered, strata, eligible, config, rng) for k in sorted(files)]
     _check_tested_once(folder, parts)
     return in_order(pd.concat(parts))
 
 
 def _fold(
-    path: Path, fold: int, patients: pd.DataFrame, strata: np.ndarray, paired: set[str], config: Split,
+    path: Path, fold: int, patients: pd.DataFrame, strata: np.ndarray, eligible: set[str], config: Split,
     rng: np.random.Generator,
 ) -> pd.DataFrame:  # fmt: skip
     parts = _parts(path)
@@ -58,16 +58,16 @@ def _fold(
     if strangers:
         logger.info("%s: not in this cohort, ignored: %s", path, listed(strangers))
     role = np.full(len(ids), "train", dtype=object)
-    eligible = ids.isin(paired).to_numpy()
-    role[ids.isin(parts["test"] or parts["val"]).to_numpy() & eligible] = "test"
+    judged = ids.isin(eligible).to_numpy()
+    role[ids.isin(parts["test"] or parts["val"]).to_numpy() & judged] = "test"
     if parts["test"]:
-        role[ids.isin(parts["val"]).to_numpy() & eligible] = "validation"
+        role[ids.isin(parts["val"]).to_numpy() & judged] = "validation"
     else:
-        rest = np.flatnonzero(ids.isin(parts["train"]).to_numpy() & eligible)
+        rest = np.flatnonzero(ids.isin(parts["train"]).to_numpy() & judged)
         role[rest[draw(strata[rest], config.validation_share, rng)]] = "validation"
-    stratum = np.where(eligible, strata, "unpaired")
+    stratum = np.where(judged, strata, UNPAIRED)
     part = np.full(len(ids), NO_PART)
-    part[eligible] = inner_parts(patients[eligible], strata[eligible], role[eligible], config, rng)
+    part[judged] = inner_parts(patients[judged], strata[judged], role[judged], config, rng)
     return pd.DataFrame({"patient_id": ids, "fold": fold, "role": role, "part": part, "stratum": stratum})
 
 

@@ -1,8 +1,10 @@
-"""How each site of a cohort differs from the others, as sheets of rules that warn."""
+"""How each site of a cohort, and each cohort of several, differs from the others, as sheets of rules that warn."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
 from dml.cohorts.checking import Rule, Sheet
 from dml.cohorts.drift import LARGE, Drift, apart, difference, share_drifted
@@ -10,6 +12,8 @@ from dml.cohorts.sketches import Sketch, by_patient
 from dml.config import Checks
 
 YES = {"value_set": ["yes"]}
+AXES: Mapping[str, str] = {"cohort": "cohort ", "site": ""}
+"""Columns of patients that group them, and what stands before a group's name."""
 MOST_DISTANT = 0.5
 """Total variation between a site's classes and the others': half of its patients would have to change class."""
 
@@ -33,13 +37,14 @@ def cohort_sites(drifts: Mapping[str, Drift], config: Checks) -> list[Sheet]:
 def feature_sites(sketches: Sequence[Sketch], patients: pd.DataFrame, config: Checks) -> list[Sheet]:
     """Judge the mean features of patients; no sheet if no site is large enough to be compared."""
     ids, means = by_patient(sketches)
-    site = patients.set_index("patient_id")["site"].reindex(ids).to_numpy(object)
-    rows = []
-    for name in sorted({str(each) for each in site if not pd.isna(each)}):
-        here = site == name
-        if min(here.sum(), (~here).sum()) >= config.min_site_patients:
-            share, auc = share_drifted(difference(means[~here], means[here])), apart(means[~here], means[here])
-            rows.append((name, int(here.sum()), round(share, 3), None if auc is None else round(auc, 3)))
+    known = patients.set_index("patient_id").reindex(ids)
+    rows = [
+        _site_of_features(prefix + str(name), (known[axis] == name).to_numpy(), means)
+        for axis, prefix in AXES.items()
+        if axis in known
+        for name, count in known[axis].value_counts().sort_index().items()
+        if min(count, len(ids) - count) >= config.min_site_patients
+    ]
     if not rows:
         return []
     frame = pd.DataFrame(rows, columns=["site", "patients", "dimensions", "auc"])
@@ -48,6 +53,12 @@ def feature_sites(sketches: Sequence[Sketch], patients: pd.DataFrame, config: Ch
     remedy = "Stain or scanner differ: read results per site, or keep sites together (split.group_sites)"
     rule = Rule("alike", "among", says, remedy, YES, "warning")
     return [Sheet("feature_sites", "features", frame, ("site", "patients", "dimensions", "auc"), (rule,))]
+
+
+def _site_of_features(name: str, here: Bool[np.ndarray, "p"], means: Float[np.ndarray, "p d"]) -> tuple[object, ...]:
+    """Return name, patients, share of dimensions that drifted, and how well a classifier tells the site."""
+    share, auc = share_drifted(difference(means[~here], means[here])), apart(means[~here], means[here])
+    return name, int(here.sum()), round(share, 3), None if auc is None else round(auc, 3)
 
 
 def _site(site: str, drift: Drift) -> dict[str, object]:

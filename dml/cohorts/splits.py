@@ -30,18 +30,20 @@ SCHEMA = pa.schema(
     ]
 )
 NO_PART = -1
-"""The part of patients who are never validated on: test patients and those without slide or expression."""
+"""The part of patients who are never validated on: test patients and those who are only learnt from."""
+UNPAIRED = "unpaired"
+"""The stratum of patients who are only learnt from: they lack slide or expression."""
 
 
-def make_splits(patients: pd.DataFrame, paired: set[str], folds: int, config: Split, seed: int) -> pd.DataFrame:
-    """Deal paired patients to test folds; draw a validation part from the rest of each fold.
+def make_splits(patients: pd.DataFrame, eligible: set[str], folds: int, config: Split, seed: int) -> pd.DataFrame:
+    """Deal patients to test folds; draw a validation part from the rest of each fold.
 
     Parameters
     ----------
     patients : DataFrame
         The cohort's patients; the order of rows does not matter.
-    paired : set of str
-        Patients with slide and expression. The others have role train in every fold, never test.
+    eligible : set of str
+        Patients whom a fold may test (`checks.eligible_patients`). The others have role train in every fold.
     folds : int
         Number of test folds.
     config : Split
@@ -61,18 +63,19 @@ def make_splits(patients: pd.DataFrame, paired: set[str], folds: int, config: Sp
     ConfigError
         If a stratification column does not exist.
     InputError
-        If there are fewer paired patients, or (with group_sites) fewer sites, than folds.
+        If there are too few eligible patients, or (with group_sites) fewer sites than folds.
     """
     ordered = patients.sort_values("patient_id", ignore_index=True)
-    ordered = ordered[ordered["patient_id"].isin(paired)].reset_index(drop=True)
+    ordered = ordered[ordered["patient_id"].isin(eligible)].reset_index(drop=True)
     if len(ordered) < 2 * folds:
-        found = f"{len(ordered)} patients have both a slide and expression; {folds} folds need at least {2 * folds}"
-        raise InputError("split", found, "Use fewer folds, or add patients")
+        found = f"{len(ordered)} patients can be tested ({config.tested}); {folds} folds need at least {2 * folds}"
+        remedy = "Use fewer folds, add patients, or test those without transcriptome, too (split.tested: slide)"
+        raise InputError("split", found, remedy)
     strata = joint_strata(ordered, config.stratify, folds)
     rng = np.random.default_rng(seed)
     test = _dealt(ordered, strata, folds, config.group_sites, rng)
     parts = [_fold(ordered, strata, test == k, k, config, rng) for k in range(folds)]
-    parts += [_unpaired(patients, paired, k) for k in range(folds)]
+    parts += [_unpaired(patients, eligible, k) for k in range(folds)]
     return in_order(pd.concat(parts))
 
 
@@ -185,9 +188,9 @@ def _fold(
     )
 
 
-def _unpaired(patients: pd.DataFrame, paired: set[str], fold: int) -> pd.DataFrame:
-    ids = patients.loc[~patients["patient_id"].isin(paired), "patient_id"]
-    return pd.DataFrame({"patient_id": ids, "fold": fold, "role": "train", "part": NO_PART, "stratum": "unpaired"})
+def _unpaired(patients: pd.DataFrame, eligible: set[str], fold: int) -> pd.DataFrame:
+    ids = patients.loc[~patients["patient_id"].isin(eligible), "patient_id"]
+    return pd.DataFrame({"patient_id": ids, "fold": fold, "role": "train", "part": NO_PART, "stratum": UNPAIRED})
 
 
 def _dealt(

@@ -1,11 +1,12 @@
 """Tables a clinician or a statistician looks for: who was tested, hazard ratios, calibration, subgroups, checks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dml.evaluation.contents import OURS
 from dml.evaluation.flow import Flow
-from dml.evaluation.tables import Table, shown
+from dml.evaluation.glossary import named
+from dml.evaluation.tables import Table, shown, title
 
 STABLE = 10
 """Events per column of a Cox model under which its coefficients are taken to be unstable (Peduzzi et al. 1995)."""
@@ -58,12 +59,19 @@ def hazard_notes(details: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def horizon_table(details: Mapping[str, Any]) -> Table:
+    """How many test patients speak at each horizon."""
+    rows = details.get("at_horizons", ())
+    cells = tuple((f"{r['year']:g}", str(r["died"]), str(r["followed"]), str(r["left"])) for r in rows)
+    return Table(("years", "died by then", "followed for longer", "last seen alive before"), cells)
+
+
 def d_calibration_table(details: Mapping[str, Any]) -> Table:
     """Patients by tenths of the survival predicted for the day of death."""
     found = {
         model: own["d_calibration"] for model, own in details.get("survival", {}).items() if "d_calibration" in own
     }
-    rows = tuple((m, *(f"{n:.0f}" for n in own["counts"]), _p(own["p"])) for m, own in found.items())
+    rows = tuple((named(m), *(f"{n:.0f}" for n in own["counts"]), _p(own["p"])) for m, own in found.items())
     tenths = tuple(f"to {(k + 1) / 10:.1f}" for k in range(10))
     return Table(("model", *tenths, "p"), rows)
 
@@ -82,18 +90,25 @@ def group_table(details: Mapping[str, Any]) -> Table:
         )
         for group in groups
     ]
-    columns = [column for name in models for column in (name, "p, others")]
+    columns = [column for name in models for column in (named(name), "p, others")]
     return Table(("group", "patients", events, *columns), tuple(rows))
 
 
 def small_groups(details: Mapping[str, Any]) -> str:
     """List the groups that were too small to be judged."""
     found, floors = details["subgroups"]["too_small"], details["subgroups"]["floors"]
-    if not found:
-        return ""
-    names = [f"{g['column']}: {g['value']} ({g['patients']}, {g['outcomes']})" for g in found]
-    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    return f"Too few to judge (under {floors['patients']} patients or {floors['outcomes']} events): {listed}."
+    sentences = []
+    if found:
+        few = f"under {floors['patients']} patients or {floors['outcomes']} events"
+        sentences.append(f"Too few to judge ({few}; in brackets both): {_listed(found)}.")
+    if undefined := details["subgroups"]["undefined"]:
+        sentences.append(f"Large enough, but without a pair to compare in too many resamples: {_listed(undefined)}.")
+    return " ".join(sentences)
+
+
+def _listed(groups: Sequence[Mapping[str, Any]], most: int = 12) -> str:
+    names = [f"{g['column']}: {g['value']} ({g['patients']}, {g['outcomes']})" for g in groups]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def coverage_rows(coverage: Mapping[str, Any] | None) -> list[str]:
@@ -104,6 +119,7 @@ def coverage_rows(coverage: Mapping[str, Any] | None) -> list[str]:
         f"{coverage['model']}: {coverage['patients_evaluated']} of {coverage['patients']} patients evaluated, "
         f"{coverage['patients_with_features']} have features at every resolution, "
         f"{coverage['patients_seen_in_training']} left out because the model was made with them",
+        *_home(coverage.get("home")),
         f"tokens: {coverage['feature_shift']:.2f} training deviations away on average (0 in training)",
     ]
     if coverage["expression_used"]:
@@ -114,6 +130,15 @@ def coverage_rows(coverage: Mapping[str, Any] | None) -> list[str]:
             f"{coverage['patients_with_expression']} patients with transcriptome, {away}"
         )
     return lines
+
+
+def _home(home: Mapping[str, Any] | None) -> list[str]:
+    if home is None:
+        return []
+    return [
+        f"at home ({home['cohort']}, {home['patients']} test patients) its {title(home['metric'])} was {shown(home)}; "
+        "compare like with like: the patients above may be others (grades, transcriptome), see the subgroups"
+    ]
 
 
 def check_rows(checks: Mapping[str, Any]) -> list[str]:

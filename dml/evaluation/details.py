@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dml import config
+from dml.evaluation.about import About
 from dml.evaluation.figures.calibration import counted
 from dml.evaluation.hazard import adjusted_hazard
 from dml.evaluation.horizons import Horizons
@@ -49,6 +50,7 @@ def describe(
     return content | {
         "deaths": int(results.patients["event"].sum()),
         "years": list(horizons.years),
+        "at_horizons": _support(results.patients, horizons),
         "years_left_out": {f"{year:g}": reason for year, reason in horizons.left_out.items()},
         "tau_days": horizons.tau,
         "calibration_year": horizons.primary,
@@ -56,9 +58,7 @@ def describe(
     }
 
 
-def limitations(
-    results: Results, omissions: Sequence[Omission], horizons: Horizons | None, external: bool
-) -> list[str]:
+def limitations(results: Results, omissions: Sequence[Omission], horizons: Horizons | None, about: About) -> list[str]:
     """Say what a reader must know before believing the numbers, from the data themselves."""
     tested = results.patients
     internal = (
@@ -66,12 +66,17 @@ def limitations(
         "numbers elsewhere."
     )
     found = [
-        *([] if external else [internal]),
+        *([] if about.external else [internal]),
         "Intervals say how the numbers would move with other test patients, the trained models being what they are; "
         "they do not contain the spread between trainings.",
     ]
-    if external:
+    if about.external:
         found.append("Recalibrated rows used outcomes of this cohort: they say what a local refit would give.")
+    elif about.flow is not None and about.flow.unpaired_tested:
+        found.append(
+            f"{about.flow.unpaired_tested} test patients have no transcriptome: the teacher is judged on them without, "
+            "and models that need one are judged on fewer patients."
+        )
     else:
         found.append("Test patients have both slide and transcriptome; those who lack one may differ.")
     shared = int((tested.groupby("site")["fold"].nunique() > 1).sum())
@@ -90,6 +95,20 @@ def limitations(
         count = "One value" if len(omissions) == 1 else f"{len(omissions)} values"
         found.append(f"Not computable and left out: {count.lower()}; details.json says which.")
     return [*found, "Research use only: nothing here supports a decision about a patient."]
+
+
+def _support(tested: pd.DataFrame, horizons: Horizons) -> list[dict[str, float]]:
+    """How many test patients had died by each horizon, were followed past it, and had left before."""
+    days, event = tested["days"].to_numpy(float), tested["event"].to_numpy(bool)
+    return [
+        {
+            "year": year,
+            "died": int((event & (days <= last)).sum()),
+            "followed": int((days > last).sum()),
+            "left": int((~event & (days <= last)).sum()),
+        }
+        for year, last in zip(horizons.years, horizons.days, strict=True)
+    ]
 
 
 def _of_model(model: ModelResult, horizons: Horizons, patients: pd.DataFrame, adjust: Sequence[str]) -> dict[str, Any]:

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dml.evaluation.about import About
+from dml.evaluation.figures.ablation import draw_ablation
 from dml.evaluation.figures.calibration import draw_confusion, draw_reliability, draw_survival_calibration
 from dml.evaluation.figures.decision import draw_class_decision, draw_survival_decision
 from dml.evaluation.figures.forest import draw_forest, draw_subgroups
 from dml.evaluation.figures.kaplan_meier import draw_kaplan_meier
 from dml.evaluation.figures.missing_modality import draw_missing_modality
+from dml.evaluation.glossary import named
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.panels import PRIMARY
-from dml.evaluation.results import ModelResult, Results
+from dml.evaluation.results import ModelResult, Results, knows_clinical, reranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,10 @@ class Diagram:
 
 
 def headline(results: Results, metrics: Mapping[str, Mapping[str, Any]]) -> list[ModelResult]:
-    """Teacher, student and the strongest baseline; without them the first three models."""
+    """Teacher, student and the strongest baseline that knows as little; without them the first three models."""
     primary = PRIMARY[results.kind]
     named = [name for name in ("teacher", "student") if name in results.models]
-    baselines = [name for name in metrics if name.startswith("baseline_") and primary in metrics[name]]
+    baselines = [n for n in metrics if n.startswith("baseline_") and primary in metrics[n] and not knows_clinical(n)]
     if baselines:
         named.append(max(baselines, key=lambda name: float(metrics[name][primary]["value"])))
     return [results.models[name] for name in (named if len(named) > 1 else list(results.models)[:3])]
@@ -40,25 +43,30 @@ def draw_all(
     horizons: Horizons | None,
     out: Path,
     subgroups: Mapping[str, Any] | None = None,
-    probes: Mapping[str, Any] | None = None,
+    about: About | None = None,
 ) -> list[Diagram]:
-    """Draw every figure the predictions, the subgroup table and the probes allow into a folder."""
+    """Draw every figure the predictions, the subgroup table, the probes and the ablation allow into a folder."""
     primary = PRIMARY[results.kind]
     diagrams = []
     if draw_forest(metrics, primary, out / f"{primary}.svg"):
-        caption = (
-            "All models on the same test patients. Bar: bootstrap interval; pale dots: single folds; dotted: chance."
-        )
+        dots = " pale dots: single folds;" if len(results.folds) > 1 else ""
+        caption = f"All models on the same test patients. Bar: bootstrap interval;{dots} dotted: chance."
         diagrams.append(Diagram("discrimination", out / f"{primary}.svg", caption))
     models = headline(results, metrics)
     diagrams += _of_survival(models, horizons, out) if horizons else _of_classes(results, models, out)
-    return diagrams + _of_groups(subgroups, primary, out) + _of_probes(probes, out)
+    diagrams += _of_groups(subgroups, primary, out)
+    if about is not None:
+        diagrams += [*_of_probes(about.probes, out), *_of_ablation(about.ablation, out)]
+    return diagrams
 
 
 def _of_groups(subgroups: Mapping[str, Any] | None, primary: str, out: Path) -> list[Diagram]:
     if subgroups is None or not draw_subgroups(subgroups["groups"], primary, out / "subgroups.svg"):
         return []
-    caption = "Groups of test patients with enough patients and events; bars: bootstrap intervals; dotted: chance."
+    caption = (
+        "Groups of test patients with enough patients and events; bars: bootstrap intervals; dotted: chance. An "
+        "interval without width says that the sample is ordered without a fault, not that the next one will be."
+    )
     return [Diagram("subgroups", out / "subgroups.svg", caption)]
 
 
@@ -73,20 +81,33 @@ def _of_probes(probes: Mapping[str, Any] | None, out: Path) -> list[Diagram]:
     return [Diagram("probes", out / "missing_modality.svg", caption)]
 
 
+def _of_ablation(ablation: Mapping[str, Any] | None, out: Path) -> list[Diagram]:
+    if ablation is None or not draw_ablation(ablation["rows"], out / "ablation.svg"):
+        return []
+    caption = (
+        "One thing switched off or exchanged at a time. Bars: paired bootstrap intervals of the difference, not "
+        "corrected for the number of rows; they do not contain the spread between trainings."
+    )
+    return [Diagram("ablation", out / "ablation.svg", caption)]
+
+
 def _of_survival(models: list[ModelResult], horizons: Horizons, out: Path) -> list[Diagram]:
     diagrams = []
-    for model in models:
+    for model in (model for model in models if reranked(model.name)):
         path = out / f"kaplan_meier_{model.name}.svg"
         if draw_kaplan_meier(model, path):
             caption = (
-                f"{model.name}: test patients above and below the median risk of their fold's training patients. "
-                "Bands: pointwise 95 % intervals; ticks: censored patients."
+                f"{named(model.name)}: test patients above and below the median risk of the patients that their model "
+                "learnt from. Bands: pointwise 95 % intervals; ticks: censored patients."
             )
             diagrams.append(Diagram("groups", path, caption))
     if horizons.primary is None:
         return diagrams
     draw_survival_calibration(models, horizons.primary, out / "calibration.svg")
-    caption = "Fifths of the test patients by predicted survival; on the line, as many survive as predicted."
+    caption = (
+        "Fifths of the test patients by predicted survival; on the line, as many survive as predicted. Bars: 95 % "
+        "intervals of Kaplan-Meier."
+    )
     diagrams.append(Diagram("calibration", out / "calibration.svg", caption))
     draw_survival_decision(models, horizons.primary, out / "decision.svg")
     caption = (
@@ -105,7 +126,8 @@ def _of_classes(results: Results, models: list[ModelResult], out: Path) -> list[
         Diagram(
             "calibration",
             out / "calibration.svg",
-            "Fifths of the test patients by predicted probability; on the line, the share is as predicted.",
+            "Fifths of the test patients by predicted probability; on the line, the share is as predicted. Bars: "
+            "Wilson's 95 % intervals.",
         ),
     ]
     positives = results.classes[-1:] if len(results.classes) == 2 else results.classes

@@ -11,7 +11,10 @@ from dml.files import read_parquet
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Counts of patients, from the whole cohort to those tested; `folds` has one mapping of role to count per fold."""
+    """Counts of patients, from the whole cohort to those tested; `folds` has one mapping of role to count per fold.
+
+    `unpaired_tested` counts those of the tested who have no transcriptome (split.tested: slide).
+    """
 
     patients: int
     with_slide: int
@@ -20,6 +23,12 @@ class Flow:
     with_truth: int
     tested: int
     folds: tuple[Mapping[str, int], ...]
+    unpaired_tested: int = 0
+
+    @property
+    def tested_in_turn(self) -> bool:
+        """Whether the patients are divided into folds, each tested once."""
+        return bool(self.folds)
 
     def steps(self) -> list[tuple[str, int]]:
         """Return the boxes of the flow diagram."""
@@ -27,21 +36,33 @@ class Flow:
 
     def diagram(self) -> "list[Step]":
         """Return the boxes with the patients lost before each, and why."""
-        return [
+        boxes = [
             Step("patients in the cohort", self.patients),
             Step("with usable slide", self.with_slide, self.patients - self.with_slide, "without usable slide"),
-            Step(
-                "with slide and transcriptome",
-                self.with_both,
-                self.with_slide - self.with_both,
-                "without transcriptome: learnt from, never tested",
-            ),
-            Step(
-                "with known outcome: tested once each",
-                self.tested,
-                self.with_both - self.tested,
-                "of unknown outcome for this task",
-            ),
+        ]
+        if not self.unpaired_tested:
+            lost, reason = self.with_slide - self.with_both, "without transcriptome: learnt from, never tested"
+            boxes.append(Step("with slide and transcriptome", self.with_both, lost, reason))
+        lost, reason = boxes[-1].count - self.tested, "of unknown outcome for this task"
+        return [*boxes, Step("with known outcome: tested once each", self.tested, lost, reason)]
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalFlow(Flow):
+    """The same of a cohort that a finished model is applied to: nobody is trained, so there are no folds.
+
+    `with_slide` counts those with features at every resolution of the model, `with_truth` those of them with a known
+    outcome, `tested` those of these that the model was not made with.
+    """
+
+    def diagram(self) -> "list[Step]":
+        """Return the boxes with the patients lost before each, and why."""
+        known, left = self.with_truth, self.with_truth - self.tested
+        return [
+            Step("patients in the cohort", self.patients),
+            Step("with usable features", self.with_slide, self.patients - self.with_slide, "without usable features"),
+            Step("with known outcome", known, self.with_slide - known, "of unknown outcome for this task"),
+            Step("strangers to the model: predicted", self.tested, left, "with whom the model was made"),
         ]
 
 
@@ -87,6 +108,9 @@ def cohort_flow(folder: Path, task: str) -> Flow:
         with_truth=len(truth),
         tested=sum(fold["test"] for fold in folds),
         folds=folds,
+        unpaired_tested=known.loc[
+            (known["role"] == "test") & ~known["patient_id"].isin(expression), "patient_id"
+        ].nunique(),
     )
 
 

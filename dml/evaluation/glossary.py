@@ -1,4 +1,4 @@
-"""What each model is, in one line for a reader who did not train it."""
+"""What each model is called and what it is, in one line for a reader who did not train it."""
 
 _MODELS = {
     "teacher": "Sees slide and transcriptome",
@@ -11,6 +11,7 @@ _MODELS = {
     "baseline_genes_snn": "Transcriptome only: self-normalising network",
     "baseline_late_fusion": "Slide and transcriptome, each with its own network; logits added",
     "baseline_mcat": "Slide and transcriptome: gene-guided co-attention (after MCAT, Chen 2021)",
+    "baseline_subspace_fusion": "Slide and transcriptome: the predecessor's subspace fusion (after Zhang 2024)",
 }
 _ENDINGS = {
     "recalibrated": "; level and spread of risk refitted on other patients of this cohort",
@@ -22,6 +23,33 @@ _SOURCES = {
     "both": "the mean of the slide's tile features, the transcriptome",
     "clinical": "age and sex",
 }
+_NAMES = {
+    "student_undistilled": "student, undistilled",
+    "baseline_null": "no predictors",
+    "baseline_mean_pool": "mean pooling",
+    "baseline_abmil": "ABMIL",
+    "baseline_transmil": "TransMIL",
+    "baseline_genes_snn": "genes SNN",
+    "baseline_late_fusion": "late fusion",
+    "baseline_mcat": "MCAT-style",
+    "baseline_subspace_fusion": "subspace fusion",
+}
+_SHORT = {"slide": "slide", "genes": "genes", "both": "slide + genes", "clinical": "age + sex"}
+SLIDE_ONLY = ("baseline_slide", "baseline_mean_pool", "baseline_abmil", "baseline_transmil")
+"""Baselines that see what the student sees."""
+
+
+def named(model: str) -> str:
+    """Return a model's name as tables and figures print it; of a model not known here, the name of its folder."""
+    if model in _NAMES:
+        return _NAMES[model]
+    parts = model.removeprefix("baseline_").split("_")
+    if model.startswith("baseline_") and set(parts) <= set(_SHORT):
+        return f"linear: {' + '.join(_SHORT[part] for part in parts)}"
+    base, _, ending = model.rpartition("_")
+    if ending == "recalibrated":
+        return f"{named(base)}, recalibrated"
+    return f"{named(base)} + age + sex" if ending == "clinical" else model
 
 
 def described(model: str) -> str:

@@ -94,8 +94,9 @@ def _indicators(values: pd.Series, label: str) -> dict[str, pd.Series]:
     counts = values.value_counts()
     if len(counts) < 2 or counts.min() < SMALLEST_GROUP:
         return {}
-    others = sorted(str(value) for value in counts.index[1:])
-    return {f"{label} {v}": (values == v).astype(float).where(values.notna(), np.nan) for v in others}
+    first, *others = (str(value) for value in counts.index)
+    known = values.notna()
+    return {f"{label} {v}, against {first}": (values == v).astype(float).where(known, np.nan) for v in sorted(others)}
 
 
 def _fitted(table: pd.DataFrame) -> "CoxPHFitter":

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from dml.evaluation import clinical_tables, probe_tables
 from dml.evaluation.contents import OURS, Contents
-from dml.evaluation.glossary import described
+from dml.evaluation.findings import findings
+from dml.evaluation.glossary import described, named
 from dml.evaluation.panels import PRIMARY
+from dml.evaluation.results import CLINICAL
 from dml.evaluation.tables import Table, shown, title
 from dml.evaluation.verdicts import summary, verdict
 from dml.files import atomic
@@ -37,7 +39,7 @@ def model_card(c: Contents, model: str) -> str:
         "## Metrics\n",
         f"{summary(c)}\n",
         _metrics(c, model).markdown(),
-        *(f"{sentence}\n" for sentence in verdict(c, PRIMARY[c.kind]) if f"The {model}'s" in sentence),
+        *(f"{line}\n" for line in [*verdict(c, PRIMARY[c.kind]), *findings(c)] if line.startswith(_subjects(model))),
         "## Subgroups\n",
         *_subgroups(c, model),
         "## What it relies on\n",
@@ -46,6 +48,11 @@ def model_card(c: Contents, model: str) -> str:
         *(f"- {line}" for line in c.limitations),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _subjects(model: str) -> tuple[str, ...]:
+    """How a sentence about a model begins."""
+    return f"The {model}: ", f"The {model} predicts", f"The {model} is", f"The {named(model + CLINICAL)}: "
 
 
 def _aim(c: Contents) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dml.evaluation.tables import Table, shown, title
+from dml.evaluation.tables import Table, shown, signed, title
 
 INDEPENDENT = 0.1
 """Squared distance correlation under which the subspaces are called apart; 0.1 is a correlation of about 0.3."""
@@ -12,7 +12,7 @@ INDEPENDENT = 0.1
 def exchange_table(probes: Mapping[str, Any]) -> Table:
     """Show the leading metric with a patient's own modality and with that of another patient."""
     rows = [
-        (model, modality, shown(found["own"]), shown(found["other"]), _signed(found["lost"]))
+        (model, modality, shown(found["own"]), shown(found["other"]), signed(found["lost"]))
         for model, modalities in probes["exchanged"].items()
         for modality, found in modalities.items()
     ]
@@ -39,9 +39,9 @@ def subspace_table(probes: Mapping[str, Any]) -> Table:
     rows = [
         (
             model,
-            kinds[kind].format(target),
+            kinds[kind].format({"tme": "TME"}.get(target, target)),
             *(shown(found[s], 2) for s in ("tumor", "tme")),
-            _signed(found["own_minus_other"]),
+            signed(found["own_minus_other"]),
         )
         for model, own in probes["subspaces"].items()
         for kind in kinds
@@ -67,7 +67,7 @@ def _of_exchange(probes: Mapping[str, Any]) -> list[str]:
                 uses = "uses" if lost["ci_high"] < 0 else "is not shown to use"
                 found.append(
                     f"The {model} {uses} the {modality}: with those of another patient the {title(probes['metric'])} "
-                    f"changes by {_signed(lost)}."
+                    f"changes by {signed(lost)}."
                 )
     return found
 
@@ -122,9 +122,3 @@ def _of_null(probes: Mapping[str, Any]) -> list[str]:
     word = "as it must" if null["passed"] else "which it must not: something of the test patients reaches the training"
     inside = "contains" if null["passed"] else "does not contain"
     return [f"Trained on shuffled outcomes the teacher has {shown(null)}; the interval {inside} 0.5, {word}."]
-
-
-def _signed(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "-"
-    return f"{found['difference']:+.3f} ({found['ci_low']:+.3f} to {found['ci_high']:+.3f})"

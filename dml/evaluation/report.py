@@ -16,7 +16,7 @@ from dml.evaluation.diagrams import draw_all, headline
 from dml.evaluation.horizons import usable_horizons
 from dml.evaluation.model_card import write_cards
 from dml.evaluation.page import write_page
-from dml.evaluation.results import Results, read_results
+from dml.evaluation.results import Results, read_results, reranked
 from dml.evaluation.scoring import Scorer, comparisons
 from dml.evaluation.subgroups import groups_of, subgroup_results
 from dml.evaluation.tables import comparison_table, main_table
@@ -78,7 +78,7 @@ def assess(
     metrics, compared = scorer.metrics(), scorer.compare(comparisons(results.models))
     details = describe(results, horizons, scorer.omissions, patients, settings)
     groups = list(groups_of(results, patients, labels_of(patients)))
-    leading = [model.name for model in headline(results, metrics)]
+    leading = [model.name for model in headline(results, metrics) if reranked(model.name)]
     details["subgroups"] = subgroup_results(results, scorer.weights, groups, leading, settings)
     details["patients_tested"] = characteristics(results, patients, labels_of(patients))
     return Contents(
@@ -88,9 +88,9 @@ def assess(
         metrics=metrics,
         compared=compared,
         details=details,
-        diagrams=draw_all(results, metrics, horizons, figures, details["subgroups"], about.probes),
+        diagrams=draw_all(results, metrics, horizons, figures, details["subgroups"], about),
         subgroups=list(settings.subgroups),
-        limitations=limitations(results, scorer.omissions, horizons, about.external),
+        limitations=limitations(results, scorer.omissions, horizons, about),
     )
 
 

@@ -15,8 +15,10 @@ from dml.predictions import Kind, read_predictions, truths
 log = logging.getLogger(__name__)
 
 OURS = ("teacher", "student", "student_undistilled")
-ORDER = (*OURS, *(f"{name}_clinical" for name in OURS))
-"""Models in the order of tables and figures; the baselines follow."""
+RECALIBRATED = "_recalibrated"
+"""End of the name of a model whose level and spread were refitted on another cohort."""
+CLINICAL = "_clinical"
+"""End of the name of a model that has seen age and sex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,23 @@ def read_results(folder: Path) -> Results:
 
 
 def ordered(names: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """Teacher and students first, then the rest by name."""
-    known = [name for name in ORDER if name in names]
-    return known + sorted(set(names) - set(known))
+    """Order models for tables and figures: without age and sex before with; ours first, then the rest by name."""
+
+    def place(name: str) -> tuple[bool, int, str]:
+        own = name.removesuffix(CLINICAL)
+        return knows_clinical(name), OURS.index(own) if own in OURS else len(OURS), name
+
+    return sorted(names, key=place)
+
+
+def reranked(model: str) -> bool:
+    """Whether a model orders patients in a way of its own; a recalibrated one orders them as it did before."""
+    return not model.endswith(RECALIBRATED)
+
+
+def knows_clinical(model: str) -> bool:
+    """Whether a model has seen age and sex."""
+    return model.endswith(CLINICAL)
 
 
 def risk_groups(model: ModelResult) -> pd.Series | None:

@@ -14,13 +14,11 @@ from dml.evaluation.horizons import Horizons
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm
 from dml.evaluation.metrics import Metric
 from dml.evaluation.panels import ONLY_OVERALL, class_panel, survival_panel
-from dml.evaluation.results import Results
+from dml.evaluation.results import CLINICAL, RECALIBRATED, Results, knows_clinical, reranked
 from dml.evaluation.rounding import rounded
 
 log = logging.getLogger(__name__)
 
-CLINICAL = "_clinical"
-"""End of the name of a model that has seen age and sex."""
 COMPARED = ("c_index", "c_uno", "ibs", "auc", "balanced_accuracy", "brier")
 """Metrics of which differences between models are tested."""
 
@@ -164,11 +162,6 @@ def printed(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def knows_clinical(model: str) -> bool:
-    """Whether a model has seen age and sex."""
-    return model.endswith(CLINICAL)
-
-
 def comparisons(models: Mapping[str, Any]) -> dict[str, list[str]]:
     """Which models are compared with which: teacher and student with every baseline, the student with its variants.
 
@@ -180,5 +173,5 @@ def comparisons(models: Mapping[str, Any]) -> dict[str, list[str]]:
         pairs["teacher" + suffix] = [name for name in models if name == "student" + suffix] + references
         own = "student_undistilled" + suffix
         pairs["student" + suffix] = [name for name in models if name == own] + references
-    pairs |= {name: [name.removesuffix("_recalibrated")] for name in models if name.endswith("_recalibrated")}
+    pairs |= {name: [name.removesuffix(RECALIBRATED)] for name in models if not reranked(name)}
     return {model: references for model, references in pairs.items() if model in models and references}

@@ -63,7 +63,7 @@ def subgroup_results(
     -------
     dict
         ``groups`` (column, value, patients, outcomes, and per model value, ci_low, ci_high, and the difference to the
-        others), ``too_small``, and the ``floors``.
+        others), ``too_small``, ``undefined`` (large enough, but no model has a number), and the ``floors``.
     """
     large = [g for g in groups if len(g.patients) >= settings.min_patients and g.outcomes >= settings.min_events]
     scored = {name: _of_model(results, name, weights, large, settings.confidence) for name in models}
@@ -72,7 +72,10 @@ def subgroup_results(
         for i, group in enumerate(large)
     ]
     floors = {"patients": settings.min_patients, "outcomes": settings.min_events}
-    return {"groups": rows, "too_small": [_described(g) for g in groups if g not in large], "floors": floors}
+    too_small = [_described(group) for group in groups if group not in large]
+    undefined = [{k: v for k, v in row.items() if k != "models"} for row in rows if not row["models"]]
+    known = [row for row in rows if row["models"]]
+    return {"groups": known, "too_small": too_small, "undefined": undefined, "floors": floors}
 
 
 def _values(column: pd.Series, name: str) -> pd.Series:
@@ -110,8 +113,13 @@ def _of_model(
         inside = rows["patient_id"].isin(group.patients).to_numpy()
         own = _restricted(rows, inside, results)
         value = estimate(own, drawn, confidence)
-        apart = difference(own, _restricted(rows, ~inside, results), drawn, confidence)
-        found.append(None if value is None else _entry(value.value, value.low, value.high, apart))
+        if value is None:
+            found.append(None)
+            continue
+        # no spread in the resamples (every pair in order): the bootstrap knows nothing of how sure the difference is
+        spread = value.low < value.high
+        apart = difference(own, _restricted(rows, ~inside, results), drawn, confidence) if spread else None
+        found.append(_entry(value.value, value.low, value.high, apart))
     raw = {str(i): e["rest"]["p"] for i, e in enumerate(found) if e is not None and e["rest"] is not None}
     for i, p in holm(raw).items():
         found[int(i)]["rest"]["p_holm"] = rounded(p)  # type: ignore[index]

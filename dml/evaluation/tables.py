@@ -1,10 +1,11 @@
 """Metrics as readable tables: rows of strings for Markdown and for the page."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dml.evaluation.glossary import named
 from dml.predictions import Kind
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -17,9 +18,9 @@ TITLES = {
     "c_index": "Harrell C",
     "c_uno": "Uno C",
     "ibs": "Integrated Brier",
-    "ibs_null": "Integrated Brier, Kaplan-Meier",
+    "ibs_null": "Integrated Brier of Kaplan-Meier",
     "calibration_slope": "Calibration slope",
-    "auc": "Macro AUC",
+    "auc": "AUC",
     "balanced_accuracy": "Balanced accuracy",
     "f1": "Macro F1",
     "ece": "Calibration error",
@@ -33,6 +34,10 @@ class Table:
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    def only(self, first: Collection[str]) -> "Table":
+        """Keep the rows that begin with some names."""
+        return Table(self.columns, tuple(row for row in self.rows if row[0] in first))
 
     def markdown(self) -> str:
         """Return the table in GitHub's Markdown."""
@@ -62,6 +67,13 @@ def shown(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
     return f"{entry['value']:.{digits}f} ({entry['ci_low']:.{digits}f} to {entry['ci_high']:.{digits}f})"
 
 
+def signed(found: Mapping[str, Any] | None) -> str:
+    """Print a difference with its sign and interval, a hyphen where there is none."""
+    if found is None:
+        return "-"
+    return f"{found['difference']:+.3f} ({found['ci_low']:+.3f} to {found['ci_high']:+.3f})"
+
+
 def main_table(metrics: Metrics, kind: Kind) -> Table:
     """One row a model, the main metrics with their intervals."""
     names = [name for name in MAIN[kind] if any(name in own for own in metrics.values())]
@@ -69,14 +81,22 @@ def main_table(metrics: Metrics, kind: Kind) -> Table:
 
 
 def further_table(metrics: Metrics, kind: Kind, subgroups: Iterable[str]) -> Table:
-    """One row a model, the metrics per horizon or class."""
+    """One row a model, the metrics per horizon or class but those of calibration."""
     left_out = {*MAIN[kind], "ibs_null"}
-    names = [
-        name
-        for name in _names(metrics)
-        if name not in left_out and not any(name.endswith(f"_{subgroup}") for subgroup in subgroups)
-    ]
+    names = [name for name in overall(metrics, subgroups) if name not in left_out and not name.startswith("oe_")]
     return _by_model(metrics, sorted(names, key=lambda name: name.partition("_")[0]))
+
+
+def calibration_table(metrics: Metrics, subgroups: Iterable[str]) -> Table:
+    """One row a model: are the probabilities right on average, and are they too extreme or too timid."""
+    names = [name for name in overall(metrics, subgroups) if name == "calibration_slope" or name.startswith("oe_")]
+    return _by_model(metrics, sorted(names))
+
+
+def overall(metrics: Metrics, subgroups: Iterable[str]) -> list[str]:
+    """Names of the metrics of all patients, without those of subgroups."""
+    endings = tuple(f"_{subgroup}" for subgroup in subgroups)
+    return [name for name in _names(metrics) if not (endings and name.endswith(endings))]
 
 
 def subgroup_table(metrics: Metrics, primary: str, subgroups: Iterable[str]) -> Table:
@@ -92,7 +112,7 @@ def fold_table(metrics: Metrics, metric: str) -> Table:
     entries = {model: own[metric] for model, own in metrics.items() if metric in own}
     folds = max((len(entry["folds"]) for entry in entries.values()), default=0)
     rows = tuple(
-        (model, *("-" if v is None else f"{v:.3f}" for v in entry["folds"])) for model, entry in entries.items()
+        (named(model), *("-" if v is None else f"{v:.3f}" for v in entry["folds"])) for model, entry in entries.items()
     )
     return Table(("model", *(f"fold {fold}" for fold in range(folds))), rows)
 
@@ -100,7 +120,7 @@ def fold_table(metrics: Metrics, metric: str) -> Table:
 def comparison_table(comparisons: Mapping[str, Any]) -> Table:
     """One row a paired difference."""
     rows = [
-        (model, reference, title(metric), _signed(found), f"{found['p']:.3f}", f"{found['p_holm']:.3f}")
+        (named(model), named(reference), title(metric), signed(found), f"{found['p']:.3f}", f"{found['p_holm']:.3f}")
         for model, references in comparisons.items()
         for reference, differences in references.items()
         for metric, found in differences.items()
@@ -109,13 +129,9 @@ def comparison_table(comparisons: Mapping[str, Any]) -> Table:
 
 
 def _by_model(metrics: Metrics, names: Sequence[str]) -> Table:
-    rows = tuple((model, *(shown(own.get(name)) for name in names)) for model, own in metrics.items())
+    rows = tuple((named(model), *(shown(own.get(name)) for name in names)) for model, own in metrics.items())
     return Table(("model", *(title(name) for name in names)), rows)
 
 
 def _names(metrics: Metrics) -> list[str]:
     return list(dict.fromkeys(name for own in metrics.values() for name in own))
-
-
-def _signed(found: Mapping[str, Any]) -> str:
-    return f"{found['difference']:+.3f} ({found['ci_low']:+.3f} to {found['ci_high']:+.3f})"

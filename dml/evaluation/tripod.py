@@ -5,7 +5,7 @@ Topics are named in our words. What a run cannot know (ethics, funding, treatmen
 
 from dml.evaluation.contents import Contents
 from dml.evaluation.panels import PRIMARY
-from dml.evaluation.tables import Table, shown, title
+from dml.evaluation.tables import MAIN, Table, shown, title
 from dml.evaluation.verdicts import summary
 
 AUTHORS = "For the authors of a paper; a run does not know it."
@@ -66,16 +66,13 @@ ITEMS = {
 def _methods(c: Contents) -> dict[str, str]:
     survival = c.kind == "survival"
     outcome = "time to death from any cause, censored at last contact" if survival else f"label {c.task}"
-    measures = ", ".join(
-        dict.fromkeys(title(name) for own in c.metrics.values() for name in own if "_" not in name[-3:])
-    )
     licence = " ".join(c.about.licence.split()) or "see the description of the cohort"
     inside = "Evaluated on a cohort the models were not trained on." if c.about.external else ""
     return {
         "4": f"Predict {outcome} from a slide (student) or slide and transcriptome (teacher); development and "
         f"{'external evaluation' if c.about.external else 'internal evaluation'}.",
         "5a": " ".join(f"Cohort {c.about.cohort}. {c.about.description}".split()),
-        "6a-b": "Every patient of the cohort with a usable slide, a transcriptome and a known outcome is tested once.",
+        "6a-b": f"Every patient of the cohort with {_needed(c)} and a known outcome is tested once.",
         "7": "Slides are tiled at fixed microns per pixel and encoded; genes aligned by symbol, winsorised and scaled; "
         "all fitted on learning patients of a fold only.",
         "8a": f"{outcome[0].upper()}{outcome[1:]}.",
@@ -86,9 +83,10 @@ def _methods(c: Contents) -> dict[str, str]:
         "mean; patients without outcome are not tested. Nothing is imputed from test patients.",
         "12a": inside or "Outer folds with an inner validation part; the fold's test patients are only predicted.",
         "12b-c": "Discrete-time hazard or class probabilities from two subspace tokens; early stopping on the "
-        "validation part. Settings are in params.yaml of the commit that the tracking store names.",
+        "validation part. Settings are in params.yaml of the commit that the tracking store names."
+        + (" What each part is worth: see the ablation." if c.about.ablation else ""),
         "12d": "Sites are compared in the subgroup table and by the site probe.",
-        "12e": f"{measures}, each with a patient bootstrap interval.",
+        "12e": f"{_measures(c)}; each number with a patient bootstrap interval.",
         "12f": "Recalibrated predictions are shown apart." if c.about.external else "None.",
         "12g": "Code and weights are in the registry (dml predict).",
         "13": "No resampling." if survival else "Class weights from the learning patients; macro-averaged metrics.",
@@ -97,6 +95,21 @@ def _methods(c: Contents) -> dict[str, str]:
         "16": "Another cohort: see coverage." if c.about.external else "Same cohort; see limitations.",
         "18e-f": f"Code: Apache-2.0, this repository. Data: {licence}",
     }
+
+
+def _needed(c: Contents) -> str:
+    either = c.about.external or (c.about.flow is not None and c.about.flow.unpaired_tested)
+    return "usable features" if either else "a usable slide, a transcriptome"
+
+
+def _measures(c: Contents) -> str:
+    known = {name for own in c.metrics.values() for name in own}
+    main = [title(name) for name in MAIN[c.kind] if name in known]
+    if c.kind == "survival":
+        years = ", ".join(f"{year:g}" for year in c.details["years"])
+        per_year = [f"AUC and observed/expected deaths at {years} years"] if years else []
+        return ", ".join([*main, *per_year, "D-calibration, log-rank test, hazard ratios, decision curves"])
+    return ", ".join([*main, "AUC, recall and observed/expected of each class, confusion table, decision curves"])
 
 
 def _results(c: Contents) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """Embed the tiles of a cohort: finished slides are found again, the others encoded, each with its status."""
 
 import logging
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,12 @@ import pandas as pd
 
 from dml.config import Embed, Tiles
 from dml.errors import InputError
-from dml.features.encoders.registry import EncoderCard, get
-from dml.features.encoders.running import pick_device
+from dml.features.encoders.registry import EncoderCard, TileEncoder, get
 from dml.features.encoding import Encoded, Job, encode
+from dml.features.engines import Engine, Local, Task
 from dml.features.fingerprint import encoding_key
 from dml.features.manifest import manifest_row, write_manifest
-from dml.features.progress import progress
+from dml.features.progress import Advance, progress
 from dml.features.resuming import link, work_folder
 from dml.features.store import bag_path, write_bag
 from dml.features.tiling import check_failed
@@ -43,8 +46,18 @@ class Piece:
         return Job(self.slide_id, self.path, float(grid.slide_mpp), grid)
 
 
+Slices = tuple[Piece, ...]
+"""One slide at the resolutions that are still to be encoded."""
+
+
 def embed_slides(
-    slides: pd.DataFrame, tiles_folder: Path, out: Path, tiles: Tiles, embed: Embed, work: Path | None = None
+    slides: pd.DataFrame,
+    tiles_folder: Path,
+    out: Path,
+    tiles: Tiles,
+    embed: Embed,
+    work: Path | None = None,
+    engine: Engine | None = None,
 ) -> pd.DataFrame:
     """Embed all slides that were cut.
 
@@ -62,6 +75,8 @@ def embed_slides(
         Encoder, workers, batch size, precision, device.
     work : Path, optional
         Where finished slides are kept for the next run; default .work.
+    engine : Engine, optional
+        What does it; default threads of this process.
 
     Returns
     -------
@@ -73,14 +88,15 @@ def embed_slides(
     CheckFailed
         If more than `tiles.max_failed` of the slides failed, counting those that could not be cut.
     """
+    engine = engine or Local()
     card = get(embed.encoder)
     facts = {"encoder": card.name, "weights": card.weights_hash(), "precision": embed.precision}
-    facts["device"] = pick_device(embed.device).split(":")[0]
+    facts["device"] = engine.device(embed.device).split(":")[0]
     rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in slides.to_dict("records")]
     cut = [row for row in rows if row["status"] == "ok"]
     pieces = [_piece(row, mpp, tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
     reasons = {row["slide_id"]: row["reason"] for row in rows if row["status"] != "ok"}
-    reasons |= _encode_missing(pieces, card, embed, facts)
+    reasons |= _encode_missing(pieces, embed, facts, engine)
     for piece in pieces:
         if piece.slide_id not in reasons:
             link(piece.finished, bag_path(out, card.name, piece.mpp, piece.slide_id))
@@ -101,26 +117,52 @@ def _piece(row: dict[str, Any], mpp: float, tiles_folder: Path, facts: dict[str,
     return Piece(slide_id, patient_id, Path(row["path"]), float(mpp), place, len(grid.coords_px), key, finished)
 
 
-def _encode_missing(pieces: list[Piece], card: EncoderCard, embed: Embed, facts: dict[str, Any]) -> dict[str, str]:
+def _encode_missing(pieces: list[Piece], embed: Embed, facts: dict[str, Any], engine: Engine) -> dict[str, str]:
     """Encode what no earlier run has finished; return why slides failed."""
     missing = [piece for piece in pieces if not piece.finished.exists()]
     total, left = sum(piece.tiles for piece in pieces), sum(piece.tiles for piece in missing)
-    if missing:
-        logger.info("%s: %d tiles, %d already embedded", card.name, total, total - left)
-    else:
+    if not missing:
         return {}
-    encoder = card.load(facts["device"], embed.precision)
+    logger.info("%s: %d tiles, %d already embedded", facts["encoder"], total, total - left)
+    slides = [tuple(group) for _, group in groupby(missing, key=lambda piece: piece.slide_id)]
+    run = partial(_encoded, batch=embed.batch_size, facts=facts)
+    gpu = facts["device"] == "cuda"
+    task = Task(run, lambda slide: sum(piece.tiles for piece in slide), lambda _, why: why, embed.workers, gpu)
+    try:
+        with progress("embedding", total, "tiles", done=total - left) as advance:
+            reasons = engine.each(task, slides, advance)
+    finally:
+        _loaded.cache_clear()
+    return {slide[0].slide_id: why for slide, why in zip(slides, reasons, strict=True) if why is not None}
+
+
+def _encoded(
+    slides: Sequence[Slices], threads: int, advance: Advance, *, batch: int, facts: dict[str, Any]
+) -> list[str | None]:
+    """Encode some slides and keep what is finished; return why each failed, None where it did not."""
+    card, encoder = _loaded(*(facts[name] for name in ("encoder", "weights", "device", "precision")))
+    # a process of Ray that died may have finished one of two resolutions
+    left = (piece for slide in slides for piece in slide if not piece.finished.exists())
+    pieces = {(piece.slide_id, piece.mpp): piece for piece in left}
     reasons: dict[str, str] = {}
-    jobs: Iterator[Job] = (piece.job() for piece in missing if piece.slide_id not in reasons)
-    with progress("embedding", total, "tiles", done=total - left) as advance:
-        found = {(piece.slide_id, piece.mpp): piece for piece in missing}
-        for result in encode(jobs, encoder, embed.workers, embed.batch_size, advance):
-            try:
-                _save(result, found[result.job.slide_id, float(result.job.grid.mpp)], card, facts)
-            except InputError as error:
-                logger.warning("slide %s failed: %s", result.job.slide_id, error)
-                reasons[result.job.slide_id] = f"{error.found}. {error.remedy}"
-    return reasons
+    jobs: Iterator[Job] = (piece.job() for piece in pieces.values() if piece.slide_id not in reasons)
+    for result in encode(jobs, encoder, threads, batch, advance):
+        try:
+            _save(result, pieces[result.job.slide_id, float(result.job.grid.mpp)], card, facts)
+        except InputError as error:
+            logger.warning("slide %s failed: %s", result.job.slide_id, error)
+            reasons[result.job.slide_id] = f"{error.found}. {error.remedy}"
+    return [reasons.get(slide[0].slide_id) for slide in slides]
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, weights: str, device: str, precision: str) -> tuple[EncoderCard, TileEncoder]:
+    """Load the encoder, once for all slides that a process works on; another machine must have the same weights."""
+    card = get(name)
+    if card.weights_hash() != weights:
+        found = f"{platform.node()} has other weights than the machine that gave it work"
+        raise InputError(f"encoder {name}", found, "Install the same ones on all machines")
+    return card, card.load(device, precision)
 
 
 def _save(result: Encoded, piece: Piece, card: EncoderCard, facts: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from dml.errors import InputError
 from dml.files import digest
 from dml.types import TileGrid
 
-TILING = 1
+TILING = 2
 """Raise when tiling computes something else from the same input."""
 ENCODING = 1
 """Raise when encoding computes something else from the same input."""

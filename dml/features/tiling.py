@@ -1,9 +1,10 @@
 """Cut the slides of a cohort into tiles, each with its status; a bad one never stops the rest."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pyarrow as pa
 
 from dml.config import Tiles
 from dml.errors import CheckFailed, InputError, listed
+from dml.features.engines import Engine, Local, Task
 from dml.features.fingerprint import slide_fingerprint, tiling_key
-from dml.features.progress import progress
+from dml.features.progress import Advance, progress
 from dml.features.resuming import link, work_folder
 from dml.files import read_json, write_json, write_parquet
 from dml.slides.grid import tile_grids
@@ -90,7 +92,9 @@ def cut(slide: Slide, tiles: Tiles, overview: Path | None = None) -> Cut:
     return Cut(grids, facts)
 
 
-def tile_slides(slides: pd.DataFrame, out: Path, tiles: Tiles, work: Path | None = None) -> pd.DataFrame:
+def tile_slides(
+    slides: pd.DataFrame, out: Path, tiles: Tiles, work: Path | None = None, engine: Engine | None = None
+) -> pd.DataFrame:
     """Cut all slides of a cohort.
 
     Parameters
@@ -103,6 +107,8 @@ def tile_slides(slides: pd.DataFrame, out: Path, tiles: Tiles, work: Path | None
         How to cut; `workers` slides at a time.
     work : Path, optional
         Where finished slides are kept for the next run; default .work.
+    engine : Engine, optional
+        What does it; default threads of this process.
 
     Returns
     -------
@@ -114,9 +120,12 @@ def tile_slides(slides: pd.DataFrame, out: Path, tiles: Tiles, work: Path | None
     CheckFailed
         If more than `max_failed` of the slides failed; everything is written by then.
     """
-    rows = [row for row in slides.to_dict("records") if row["path"] is not None and not pd.isna(row["path"])]
-    with ThreadPoolExecutor(tiles.workers) as pool, progress("tiling", len(rows), "slides") as advance:
-        done = [_advanced(row, advance) for row in pool.map(lambda row: _tiled(row, out, tiles, work), rows)]
+    given = slides[slides["path"].notna()].to_dict("records")
+    rows = [{str(name): value for name, value in row.items()} for row in given]
+    chosen: Engine = engine or Local()
+    run = partial(_all_tiled, out=out, tiles=tiles, work=work)
+    with progress("tiling", len(rows), "slides") as advance:
+        done = chosen.each(Task(run, _one, _lost, tiles.workers), rows, advance)
     table = pd.DataFrame(done, columns=SCHEMA.names)
     write_parquet(out / "slides.parquet", pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False))
     check_failed(table, tiles.max_failed, out / "slides.parquet", "tiles.max_failed")
@@ -142,13 +151,31 @@ def check_failed(table: pd.DataFrame, most: float, where: Path, parameter: str) 
     )
 
 
-def _advanced(row: dict[str, Any], advance: Any) -> dict[str, Any]:
-    advance(1)
-    return row
+def _all_tiled(
+    rows: Sequence[dict[str, Any]], threads: int, advance: Advance, *, out: Path, tiles: Tiles, work: Path | None
+) -> list[dict[str, Any]]:
+    done = []
+    with ThreadPoolExecutor(threads) as pool:
+        for row in pool.map(lambda row: _tiled(row, out, tiles, work), rows):
+            done.append(row)
+            advance(1)
+    return done
+
+
+def _one(row: dict[str, Any]) -> int:
+    return 1
+
+
+def _lost(row: dict[str, Any], reason: str) -> dict[str, Any]:
+    return {**_known(row), "status": "failed", "reason": reason}
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("slide_id", "patient_id", "path")}
 
 
 def _tiled(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | None) -> dict[str, Any]:
-    known = {name: row[name] for name in ("slide_id", "patient_id", "path")}
+    known = _known(row)
     stated = None if row.get("mpp") is None or pd.isna(row["mpp"]) else float(row["mpp"])
     try:
         facts = _finished(known, stated, out, tiles, work)

@@ -140,9 +140,9 @@ def table(ablation: Ablation, variants: Sequence[Variant], seeds: Sequence[int])
     return lines
 
 
-def write_table(lines: Sequence[Mapping[str, Any]], seeds: Sequence[int], folder: Path) -> None:
-    """Write ablation.json and ablation.md."""
-    write_json(folder / "ablation.json", {"seeds": list(seeds), "rows": list(lines)})
+def write_table(lines: Sequence[Mapping[str, Any]], seeds: Sequence[int], members: int, folder: Path) -> None:
+    """Write ablation.json, which the report page shows, and ablation.md."""
+    write_json(folder / "ablation.json", {"seeds": list(seeds), "members": members, "rows": list(lines)})
     text = [
         f"Outer test folds, mean of seeds {', '.join(map(str, seeds))}; difference to the full model of its kind.\n"
     ]

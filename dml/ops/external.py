@@ -11,11 +11,16 @@ import pandas as pd
 
 from dml import config
 from dml.errors import InputError
-from dml.evaluation.about import About
+from dml.evaluation.about import About, said_of
+from dml.evaluation.flow import ExternalFlow
+from dml.evaluation.intervals import bootstrap_weights, estimate
+from dml.evaluation.panels import PRIMARY, leading_metric
 from dml.evaluation.probes.subjects import observed
 from dml.evaluation.recalibration import recalibrated
 from dml.evaluation.report import evaluate
-from dml.files import read_parquet, write_json
+from dml.evaluation.results import RECALIBRATED
+from dml.evaluation.rounding import rounded
+from dml.files import digest, read_parquet, write_json
 from dml.ops import packaging, registry
 from dml.ops.ensemble import Ensemble
 from dml.ops.suitability import check_cohort, check_features, covered, whole
@@ -25,8 +30,8 @@ from dml.training.bundle import Spec
 from dml.training.reading import read_cohort
 from dml.types import Cohort
 
-RECALIBRATED = "_recalibrated"
-"""Ending of the name under which the recalibrated predictions of a model are reported."""
+WITH, WITHOUT = "present", "absent"
+"""Values of the column transcriptome, by which the patients of a teacher are judged apart."""
 
 
 def external(
@@ -73,13 +78,18 @@ def external(
     check_cohort(read, folder, spec)
     if spec.role == "teacher":
         read = _converted(read, folder / "expression.parquet", spec)
-    seen = _seen(entry, read)
+    seen = _seen(entry, ensemble, read)
     usable = _usable(read, set(seen), spec, folder)
     out = reports / cohort / "external" / entry.name
-    coverage = {"model": f"{entry.name} version {entry.version}", **covered(read, usable, spec, seen)}
+    made = {"model": f"{entry.name} version {entry.version}", "home": _at_home(entry, settings, seed)}
+    coverage = {**made, **covered(read, usable, spec, seen)}
     rows = _with_truth(ensemble.predict(usable), usable, spec).assign(model=entry.tags["model"])
     patients = read_parquet(folder / "patients.parquet")[0].to_pandas()
-    _score(rows, spec, patients, settings, seed, out, About(cohort, coverage=coverage, external=True))
+    if spec.role == "teacher":
+        patients = _by_transcriptome(patients, usable)
+    description, licence = said_of(cohort, data.parent)
+    about = About(cohort, description, licence, _flow(read, usable, spec), coverage=coverage, external=True)
+    _score(rows, spec, patients, settings, seed, out, about)
     write_json(out / "coverage.json", coverage)
     return out
 
@@ -91,11 +101,33 @@ def ensemble_of(entry: registry.Entry) -> Ensemble:
     return ensemble
 
 
-def _seen(entry: registry.Entry, cohort: Cohort) -> list[str]:
-    """Patients that were tested when the model was made: in its other folds they were trained on."""
+def _seen(entry: registry.Entry, ensemble: Ensemble, cohort: Cohort) -> list[str]:
+    """Patients that any fold of the model was fitted on, or that it was tested on at home."""
     packed = packaging.packed_predictions(f"models:/{entry.name}/{entry.version}")
-    known = set() if packed is None else set(packed[0]["patient_id"])
-    return sorted(known & {case.patient_id for case in cohort.cases})
+    tested = set() if packed is None else set(packed[0]["patient_id"])
+    learnt = {known for fold in ensemble.folds for known in fold.spec.learnt}
+    patients = {case.patient_id for case in cohort.cases}
+    return sorted(patient for patient in patients if patient in tested or digest(patient) in learnt)
+
+
+def _at_home(entry: registry.Entry, settings: config.Evaluation, seed: int) -> dict[str, Any] | None:
+    """Score the model on the test patients of its own cohort; None if they were not packed."""
+    packed = packaging.packed_predictions(f"models:/{entry.name}/{entry.version}")
+    if packed is None or "fold" not in packed[0]:
+        return None
+    rows, kind = packed[0].sort_values("patient_id", ignore_index=True), packed[1]["kind"]
+    drawn = bootstrap_weights(rows["fold"].to_numpy(int), settings.resamples, seed)
+    found = estimate(leading_metric(rows, kind, packed[1]["classes"]), drawn, settings.confidence)
+    if found is None:
+        return None
+    ends = {"value": rounded(found.value), "ci_low": rounded(found.low), "ci_high": rounded(found.high)}
+    return {"cohort": entry.tags.get("cohort"), "metric": PRIMARY[kind], "patients": len(rows), **ends}
+
+
+def _by_transcriptome(patients: pd.DataFrame, usable: Cohort) -> pd.DataFrame:
+    """Say of the patients who are judged whether they have a transcriptome, as a label of its own."""
+    present = {case.patient_id: WITHOUT if case.expression is None else WITH for case in usable.cases}
+    return patients.assign(transcriptome=patients["patient_id"].map(present))
 
 
 def _usable(cohort: Cohort, seen: set[str], spec: Spec, folder: Path) -> Cohort:
@@ -105,6 +137,20 @@ def _usable(cohort: Cohort, seen: set[str], spec: Spec, folder: Path) -> Cohort:
     if judged <= seen:
         raise InputError(folder, "every patient was among those the model was made with", "Use another cohort")
     return cohort.only(judged - seen)
+
+
+def _flow(cohort: Cohort, usable: Cohort, spec: Spec) -> ExternalFlow:
+    readable = [case for case in cohort.cases if whole(case, spec)]
+    with_genes = [case for case in readable if case.expression is not None]
+    return ExternalFlow(
+        patients=len(cohort.cases),
+        with_slide=len(readable),
+        with_expression=sum(case.expression is not None for case in cohort.cases),
+        with_both=len(with_genes),
+        with_truth=sum(bool(observed(case, spec.preparation.task)) for case in readable),
+        tested=len(usable.cases),
+        folds=(),
+    )
 
 
 def _converted(cohort: Cohort, path: Path, spec: Spec) -> Cohort:

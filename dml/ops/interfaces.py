@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dml.errors import DmlError, InputError, listed
-from dml.ops import store
+from dml.ops import store, views
 
 HOST = "127.0.0.1"
 ENVIRONMENT = {
@@ -28,16 +28,21 @@ QUIET = ("--uvicorn-opts", "--log-level warning")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A server to start and the port it listens on."""
+    """A server to start, the port it listens on, its first page, and pages prepared for something, by name."""
 
     words: tuple[str, ...]
     port: int
     page: str = ""
+    prepared: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
         """Where a browser finds its first page."""
-        return f"http://{HOST}:{self.port}/{self.page}"
+        return self.at(self.page)
+
+    def at(self, page: str) -> str:
+        """Where a browser finds a page."""
+        return f"http://{HOST}:{self.port}/{page}"
 
 
 def commands(port: int, study: str | None = None, studies: Path = Path("studies")) -> dict[str, Command]:
@@ -53,12 +58,12 @@ def commands(port: int, study: str | None = None, studies: Path = Path("studies"
         If there is no such study.
     """
     started: dict[str, Command] = {}
-    store.connect()
+    client = store.connect()
     root = store.artifact_root()
     if root is not None:
         places = ("--backend-store-uri", store.address(), "--default-artifact-root", str(root))
         words = (sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1")
-        started["MLflow"] = Command((*words, *QUIET, *places), port, MODEL_TRAINING)
+        started["MLflow"] = Command((*words, *QUIET, *places), port, MODEL_TRAINING, views.pages(client))
     place = _study_storage(study, studies)
     if place is not None:
         program = str(Path(sys.executable).with_name("optuna-dashboard"))

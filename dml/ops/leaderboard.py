@@ -3,15 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dml.evaluation.panels import PRIMARY
 from dml.evaluation.results import ordered
 from dml.evaluation.tables import MAIN, title
 from dml.files import read_json
 
+if TYPE_CHECKING:
+    from dml.ops.registry import Entry
+
 Row = dict[str, Any]
 WITH_INTERVAL = 1
 """Metrics of a printed table that are shown with their interval: more do not fit 80 columns."""
+SHORT = 8
+"""Characters of a hash that people read."""
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
@@ -75,25 +81,31 @@ def _oracle(path: Path, task: str, names: list[str]) -> Metrics:
     return {"oracle": known} if known else {}
 
 
-def registered_rows() -> list[Row]:
-    """One row per registered version, newest first within a name."""
+def registered_rows(whole: bool = False) -> list[Row]:
+    """One row per registered version, newest first within a name; `whole` is for machines: all metrics, nothing cut."""
     from dml.ops import registry
 
-    return [_version(entry) for name in registry.names() for entry in reversed(registry.versions(name))]
+    entries = [entry for name in registry.names() for entry in reversed(registry.versions(name))]
+    return [_whole(entry) if whole else _brief(entry) for entry in entries]
 
 
-def _version(entry: Any) -> Row:
+def _whole(entry: "Entry") -> Row:
+    return {**_called(entry), "metrics": entry.metrics, **_lineage(entry)}
+
+
+def _brief(entry: "Entry") -> Row:
     metrics = entry.metrics
-    main = next((name for name in ("c_index", "auc") if name in metrics), None)
+    main = next((name for name in PRIMARY.values() if name in metrics), None)
     value = f"{title(main)} {metrics[main]:.3f}" if main else None
-    commit, digest, teacher = (entry.tags.get(key, "") for key in ("git_commit", "digest", "teacher.digest"))
-    return {
-        "name": entry.name,
-        "version": entry.version,
-        "aliases": ", ".join(entry.aliases),
-        "metric": value,
-        "git_commit": commit[:8],
-        "weights": digest[:8],
-        "teacher": teacher[:8] or None,
-        "run": entry.run_id[:8],
-    }
+    return {**_called(entry), "metric": value, **{key: text and text[:SHORT] for key, text in _lineage(entry).items()}}
+
+
+def _called(entry: "Entry") -> Row:
+    return {"name": entry.name, "version": entry.version, "aliases": ", ".join(entry.aliases)}
+
+
+def _lineage(entry: "Entry") -> dict[str, str | None]:
+    """Say what a version was made by and from; a teacher is only behind a student."""
+    tags = entry.tags
+    of_run = {"git_commit": tags.get("git_commit"), "weights": tags.get("digest")}
+    return {**of_run, "teacher": tags.get("teacher.digest"), "run": entry.run_id}

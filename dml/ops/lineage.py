@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,12 @@ def _put(content: dict[str, Any], name: str, value: Any) -> None:
 
 def _locked(lock: Path) -> dict[str, Any]:
     """Stages of dvc.lock; none outside a DVC pipeline."""
-    if not lock.exists():
-        return {}
+    return _parsed(lock.resolve(), lock.stat().st_mtime_ns) if lock.exists() else {}
+
+
+@lru_cache(maxsize=2)
+def _parsed(lock: Path, stamp: int) -> dict[str, Any]:
+    """Read dvc.lock once for each time it was written: a stage with many short runs asks for it in each."""
     content = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     return dict(content.get("stages") or {})
 

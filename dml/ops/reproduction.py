@@ -27,7 +27,7 @@ from dml.evaluation.metrics import unweighted
 from dml.evaluation.panels import PRIMARY, leading_metric
 from dml.evaluation.rounding import rounded
 from dml.models.baselines.deep import registry as deep
-from dml.ops import runs, store
+from dml.ops import lineage, runs, store
 from dml.predictions import outputs, read_predictions
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ CACHE = Path(".dvc/cache/files/md5")
 PREDICTIONS = "predictions.parquet"
 ROUNDING = 1e-5
 """Predicted numbers may differ by this much with another number of threads: float32 sums in another order."""
-STAGES = {"teacher": ("teach",), "student": ("teach", "distil"), "student_undistilled": ("teach", "distil")}
-"""Stages that make a model of ours; a deep baseline is made by one of its own."""
+BEFORE = {"distil": ("teach", "distil")}
+"""Stages whose models need those of another stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,8 @@ def reproduce(run_id: str, only: int | None = None, progress: Progress = iter) -
     client = store.connect()
     folds = [found for found in recorded(client, run_id) if only is None or found.fold == only]
     if not folds:
-        raise InputError(f"run {run_id}", "no finished fold to reproduce", "Give a run of a trained model")
+        remedy = "Give a run of a trained model; one with age and sex beside it is fitted on what that model said"
+        raise InputError(f"run {run_id}", "no finished fold to reproduce", remedy)
     with worktree(folds[0].commit) as place:
         restore(folds[0].data, place)
         write_params(place / "params.yaml", folds[0])
@@ -220,7 +221,7 @@ def write_params(path: Path, fold: Recorded) -> None:
             section = section.setdefault(part, {})
         section[key] = _value(text)
     content["cohort"] = fold.cohort
-    if fold.model.startswith(deep.PREFIX):
+    if lineage.stage_of(fold.model) == "deep_baseline":
         content.setdefault("baselines", {})["deep"] = [fold.model.removeprefix(deep.PREFIX)]
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
@@ -234,12 +235,21 @@ def _value(text: str) -> Any:
 
 
 def _again(client: "MlflowClient", fold: Recorded, place: Path) -> Compared:
-    for stage in STAGES.get(fold.model, ("deep_baseline",)):
-        _run_stage(stage, fold, place)
-    new = place / "models" / fold.cohort / fold.task / fold.model / f"fold-{fold.fold}" / PREDICTIONS
+    made_by = lineage.stage_of(fold.model)
     with TemporaryDirectory() as temporary:
-        old = Path(client.download_artifacts(fold.run_id, PREDICTIONS, temporary))
+        old = _kept(client, fold, temporary)
+        for stage in BEFORE.get(made_by, (made_by,)):
+            _run_stage(stage, fold, place)
+        new = place / "models" / fold.cohort / fold.task / fold.model / f"fold-{fold.fold}" / PREDICTIONS
         return compare(old, new, fold.fold)
+
+
+def _kept(client: "MlflowClient", fold: Recorded, folder: str) -> Path:
+    """Fetch the predictions that a run kept; InputError if it has none."""
+    if PREDICTIONS not in {item.path for item in client.list_artifacts(fold.run_id)}:
+        found = f"{fold.model} left no predictions of fold {fold.fold}"
+        raise InputError(f"run {fold.run_id}", found, "Its artifact model.json says why it was left out")
+    return Path(client.download_artifacts(fold.run_id, PREDICTIONS, folder))
 
 
 def _run_stage(stage: str, fold: Recorded, place: Path) -> None:

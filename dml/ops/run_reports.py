@@ -8,7 +8,8 @@ from dml.config import Params
 from dml.evaluation.glossary import described
 from dml.evaluation.tables import MAIN, shown, title
 from dml.files import digest, read_json
-from dml.ops import lineage, runs, store
+from dml.ops import lineage, runs, store, views
+from dml.ops.leaderboard import used
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,6 +59,9 @@ def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]
             client.log_artifact(run_id, str(path), "report")
         client.set_tag(run_id, "mlflow.note.content", _note(model, metrics))
         client.set_tag(run_id, "report", stamp)
+    main = used(report)
+    if main:
+        views.prepare_models(client, store.experiment(client, f"{params.cohort}-{task}"), main)
     return ids
 
 

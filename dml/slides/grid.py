@@ -1,12 +1,12 @@
 """Tile grids whose magnifications nest: a coarse tile covers exactly a k x k block of finer tiles.
 
-Shape legend: r rows and c columns of the coarsest grid; at a resolution k times finer, k r rows and k c columns.
+Shape legend: r rows and c columns of the finest grid; h, w pixels of a mask.
 """
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from itertools import pairwise, product
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from dml.config import Tiles
 from dml.types import Mpp, TileGrid
 
 Kept = dict[float, NDArray[np.bool_]]
+Shares = dict[float, NDArray[Any]]
 
 
 @runtime_checkable
@@ -36,11 +37,12 @@ class Extent(Protocol):
 def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Mapping[Mpp, TileGrid]:
     """Lay nested grids over a slide and keep the tiles with enough tissue.
 
-    The coarsest grid starts at the slide's top-left corner; its last column and row may reach over the slide's edge,
-    where tiles are read as white glass. A tile is kept if at least `min_tissue` of it (`min_tissue_coarse` above the
-    finest grid) is tissue and its coarser tile is kept; a coarse tile's share is the mean of its finer tiles'. So every
-    fine tile has a parent and every coarse tile has a child. Beyond `max_tiles` at any resolution, an evenly spread
-    subset of the coarsest tiles is kept with all their descendants.
+    The finest grid starts at the slide's top-left corner. Which of its tiles share a coarse one is free: of all ways
+    the one is taken that keeps most of them, in the fewest (so the fullest) coarse ones. Tiles may reach over the
+    slide's edge, where they are read as white glass. A tile is kept if at least `min_tissue` of it
+    (`min_tissue_coarse` above the finest grid) is tissue and its coarser tile is kept; a coarse tile's share is the
+    mean of its finer tiles'. So every fine tile has a parent and every coarse tile has a child. Beyond `max_tiles` at
+    any resolution, an evenly spread subset of the coarsest tiles is kept with all their descendants.
 
     Parameters
     ----------
@@ -57,10 +59,11 @@ def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Ma
         From the finest to the coarsest; tiles in raster order. Empty grids where there is no tissue.
     """
     mpps = sorted(tiles.mpps)
-    shares = _shares(slide, mask, mpps, tiles.tile_px)
-    kept = _kept(shares, tiles.min_tissue, tiles.min_tissue_coarse)
+    fine = _finest_shares(slide, mask, mpps[0], tiles.tile_px)
+    before, shares, kept = _fullest(fine, mpps, tiles)
     kept = _thinned(kept, tiles.max_tiles)
-    return {Mpp(mpp): _grid(kept[mpp], shares[mpp], tiles.tile_px, Mpp(mpp), slide.mpp) for mpp in mpps}
+    start_um = -np.array(before[::-1]) * (tiles.tile_px * mpps[0])
+    return {Mpp(mpp): _grid(kept[mpp], shares[mpp], start_um, tiles.tile_px, Mpp(mpp), slide.mpp) for mpp in mpps}
 
 
 def tile_grid(slide: Extent, mask: Bool[np.ndarray, "h w"], mpp: float, tiles: Tiles) -> TileGrid:
@@ -74,20 +77,31 @@ def corners_px(grid: TileGrid) -> Float[np.ndarray, "n 2"]:
     return corners
 
 
-def _shares(
-    slide: Extent, mask: NDArray[np.bool_], mpps: list[float], tile_px: int
-) -> dict[float, NDArray[np.float64]]:
-    """Measure the tissue share of every tile of every grid; coarse shares are means of fine ones."""
-    coarsest = mpps[-1] * tile_px / slide.mpp
-    columns, rows = (math.ceil(side / coarsest - 1e-6) for side in slide.dimensions)
-    split = round(mpps[-1] / mpps[0])
-    finest = coarsest / split
-    x = np.arange(columns * split + 1) * finest * mask.shape[1] / slide.dimensions[0]
-    y = np.arange(rows * split + 1) * finest * mask.shape[0] / slide.dimensions[1]
+def _finest_shares(slide: Extent, mask: Bool[np.ndarray, "h w"], mpp: float, tile_px: int) -> Float[np.ndarray, "r c"]:
+    """Measure the tissue share of every tile of the finest grid."""
+    side = mpp * tile_px / slide.mpp
+    columns, rows = (math.ceil(length / side - 1e-6) for length in slide.dimensions)
+    x = np.arange(columns + 1) * side * mask.shape[1] / slide.dimensions[0]
+    y = np.arange(rows + 1) * side * mask.shape[0] / slide.dimensions[1]
     area = _integral(_integral(mask.astype(np.float64), y).T, x).T
-    tile_area = (finest * mask.shape[1] / slide.dimensions[0]) * (finest * mask.shape[0] / slide.dimensions[1])
-    fine = np.clip(np.diff(np.diff(area, axis=0), axis=1) / tile_area, 0.0, 1.0).round(6)
-    return {mpp: _blocks(fine, round(mpp / mpps[0])).mean(axis=(1, 3)) for mpp in mpps}
+    tile_area = (side * mask.shape[1] / slide.dimensions[0]) * (side * mask.shape[0] / slide.dimensions[1])
+    return np.asarray(np.clip(np.diff(np.diff(area, axis=0), axis=1) / tile_area, 0.0, 1.0).round(6))
+
+
+def _fullest(fine: Float[np.ndarray, "r c"], mpps: list[float], tiles: Tiles) -> tuple[tuple[int, ...], Shares, Kept]:
+    """Group the finest tiles so that most are kept in the fewest coarse ones: rows and columns before, shares, kept."""
+    ways = product(range(round(mpps[-1] / mpps[0])), repeat=2)
+    laid = ((before, _shares(fine, before, mpps)) for before in ways)
+    judged = ((before, own, _kept(own, tiles.min_tissue, tiles.min_tissue_coarse)) for before, own in laid)
+    return max(judged, key=lambda way: (int(way[2][mpps[0]].sum()), -int(way[2][mpps[-1]].sum())))
+
+
+def _shares(fine: Float[np.ndarray, "r c"], before: tuple[int, ...], mpps: list[float]) -> Shares:
+    """Return the shares of every grid, when the coarse ones start `before` rows and columns before the finest."""
+    split = round(mpps[-1] / mpps[0])
+    padding = [(start, -(start + side) % split) for start, side in zip(before, fine.shape, strict=True)]
+    padded = np.pad(fine, padding)
+    return {mpp: _blocks(padded, round(mpp / mpps[0])).mean(axis=(1, 3)) for mpp in mpps}
 
 
 def _integral(values: Float[np.ndarray, "n m"], at: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k m"]:
@@ -146,12 +160,16 @@ def _morton(cells: Int[np.ndarray, "n 2"]) -> Int[np.ndarray, "n 2"]:
     return cells[np.argsort(codes, kind="stable")]
 
 
-def _grid(kept: NDArray[np.bool_], share: NDArray[np.float64], tile_px: int, mpp: Mpp, slide_mpp: Mpp) -> TileGrid:
+def _grid(
+    kept: NDArray[np.bool_], share: NDArray[np.float64], start_um: Float[np.ndarray, "2"], tile_px: int, mpp: Mpp,
+    slide_mpp: Mpp,
+) -> TileGrid:  # fmt: skip
+    """Turn the kept cells of a grid into positions on the slide; `start_um` is its first corner, from the slide's."""
     cells = np.argwhere(kept)
-    position = cells[:, ::-1].astype(np.float64)
+    corners_um = cells[:, ::-1] * (tile_px * mpp) + start_um
     return TileGrid(
-        coords_px=np.rint(position * (tile_px * mpp / slide_mpp)).astype(np.int64),
-        coords_um=(position + 0.5) * (tile_px * mpp),
+        coords_px=np.rint(corners_um / slide_mpp).astype(np.int64),
+        coords_um=corners_um + 0.5 * tile_px * mpp,
         tissue=share[kept].astype(np.float64),
         tile_px=tile_px,
         mpp=mpp,

@@ -250,7 +250,13 @@ def _class_target(labels: Sequence[str | None], classes: Sequence[str]) -> Class
 def batches(
     patients: Sequence[Patient], preparation: Preparation, size: int, generator: torch.Generator | None = None
 ) -> Iterator[Batch]:
-    """Yield batches in order, or shuffled by a generator; every patient once, the last batch may be smaller.
+    """Yield batches in order, or shuffled by a generator; every patient once, the last batch may be smaller."""
+    for part in dealt(patients, size, generator):
+        yield collate(part, preparation)
+
+
+def dealt(patients: Sequence[Patient], size: int, generator: torch.Generator | None = None) -> Iterator[list[Patient]]:
+    """Deal patients into batches, in order or shuffled by a generator.
 
     Shuffled batches hold bags of similar size, so that a short bag is not padded to the longest of the cohort: patients
     are shuffled, sorted by size within windows of `BUCKET` batches, and the batches are shuffled again.
@@ -264,7 +270,20 @@ def batches(
     if generator is not None:
         parts = [parts[i] for i in torch.randperm(len(parts), generator=generator).tolist()]
     for part in parts:
-        yield collate([patients[i] for i in part], preparation)
+        yield [patients[i] for i in part]
+
+
+def passes(patients: Sequence[Patient], most_tokens: int | None) -> list[list[Patient]]:
+    """Cut a batch into passes of at most so many padded tokens, a patient at least; None: one pass."""
+    if most_tokens is None:
+        return [list(patients)]
+    found: list[list[Patient]] = []
+    for patient in sorted(patients, key=lambda p: p.size):  # the last of a pass is its largest
+        if found and (len(found[-1]) + 1) * patient.size <= most_tokens:
+            found[-1].append(patient)
+        else:
+            found.append([patient])
+    return found
 
 
 def chunks(order: list[int], size: int) -> list[list[int]]:

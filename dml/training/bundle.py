@@ -26,6 +26,7 @@ from dml.training.batches import Patient, PatientReader, batches
 from dml.training.distillation import Lesson
 from dml.training.linear_start import LinearStart
 from dml.training.preparation import Preparation
+from dml.training.threads import on_threads
 from dml.types import Branches, Case, Cohort
 
 Role = Literal["teacher", "student"] | Annotated[str, Field(pattern=f"^{registry.PREFIX}")]
@@ -33,7 +34,10 @@ Role = Literal["teacher", "student"] | Annotated[str, Field(pattern=f"^{registry
 
 
 class Spec(BaseModel):
-    """What a fold's model is and how it reads patients."""
+    """What a fold's model is and how it reads patients.
+
+    `learnt` has the digest of each learning patient's id, so that nobody it was fitted on is a stranger later.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +54,7 @@ class Spec(BaseModel):
     train_risk_deviation: float = 1.0
     versions: Mapping[str, str] = {}
     linear: LinearStart | None = None
+    learnt: tuple[str, ...] = ()
 
     def build(self) -> Teacher | Student | Generator | Headed:
         """Make one untrained member."""
@@ -118,6 +123,8 @@ class FoldModel:
     ) -> pd.DataFrame:
         """Predict every patient of a cohort that the model can read: teacher and student, all with tokens.
 
+        On one thread, so that the numbers are the same on every machine.
+
         Parameters
         ----------
         cohort : Cohort
@@ -136,9 +143,10 @@ class FoldModel:
             order.
         """
         read = self.reader(cohort, parts)
-        patients = [read(case) for case in cohort.cases if self.spec.reads(case)]
         asked = range(len(self.members)) if members is None else members
-        logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size, asked)]
+        with on_threads(1):
+            patients = [read(case) for case in cohort.cases if self.spec.reads(case)]
+            logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size, asked)]
         joined = torch.cat(logits).double().numpy() if logits else np.zeros((0, self.spec.preparation.shape.outputs))
         table = pd.DataFrame({"patient_id": [p.patient_id for p in patients]})
         return table.assign(**columns(joined, self.spec))
@@ -157,7 +165,7 @@ class FoldModel:
     def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, Lesson]:
         """Return what one member teaches of each patient: nothing of a patient without transcriptome."""
         taught: dict[str, Lesson] = {}
-        with torch.inference_mode():
+        with on_threads(1), torch.inference_mode():
             for batch in batches(patients, self.spec.preparation, batch_size):
                 said = self.members[member](batch)
                 for i, patient in enumerate(batch.patient_ids):

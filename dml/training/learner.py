@@ -11,6 +11,7 @@ from torch import nn
 
 from dml import __version__, config
 from dml.errors import ConfigError
+from dml.files import digest
 from dml.models.generator import Generator
 from dml.models.teacher import Teacher
 from dml.training.batches import Patient, PatientReader
@@ -21,7 +22,7 @@ from dml.training.linear_start import COMBINATIONS, LinearStart, fit_start, trut
 from dml.training.loop import Recipe, fit, reproducible, resolved
 from dml.training.objectives import Objective, StudentObjective
 from dml.training.preparation import SURVIVAL, Preparation, fit_preparation
-from dml.training.side_by_side import side_by_side
+from dml.training.processes import spread
 from dml.types import Case
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Learner:
         settings, spec = self.recipe.optimisation, self.spec
         alone = settings.threads > 1 or self.recipe.on_epoch is not None or resolved(settings.device).type != "cpu"
         workers = 1 if alone else settings.workers
-        states, histories = zip(*side_by_side(lambda i: self._member(i, objective), spec.members, workers), strict=True)
+        states, histories = zip(*spread(lambda i: self._member(i, objective), spec.members, workers), strict=True)
         model = FoldModel(spec, tuple(self._restored(i, state) for i, state in enumerate(states)))
         seen = self.cases.only({case.patient_id for case in self.cases.cases if spec.reads(case)})
         risk = model.predict(seen).get("risk", pd.Series(dtype=float))
@@ -90,8 +91,9 @@ class Learner:
 
     def _member(self, index: int, objective: Callable[[int], Objective]) -> tuple[Weights, pd.DataFrame]:
         """Train one member; what comes back can be sent between processes."""
+        settings = self.params.optimisation
         seed = int(np.random.SeedSequence([self.params.seed, self.fold.index, index]).generate_state(1)[0])
-        with reproducible(seed, self.params.optimisation.threads):
+        with reproducible(seed, settings.threads, settings.precision):
             member = self._untrained(index)
             recipe = replace(self.recipe, seed=seed)
             history = fit(member, objective(index), *self._turn(index), self.preparation, recipe)
@@ -152,6 +154,7 @@ class Learner:
             members=p.optimisation.members,
             seed=p.seed,
             linear=self._linear(),
+            learnt=tuple(sorted(digest(case.patient_id) for case in self.fold.learning.cases)),
             versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
         )
 

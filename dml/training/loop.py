@@ -5,6 +5,7 @@ AdamW, warm-up and cosine in steps, model selection on validation, no test patie
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from dml import config
 from dml.errors import DmlError
 from dml.models.nn.head import SubspaceHead
-from dml.training.batches import Patient, batches
+from dml.training.batches import Patient, batches, collate, dealt, passes
 from dml.training.gradients import Coordination, coordinated_backward
 from dml.training.losses import task_loss
 from dml.training.memory import keep_freed_memory
@@ -79,7 +80,8 @@ def fit(
         row |= _epoch(
             model,
             objective,
-            batches(training, preparation, settings.batch_size, generator),
+            dealt(training, settings.batch_size, generator),
+            preparation,
             recipe,
             optimiser,
             schedule,
@@ -129,36 +131,46 @@ def validation_loss(
 def _epoch(
     model: nn.Module,
     objective: Objective,
-    data: Iterator[Batch],
+    data: Iterator[list[Patient]],
+    preparation: Preparation,
     recipe: Recipe,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
 ) -> dict[str, float]:
     model.train()
-    device = resolved(recipe.optimisation.device)
+    settings = recipe.optimisation
     sums: dict[str, Tensor] = {}
     count = 0
-    for batch in data:
-        hidden = with_dropout(on_device(batch, device), recipe)
+    for patients in data:
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.optimisation.precision == "bfloat16"):
-            branches: Branches = model(hidden)
-            losses = objective(hidden, branches)
-        coordination = _backward(model, branches, losses, hidden, recipe.coordination)
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.optimisation.clip)
+        for part in passes(patients, settings.max_tokens):  # their gradients add up to the step's
+            share = len(part) / len(patients)
+            for name, value in _pass(model, objective, collate(part, preparation), recipe, share).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimiser.step()
         schedule.step()
-        for name, value in _figures(losses, coordination).items():
-            sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu()
         count += 1
     return {name: float(value) / count for name, value in sums.items()}
+
+
+def _pass(model: nn.Module, objective: Objective, batch: Batch, recipe: Recipe, share: float) -> dict[str, Tensor]:
+    """Add the gradients of a share of a step's patients."""
+    device, precision = resolved(recipe.optimisation.device), recipe.optimisation.precision
+    coordinated = recipe.coordination and bool(batch.target.known.any())  # asked here: a GPU would have to wait
+    hidden = with_dropout(on_device(batch, device), recipe)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        branches: Branches = model(hidden)
+        losses = objective(hidden, branches)
+    coordination = _backward(model, branches, losses.scaled(share), hidden, coordinated)
+    return _figures(losses, coordination)
 
 
 def _backward(
     model: nn.Module, branches: Branches, losses: Losses, batch: Batch, coordinated: bool
 ) -> Coordination | None:
     others, head = list(losses.others.values()), model.head
-    if not (coordinated and isinstance(head, SubspaceHead) and batch.target.known.any()):
+    if not (coordinated and isinstance(head, SubspaceHead)):
         torch.stack([losses.task, *others]).sum().backward()  # type: ignore[no-untyped-call]
         return None
     result = coordinated_backward(losses.task, branches, head, list(model.parameters()), batch.target)
@@ -229,21 +241,27 @@ def resolved(device: str) -> torch.device:
 
 
 @contextmanager
-def reproducible(seed: int, threads: int) -> Iterator[None]:
-    """Seed torch, fix its threads, and on a GPU ask for deterministic kernels; previous settings come back afterwards.
+def reproducible(seed: int, threads: int, precision: str = "float32") -> Iterator[None]:
+    """Seed torch, fix its threads and the rounding of its products, and on a GPU ask for deterministic kernels.
 
-    The CPU kernels used here are deterministic as they are (a test trains twice); asking imports the compiler, 3 s.
+    Previous settings come back afterwards. With `precision` medium, factors of float32 products may be rounded to
+    bfloat16 (8 bits) where the processor has instructions for it; sums, weights and all else stay float32. The CPU
+    kernels used here are deterministic as they are (a test trains twice); asking imports the compiler, 3 s.
     """
     state, on_gpu, threads_before = torch.get_rng_state(), torch.cuda.is_available(), torch.get_num_threads()
+    rounding = torch.get_float32_matmul_precision()
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("medium" if precision == "medium" else rounding)
     before = torch.are_deterministic_algorithms_enabled()
     torch.manual_seed(seed)
     if on_gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it products on a GPU raise
         torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
         if on_gpu:
             torch.use_deterministic_algorithms(before)
+        torch.set_float32_matmul_precision(rounding)
         torch.set_rng_state(state)
         torch.set_num_threads(threads_before)

@@ -25,6 +25,12 @@ class Losses:
     task: Tensor
     others: Mapping[str, Tensor]
 
+    def scaled(self, share: float) -> "Losses":
+        """Return the part that some of a step's patients have in its mean."""
+        if share == 1:
+            return self
+        return Losses(self.task * share, {name: value * share for name, value in self.others.items()})
+
 
 Objective = Callable[[Batch, Branches], Losses]
 """From a batch and what the model returned for it to losses."""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dml.features.store import read_pyramid
 from dml.files import read_json, read_parquet
+from dml.training.shelf import shelved
 from dml.types import Case, Cohort, GeneGroups, Mpp, Pyramid, Survival
 
 COVARIATES = ("age", "sex")
@@ -58,7 +59,8 @@ def _pyramids(folder: Path, encoder: str, mpps: Sequence[float]) -> dict[str, Py
         str(patient): sorted(set(rows["slide_id"])) for patient, rows in good.groupby("patient_id")
     }
     resolutions = [Mpp(mpp) for mpp in mpps]
-    return {patient: read_pyramid(folder / encoder, ids, resolutions) for patient, ids in slides.items()}
+    tokens = int(good.loc[good["mpp"].isin(resolutions), "tiles"].sum())
+    return shelved(((id_, read_pyramid(folder / encoder, of, resolutions)) for id_, of in slides.items()), tokens)
 
 
 def _case(row: Mapping[str, Any], labels: Sequence[str], pyramid: Pyramid, expression: np.ndarray | None) -> Case:

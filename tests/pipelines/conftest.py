@@ -22,7 +22,9 @@ class Workplace:
     def environment(self) -> dict[str, str]:
         bin_folder = str(Path(sys.executable).parent)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "PYTEST_"))}
-        return {**inherited, "PATH": f"{bin_folder}:{os.environ['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        # its own code is run, whatever happens to this tree meanwhile
+        own = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": str(self.folder)}
+        return {**inherited, **own, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def run(self, *command: str, ok: bool = True, timeout: float = 3600) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -73,8 +75,15 @@ def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A copy with 30 small generated patients and short training; nothing has run yet."""
     place = copy_of_the_repository(tmp_path_factory.mktemp("demo") / "repo")
     place.set("", tasks=["survival"], folds=[0, 1])
-    place.set("optimisation", epochs=3)
+    place.set("optimisation", epochs=3, members=2)
     place.set("evaluation", resamples=200)
     place.set("checks", min_patients=10, min_class_size=2)
     place.run("dml", "cohort", "demo", "--patients", "30", "--slide-px", "1024")
     return place
+
+
+@pytest.fixture(scope="session")
+def finished_demo(small_demo: Workplace) -> Workplace:
+    """The small demo after ``dvc repro``; whoever changes something in it works on a copy."""
+    small_demo.run("dvc", "repro")
+    return small_demo

@@ -106,7 +106,7 @@ def bring_in(name: str, place: Path) -> Path:
 
 
 def test_every_recipe_is_tested() -> None:
-    assert {"mine", *WRITERS} == set(RECIPES)
+    assert {"mine", "together", *WRITERS} == set(RECIPES), "together: test_together.py"
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,39 @@ def test_a_broken_table_stops_the_pipeline_with_its_own_exit_status(
     assert not read_json(folder / "reports/small/checks/cohort.json")["success"]
 
 
+def test_what_was_built_stays_when_a_table_breaks(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert cohort.main() == 0
+    built = {path: path.read_bytes() for path in (folder / "data/small").iterdir()}
+    table, expression = folder / "data/raw/small/patients.csv", folder / "data/raw/small/expression.csv"
+    whole = table.read_text()
+    table.write_text(whole.replace("1,P01,2,1", "1,P01,2,1\n1,P02,9,0"))
+    assert cohort.main() == 2
+    assert "rows of the same patient disagree in 'days': P02 (rows 4, 5)" in caplog.text
+    table.write_text(whole)
+    measured = pd.read_csv(expression)
+    measured.loc[3, "G5"] = np.nan
+    measured.to_csv(expression, index=False)
+    assert cohort.main() == 2
+    assert "expression.csv: 1 missing or infinite values: gene G5 of patient P03" in caplog.text
+    assert {path: path.read_bytes() for path in (folder / "data/small").iterdir()} == built
+
+
+def test_a_fold_in_which_nobody_died_stops_before_training(
+    folder: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert cohort.main() == 0
+    embed(rng)
+    assert split.main() == 0
+    before = (folder / "data/small/splits.parquet").read_bytes()
+    patients, metadata = read_parquet(folder / "data/small/patients.parquet")
+    frame = patients.to_pandas().assign(event=[i == 4 for i in range(30)])
+    write_parquet(folder / "data/small/patients.parquet", pa.Table.from_pandas(frame, preserve_index=False), metadata)
+    assert split.main() == 3
+    assert "survival, fold " in caplog.text
+    assert "tested patients with follow-up died" in caplog.text
+    assert (folder / "data/small/splits.parquet").read_bytes() == before
+
+
 def test_published_splits_are_used_where_described(folder: Path, rng: np.random.Generator) -> None:
     path = folder / "cohorts/small.yaml"
     path.write_text(path.read_text() + "published_splits: folds\n")

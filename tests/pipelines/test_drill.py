@@ -2,10 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,9 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
-from tests.pipelines.conftest import Workplace, copy_of_the_repository
+from tests.pipelines.conftest import Workplace
 
 pytestmark = pytest.mark.slow
 
@@ -25,27 +29,23 @@ LENIENT = {"floors": {"c_index": 0.1}, "calibration": {"ibs": [0.0, 1.0]}, "gap"
 """Thirty patients and three epochs decide nothing: that each gate refuses is tested in tests/dml/ops."""
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A committed copy of the repository with a small cohort and gates that let small numbers pass."""
-    place = copy_of_the_repository(tmp_path_factory.mktemp("drill") / "repo")
-    place.set("", tasks=["survival"], folds=[0, 1])
-    place.set("optimisation", epochs=3, members=1, learning_rate=1e-4)
-    place.set("evaluation", resamples=100)
-    place.set("checks", min_patients=10, min_class_size=2)
-    place.set("baselines", deep=[])
+@pytest.fixture
+def place(finished_demo: Workplace, tmp_path: Path) -> Workplace:
+    """A committed copy of the finished small demo, in another folder, with gates that let small numbers pass."""
+    place = Workplace(tmp_path / "repo")
+    shutil.copytree(finished_demo.folder, place.folder)
     place.set("promotion", **LENIENT)
-    place.set("tuning", warmup=3, grace=1)
-    place.run("dml", "cohort", "demo", "--patients", "30", "--slide-px", "1024")
+    commit(place, "as it was")
     return place
 
 
 def test_the_working_day(place: Workplace) -> None:
-    place.run("dvc", "repro")
-    commit(place, "as it was")
     promote(place, "first")
     assert aliases(place) == {"champion": "1"}
 
+    place.set("optimisation", members=1)
+    place.set("baselines", deep=[])
+    place.set("tuning", warmup=3, grace=1)
     tune_with_a_kill_in_the_middle(place)
     assert "learning_rate" in place.run("dml", "apply", STUDY).stdout
     place.run(".ci/retrain")
@@ -75,35 +75,28 @@ def tune_with_a_kill_in_the_middle(place: Workplace) -> None:
     before = finished(place)
     assert len(before) < TRIALS
     place.run(*command)
-    trials = study(place)["trials"]
-    after = finished(place)
-    assert len(after) == TRIALS, [trial["state"] for trial in trials]
+    trials, after = study(place), finished(place)
+    assert len(after) == TRIALS, [trial.state for trial in trials]
     assert after.items() >= before.items()  # nothing that was done is lost, or was done again
-    drawn = [json.dumps(trial["values"], sort_keys=True) for trial in trials if trial["state"] != "fail"]
-    assert len(set(drawn)) == TRIALS
-    killed = [trial for trial in trials if trial["state"] == "fail"]
-    assert sorted(t["trial"] for t in killed) == sorted(t["retry_of"] for t in trials if t["retry_of"] is not None)
+    assert len({json.dumps(t.params, sort_keys=True) for t in trials if t.state != TrialState.FAIL}) == TRIALS
+    killed = {trial.number for trial in trials if trial.state == TrialState.FAIL}
+    assert killed == {t.user_attrs["retry_of"] for t in trials if "retry_of" in t.user_attrs}
 
 
-STATES = """
-import json, sys
-from dml.ops.tuning.studies import load_study
-from dml.ops.tuning.reporting import summary
-print(json.dumps(summary(load_study(sys.argv[1]))))
-"""
-
-
-def study(place: Workplace) -> dict[str, Any]:
-    if not (place.folder / f"studies/{STUDY}.journal").exists():
-        return {"trials": []}
-    done = place.run(sys.executable, "-c", STATES, STUDY, ok=False)
-    return dict(json.loads(done.stdout)) if done.returncode == 0 else {"trials": []}
+def study(place: Workplace) -> list[FrozenTrial]:
+    """Return the trials so far, read beside the workers."""
+    path = place.folder / f"studies/{STUDY}.journal"
+    try:
+        found = optuna.load_study(study_name=STUDY, storage=JournalStorage(JournalFileBackend(str(path))))
+    except (FileNotFoundError, KeyError):  # not begun yet
+        return []
+    return found.get_trials(deepcopy=False)
 
 
 def finished(place: Workplace) -> dict[int, str]:
     """Trials that need not be run again: number to values."""
-    done = [trial for trial in study(place)["trials"] if trial["state"] in ("complete", "pruned")]
-    return {trial["trial"]: json.dumps(trial["values"], sort_keys=True) for trial in done}
+    done = [trial for trial in study(place) if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    return {trial.number: json.dumps(trial.params, sort_keys=True) for trial in done}
 
 
 def compare(place: Workplace) -> None:
@@ -204,7 +197,7 @@ def served(place: Workplace) -> Iterator[str]:
 
 
 def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
-    for _ in range(240):
+    for _ in range(1200):
         try:
             with urllib.request.urlopen(address):
                 return

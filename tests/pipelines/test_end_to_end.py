@@ -20,10 +20,9 @@ pytestmark = pytest.mark.slow
 METRICS = "reports/demo/survival/metrics.json"
 
 
-@pytest.fixture(scope="module")
-def finished(small_demo: Workplace) -> Workplace:
-    small_demo.run("dvc", "repro")
-    return small_demo
+@pytest.fixture
+def finished(finished_demo: Workplace) -> Workplace:
+    return finished_demo
 
 
 def test_every_model_is_measured_with_an_interval(finished: Workplace) -> None:

@@ -34,6 +34,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for i, name in enumerate(names[:2]):
         write_slide(Path(f"data/raw/small/{name}.tif"), tissue_pixels(640, 512, seed=i))
     Path("data/raw/small/bad.tif").write_bytes(b"")
+    Path("cohorts").mkdir()
+    Path("cohorts/small.yaml").write_text(DESCRIPTION)
     paths = [f"data/raw/small/{name}.tif" for name in names]
     slides = pd.DataFrame({"slide_id": names, "patient_id": ["P0", "P1", "P1"], "path": paths, "mpp": np.nan})
     write_slides(Path("data/small/slides.parquet"), slides)
@@ -85,8 +87,6 @@ def test_a_missing_store_exits_non_zero(data: Path, caplog: pytest.LogCaptureFix
 
 def test_import(data: Path) -> None:
     choose({"mpps": [0.5]}, {"source": "import", "encoder": "e"})
-    Path("cohorts").mkdir()
-    Path("cohorts/small.yaml").write_text(DESCRIPTION)
     Path("data/raw/small/bags").mkdir()
     for i in range(2):
         with h5py.File(f"data/raw/small/bags/P{i}-x.h5", "w") as file:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -30,7 +31,7 @@ def generate(
     mpp: float = 0.5,
     workers: int | None = None,
     progress: bool = True,
-    **shares: float,
+    **others: Any,
 ) -> None:
     """Generate patients.csv, slides.csv, expression.csv.gz, slides/*.tif, and the truth: oracle.csv, oracle.json.
 
@@ -41,7 +42,7 @@ def generate(
     ----------
     folder : Path
         Where to, usually data/raw/demo.
-    patients, seed, sites, slide_px, mpp, **shares
+    patients, seed, sites, slide_px, mpp, **others
         See `Recipe`; `slide_px` is the typical side of a slide in pixels of `mpp` microns.
     workers : int, optional
         Processes that paint; by default one per core.
@@ -53,7 +54,7 @@ def generate(
     ConfigError
         If a number is outside of what can be generated.
     """
-    recipe = Recipe(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **shares)
+    recipe = Recipe(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **others)
     folder = Path(folder)
     planted = draw_patients(recipe)
     slides = slide_factors(recipe, planted)

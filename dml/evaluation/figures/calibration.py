@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from dml.evaluation.figures import CLASSES, FAINT, INK, LOW, drawing
+from dml.evaluation.glossary import named
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier
 from dml.evaluation.results import ModelResult
 from dml.predictions import class_column, horizon_days, survival_column
 
 GROUPS = 5
+WIDE = 8
+"""Letters of a class beyond which its name is turned."""
+Z95 = 1.959963984540054
 
 
 def groups(predicted: np.ndarray) -> list[np.ndarray]:
@@ -32,7 +37,7 @@ def draw_survival_calibration(models: Sequence[ModelResult], year: float, path: 
             )
             spread = np.abs(points[:, 2:].T - points[:, 1])
             axes.errorbar(points[:, 0], points[:, 1], spread, fmt="o-", color=LOW, linewidth=1, markersize=4)
-            _square(axes, model.name, f"predicted survival at {year:g} y")
+            _square(axes, named(model.name), f"predicted survival at {year:g} y")
         figure.axes[0].set_ylabel("observed (Kaplan-Meier)")
 
 
@@ -43,17 +48,21 @@ def draw_reliability(models: Sequence[ModelResult], classes: Sequence[str], path
             for k, name in enumerate(classes):
                 predicted = model.rows[class_column(name)].to_numpy(float)
                 truth = (model.rows["label"] == name).to_numpy()
-                points = np.array([(predicted[i].mean(), truth[i].mean()) for i in groups(predicted)])
-                colour = CLASSES[k % len(CLASSES)]
-                axes.plot(points[:, 0], points[:, 1], "o-", color=colour, linewidth=1, markersize=4, label=name)
-            _square(axes, model.name, "predicted probability")
+                found = [(predicted[i], truth[i]) for i in groups(predicted)]
+                points = np.array([(said.mean(), true.mean(), *wilson(true)) for said, true in found])
+                spread, colour = np.abs(points[:, 2:].T - points[:, 1]), CLASSES[k % len(CLASSES)]
+                style: Any = {"color": colour, "linewidth": 1, "markersize": 4, "elinewidth": 0.6, "label": name}
+                axes.errorbar(points[:, 0], points[:, 1], spread, fmt="o-", **style)
+            _square(axes, named(model.name), "predicted probability")
         figure.axes[0].set_ylabel("observed share")
         figure.axes[0].legend(loc="upper left")
 
 
 def draw_confusion(models: Sequence[ModelResult], classes: Sequence[str], path: Path) -> None:
     """Draw patients by true and most probable class, shaded by share of the true class."""
-    with drawing(path, (0.8 + 0.55 * len(classes)) * len(models) + 0.8, 1.2 + 0.55 * len(classes)) as figure:
+    crowded = len(classes) > 3 or max(map(len, classes)) > WIDE
+    high = 1.2 + 0.55 * len(classes) + (0.5 if crowded else 0)
+    with drawing(path, (0.8 + 0.55 * len(classes)) * len(models) + 0.8, high) as figure:
         for axes, model in zip(np.atleast_1d(figure.subplots(1, len(models), sharey=True)), models, strict=True):
             counts = counted(model.rows, classes)
             share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -61,9 +70,10 @@ def draw_confusion(models: Sequence[ModelResult], classes: Sequence[str], path: 
             for i, j in np.ndindex(counts.shape):
                 colour = "white" if share[i, j] > 0.6 else INK
                 axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour)
-            axes.set_title(model.name)
+            axes.set_title(named(model.name))
             axes.set_xlabel("predicted")
-            axes.set_xticks(range(len(classes)), list(classes), rotation=30 if len(classes) > 3 else 0)
+            turned: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+            axes.set_xticks(range(len(classes)), list(classes), **turned)
             axes.set_yticks(range(len(classes)), list(classes))
         figure.axes[0].set_ylabel("true")
 
@@ -75,6 +85,13 @@ def counted(rows: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (label, predicted), 1)
     return counts
+
+
+def wilson(truth: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson, JASA 1927), inside 0 to 1 for shares of 0 and 1, too."""
+    n, share, z = len(truth), float(truth.mean()), Z95
+    centre, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return float((centre - half) / (1 + z**2 / n)), float((centre + half) / (1 + z**2 / n))
 
 
 def _observed(rows: pd.DataFrame, predicted: np.ndarray, year: float) -> tuple[float, float, float, float]:

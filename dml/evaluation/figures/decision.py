@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dml.evaluation.figures import CLASSES, FAINT, MUTED, drawing
+from dml.evaluation.glossary import named
 from dml.evaluation.metrics.decision import net_benefit, net_benefit_survival
 from dml.evaluation.results import ModelResult
 from dml.predictions import class_column, horizon_days, survival_column
@@ -20,7 +21,7 @@ def draw_survival_decision(models: Sequence[ModelResult], year: float, path: Pat
     for model in models:
         truth = model.rows["days"].to_numpy(float), model.rows["event"].to_numpy(bool), float(horizon_days(year))
         death = 1 - model.rows[survival_column(year)].to_numpy(float)
-        curves[model.name] = net_benefit_survival(death, *truth, THRESHOLDS)
+        curves[named(model.name)] = net_benefit_survival(death, *truth, THRESHOLDS)
         everyone = net_benefit_survival(np.ones(len(death)), *truth, THRESHOLDS)
     with drawing(path, 5.2, 3.2) as figure:
         axes = figure.subplots()
@@ -31,17 +32,18 @@ def draw_survival_decision(models: Sequence[ModelResult], year: float, path: Pat
 
 def draw_class_decision(models: Sequence[ModelResult], positives: Sequence[str], path: Path) -> None:
     """Draw the net benefit of acting on the predicted probability of each of some classes, one panel a class."""
-    with drawing(path, max(3.4 * len(positives), 5.2), 3.2) as figure:
+    with drawing(path, max(3.4 * len(positives), 5.2), 3.4) as figure:
         panels = np.atleast_1d(figure.subplots(1, len(positives)))
         for axes, positive in zip(panels, positives, strict=True):
             curves = {}
             for model in models:
                 truth = (model.rows["label"] == positive).to_numpy()
-                curves[model.name] = net_benefit(model.rows[class_column(positive)].to_numpy(float), truth, THRESHOLDS)
+                predicted = model.rows[class_column(positive)].to_numpy(float)
+                curves[named(model.name)] = net_benefit(predicted, truth, THRESHOLDS)
                 everyone = net_benefit(np.ones(len(truth)), truth, THRESHOLDS)
             _curves(axes, curves, everyone, f"act above this probability of {positive}")
         panels[0].set_ylabel("net benefit")
-        panels[-1].legend(fontsize=7)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2 + len(models))
 
 
 def _curves(axes: Axes, curves: Mapping[str, np.ndarray], everyone: np.ndarray, label: str) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dml.evaluation.figures import HIGH, LOW, MUTED, drawing
+from dml.evaluation.glossary import named
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier, log_rank
 from dml.evaluation.results import ModelResult, risk_groups
 from dml.predictions import DAYS_PER_YEAR
@@ -29,8 +30,8 @@ def draw_kaplan_meier(model: ModelResult, path: Path) -> bool:
             inside = group.to_numpy() == value
             _curve(axes, days[inside], event[inside], f"{name} (n = {inside.sum()})", colour)
             _at_risk(table, days[inside], ticks, 1 - value, colour)
-        axes.set(ylim=(0, 1.02), xlim=(0, end), ylabel="alive")
-        axes.set_title(f"{model.name}: cut at the training median", pad=22)
+        axes.set(ylim=(0, 1.02), xlim=(0, end), ylabel="share alive")
+        axes.set_title(f"{named(model.name)}: cut at the training median", pad=22)
         axes.text(0.02, 0.04, f"log-rank {_p(p)}", transform=axes.transAxes)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0)
         table.set(xlabel="years", xticks=ticks, yticks=[], ylim=(-0.6, 1.6))

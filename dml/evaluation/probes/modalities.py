@@ -43,13 +43,16 @@ def exchanged(subjects: Sequence[Subject], judge: Judge, repeats: int, seed: int
     -------
     dict
         Per model (teacher, student) and modality (genes, slides; the student has no genes): ``own`` and ``other`` with
-        intervals, and the paired ``lost`` = other - own. ``other`` is the mean over the exchanges.
+        intervals, and the paired ``lost`` = other - own. ``other`` is the mean over the exchanges. A modality that no
+        test patient has is left out.
     """
     found: dict[str, Any] = {}
     for model, modalities in (("teacher", ("genes", "slides")), ("student", ("slides",))):
         own = judge.metric(predicted(subjects, model))
         found[model] = {}
         for modality in modalities:
+            if not any(_has(case, modality) for subject in subjects for case in subject.test.cases):
+                continue
             changes = [_exchange(modality, np.random.SeedSequence([seed, repeat])) for repeat in range(repeats)]
             other = judge.metric(*(predicted(subjects, model, change) for change in changes))
             values = {"own": judge.value(own), "other": judge.value(other)}

@@ -55,8 +55,12 @@ def subspaces(
     dict
         Per model: ``distance_correlation`` (value, folds) and, for ``genes`` and ``planted``, per target (tumor, tme)
         the share of variance explained from ``tumor`` and ``tme`` with intervals, and the paired ``own_minus_other``.
+        ``genes`` is empty in a cohort without transcriptomes.
     """
-    kinds: dict[str, Mapping[Subspace, Targets]] = {"genes": {s: _components(s, components) for s in SUBSPACES}}
+    expressed = any(patient.present for views in seen.values() for view in views for patient in view.learning)
+    kinds: dict[str, Mapping[Subspace, Targets]] = {
+        "genes": {s: _components(s, components) for s in SUBSPACES} if expressed else {}
+    }
     if planted is not None:
         kinds["planted"] = {s: _factor(planted, s) for s in SUBSPACES}
     return {model: _of_model(own, judge, kinds) for model, own in seen.items()}

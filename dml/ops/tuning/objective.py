@@ -14,6 +14,7 @@ from dml.evaluation.metrics.classification import macro_auc
 from dml.evaluation.metrics.concordance import harrell_c
 from dml.files import read_parquet
 from dml.ops.tuning.spaces import Kind
+from dml.ops.tuning.teachers import read_teachers
 from dml.predictions import class_column
 from dml.training.bundle import FoldModel
 from dml.training.folds import Fold, fold_of, unseen
@@ -75,7 +76,8 @@ class Objective:
         folder = Path("data") / params.cohort
         cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
         splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
-        return cls.of(params, kind, task, cohort, splits, read_teachers(params, task) if kind == "distil" else None)
+        teachers = read_teachers(params, task, chosen_folds(params)) if kind == "distil" else None
+        return cls.of(params, kind, task, cohort, splits, teachers)
 
     def score(self, params: Params, fold: int, on_epoch: OnEpoch | None = None) -> Score:
         """Train on one fold and judge it by the fold's validation patients; `on_epoch` is told how it goes."""
@@ -132,22 +134,6 @@ def chosen_folds(params: Params) -> tuple[int, ...]:
     return params.tuning.folds or params.folds
 
 
-def teacher_folder(params: Params, task: str) -> Path:
-    """Where `dvc repro` leaves the teachers of a task."""
-    return Path("models") / params.cohort / task / "teacher"
-
-
-def read_teachers(params: Params, task: str) -> dict[int, FoldModel]:
-    """Read the teachers of the folds.
-
-    Raises
-    ------
-    InputError
-        If one is missing or was trained with other parameters.
-    """
-    return {fold: _teacher(teacher_folder(params, task) / f"fold-{fold}", params) for fold in chosen_folds(params)}
-
-
 def check_metric(params: Params, task: str) -> None:
     """Raise ConfigError if the task or the objective is not one that goes with the other."""
     if task not in params.tasks:
@@ -171,13 +157,6 @@ def area(said: pd.DataFrame, cases: list[Case], part: np.ndarray, task: str, cla
     label = np.array([classes.index(case.labels[task]) for case in cases], int)
     probabilities = said[[class_column(name) for name in classes]].to_numpy(float)
     return float(macro_auc(np.ones((1, len(label))), label=label, probabilities=probabilities, fold=part)[0])
-
-
-def _teacher(folder: Path, params: Params) -> FoldModel:
-    found = FoldModel.load(folder)
-    if (found.spec.model, found.spec.teacher) != (params.model, params.teacher):
-        raise InputError(folder, "this teacher was trained with other `model` or `teacher` parameters", "Run dvc repro")
-    return found
 
 
 def _has_target(case: Case, task: str) -> bool:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna import Study
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from dml.files import only_writer
-from dml.ops import lineage, runs, store
+from dml.ops import lineage, runs, store, views
 from dml.ops.tuning.studies import Job, best_of
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Recorder:
             self._client.set_tag(self._parent, "best_trial", str(best.number))
         for file in sorted(report.iterdir()):
             self._client.log_artifact(self._parent, str(file), "report")
+        tuned, minimised = list(self._job.space.domains), study.directions[0] == StudyDirection.MINIMIZE
+        views.prepare_trials(self._client, self._experiment, self._job.name, self._metric, tuned, minimised)
 
     @property
     def _metric(self) -> str:

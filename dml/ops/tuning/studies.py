@@ -18,16 +18,17 @@ from dml.config import Params
 from dml.errors import InputError, listed
 from dml.files import digest, only_writer
 from dml.ops import lineage
-from dml.ops.tuning.objective import chosen_folds, teacher_folder
+from dml.ops.tuning.objective import chosen_folds
 from dml.ops.tuning.progress import block
 from dml.ops.tuning.pruning import FoldPruner
 from dml.ops.tuning.spaces import MODELS, Kind, Space
+from dml.ops.tuning.teachers import teacher_folder
 
 STUDIES = Path("studies")
 LOCKS = STUDIES / ".locks"
 MAXIMISED = ("c_index", "auc")
 _IDENTITY, _SPACE = "identity", "space."
-_WHERE = ("optimisation.device", "optimisation.threads")
+_WHERE = ("optimisation.device", "optimisation.threads", "optimisation.workers")
 """Say where a trial is trained and not with what."""
 
 
@@ -52,6 +53,16 @@ class Job:
     def space(self) -> Space:
         """Where it looks."""
         return Space.of(self.params, self.kind)
+
+
+def trained_with(params: Params) -> Params:
+    """Return the parameters of a study's trials: so many members as `tuning` says, one after the other.
+
+    Trials share the processors, so the members of one do not.
+    """
+    members = params.tuning.members or params.optimisation.members
+    optimisation = params.optimisation.model_copy(update={"members": members, "workers": 1})
+    return params.model_copy(update={"optimisation": optimisation})
 
 
 def default_name(params: Params, kind: Kind, task: str) -> str:

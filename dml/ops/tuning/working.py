@@ -5,6 +5,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,12 +16,13 @@ from dml.errors import ConfigError, DmlError, InputError
 from dml.files import only_writer
 from dml.ops import store
 from dml.ops.tuning.claiming import Claim, alive, claim, reclaim
-from dml.ops.tuning.objective import Objective, check_metric, read_teachers
+from dml.ops.tuning.objective import Objective, check_metric, chosen_folds
 from dml.ops.tuning.progress import Progress, block
 from dml.ops.tuning.recording import Recorder
 from dml.ops.tuning.reporting import write_report
 from dml.ops.tuning.spaces import overridden
-from dml.ops.tuning.studies import LOCKS, Job, lock_name, open_study
+from dml.ops.tuning.studies import LOCKS, Job, lock_name, open_study, trained_with
+from dml.ops.tuning.teachers import read_teachers
 
 INTERRUPTED = 130
 _log = logging.getLogger(__name__)
@@ -45,9 +47,10 @@ def tune(job: Job, workers: int = 1) -> tuple[Study, Path]:
     DmlError
         If a worker process died; the same command resumes.
     """
+    job = replace(job, params=trained_with(job.params))
     check_metric(job.params, job.task)
     if job.kind == "distil":
-        read_teachers(job.params, job.task)
+        read_teachers(job.params, job.task, chosen_folds(job.params))
     store.connect()
     study = open_study(job)
     recorder = Recorder(job)

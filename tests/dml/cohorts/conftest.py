@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dml.cohorts.building import build_cohort, write_cohort
 from dml.cohorts.description import CohortDescription
 from dml.config import parse
 
@@ -90,3 +91,13 @@ def describe(tmp_path: Path) -> Describe:
         return description
 
     return written
+
+
+@pytest.fixture
+def built(describe: Describe, tables: dict[str, pd.DataFrame], tmp_path: Path) -> CohortDescription:
+    """Stores of a cohort in which nothing is wrong."""
+    description = describe(tables)
+    for name in tables["slides"]["file"]:
+        (description.raw_folder / name).write_text("x")
+    write_cohort(tmp_path / "data", description, build_cohort(description))
+    return description

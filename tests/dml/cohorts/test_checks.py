@@ -10,8 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dml.cohorts.building import build_cohort, write_cohort
-from dml.cohorts.checks import check_cohort, check_disjoint, paired_patients
+from dml.cohorts.checks import check_cohort, check_disjoint
 from dml.cohorts.expression import ExpressionMatrix, read_expression, write_expression
 from dml.cohorts.patients import read_patients, write_patients
 from dml.cohorts.slides import read_slides, write_slides
@@ -20,16 +19,6 @@ from dml.errors import CheckFailed, ConfigError
 from dml.files import read_json, write_json, write_parquet
 
 Break = Callable[[Path], None]
-
-
-@pytest.fixture
-def built(describe, tables, tmp_path: Path):
-    """Stores of a cohort in which nothing is wrong."""
-    description = describe(tables)
-    for name in tables["slides"]["file"]:
-        (description.raw_folder / name).write_text("x")
-    write_cohort(tmp_path / "data", description, build_cohort(description))
-    return description
 
 
 def check(built, folder: Path, tasks: tuple[str, ...] = ("survival", "grade")) -> dict:
@@ -84,6 +73,10 @@ def with_values(change: Callable[[np.ndarray], None]) -> Callable[[ExpressionMat
 def renamed(m: ExpressionMatrix) -> ExpressionMatrix:
     genes = tuple(f"ENSG{i}" if i % 2 else g for i, g in enumerate(m.genes))
     return ExpressionMatrix(m.patient_ids, genes, m.values, m.unit, m.source)
+
+
+def without_expression(_: ExpressionMatrix) -> ExpressionMatrix:
+    return ExpressionMatrix((), (), np.zeros((0, 0), np.float32), "absent", "")
 
 
 CASES: dict[str, tuple[Break, str]] = {
@@ -158,9 +151,11 @@ def test_a_good_cohort_passes_and_is_documented(built, tmp_path: Path) -> None:
 def test_what_is_wrong_fails_with_rows_and_remedy(built, tmp_path: Path, case: str) -> None:
     broken, message = CASES[case]
     broken(tmp_path / "data")
+    stores = {path: path.read_bytes() for path in (tmp_path / "data").iterdir()}
     with pytest.raises(CheckFailed, match=message) as error:
         check(built, tmp_path)
     assert error.value.exit_code == 3
+    assert {path: path.read_bytes() for path in (tmp_path / "data").iterdir()} == stores
     report = read_json(tmp_path / "out" / "cohort.json")
     assert not report["success"]
     assert sum(not c["success"] for c in report["checks"] if c["severity"] == "error") >= 1
@@ -262,7 +257,7 @@ def test_a_panel_is_held_to_its_floor_not_to_coverage(built, tmp_path: Path) -> 
 
 
 def test_a_cohort_without_expression_is_not_asked_for_genes(built, tmp_path: Path) -> None:
-    on_expression(lambda m: ExpressionMatrix((), (), np.zeros((0, 0), np.float32), "absent", ""))(tmp_path / "data")
+    on_expression(without_expression)(tmp_path / "data")
     report = check(built, tmp_path)
     assert {c["file"] for c in report["checks"]} == {"patients.parquet", "slides.parquet"}
 
@@ -287,10 +282,3 @@ def test_a_patient_in_two_cohorts_fails(built, tmp_path: Path) -> None:
         check_disjoint(tmp_path / "data", other)
     write_patients(other / "patients.parquet", patients.assign(patient_id=["Q1", "Q3", "Q2"]), {}, "other")
     check_disjoint(tmp_path / "data", other)
-
-
-def test_paired_patients_have_expression_and_a_slide_that_worked(built, tmp_path: Path) -> None:
-    rows = [("P00-S1", "P00", "failed"), ("P00-S2", "P00", "ok"), ("P01-S1", "P01", "failed"), ("P23-S1", "P23", "ok")]
-    manifest = pa.Table.from_pandas(pd.DataFrame(rows, columns=["slide_id", "patient_id", "status"]))
-    write_parquet(tmp_path / "data/features/manifest.parquet", manifest)
-    assert paired_patients(tmp_path / "data") == {"P00"}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dml.cohorts.drift import apart, between_sites, compare_genes, compare_labels, compare_numbers, difference
+from dml.cohorts.drift import apart, between, compare_genes, compare_labels, compare_numbers, difference
 from dml.cohorts.drift_report import compare_cohorts, write_comparison, write_drifts
 from dml.cohorts.expression import ExpressionMatrix, write_expression
 from dml.cohorts.patients import write_patients
@@ -91,16 +91,16 @@ def cohort(folder: Path, prefix: str, shift: float, rng: np.random.Generator, si
 
 
 def test_sites_are_compared_with_all_others(tmp_path: Path, rng: np.random.Generator) -> None:
-    from dml.cohorts.cohort_sheets import read_stores
+    from dml.cohorts.stores import read_stores
 
     stores = read_stores(cohort(tmp_path / "a", "P", 3.0, rng))
-    found = between_sites(stores.patients, stores.expression, stores.classes, 10)
+    found = between("site", stores.patients, stores.expression, stores.classes, 10)
     assert list(found) == ["S0", "S1"]
     assert found["S1"].drifted == 0.5
     assert set(found["S1"].genes["gene"].head(20)) == set(GENES[20:])
     assert (found["S1"].genes["d"].head(20) > 0).all()
     assert (found["S0"].genes["d"].head(20) < 0).all()
-    assert between_sites(stores.patients, stores.expression, stores.classes, 30) == {}
+    assert between("site", stores.patients, stores.expression, stores.classes, 30) == {}
     write_drifts(tmp_path / "drift.csv", found)
     table = pd.read_csv(tmp_path / "drift.csv")
     assert set(table["kind"]) == {"gene", "label", "number"}

@@ -52,9 +52,12 @@ def rewrite(data: Path, slide: str, tokens: np.ndarray, encoder: str = "e") -> N
 
 
 def failing(data: Path, message: str) -> str:
+    """Check, and return the message; no bag is touched by it."""
+    before = {path: path.read_bytes() for path in sorted((data / "features").rglob("*.parquet"))}
     with pytest.raises(CheckFailed, match=message) as error:
         check_features(data, PARAMS, data.parent / "out")
     assert not read_json(data.parent / "out/features.json")["success"]
+    assert {path: path.read_bytes() for path in sorted((data / "features").rglob("*.parquet"))} == before
     return str(error.value)
 
 
@@ -126,6 +129,17 @@ def test_a_site_whose_slides_look_different_warns(data: Path, rng: np.random.Gen
     assert rule["rows"][0]["site"] == "A"
     assert rule["rows"][0]["dimensions"] == 1.0
     assert rule["rows"][0]["auc"] == 1.0
+
+
+def test_a_cohort_of_several_whose_slides_look_different_warns(data: Path, rng: np.random.Generator) -> None:
+    patients = pd.DataFrame({"patient_id": [f"P{i}" for i in range(10)], "site": "H", "cohort": ["a", "b"] * 5})
+    write_patients(data / "patients.parquet", patients.assign(event=True, survival_days=1.0), {}, "x")
+    for i in range(1, 10, 2):
+        rewrite(data, f"S{i}", rng.normal(size=(7, 4)) + 3)
+    params = PARAMS.model_copy(update={"checks": PARAMS.checks.model_copy(update={"min_site_patients": 5})})
+    check_features(data, params, data.parent / "out")
+    (rule,) = [c for c in read_json(data.parent / "out/features.json")["checks"] if c["sheet"] == "feature_sites"]
+    assert [(row["site"], row["patients"]) for row in rule["rows"]] == [("cohort a", 5), ("cohort b", 5)]
 
 
 def test_a_slide_of_nobody_and_too_many_failures(data: Path) -> None:

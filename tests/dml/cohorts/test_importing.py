@@ -76,6 +76,20 @@ def test_no_source_no_cohort_no_list(tmp_path: Path, cohorts: Path) -> None:
         import_cohort("bare", tmp_path, cohorts)
 
 
+def test_files_from_elsewhere_need_to_be_told_where(cohorts: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mine\.yaml: import: say where its 2 files are with --source"):
+        import_cohort("mine", None, cohorts)
+
+
+def test_parts_that_were_not_built_are_named(tmp_path: Path, cohorts: Path) -> None:
+    (cohorts / "both.yaml").write_text("name: both\ncombines: [mine, bare]\n")
+    (tmp_path / "data/mine").mkdir(parents=True)
+    (tmp_path / "data/mine/patients.parquet").write_text("x")
+    absent = r"data/mine: not there: slides\.parquet, .*splits\.parquet, features/manifest\.parquet\. Build this cohort"
+    with pytest.raises(InputError, match=absent + r" first: dml cohort use mine, dvc repro split"):
+        import_cohort("both", None, cohorts, tmp_path / "data")
+
+
 @pytest.fixture
 def params(tmp_path: Path) -> Path:
     path = tmp_path / "params.yaml"

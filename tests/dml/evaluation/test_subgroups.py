@@ -3,9 +3,11 @@ import pytest
 from sksurv.metrics import concordance_index_censored
 
 from dml.config import Evaluation
+from dml.evaluation.clinical_tables import small_groups
 from dml.evaluation.intervals import bootstrap_weights
 from dml.evaluation.results import read_results
-from dml.evaluation.subgroups import groups_of, subgroup_results
+from dml.evaluation.subgroups import Group, groups_of, subgroup_results
+from dml.predictions import read_predictions, write_predictions
 
 QUICK = Evaluation(resamples=100)
 
@@ -54,6 +56,33 @@ def test_small_groups_are_listed_and_not_scored(judged, invented):
     assert {row["column"] for row in found["too_small"]} >= {"site", "grade"}
     assert len(found["groups"]) + len(found["too_small"]) == len(groups)
     assert found["floors"] == {"patients": 50, "outcomes": 10}
+
+
+def test_a_group_in_perfect_order_has_no_p_and_one_without_pairs_is_named(tmp_path, invented):
+    """The bootstrap of 1.000 has no spread, so it cannot say how sure a difference from others is."""
+    models = invented.write(tmp_path, "survival", {"teacher": 0.5})
+    for path in models.glob("*/*/predictions.parquet"):
+        rows, metadata = read_predictions(path)
+        known = invented.patients.set_index("patient_id").loc[rows["patient_id"]]
+        ordered = np.where(known["sex"] == 1, -rows["days"], rows["risk"])
+        write_predictions(path, rows.assign(risk=ordered), metadata)
+    results = read_results(models)
+    weights = bootstrap_weights(results.patients["fold"].to_numpy(int), 100, 0)
+    single = Group("alone", "one a fold", frozenset(_one_of_each_fold(results)), 3)
+    groups = [*groups_of(results, invented.patients, []), single]
+    settings = Evaluation(resamples=100, min_patients=3, min_events=1)
+    found = subgroup_results(results, weights, groups, ["teacher"], settings)
+    female, male = (
+        next(row for row in found["groups"] if row["value"] == sex)["models"]["teacher"] for sex in ("female", "male")
+    )
+    assert (female["value"], female["ci_low"], female["rest"]) == (1.0, 1.0, None)
+    assert male["rest"]["p"] <= male["rest"]["p_holm"] <= 1
+    assert [row["value"] for row in found["undefined"]] == ["one a fold"]
+    assert "alone: one a fold (3, 3)" in small_groups({"subgroups": found})
+
+
+def _one_of_each_fold(results):
+    return results.patients.drop_duplicates("fold")["patient_id"]
 
 
 def test_classes_count_those_outside_the_commonest(tmp_path, invented):

@@ -1,4 +1,12 @@
-from dml.evaluation.tables import comparison_table, fold_table, further_table, main_table, subgroup_table, title
+from dml.evaluation.tables import (
+    calibration_table,
+    comparison_table,
+    fold_table,
+    further_table,
+    main_table,
+    subgroup_table,
+    title,
+)
 
 
 def entry(value, folds=(0.5, None)):
@@ -28,6 +36,9 @@ def test_main_table_has_a_row_a_model_and_a_hyphen_where_nothing_is_known():
 
 def test_subgroups_have_their_own_table():
     assert further_table(METRICS, "survival", ["lower_grade"]).columns == ("model", "AUC at 3 y")
+    extended = {"teacher": METRICS["teacher"] | {"oe_3y": entry(1.1), "oe_3y_lower_grade": entry(1.2)}}
+    assert further_table(extended, "survival", ["lower_grade"]).columns == ("model", "AUC at 3 y")
+    assert calibration_table(extended, ["lower_grade"]).columns == ("model", "Observed/expected at 3 y")
     table = subgroup_table(METRICS, "c_index", ["lower_grade", "absent"])
     assert table.columns == ("model", "all", "lower grade")
     assert table.rows[1][2] == "-"
@@ -37,4 +48,4 @@ def test_folds_and_comparisons():
     assert fold_table(METRICS, "c_index").rows[0] == ("teacher", "0.500", "-")
     found = {"difference": 0.05, "ci_low": -0.01, "ci_high": 0.11, "p": 0.08, "p_holm": 0.16, "patients": 9}
     row = comparison_table({"teacher": {"baseline_null": {"c_index": found}}}).rows[0]
-    assert row == ("teacher", "baseline_null", "Harrell C", "+0.050 (-0.010 to +0.110)", "0.080", "0.160")
+    assert row == ("teacher", "no predictors", "Harrell C", "+0.050 (-0.010 to +0.110)", "0.080", "0.160")

@@ -1,15 +1,17 @@
 """A study whose best value is known, judged without training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 
 from dml.config import Params
 from dml.ops.tuning.objective import Score
 from dml.ops.tuning.studies import Job
 from dml.training.loop import OnEpoch
+from dml.types import Cohort
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTENT: dict[str, Any] = {
@@ -56,3 +58,11 @@ def job(trials: int = 4, **changes: Any) -> Job:
 
 def states(study: optuna.Study) -> list[str]:
     return [trial.state.name for trial in study.get_trials()]
+
+
+def splits(data: Cohort, folds: Sequence[int] = (0, 1)) -> pd.DataFrame:
+    roles = ["train", "train", "validation", "test"]
+    parts = {"train": 1, "validation": 0, "test": -1}
+    dealt = [(c.patient_id, fold, roles[(i + fold) % 4]) for fold in folds for i, c in enumerate(data.cases)]
+    rows = [(patient, fold, role, parts[role]) for patient, fold, role in dealt]
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])

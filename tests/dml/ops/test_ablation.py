@@ -81,6 +81,6 @@ def test_the_table_compares_each_row_with_the_full_model_of_its_kind(small: Abla
         assert line["difference"] == pytest.approx(line["value"] - by_name[full]["value"])
         assert line["difference_low"] <= line["difference"] <= line["difference_high"]
         assert line["p_holm"] >= line["p"]
-    write_table(lines, [1, 2], Path("reports"))
+    write_table(lines, [1, 2], 1, Path("reports"))
     assert len(read_json(Path("reports/ablation.json"))["rows"]) == 4
     assert "| no distillation | all | c_index |" in Path("reports/ablation.md").read_text()

@@ -15,7 +15,7 @@ from dml.config import Evaluation, Params
 from dml.errors import InputError
 from dml.features.manifest import write_manifest
 from dml.features.store import write_bag
-from dml.files import read_json, write_json, write_parquet
+from dml.files import digest, read_json, write_json, write_parquet
 from dml.ops import registry
 from dml.ops.external import external
 from tests.dml.ops.bundles import ENCODER, GENES, GROUPS, cohort, write_folds
@@ -69,8 +69,10 @@ def stores(client: MlflowClient) -> Callable[..., None]:
 
 @pytest.fixture
 def registered(client: MlflowClient, params: Callable[..., Params]) -> Callable[..., str]:
-    def register(model: str, task: str = "survival") -> str:
-        write_folds(Path("models/demo") / task / model, model, task=task)
+    def register(model: str, task: str = "survival", learnt: tuple[str, ...] = ()) -> str:
+        folder = write_folds(Path("models/demo") / task / model, model, task=task)
+        for path in folder.glob("*/model.json"):
+            write_json(path, read_json(path) | {"learnt": [digest(patient) for patient in learnt]})
         reports = Path("reports/demo") / task
         reports.mkdir(parents=True, exist_ok=True)
         (reports / "metrics.json").write_text(json.dumps({model: {"c_index": {"value": 0.7}}}))
@@ -122,7 +124,11 @@ def test_zero_shot_and_recalibrated_stand_apart(stores: Callable[..., None], reg
     ratios = {model: abs(own["oe_1y"]["value"] - 1) for model, own in metrics.items()}
     assert ratios["teacher_recalibrated"] < max(ratios["teacher"], 0.1)
     assert "ibs" in read_json(out / "comparisons.json")["teacher_recalibrated"]["teacher"]
+    assert {group["column"] for group in read_json(out / "details.json")["subgroups"]["groups"]} >= {"transcriptome"}
+    assert not list((out / "figures").glob("kaplan_meier_*recalibrated*"))
     page = (out / "report.html").read_text()
+    assert "External evaluation of demo-survival-teacher version 1" in page
+    assert "Fold by fold" not in page
     assert "60 of 60 patients evaluated" in page
     assert "genes: 100% of 5 measured" in page
     assert "a local refit" in page
@@ -138,15 +144,32 @@ def test_patients_it_was_made_with_are_left_out(
 ) -> None:
     stores()
     reference = registered("student")
-    seen = pd.DataFrame({"patient_id": ["p0", "p1", "elsewhere"]})
-    monkeypatch.setattr("dml.ops.packaging.packed_predictions", lambda source: (seen, {}))
+    ids, order = ["p0", "p1", *(f"elsewhere-{i}" for i in range(28))], np.arange(30.0)
+    seen = pd.DataFrame({"patient_id": ids, "fold": 0, "days": order + 1, "event": True, "risk": -order})
+    home = {"kind": "survival", "classes": []}
+    monkeypatch.setattr("dml.ops.packaging.packed_predictions", lambda source: (seen, home))
     out = external(reference, "other", SETTINGS)
     covered = read_json(out / "coverage.json")
     assert (covered["patients_seen_in_training"], covered["patients_evaluated"]) == (2, 22)
+    assert (covered["home"]["cohort"], covered["home"]["patients"], covered["home"]["value"]) == ("demo", 30, 1.0)
+    assert "at home (demo, 30 test patients) its Harrell C was 1.000" in (out / "report.html").read_text()
     everyone = pd.DataFrame({"patient_id": [f"p{i}" for i in range(24)]})
     monkeypatch.setattr("dml.ops.packaging.packed_predictions", lambda source: (everyone, {}))
     with pytest.raises(InputError, match="every patient was among those the model was made with"):
         external(reference, "other", SETTINGS)
+
+
+def test_patients_it_learnt_from_and_was_never_tested_on_are_left_out(
+    stores: Callable[..., None], registered: Callable[..., str]
+) -> None:
+    stores(patients=40)
+    out = external(registered("student", learnt=("p3", "p7", "p8", "elsewhere")), "other", SETTINGS)
+    covered = read_json(out / "coverage.json")
+    assert (covered["patients_seen_in_training"], covered["patients_evaluated"]) == (3, 37)
+    assert not {"p3", "p7", "p8"} & set(pd.read_parquet(out / "predictions.parquet")["patient_id"])
+    page = (out / "report.html").read_text()
+    assert "<b>37</b>strangers to the model" in page
+    assert "3 with whom the model was made" in page
 
 
 def test_a_student_needs_no_transcriptome(stores: Callable[..., None], registered: Callable[..., str]) -> None:

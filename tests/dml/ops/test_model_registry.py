@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from dml.config import Params
 from dml.errors import InputError
 from dml.ops import registry, store
+from dml.ops.leaderboard import registered_rows
 from tests.dml.ops.bundles import write_folds
 
 Build = Callable[..., Params]
@@ -45,6 +46,18 @@ def test_registering_twice_makes_one_version(trained: Path, params: Build) -> No
     assert first == again
     assert (first.name, first.version, first.aliases) == ("demo-survival-student", "1", ("challenger",))
     assert first.metrics == {"c_index": 0.7, "c_index_ci_low": 0.6, "c_index_ci_high": 0.8}
+
+
+def test_a_list_for_machines_has_every_metric_and_whole_hashes(trained: Path, params: Build) -> None:
+    teacher, student = (registry.register(params(), "survival", model) for model in registry.MODELS)
+    shown, _ = registered_rows()
+    assert (shown["name"], shown["metric"]) == ("demo-survival-student", "Harrell C 0.700")
+    told, of_teacher = registered_rows(whole=True)
+    assert told["metrics"] == student.metrics
+    assert told["teacher"] == of_teacher["weights"] == teacher.tags["digest"]
+    assert of_teacher["teacher"] is None
+    assert told["run"].startswith(shown["run"])
+    assert len(shown["run"]) < len(told["run"])
 
 
 def test_other_weights_make_another_version_and_take_the_alias(trained: Path, params: Build) -> None:
@@ -116,7 +129,7 @@ def test_mlflow_serves_a_registered_model_over_http(trained: Path, params: Build
 
 def _asked(address: str, question: dict[str, Any], server: subprocess.Popen[bytes]) -> dict[str, Any]:
     request = urllib.request.Request(address, json.dumps(question).encode(), {"Content-Type": "application/json"})
-    for _ in range(120):
+    for _ in range(600):
         try:
             with urllib.request.urlopen(request) as answer:
                 return dict(json.load(answer))

@@ -73,7 +73,8 @@ def test_every_package_that_the_packed_code_imports_is_required() -> None:
     """Directly, or by what is required directly."""
     known = packages_distributions()
     names = {canonical(name) for module in imported(Path("dml/ops/served_model.py")) for name in known.get(module, ())}
-    assert sorted(names - required(packaging.REQUIREMENTS) - {"dml", "lifelines"}) == []  # the latter only fits
+    never_reached = {"lifelines", "ray"}  # fit models, and spread the slides of a cohort over machines
+    assert sorted(names - required(packaging.REQUIREMENTS) - {"dml"} - never_reached) == []
 
 
 def canonical(name: str) -> str:

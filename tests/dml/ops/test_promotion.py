@@ -192,7 +192,7 @@ promotion.promote("demo-survival-student", params).enforce()
 def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(register: Register) -> None:
     register(2, 0.1)
     started = [subprocess.Popen([sys.executable, "-c", PROMOTE], stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=120)[1] for process in started]
+    said = [process.communicate(timeout=600)[1] for process in started]
     assert sorted(process.returncode for process in started) == [0, 1]
     (loser,) = [text for text, process in zip(said, started, strict=True) if process.returncode]
     assert "version 1 of demo-survival-student is champion already (promoted by" in loser

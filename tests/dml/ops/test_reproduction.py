@@ -3,14 +3,17 @@
 import hashlib
 import json
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from dml.errors import DmlError, InputError
+from dml.ops import reproduction
 from dml.ops.reproduction import Recorded, compare, recorded, restore, worktree, write_params
 from dml.predictions import write_predictions
 
@@ -69,6 +72,14 @@ def test_recorded_parameters_win_over_those_of_the_commit(tmp_path: Path) -> Non
     }  # fmt: skip
 
 
+def test_a_classical_reference_names_no_network(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("cohort: demo\nbaselines: {deep: [abmil], components: 5}\n")
+    write_params(path, _record(params={"baselines.components": "15"}, model="baseline_both"))
+    content = yaml.safe_load(path.read_text())
+    assert content == {"cohort": "other", "baselines": {"deep": ["abmil"], "components": 15}}
+
+
 def test_the_worktree_is_that_commit_and_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -118,3 +129,38 @@ def test_identical_to_the_bit_up_to_rounding_or_not(tmp_path: Path) -> None:
 def test_an_unknown_run_is_said(client: object) -> None:
     with pytest.raises(InputError, match="run nothing: not in the tracking store"):
         recorded(client, "nothing")
+
+
+def test_what_makes_a_model_is_run_again_and_one_that_left_nothing_is_said(
+    client: MlflowClient, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the training: which stages run for which model, and what is compared."""
+    ran: list[str] = []
+
+    def stage(name: str, fold: Recorded, place: Path) -> None:
+        ran.append(name)
+        _predictions(place / "models/other/survival" / fold.model / "fold-0/predictions.parquet", -np.arange(10.0))
+
+    monkeypatch.setattr(reproduction, "_run_stage", stage)
+    monkeypatch.setattr(reproduction, "restore", lambda data, place: None)
+    monkeypatch.setattr(reproduction, "worktree", lambda commit: nullcontext(workplace / "tree"))
+    (workplace / "tree").mkdir()
+    experiment = client.create_experiment("other-survival")
+
+    def tracked(model: str) -> str:
+        tags = {"level": "fold", "cohort": "other", "task": "survival", "model": model, "fold": "0"}
+        run = str(client.create_run(experiment, tags=tags).info.run_id)
+        (workplace / "tree/params.yaml").write_text("cohort: demo\n")
+        return run
+
+    for model, stages in {"student": ["teach", "distil"], "baseline_both": ["baseline"],
+                          "baseline_abmil": ["deep_baseline"]}.items():  # fmt: skip
+        run = tracked(model)
+        client.log_artifact(run, str(_predictions(workplace / "predictions.parquet", -np.arange(10.0))))
+        found = reproduction.reproduce(run)
+        assert [one.row()["identical"] for one in found] == ["to the bit"]
+        assert ran == stages
+        ran.clear()
+    with pytest.raises(InputError, match="baseline_genes left no predictions of fold 0"):
+        reproduction.reproduce(tracked("baseline_genes"))
+    assert ran == []

@@ -1,12 +1,12 @@
 """What work cost counts wherever it was done."""
 
 from dml.ops.resources import Resources
-from dml.training.side_by_side import side_by_side
+from dml.training.processes import spread
 
 
 def test_processes_that_helped_are_counted() -> None:
     counted = Resources()
     here, before = sum(range(1000)), counted.spent()["system/cpu_seconds"]
-    assert side_by_side(lambda i: sum(range(3_000_000)), 4, 2) == [sum(range(3_000_000))] * 4
+    assert spread(lambda i: sum(range(3_000_000)), 4, 2) == [sum(range(3_000_000))] * 4
     assert here == 499_500
     assert counted.spent()["system/cpu_seconds"] > before + 0.05

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from dml.config import Params
-from dml.ops import lineage, store, tracking
+from dml.ops import lineage, store, tracking, views
 
 Build = Callable[..., Params]
 ROOT = Path(__file__).resolve().parents[3]
@@ -55,7 +55,7 @@ def start(fold: int, folder: Path) -> subprocess.Popen[str]:
 def test_processes_started_together_on_a_new_store_join_one_parent(workplace: Path) -> None:
     processes = [start(fold, workplace) for fold in (0, 1)]
     for process in processes:
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=600)
     assert [process.returncode for process in processes] == [0, 0]
     client = store.connect()
     (parent,) = parents(client)
@@ -212,3 +212,22 @@ def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, param
     assert attached == {"metrics.json", "report.html", "km_student.png", "forest.svg"}
     tracking.log_report(params(), "survival", folder)
     assert len(client.get_metric_history(found["student"].info.run_id, "c_index")) == 1
+
+
+def test_pages_open_with_one_row_a_model_and_its_main_metrics(client: MlflowClient, params: Build) -> None:
+    folder = Path("reports/demo/survival")
+    folder.mkdir(parents=True)
+    metrics = {name: {"value": 0.7} for name in ("auc_1y", "c_index", "ibs")}
+    (folder / "metrics.json").write_text(json.dumps(dict.fromkeys(("teacher", "student"), metrics)))
+    with tracking.fold_run(params(), "survival", "student", 1):
+        pass
+    tracking.log_report(params(), "survival", folder)
+    experiment = client.get_experiment_by_name("demo-survival")
+    assert experiment is not None
+    view = json.loads(experiment.tags[f"{views.TAG}models"])
+    rows = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[view["orderByKey"]])
+    assert {run.info.run_name for run in rows} == {"teacher", "student"}
+    assert view["selectedColumns"] == ["metrics.`c_index`", "metrics.`ibs`"]
+    assert [chart["metricKey"] for chart in view["compareRunCharts"]] == ["c_index", "ibs"]
+    (page,) = views.pages(client).values()
+    assert page.startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=models&")

@@ -104,7 +104,7 @@ def test_a_tracking_server_works_as_well_with_artifacts_and_registry(
 
 
 def _connected(server: subprocess.Popen[bytes]) -> MlflowClient:
-    for _ in range(120):
+    for _ in range(600):
         try:
             return store.connect()
         except store.TrackingError:

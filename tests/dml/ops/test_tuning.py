@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -16,6 +15,7 @@ from optuna.trial import TrialState
 
 from dml.config import Params, load
 from dml.errors import DmlError, InputError
+from dml.ops import views
 from dml.ops.interfaces import commands
 from dml.ops.tuning import studies, working
 from dml.ops.tuning.applying import apply_best
@@ -25,20 +25,9 @@ from dml.ops.tuning.pruning import FoldPruner
 from dml.ops.tuning.recording import Recorder
 from dml.ops.tuning.reporting import write_report
 from dml.ops.tuning.studies import journal, load_study, open_study
-from dml.training.bundle import FoldModel
-from dml.training.folds import fold_of
-from dml.training.teaching import teach
-from dml.types import Cohort, Survival
-from tests.dml.ops.planted import CONTENT, PARAMS, Planted, job, states, tuned
+from dml.types import Survival
+from tests.dml.ops.planted import CONTENT, PARAMS, Planted, job, splits, states, tuned
 from tests.synthetic import cohort
-
-
-def splits(data: Cohort, folds: Sequence[int] = (0, 1)) -> pd.DataFrame:
-    roles = ["train", "train", "validation", "test"]
-    parts = {"train": 1, "validation": 0, "test": -1}
-    dealt = [(c.patient_id, fold, roles[(i + fold) % 4]) for fold in folds for i, c in enumerate(data.cases)]
-    rows = [(patient, fold, role, parts[role]) for patient, fold, role in dealt]
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])
 
 
 @pytest.mark.parametrize("metric", ["validation_loss", "c_index"])
@@ -59,24 +48,6 @@ def test_test_patients_do_not_reach_the_objective(metric: str) -> None:
     assert clean.score(params, 0) == other.score(params, 0)
     judged = {case.patient_id for fold in clean.folds.values() for case in fold.validation().cases if fold.index == 0}
     assert not judged & tested
-
-
-def test_distillation_is_judged_with_the_teachers_that_are_there(here: Path) -> None:
-    data = cohort(32)
-    table = splits(data)
-    for fold in (0, 1):
-        folder = Path(f"models/synthetic/grade/teacher/fold-{fold}")
-        teach(fold_of(data, table, fold), PARAMS, "grade").model.save(folder)
-    teachers = {k: FoldModel.load(Path(f"models/synthetic/grade/teacher/fold-{k}")) for k in (0, 1)}
-    asked = job(2, kind="distil", task="grade", name="d")
-    working.work(asked, Objective.of(PARAMS, "distil", "grade", data, table, teachers))
-    study = load_study("d")
-    assert [set(t.intermediate_values) >= {0} for t in study.get_trials()] == [True, True]
-    assert study.get_trials()[0].state == TrialState.COMPLETE
-    assert study.get_trials()[0].params == {"distillation.features": 1.0}
-    changed = PARAMS.model_copy(update={"model": PARAMS.model.model_copy(update={"references": 4})})
-    with pytest.raises(InputError, match="trained with other `model` or `teacher` parameters"):
-        working.tune(job(2, params=changed, kind="distil", task="grade", name="d"))
 
 
 def test_equal_seeds_make_equal_studies(here: Path) -> None:
@@ -232,6 +203,11 @@ def test_every_trial_is_a_nested_run_once(client: MlflowClient) -> None:
     assert {run.data.tags["study"] for run in runs} == {"s"}
     assert all(set(run.data.params) == {"optimisation.learning_rate"} for run in trials)
     assert parent.data.metrics["validation_loss"] == study.best_value
+    view = json.loads(experiment.tags[f"{views.TAG}study-s"])
+    shown = client.search_runs([experiment.experiment_id], view["searchFilter"])
+    assert {run.info.run_id for run in shown} == {run.info.run_id for run in trials}
+    assert view["compareRunCharts"][0]["selectedParams"] == ["optimisation.learning_rate"]
+    assert "viewStateShareKey=study-s&" in views.pages(client)["s"]
 
 
 def test_a_trial_that_was_not_written_before_a_kill_is_written_at_the_next_start(

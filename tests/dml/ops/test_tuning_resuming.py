@@ -12,7 +12,7 @@ from dml.config import Params
 from dml.errors import InputError
 from dml.ops.tuning import working
 from dml.ops.tuning.claiming import alive, claim, counted, reclaim
-from dml.ops.tuning.studies import journal, load_study, open_study
+from dml.ops.tuning.studies import journal, load_study, open_study, trained_with
 from tests.dml.ops.planted import PARAMS, ROOT, Planted, job, states
 
 
@@ -101,6 +101,21 @@ def test_a_study_begun_with_other_parameters_is_not_gone_on_with(here: Path) -> 
     del begun["model.width"]
     study.set_user_attr("identity", begun)
     open_study(job(2))  # begun by a version that did not have this parameter
+
+
+def test_trials_may_have_fewer_members_and_where_they_are_trained_does_not_matter(here: Path) -> None:
+    def with_optimisation(**changes: int) -> Params:
+        return PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update=changes)})
+
+    many = with_optimisation(members=5, workers=2)
+    few = many.model_copy(update={"tuning": many.tuning.model_copy(update={"members": 2})})
+    members = [trained_with(params).optimisation.members for params in (many, few)]
+    assert members == [5, 2]
+    assert {trained_with(params).optimisation.workers for params in (many, few)} == {1}
+    working.work(job(1, params=few), Planted())
+    open_study(
+        job(2, params=few.model_copy(update={"optimisation": with_optimisation(members=5, threads=2).optimisation}))
+    )
 
 
 def test_a_database_keeps_a_study_for_many_machines(here: Path) -> None:

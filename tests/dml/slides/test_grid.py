@@ -32,10 +32,16 @@ def cells(grid: TileGrid) -> set[tuple[int, int]]:
 
 
 def assert_nested(grids: dict[float, TileGrid]) -> None:
+    """Every fine tile lies in one coarse tile, on its lattice, and every coarse tile has a child."""
     for fine, coarse in pairwise(sorted(grids)):
-        k = round(coarse / fine)
-        parents = {(x // k, y // k) for x, y in cells(grids[fine])}
-        assert parents == cells(grids[coarse])  # every fine tile has a parent, every coarse tile a child
+        side, half = grids[coarse].tile_um, grids[fine].tile_um / 2
+        corners = grids[coarse].coords_um - side / 2
+        inside = grids[fine].coords_um[:, None] - corners  # n m 2
+        contained = ((inside > half - 1e-6) & (inside < side - half + 1e-6)).all(axis=2)
+        assert (contained.sum(axis=1) == 1).all()
+        assert contained.any(axis=0).all()
+        steps = (inside[contained] - half) / grids[fine].tile_um
+        np.testing.assert_allclose(steps, np.rint(steps), atol=1e-6)
 
 
 def test_a_coarse_tile_is_the_union_of_its_four_children() -> None:
@@ -90,6 +96,74 @@ def test_grids_nest_for_any_slide(
         assert np.abs(corners_px(grid) - grid.coords_px).max(initial=0) <= 0.5
         ratio = round(max(mpps) / mpp) ** 2
         assert len(grid.coords_px) <= max(max_tiles, ratio)
+
+
+def test_the_grouping_that_keeps_most_tiles_is_taken() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[2:6, 2:6] = True  # four fine tiles around the corner of four coarse ones
+    grids = tile_grids(Glass((1024, 1024), 0.5), mask, Tiles(mpps=(0.5, 1.0), min_tissue=0.5))
+    assert cells(grids[0.5]) == {(1, 1), (2, 1), (1, 2), (2, 2)}
+    assert grids[1.0].coords_px.tolist() == [[256, 256]]
+    assert grids[1.0].coords_um.tolist() == [[256.0, 256.0]]
+    assert grids[1.0].tissue.tolist() == [1.0]
+
+
+def test_of_equally_many_the_fewest_and_fullest_coarse_tiles() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[:4, 2:6] = True  # four fine tiles at the upper edge, in columns 1 and 2
+    grids = tile_grids(Glass((1024, 1024), 0.5), mask, Tiles(mpps=(0.5, 1.0), min_tissue=0.5))
+    assert grids[1.0].coords_px.tolist() == [[256, 0]]
+    mask[:] = True
+    grids = tile_grids(Glass((1024, 1024), 0.5), mask, Tiles(mpps=(0.5, 1.0), min_tissue=0.5))
+    assert grids[1.0].coords_px.tolist() == [[0, 0], [512, 0], [0, 512], [512, 512]]
+
+
+def test_a_coarse_tile_may_start_before_the_slide() -> None:
+    mask = np.ones((6, 6), bool)  # three by three fine tiles: from the corner, five of nine are in half empty ones
+    tiles = Tiles(mpps=(0.5, 1.0), min_tissue=0.5)
+    grids = tile_grids(Glass((768, 768), 0.5), mask, tiles)
+    assert len(grids[0.5].coords_px) == 8
+    mask[:2, :2] = False  # now what is left out at the upper left was glass anyway
+    grids = tile_grids(Glass((768, 768), 0.5), mask, tiles)
+    assert len(grids[0.5].coords_px) == 8
+    assert grids[1.0].coords_px.tolist() == [[256, -256], [-256, 256], [256, 256]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    width=st.integers(300, 5000),
+    height=st.integers(300, 5000),
+    mpps=st.sampled_from([(0.5,), (0.5, 1.0), (0.5, 1.0, 2.0), (0.5, 1.5)]),
+    min_tissue=st.sampled_from([0.1, 0.5, 0.9]),
+    seed=st.integers(0, 99),
+)
+def test_no_grouping_keeps_more(width: int, height: int, mpps: tuple[float, ...], min_tissue: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((19, 13)) > rng.random()
+    slide, tiles = Glass((width, height), Mpp(0.5)), Tiles(mpps=mpps, min_tissue=min_tissue, max_tiles=10**6)
+    kept = len(tile_grid(slide, mask, 0.5, tiles).coords_px)
+    alone = tile_grid(slide, mask, 0.5, Tiles(mpps=(0.5,), min_tissue=0.0, max_tiles=10**6))
+    shares = dict(zip(map(tuple, np.rint(alone.coords_um / 128 - 0.5).astype(int)), alone.tissue, strict=True))
+    k = round(max(mpps) / 0.5)
+    for ox in range(k):
+        for oy in range(k):
+            assert kept >= kept_in_groups(shares, [round(mpp / 0.5) for mpp in mpps], (ox, oy), min_tissue)
+
+
+def kept_in_groups(
+    shares: dict[tuple[int, int], float], sides: list[int], before: tuple[int, int], least: float
+) -> int:
+    """Count the fine tiles that stay when coarse tiles start `before` fine ones before the corner; slow and obvious."""
+    placed = {(x + before[0], y + before[1]): share for (x, y), share in shares.items()}
+    good = {cell for cell, share in placed.items() if share >= least}
+    children = good
+    for side in sides[1:]:
+        groups: dict[tuple[int, int], float] = {}
+        for (x, y), share in placed.items():
+            groups[x // side, y // side] = groups.get((x // side, y // side), 0.0) + share
+        fit = {group for group, total in groups.items() if total / side**2 >= least - 1e-9}
+        children = {(x, y) for x, y in children if (x // side, y // side) in fit}
+    return len(children)
 
 
 def test_share_equals_a_pixel_count() -> None:

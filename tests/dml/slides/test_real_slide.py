@@ -34,7 +34,9 @@ def test_from_file_to_tiles(path: Path, tmp_path: Path) -> None:
         assert not mask[: height // 4, : width // 4].any()
         assert mask[int(0.7 * height) : int(0.8 * height), int(0.4 * width) : int(0.6 * width)].mean() > 0.95
         grids = tile_grids(slide, mask, Tiles())
-        assert {mpp: len(grid.coords_px) for mpp, grid in grids.items()} == {0.5: 28, 1.0: 8}
+        assert {mpp: len(grid.coords_px) for mpp, grid in grids.items()} == {0.5: 32, 1.0: 9}
+        three = tile_grids(slide, mask, Tiles(mpps=(0.5, 1.0, 2.0)))
+        assert {mpp: len(grid.coords_px) for mpp, grid in three.items()} == {0.5: 31, 1.0: 9, 2.0: 3}
         save_overview(slide, mask, grids, tmp_path / "overview.jpg")
     with Image.open(tmp_path / "overview.jpg") as overview:
         assert overview.size == (766, 1024 + STRIP)

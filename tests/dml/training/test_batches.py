@@ -8,7 +8,7 @@ import torch
 
 from dml import config
 from dml.errors import InputError
-from dml.training.batches import PatientReader, batches, collate, parents_of, side_by_side
+from dml.training.batches import PatientReader, batches, collate, parents_of, passes, side_by_side
 from dml.training.preparation import Preparation, Scaling, fit_preparation
 from dml.types import Bag, ClassTarget, Cohort, Microns, Mpp, SurvivalTarget
 from tests.synthetic import COARSE, FINE, TILE_UM, cohort, grid_bags
@@ -168,3 +168,17 @@ def test_what_cannot_be_learnt_is_said(change: object, task: str, message: str) 
     data = replace(data, cases=tuple(change(c) for c in data.cases))
     with pytest.raises(InputError, match=message):
         fit_preparation(data, PARAMS, task)
+
+
+def test_a_batch_is_cut_into_passes_that_are_small_when_padded(rng: np.random.Generator) -> None:
+    data = cohort(12)
+    read = PatientReader(fit_preparation(data, PARAMS, "survival"), data)
+    patients = [read(case) for case in data.cases]
+    sizes = sorted(p.size for p in patients)
+    limit = 2 * sizes[-1]
+    cut = passes(patients, limit)
+    assert len(cut) > 1
+    assert all(len(part) == 1 or len(part) * max(p.size for p in part) <= limit for part in cut)
+    assert sorted(p.patient_id for part in cut for p in part) == sorted(p.patient_id for p in patients)
+    assert passes(patients, None) == [patients]
+    assert len(passes(patients, 1)) == len(patients)

@@ -132,6 +132,19 @@ def test_members_trained_side_by_side_are_the_same() -> None:
     pd.testing.assert_frame_equal(*(s.predict(data) for s in students), check_exact=True)
 
 
+def test_gradients_of_passes_add_up_to_those_of_the_batch() -> None:
+    data = cohort(60)
+    quiet = {
+        "model": PARAMS.model.model_copy(update={"dropout": 0.0, "token_dropout": 0.0}),
+        "teacher": PARAMS.teacher.model_copy(update={"coordination": False, "modality_dropout": 0.0, "consistency": 0}),
+        "optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2}),
+    }
+    whole = PARAMS.model_copy(update=quiet)
+    cut = whole.model_copy(update={"optimisation": whole.optimisation.model_copy(update={"max_tokens": 20})})
+    histories = [teach(fold(data), params, "survival").history for params in (whole, cut)]
+    np.testing.assert_allclose(*histories, rtol=1e-3)
+
+
 def test_members_are_averaged() -> None:
     data = cohort(30)
     update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2, "members": 2})}

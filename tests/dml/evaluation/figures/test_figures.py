@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from dml.evaluation.figures.calibration import counted, groups
+from dml.evaluation.figures.calibration import counted, groups, wilson
 from dml.evaluation.figures.forest import draw_forest
 from dml.evaluation.figures.kaplan_meier import draw_kaplan_meier
 from dml.evaluation.results import Training, read_results
@@ -33,6 +34,12 @@ def test_fifths_are_of_like_size_and_ties_stay_together():
     assert sorted(np.concatenate(found)) == list(range(53))
     assert {len(index) for index in found} <= {10, 11}
     assert [len(index) for index in groups(np.full(20, 0.3))] == [20]
+
+
+@pytest.mark.parametrize(("right", "patients"), [(0, 12), (5, 12), (12, 12), (80, 333)])
+def test_the_interval_of_a_share_is_wilsons(right, patients):
+    theirs = binomtest(right, patients).proportion_ci(0.95, "wilson")
+    assert wilson(np.arange(patients) < right) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_confusion_counts_every_patient_once(tmp_path, invented):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
     balanced_accuracy_score,
     brier_score_loss,
@@ -62,6 +63,20 @@ def test_calibration_error_agrees_with_torchmetrics():
     ours = expected_calibration_error(unweighted(300), label=label, probabilities=probabilities)
     theirs = multiclass_calibration_error(torch.tensor(probabilities), torch.tensor(label), 4, n_bins=10)
     assert ours[0] == pytest.approx(float(theirs), abs=1e-6)  # torchmetrics sums in float32
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calibration_error_is_the_gap_of_scikit_learns_calibration_curve(seed):
+    """Its bins hold the share that is right and the mean confidence; the error weighs their gaps by patients."""
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.full(3, (0.3, 1, 4, 20)[seed]), 200)
+    label = random.integers(0, 3, 200)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == label
+    share, mean = calibration_curve(right, confidence, n_bins=10)
+    counts = np.histogram(confidence, np.linspace(0, 1, 11))[0]
+    expected = (counts[counts > 0] * np.abs(share - mean)).sum() / 200
+    ours = expected_calibration_error(unweighted(200), label=label, probabilities=probabilities)
+    assert ours[0] == pytest.approx(expected, abs=1e-8)
 
 
 def test_calibration_error_by_hand():

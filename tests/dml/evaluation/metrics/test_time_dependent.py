@@ -31,6 +31,22 @@ def test_agrees_with_scikit_survival(sample):
         assert ours[0] == pytest.approx(expected, abs=1e-8)
 
 
+def test_pairs_of_folds_are_pooled_and_never_mixed(sample):
+    """The slow twin: every pair of a case and a control of its fold, weighted by the case."""
+    fold, horizon = np.arange(len(sample)) % 3, float(np.median(sample.days))
+    uncensored = censoring_curve(sample.days, sample.event).at(sample.days)
+    won, counted = 0.0, 0.0
+    for i in np.flatnonzero(sample.event & (sample.days <= horizon)):
+        for j in np.flatnonzero((sample.days > horizon) & (fold == fold[i])):
+            higher = (sample.risk[i] > sample.risk[j]) + 0.5 * (sample.risk[i] == sample.risk[j])
+            won, counted = won + higher / uncensored[i], counted + 1 / uncensored[i]
+    ours = dynamic_auc(
+        unweighted(len(sample)), days=sample.days, event=sample.event, risk=sample.risk, fold=fold,
+        uncensored=uncensored, horizon=horizon,
+    )  # fmt: skip
+    assert ours[0] == pytest.approx(won / counted, abs=1e-8)
+
+
 def test_without_cases_there_is_no_number(sample):
     value = dynamic_auc(
         unweighted(len(sample)), days=sample.days, event=sample.event, risk=sample.risk, fold=sample.one_fold,

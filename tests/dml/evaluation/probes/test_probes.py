@@ -57,6 +57,14 @@ def test_teacher_tokens_know_their_own_genes(subjects, judge, planted):
     assert -0.2 < found["teacher"]["distance_correlation"]["value"] < 1
 
 
+def test_where_nobody_has_a_transcriptome_nothing_is_said_of_genes(subjects, judge):
+    bare = [replace(s, learning=hidden(s.learning, 0), test=hidden(s.test, 0)) for s in subjects]
+    assert set(exchanged(bare, judge, 1, 0)["teacher"]) == {"slides"}
+    found = subspaces({"teacher": views(bare, "teacher")}, judge, 2, None)
+    assert found["teacher"]["genes"] == {}
+    assert found["teacher"]["distance_correlation"]["value"] is not None
+
+
 def test_a_site_that_shows_is_told_and_one_that_does_not_is_not(subjects, judge):
     seen = {model: views(subjects, model) for model in ("teacher", "student")}
     nothing = site_probe(subjects, seen, judge, "survival", 5)

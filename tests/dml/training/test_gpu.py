@@ -1,0 +1,68 @@
+"""What must hold on a CUDA device; skipped where there is none."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from benchmarks.shapes import made_batch, teacher
+from dml import config
+from dml.models.teacher import Teacher
+from dml.training.gradients import coordinated_backward
+from dml.training.loop import Recipe, on_device, reproducible, with_dropout
+from dml.training.losses import task_loss
+from dml.types import Batch
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+RECIPE = Recipe(config.Optimisation(), seed=0, token_dropout=0.1, modality_dropout=0.2)
+
+
+def gradient(device: str, precision: str = "float32") -> torch.Tensor:
+    torch.manual_seed(0)
+    model, place = teacher().eval().to(device), torch.device(device)
+    with reproducible(0, 1):
+        batch = on_device(made_batch([300, 100, 40]), place)
+        with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            said = model(batch)
+            loss = task_loss(said.logits, batch.target)
+        coordinated_backward(loss, said, model.head, list(model.parameters()), batch.target)
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).cpu()
+
+
+def test_gradients_are_those_of_a_cpu() -> None:
+    ours, theirs = gradient("cuda"), gradient("cpu")
+    assert (ours - theirs).norm() < 1e-3 * theirs.norm()
+
+
+def test_bfloat16_keeps_the_direction_of_the_gradient() -> None:
+    assert torch.nn.functional.cosine_similarity(gradient("cuda", "bfloat16"), gradient("cpu"), dim=0) > 0.98
+
+
+def test_the_same_step_twice_is_the_same_bits() -> None:
+    assert torch.equal(gradient("cuda"), gradient("cuda"))
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return on_device(made_batch([300, 100, 40]), torch.device("cuda"))
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def step(model: Teacher, batch: Batch) -> None:
+    hidden = with_dropout(batch, RECIPE)
+    said = model(hidden)
+    loss = task_loss(said.logits, hidden.target)
+    coordinated_backward(loss, said, model.head, list(model.parameters()), hidden.target)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+
+def test_a_step_never_waits_for_the_device(batch: Batch, no_waiting: None) -> None:
+    model = teacher().train().to("cuda")
+    step(model, batch)  # first calls allocate and choose kernels
+    torch.cuda.set_sync_debug_mode("error")
+    step(model, batch)

@@ -1,0 +1,150 @@
+"""Whatever is written over the test patients of a fold, every kind of model comes out the same.
+
+Fold 0 is cut out of a cohort, once as it is, once with outcome, genes, tiles, labels, age and site of its test patients
+replaced. What was fitted must not differ in a bit; nor may what the model says of the learning patients.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dml import config
+from dml.models.baselines.classical import BASELINES, fit_reference, learner_of
+from dml.models.baselines.clinical_layer import with_clinical
+from dml.models.baselines.deep import registry
+from dml.training.bundle import FoldModel
+from dml.training.folds import Fold, fold_of, held_out
+from dml.training.judging import judged
+from dml.training.teaching import distil, teach, train_baseline
+from dml.types import Bag, Case, Cohort, Survival
+from tests.synthetic import cohort
+
+PARAMS = config.Params(
+    cohort="synthetic",
+    tasks=("survival", "grade"),
+    folds=(0, 1),
+    model=config.Model(width=8, heads=2, references=2, gene_width=8, dropout=0.1, linear=2),
+    optimisation=config.Optimisation(epochs=1, batch_size=16, learning_rate=3e-3, members=2, device="cpu"),
+)
+HORIZONS = {"survival_365": 365, "survival_1096": 1096}
+
+
+def splits(data: Cohort) -> pd.DataFrame:
+    roles, parts = ["train"] * 3 + ["validation", "test"], [1, 2, 1, 0, -1]
+    rows = [(c.patient_id, 0, roles[i % 5], parts[i % 5]) for i, c in enumerate(data.cases)]
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])
+
+
+def spoilt(case: Case) -> Case:
+    def painted_over(bag: Bag) -> Bag:
+        return replace(bag, tokens=torch.full_like(bag.tokens, 99.0))
+
+    return replace(
+        case,
+        site="elsewhere",
+        survival=Survival(1.0, True),
+        expression=None if case.expression is None else np.full_like(case.expression, 1e6),
+        labels={"grade": "low"},
+        covariates={"age": 1e4},
+        pyramid={mpp: painted_over(bag) for mpp, bag in case.pyramid.items()},
+    )
+
+
+@pytest.fixture(scope="module")
+def both() -> tuple[Cohort, Cohort]:
+    """The cohort as it is, and with its test patients poisoned."""
+    data = cohort(60, absent=6)
+    tested = {case.patient_id for case in held_out(data, splits(data), 0).cases}
+    return data, replace(data, cases=tuple(spoilt(c) if c.patient_id in tested else c for c in data.cases))
+
+
+def fold(data: Cohort) -> Fold:
+    return fold_of(data, splits(data), 0)
+
+
+def student(part: Fold, task: str) -> FoldModel:
+    return distil(part, PARAMS, task, teach(part, PARAMS, task).model).model
+
+
+def generating(part: Fold, task: str) -> FoldModel:
+    chosen = PARAMS.distillation.model_copy(update={"student": "generated_genes"})
+    params = PARAMS.model_copy(update={"distillation": chosen})
+    return distil(part, params, task, teach(part, params, task).model).model
+
+
+def deep(name: str) -> Callable[[Fold, str], FoldModel]:
+    def trained(part: Fold, task: str) -> FoldModel:
+        found = train_baseline(part, PARAMS, task, name)
+        assert found is not None
+        return found.model
+
+    return trained
+
+
+TRAINED: dict[str, Callable[[Fold, str], FoldModel]] = {
+    "teacher": lambda part, task: teach(part, PARAMS, task).model,
+    "student": student,
+    "student that generates genes": generating,
+    "student, undistilled": lambda part, task: distil(part, PARAMS, task, None).model,
+    **{name: deep(name) for name in registry.names()},
+}
+
+
+@pytest.mark.parametrize("task", ["survival", "grade"])
+@pytest.mark.parametrize("kind", TRAINED)
+def test_no_network_knows_the_test_patients(both: tuple[Cohort, Cohort], kind: str, task: str) -> None:
+    clean, dirty = (TRAINED[kind](fold(data), task) for data in both)
+    assert clean.spec.model_dump_json() == dirty.spec.model_dump_json()
+    for one, other in zip(clean.members, dirty.members, strict=True):
+        weights, others = one.state_dict(), other.state_dict()
+        assert weights.keys() == others.keys()
+        assert all(torch.equal(weights[name], others[name]) for name in weights)
+    rows = [judged(model, fold(data), held_out(data, splits(data), 0), kind)[0]
+            for model, data in zip((clean, dirty), both, strict=True)]  # fmt: skip
+    validation = [part[part["role"] == "validation"] for part in rows]
+    pd.testing.assert_frame_equal(*validation, check_exact=True)
+
+
+@pytest.mark.parametrize("task", ["survival", "grade"])
+@pytest.mark.parametrize("name", BASELINES)
+def test_no_classical_reference_knows_the_test_patients(both: tuple[Cohort, Cohort], name: str, task: str) -> None:
+    def fitted(data: Cohort):
+        part = fold(data)
+        learner = learner_of(task, part.learning, HORIZONS)
+        return fit_reference(name, part.learning, {"validation": part.validation()}, learner, config.Baselines())
+
+    clean, dirty = (fitted(data) for data in both)
+    assert clean.description == dirty.description
+    assert clean.metadata == dirty.metadata
+    pd.testing.assert_frame_equal(clean.rows, dirty.rows, check_exact=True)
+
+
+@pytest.mark.parametrize("task", ["survival", "grade"])
+def test_age_and_sex_are_put_beside_a_model_without_the_test_patients(both: tuple[Cohort, Cohort], task: str) -> None:
+    """The layer is fitted on validation rows; what it makes of the rows of test patients depends on no outcome."""
+    data = cohort(160)  # the layer wants twenty validation patients
+    tested = {case.patient_id for case in held_out(data, splits(data), 0).cases}
+    other = {"low": "high", "high": "low"}
+    turned = tuple(
+        replace(c, survival=Survival(1.0, True), labels={"grade": other[c.labels["grade"]]})
+        if c.patient_id in tested
+        else c
+        for c in data.cases
+    )
+    found = []
+    for version in (data, replace(data, cases=turned)):
+        part = fold(version)
+        learner = learner_of(task, part.learning, HORIZONS)
+        model = teach(part, PARAMS, task).model
+        rows = judged(model, part, held_out(version, splits(version), 0), "teacher")[0]
+        layered = with_clinical("teacher", rows, version, learner)
+        assert not isinstance(layered, str), layered
+        found.append(layered)
+    clean, dirty = found
+    assert clean.description == dirty.description
+    said = [name for name in clean.rows if name.startswith(("risk", "survival_", "p_"))]
+    pd.testing.assert_frame_equal(clean.rows[said], dirty.rows[said], check_exact=True)

@@ -1,0 +1,59 @@
+"""Predictions do not depend on how many threads the process has."""
+
+import pandas as pd
+import pytest
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from dml import config
+from dml.training.folds import fold_of
+from dml.training.teaching import teach
+from dml.training.threads import on_one_blas_thread, on_threads
+from tests.dml.training.test_poisoning import splits
+from tests.synthetic import cohort
+
+
+@pytest.fixture
+def threads():
+    """Leave the number of threads as it was."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_the_number_comes_back_even_after_an_error(threads):
+    threads(2)
+    with on_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    with pytest.raises(KeyError), on_threads(1):
+        raise KeyError
+    assert torch.get_num_threads() == 2
+
+
+def test_predictions_and_lessons_are_the_same_to_the_bit(threads):
+    data = cohort(30)
+    wide = config.Model(width=64, heads=2, references=3, gene_width=64, linear=2)
+    quick = config.Optimisation(epochs=1, batch_size=16, device="cpu")
+    params = config.Params(cohort="x", tasks=("survival",), folds=(0, 1), model=wide, optimisation=quick)
+    model = teach(fold_of(data, splits(data), 0), params, "survival").model
+    said, taught = [], []
+    for count in (1, 2, 3):
+        threads(count)
+        said.append(model.predict(data))
+        read = model.reader(data)
+        taught.append(model.lessons([read(case) for case in data.cases], 0))
+    for other, lessons in zip(said[1:], taught[1:], strict=True):
+        pd.testing.assert_frame_equal(said[0], other, check_exact=True)
+        assert all(torch.equal(lessons[name].logits, lesson.logits) for name, lesson in taught[0].items())
+
+
+def test_linear_algebra_has_one_thread_inside_and_as_many_as_before_after_it():
+    def threads_of_blas():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        before = threads_of_blas()
+        with on_one_blas_thread():
+            assert threads_of_blas() == {1}
+        assert threads_of_blas() == before
