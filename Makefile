@@ -4,6 +4,9 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
+PARALLEL := -n auto --maxprocesses 4 --dist loadgroup
+# The processes of the tests share the cores already.
+test test-all: export OMP_NUM_THREADS := 1
 # Every stage is a process: without cached bytecode each spends seconds compiling its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -28,10 +31,10 @@ demo: install          ## generated slides -> features -> teacher -> student -> 
 	dml results
 
 test: install          ## the fast tests
-	python -m pytest -m "not slow and not gpu"
+	python -m pytest $(PARALLEL) -m "not slow and not gpu"
 
 test-all: install      ## and the slow ones: the pipeline end to end, and killed
-	python -m pytest -m "not gpu"
+	python -m pytest $(PARALLEL) -m "not gpu"
 
 lint: install
 	ruff check .

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tests.pipelines.conftest import Workplace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small_demo")]  # they share a finished pipeline
 
 NAME, STUDY, TRIALS = "demo-survival-student", "demo-survival-teacher", 12
 LENIENT = {"floors": {"c_index": 0.1}, "calibration": {"ibs": [0.0, 1.0]}, "gap": 1.0, "margin": 1.0}

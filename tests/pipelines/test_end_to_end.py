@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import SEED
 from tests.pipelines.conftest import Workplace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small_demo")]  # they share a finished pipeline
 
 METRICS = "reports/demo/survival/metrics.json"
 

@@ -61,7 +61,7 @@ def draw_reliability(models: Sequence[ModelResult], classes: Sequence[str], path
 def draw_confusion(models: Sequence[ModelResult], classes: Sequence[str], path: Path) -> None:
     """Draw patients by true and most probable class, shaded by share of the true class."""
     crowded = len(classes) > 3 or max(map(len, classes)) > WIDE
-    high = 1.2 + 0.55 * len(classes) + (0.5 if crowded else 0)
+    high = 1.7 + 0.55 * len(classes) + (0.3 if crowded else 0)
     with drawing(path, (0.8 + 0.55 * len(classes)) * len(models) + 0.8, high) as figure:
         for axes, model in zip(np.atleast_1d(figure.subplots(1, len(models), sharey=True)), models, strict=True):
             counts = counted(model.rows, classes)
