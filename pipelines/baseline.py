@@ -10,7 +10,6 @@ from dml.models.baselines.classical import BASELINES, Reference, fit_reference, 
 from dml.ops.tracking import fold_run
 from dml.predictions import horizon_days, survival_column, write_predictions
 from dml.training.folds import held_out
-from dml.training.processes import spread
 from dml.training.threads import on_one_blas_thread, on_threads
 from pipelines.learning import Inputs, Job, read_inputs
 from pipelines.stage import stage
@@ -36,13 +35,11 @@ def reference(job: Job, inputs: Inputs, name: str) -> Reference | None:
     horizons = {survival_column(year): horizon_days(year) for year in job.params.evaluation.years}
     learner = learner_of(job.task, fold.learning, horizons)
     test = held_out(inputs.cohort, inputs.splits, job.fold)
-    fits = [(fold.learning, {"test": test})]
-    fits += [(fold.training(turn), {"validation": fold.validation(turn)}) for turn in range(fold.turns)]
-    whole, *crossed = spread(
-        lambda i: fit_reference(name, *fits[i], learner, settings), len(fits), job.params.optimisation.workers
-    )
+    whole = fit_reference(name, fold.learning, {"test": test}, learner, settings)
     if whole is None:
         return None
+    turns = [(fold.training(turn), {"validation": fold.validation(turn)}) for turn in range(fold.turns)]
+    crossed = [fit_reference(name, training, judged, learner, settings) for training, judged in turns]
     rows = [reference.rows for reference in [*crossed, whole] if reference is not None]
     return replace(whole, rows=pd.concat(rows, ignore_index=True))
 
