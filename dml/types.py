@@ -21,6 +21,9 @@ SlidePixels = NewType("SlidePixels", int)
 Subspace = Literal["tumor", "tme"]
 SUBSPACES: tuple[Subspace, ...] = get_args(Subspace)
 
+SURVIVAL = "survival"
+"""The task that is no label of a cohort."""
+
 
 def magnification(mpp: float) -> float:
     """Objective power of a resolution by the usual convention 10 / mpp (0.5 microns per pixel = 20x)."""

@@ -11,9 +11,8 @@ from dml.cohorts.near_duplicates import same_transcriptome
 from dml.cohorts.stores import Stores
 from dml.config import Checks, Tested
 from dml.errors import ConfigError
-from dml.types import SUBSPACES
+from dml.types import SUBSPACES, SURVIVAL
 
-SURVIVAL = "survival"
 LONGEST_DAYS = 40 * 365.25
 YES = {"value_set": ["yes"]}
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from dml.errors import CheckFailed, ConfigError
-
-SURVIVAL = "survival"
+from dml.types import SURVIVAL
 
 
 def check_folds(

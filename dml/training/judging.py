@@ -6,8 +6,7 @@ import pandas as pd
 
 from dml.training.bundle import FoldModel
 from dml.training.folds import Fold, unseen
-from dml.training.preparation import SURVIVAL
-from dml.types import Case, Cohort
+from dml.types import SURVIVAL, Case, Cohort
 
 
 def judged(model: FoldModel, fold: Fold, test: Cohort, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:

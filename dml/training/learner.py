@@ -21,9 +21,9 @@ from dml.training.folds import Fold
 from dml.training.linear_start import COMBINATIONS, LinearStart, fit_start, truth_of
 from dml.training.loop import Recipe, fit, reproducible, resolved
 from dml.training.objectives import Objective, StudentObjective
-from dml.training.preparation import SURVIVAL, Preparation, fit_preparation
+from dml.training.preparation import Preparation, fit_preparation
 from dml.training.processes import spread
-from dml.types import Case
+from dml.types import SURVIVAL, Case
 
 log = logging.getLogger(__name__)
 Weights = Mapping[str, np.ndarray]

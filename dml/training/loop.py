@@ -24,6 +24,7 @@ from dml.training.losses import task_loss
 from dml.training.memory import keep_freed_memory
 from dml.training.objectives import Losses, Objective
 from dml.training.preparation import Preparation
+from dml.training.threads import on_threads
 from dml.types import Batch, Branches, Expression, Level, Target
 
 T = TypeVar("T", bound=Target)
@@ -156,7 +157,7 @@ def _epoch(
 
 def _pass(model: nn.Module, objective: Objective, batch: Batch, recipe: Recipe, share: float) -> dict[str, Tensor]:
     """Add the gradients of a share of a step's patients."""
-    device, precision = resolved(recipe.optimisation.device), recipe.optimisation.precision
+    device, precision = next(model.parameters()).device, recipe.optimisation.precision
     coordinated = recipe.coordination and bool(batch.target.known.any())  # asked here: a GPU would have to wait
     hidden = with_dropout(on_device(batch, device), recipe)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -248,9 +249,8 @@ def reproducible(seed: int, threads: int, precision: str = "float32") -> Iterato
     bfloat16 (8 bits) where the processor has instructions for it; sums, weights and all else stay float32. The CPU
     kernels used here are deterministic as they are (a test trains twice); asking imports the compiler, 3 s.
     """
-    state, on_gpu, threads_before = torch.get_rng_state(), torch.cuda.is_available(), torch.get_num_threads()
+    state, on_gpu = torch.get_rng_state(), torch.cuda.is_available()
     rounding = torch.get_float32_matmul_precision()
-    torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("medium" if precision == "medium" else rounding)
     before = torch.are_deterministic_algorithms_enabled()
     torch.manual_seed(seed)
@@ -258,10 +258,10 @@ def reproducible(seed: int, threads: int, precision: str = "float32") -> Iterato
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it products on a GPU raise
         torch.use_deterministic_algorithms(True)
     try:
-        yield
+        with on_threads(threads):
+            yield
     finally:
         if on_gpu:
             torch.use_deterministic_algorithms(before)
         torch.set_float32_matmul_precision(rounding)
         torch.set_rng_state(state)
-        torch.set_num_threads(threads_before)

@@ -13,7 +13,7 @@ from dml import config
 from dml.errors import InputError
 from dml.models.nn.head import Kind
 from dml.models.shape import DataShape
-from dml.types import Case, Cohort
+from dml.types import SURVIVAL, Case, Cohort
 
 Vector = Annotated[
     np.ndarray,
@@ -22,7 +22,6 @@ Vector = Annotated[
 ]
 """A float32 vector, a plain list in JSON (float32 values survive the round trip exactly)."""
 
-SURVIVAL = "survival"
 DEAD = 0.1
 """Smallest deviation of a token dimension that is scaled to one, in units of the median over dimensions."""
 WINSORISED = 0.01

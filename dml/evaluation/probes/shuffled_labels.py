@@ -18,9 +18,8 @@ from dml.evaluation.probes.judging import Judge
 from dml.evaluation.probes.subjects import observed
 from dml.evaluation.rounding import rounded
 from dml.training.folds import fold_of, held_out
-from dml.training.preparation import SURVIVAL
 from dml.training.teaching import teach
-from dml.types import Case, Cohort
+from dml.types import SURVIVAL, Case, Cohort
 
 log = logging.getLogger(__name__)
 

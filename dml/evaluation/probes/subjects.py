@@ -14,8 +14,7 @@ import pandas as pd
 from dml.errors import InputError
 from dml.training.batches import Patient, PatientReader
 from dml.training.bundle import FoldModel
-from dml.training.preparation import SURVIVAL
-from dml.types import SUBSPACES, Case, Cohort, Subspace
+from dml.types import SUBSPACES, SURVIVAL, Case, Cohort, Subspace
 
 MODELS = ("teacher", "student")
 Change = Callable[[Cohort, int], Cohort]

@@ -12,8 +12,8 @@ import pandas as pd
 
 from dml import config
 from dml.models.baselines.design import Design, Source, available, column_names
-from dml.models.baselines.learners import SURVIVAL, ClassLearner, Learner, SurvivalLearner
-from dml.types import Case, Cohort
+from dml.models.baselines.learners import ClassLearner, Learner, SurvivalLearner
+from dml.types import SURVIVAL, Case, Cohort
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,7 @@ import numpy as np
 from dml.models.baselines.cox import Cox
 from dml.models.baselines.logistic import Logistic
 from dml.models.baselines.null import ClassShares, KaplanMeierNull
-from dml.types import Case
-
-SURVIVAL = "survival"
+from dml.types import SURVIVAL, Case
 
 
 @dataclass(frozen=True, slots=True)

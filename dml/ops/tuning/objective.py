@@ -20,10 +20,9 @@ from dml.training.bundle import FoldModel
 from dml.training.folds import Fold, fold_of, unseen
 from dml.training.learner import Trained
 from dml.training.loop import OnEpoch
-from dml.training.preparation import SURVIVAL
 from dml.training.reading import read_cohort
 from dml.training.teaching import distil, teach
-from dml.types import Case, Cohort
+from dml.types import SURVIVAL, Case, Cohort
 
 COUNTED, DECIMALS = 16, 6
 """Patients whose predictions are counted for the cost, and its decimals."""
