@@ -1,4 +1,4 @@
-"""Stage clinical: put age and sex beside every trained model of one task and fold, fitted on its validation rows.
+"""Stage clinical: put age and sex beside every trained model of one task, fold by fold, fitted on its validation rows.
 
 Writes models/<cohort>/<task>/<model>_clinical/fold-<k>; a model that was left out, or a cohort without the covariates,
 leaves only the reason in model.json.
@@ -7,38 +7,43 @@ leaves only the reason in model.json.
 import sys
 from pathlib import Path
 
+from dml import config
 from dml.files import only_writer, write_json
 from dml.models.baselines.classical import Reference, learner_of
 from dml.models.baselines.clinical_layer import SUFFIX, with_clinical
 from dml.models.baselines.deep import registry
 from dml.models.baselines.learners import Learner
 from dml.predictions import horizon_days, read_predictions, survival_column, write_predictions
+from dml.training.folds import fold_of
 from dml.training.threads import on_one_blas_thread
-from pipelines.learning import Inputs, Job, read_inputs
-from pipelines.stage import stage
+from dml.types import Cohort
+from pipelines.learning import Job, read_stores
+from pipelines.stage import stage, task_argument
 
 OURS = ("teacher", "student", "student_undistilled")
 
 
 @stage
 def main() -> None:
-    """Layer every model of the fold."""
-    job = Job.from_command_line()
-    with only_writer(f"clinical-{job.task}-{job.fold}"):
-        inputs = read_inputs(job)
-        horizons = {survival_column(year): horizon_days(year) for year in job.params.evaluation.years}
-        learner = learner_of(job.task, inputs.fold.learning, horizons)
-        for name in (*OURS, *(registry.PREFIX + name for name in registry.names())):
-            write(job, name, layered(job, inputs, name, learner))
+    """Layer every model of every fold: seconds of work, so the folds share one start and one reading of the stores."""
+    params, task = config.load(), task_argument()
+    with only_writer(f"clinical-{task}"):
+        cohort, splits = read_stores(params)
+        horizons = {survival_column(year): horizon_days(year) for year in params.evaluation.years}
+        for fold in params.folds:
+            job = Job(params, task, fold)
+            learner = learner_of(task, fold_of(cohort, splits, fold).learning, horizons)
+            for name in (*OURS, *(registry.PREFIX + name for name in registry.names())):
+                write(job, name, layered(job, cohort, name, learner))
 
 
 @on_one_blas_thread()
-def layered(job: Job, inputs: Inputs, name: str, learner: Learner) -> Reference | str:
+def layered(job: Job, cohort: Cohort, name: str, learner: Learner) -> Reference | str:
     """Return the layered model, or why there is none."""
     predictions = job.folder(name) / "predictions.parquet"
     if not predictions.exists():
         return f"{name} was left out of this run"
-    return with_clinical(name, read_predictions(predictions)[0], inputs.cohort, learner)
+    return with_clinical(name, read_predictions(predictions)[0], cohort, learner)
 
 
 def write(job: Job, name: str, found: Reference | str) -> None:

@@ -47,11 +47,16 @@ class Inputs:
     fold: Fold
 
 
+def read_stores(params: config.Params) -> tuple[Cohort, pd.DataFrame]:
+    """Read the patients of the current cohort with all that is known of them, and its splits."""
+    folder = Path("data") / params.cohort
+    cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
+    return cohort, read_parquet(folder / "splits.parquet")[0].to_pandas()
+
+
 def read_inputs(job: Job) -> Inputs:
-    """Read the stores of the current cohort."""
-    folder = Path("data") / job.params.cohort
-    cohort = read_cohort(folder, job.params.embed.encoder, job.params.tiles.mpps)
-    splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+    """Read the stores of the current cohort and cut out the learning parts of the job's fold."""
+    cohort, splits = read_stores(job.params)
     return Inputs(cohort, splits, fold_of(cohort, splits, job.fold))
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from dml import config
 from dml.evaluation.probes.suite import probe, read_planted
-from dml.files import only_writer, read_parquet, write_json
+from dml.files import only_writer, write_json
 from dml.ops.probe_runs import log_probes
-from dml.training.reading import read_cohort
+from pipelines.learning import read_stores
 from pipelines.stage import stage, task_argument
 
 
@@ -22,9 +22,7 @@ def main() -> None:
 
 def run(params: config.Params, task: str) -> None:
     """Probe one task of the current cohort."""
-    folder = Path("data") / params.cohort
-    cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
-    splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+    cohort, splits = read_stores(params)
     planted = read_planted(Path("data/raw") / params.cohort / "oracle.csv")
     models, reports = (Path(kind) / params.cohort / task for kind in ("models", "reports"))
     write_json(reports / "probes.json", probe(models, cohort, splits, params, task, planted))

@@ -74,19 +74,18 @@ class Reduction:
         mean = np.where(counted, values, 0).sum(axis=0) / count
         variance = (np.where(counted, values - mean, 0) ** 2).sum(axis=0) / count
         deviation = np.where(variance > SMALLEST_DEVIATION**2, np.sqrt(variance), np.inf)
-        varying = np.eye(len(deviation))[:, np.isfinite(deviation)]
-        if components is not None and varying.any():
+        varying = np.flatnonzero(np.isfinite(deviation))
+        if components is not None and len(varying):
             deviation = np.where(np.isfinite(deviation), floored(deviation), np.inf)
-        selecting = cls(mean, deviation, varying, limits)
-        if components is None:
-            return selecting
-        return cls(mean, deviation, varying @ _principal(selecting(values), components), limits)
+        scaled = np.ascontiguousarray(_standardised(values, mean, deviation, limits)[:, varying])
+        directions = np.eye(len(varying)) if components is None else _principal(scaled, components)
+        rotation = np.zeros((len(mean), directions.shape[1]))
+        rotation[varying] = directions
+        return cls(mean, deviation, rotation, limits)
 
     def __call__(self, values: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n k"]:
         """Apply to any patients."""
-        kept = values if self.limits is None else np.clip(values, *self.limits)
-        scaled = (kept - self.mean) / self.deviation
-        return np.asarray(np.where(np.isfinite(scaled), scaled, 0.0) @ self.rotation)
+        return np.asarray(_standardised(values, self.mean, self.deviation, self.limits) @ self.rotation)
 
     def described(self) -> dict[str, Any]:
         """Return the fitted numbers as JSON-able lists (an ignored column has deviation null)."""
@@ -127,6 +126,11 @@ def _pooled(cases: Sequence[Case]) -> np.ndarray:
         ]
         rows.append(np.concatenate(means))
     return np.array(rows)
+
+
+def _standardised(values: np.ndarray, mean: np.ndarray, deviation: np.ndarray, limits: np.ndarray | None) -> np.ndarray:
+    scaled = ((values if limits is None else np.clip(values, *limits)) - mean) / deviation
+    return np.where(np.isfinite(scaled), scaled, 0.0)
 
 
 def _principal(standardised: np.ndarray, components: int) -> np.ndarray:
