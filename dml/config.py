@@ -136,6 +136,13 @@ class Optimisation(Section):
         None, description="padded tokens at a time: larger batches are learnt in passes whose gradients add up"
     )
     device: str = "auto"
+    devices: PositiveInt = Field(
+        1, description="GPUs, or on a CPU processes, that share every step's patients; needs Lightning Fabric"
+    )
+    compile: bool = Field(
+        False,
+        description="torch.compile: a minute at the start of every member; gains nothing on a CPU (docs/benchmarks.md)",
+    )
     precision: Literal["float32", "medium", "bfloat16"] = Field(
         "float32", description="medium: factors of matrix products are rounded to bfloat16; bfloat16: autocast"
     )

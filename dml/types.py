@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Literal, NewType, get_args
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -134,13 +133,6 @@ class Level:
     coords_um: Float[Tensor, "b n 2"]
     located: Bool[Tensor, "b"]
     parent: Int[Tensor, "b n"] | None = None
-
-    def to(self, device: torch.device | str) -> "Level":
-        """Move every tensor to a device."""
-        parent = None if self.parent is None else self.parent.to(device, non_blocking=True)
-        tokens, mask = self.tokens.to(device, non_blocking=True), self.mask.to(device, non_blocking=True)
-        coords_um, located = self.coords_um.to(device, non_blocking=True), self.located.to(device, non_blocking=True)
-        return Level(self.mpp, tokens, mask, coords_um, located, parent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,30 @@
 """``dml results``: what came out, and where to look further."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from dml.cli.output import Json, note, show
 
 
-def results(as_json: Json = False) -> None:
+def results(
+    as_json: Json = False,
+    costs: Annotated[bool, typer.Option("--costs", help="Show what training took: time and memory.")] = False,
+) -> None:
     """Show the metrics of all reports, the registered versions, and the commands to look further."""
+    from dml.ops.costs import cost_rows
     from dml.ops.leaderboard import metric_rows, numbers, registered_rows, reports
 
     found = reports()
+    if costs:
+        spent = {(r.cohort, r.task): cost_rows(r.cohort, r.task) for r in found}
+        if as_json:
+            show([{"cohort": c, "task": t, **row} for (c, t), rows in spent.items() for row in rows], as_json)
+            return
+        for (cohort, task), rows in spent.items():
+            show(rows, as_json, f"{cohort}, {task}: training of all folds")
+        return
     if as_json:
         rows = [{"cohort": r.cohort, "task": r.task, **row} for r in found for row in numbers(r.metrics)]
         show(rows, as_json)

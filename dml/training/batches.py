@@ -273,10 +273,20 @@ def dealt(patients: Sequence[Patient], size: int, generator: torch.Generator | N
         yield [patients[i] for i in part]
 
 
-def passes(patients: Sequence[Patient], most_tokens: int | None) -> list[list[Patient]]:
-    """Cut a batch into passes of at most so many padded tokens, a patient at least; None: one pass."""
-    if most_tokens is None:
-        return [list(patients)]
+def passes(patients: Sequence[Patient], most_tokens: int | None, fewest: int = 1) -> list[list[Patient]]:
+    """Cut a batch into passes of at most so many padded tokens, a patient at least; None: as long as they like.
+
+    There are at least `fewest` passes, or as many as patients: the heaviest are halved until there are.
+    """
+    found = [list(patients)] if most_tokens is None else _light(patients, most_tokens)
+    while len(found) < min(fewest, len(patients)):
+        heaviest = max(range(len(found)), key=lambda i: (len(found[i]) > 1, _padded(found[i])))
+        ordered = sorted(found[heaviest], key=lambda p: p.size)
+        found[heaviest : heaviest + 1] = [ordered[::2], ordered[1::2]]
+    return found
+
+
+def _light(patients: Sequence[Patient], most_tokens: int) -> list[list[Patient]]:
     found: list[list[Patient]] = []
     for patient in sorted(patients, key=lambda p: p.size):  # the last of a pass is its largest
         if found and (len(found[-1]) + 1) * patient.size <= most_tokens:
@@ -284,6 +294,10 @@ def passes(patients: Sequence[Patient], most_tokens: int | None) -> list[list[Pa
         else:
             found.append([patient])
     return found
+
+
+def _padded(patients: Sequence[Patient]) -> int:
+    return len(patients) * max(1, *(patient.size for patient in patients))
 
 
 def chunks(order: list[int], size: int) -> list[list[int]]:

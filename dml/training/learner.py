@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from dml.training.loop import Recipe, fit, reproducible, resolved
 from dml.training.objectives import Objective, StudentObjective
 from dml.training.preparation import Preparation, fit_preparation
 from dml.training.processes import spread
+from dml.training.team import Team, together
 from dml.types import SURVIVAL, Case
 
 log = logging.getLogger(__name__)
@@ -67,9 +69,17 @@ class Learner:
     def train(self, objective: Callable[[int], Objective]) -> Trained:
         """Train all members, each with the objective of its number."""
         settings, spec = self.recipe.optimisation, self.spec
-        alone = settings.threads > 1 or self.recipe.on_epoch is not None or resolved(settings.device).type != "cpu"
-        workers = 1 if alone else settings.workers
-        states, histories = zip(*spread(lambda i: self._member(i, objective), spec.members, workers), strict=True)
+        device, watched = resolved(settings.device), self.recipe.on_epoch is not None
+        if settings.devices > 1 and not watched:  # a trial that may be pruned has one device; others have the rest
+            found = [
+                together(partial(self._member, i, objective), settings.devices, device) for i in range(spec.members)
+            ]
+        else:
+            alone = settings.threads > 1 or watched or device.type != "cpu"
+            found = spread(
+                lambda i: self._member(i, objective, Team(device)), spec.members, 1 if alone else settings.workers
+            )
+        states, histories = zip(*found, strict=True)
         model = FoldModel(spec, tuple(self._restored(i, state) for i, state in enumerate(states)))
         seen = self.cases.only({case.patient_id for case in self.cases.cases if spec.reads(case)})
         risk = model.predict(seen).get("risk", pd.Series(dtype=float))
@@ -89,14 +99,16 @@ class Learner:
                 lessons = exchange(lessons, self.params.seed)
         return StudentObjective(self.preparation, self.params.distillation, lessons, self.params.optimisation.cox)
 
-    def _member(self, index: int, objective: Callable[[int], Objective]) -> tuple[Weights, pd.DataFrame]:
+    def _member(self, index: int, objective: Callable[[int], Objective], team: Team) -> tuple[Weights, pd.DataFrame]:
         """Train one member; what comes back can be sent between processes."""
         settings = self.params.optimisation
         seed = int(np.random.SeedSequence([self.params.seed, self.fold.index, index]).generate_state(1)[0])
         with reproducible(seed, settings.threads, settings.precision):
             member = self._untrained(index)
             recipe = replace(self.recipe, seed=seed)
-            history = fit(member, objective(index), *self._turn(index), self.preparation, recipe)
+            if team.rank:  # the same weights in all of a team, then dropout of their own
+                torch.manual_seed(seed + team.rank)
+            history = fit(member, objective(index), *self._turn(index), self.preparation, recipe, team)
         weights = {name: value.cpu().numpy() for name, value in member.state_dict().items()}
         return weights, history.assign(member=index)
 

@@ -9,14 +9,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as functorch
 
 from dml import config
 from dml.errors import DmlError
+from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.head import SubspaceHead
 from dml.training.batches import Patient, batches, collate, dealt, passes
 from dml.training.gradients import Coordination, coordinated_backward
@@ -24,10 +25,11 @@ from dml.training.losses import task_loss
 from dml.training.memory import keep_freed_memory
 from dml.training.objectives import Losses, Objective
 from dml.training.preparation import Preparation
+from dml.training.team import Team
 from dml.training.threads import on_threads
-from dml.types import Batch, Branches, Expression, Level, Target
+from dml.training.transfer import sent
+from dml.types import Batch, Branches, Level, Target
 
-T = TypeVar("T", bound=Target)
 OnEpoch = Callable[[int, float], None]
 """Told the epoch (from 0 for every member) and its validation loss; what it raises ends the training."""
 
@@ -51,8 +53,11 @@ def fit(
     validation: Sequence[Patient],
     preparation: Preparation,
     recipe: Recipe,
+    team: Team | None = None,
 ) -> pd.DataFrame:
     """Train a model in place and leave it at its best validation loss.
+
+    With a team, this process learns its passes of every step and all end with the same weights.
 
     Returns
     -------
@@ -66,8 +71,10 @@ def fit(
         If the loss is no longer finite; the message names the epoch.
     """
     settings = recipe.optimisation
-    device = resolved(settings.device)
-    model.to(device)
+    team = Team(resolved(settings.device)) if team is None else team
+    model.to(team.device)
+    if settings.compile:
+        compiled(model)
     generator = torch.Generator().manual_seed(recipe.seed)
     keep_freed_memory()
     weight_decay, rate_ = settings.weight_decay, settings.learning_rate
@@ -86,8 +93,9 @@ def fit(
             recipe,
             optimiser,
             schedule,
+            team,
         )
-        row["validation_loss"] = validation_loss(model, validation, preparation, settings)
+        row["validation_loss"] = team.agreed(validation_loss(model, validation, preparation, settings))
         if not math.isfinite(row["validation_loss"]):
             raise DmlError(f"training diverged in epoch {epoch}: lower optimisation.learning_rate in params.yaml")
         improved = row["validation_loss"] < best
@@ -104,6 +112,18 @@ def fit(
     return pd.DataFrame(history)
 
 
+def compiled(model: nn.Module) -> None:
+    """Compile in place what passes over every tissue token, for bags of any size.
+
+    That is the projection; what follows handles few queries. Coordination asks for gradients through each subspace's
+    token, so the graph behind the projection must stay open, and a backward pass must keep what it has read.
+    """
+    functorch.donated_buffer = False
+    for module in model.modules():
+        if isinstance(module, TokenProjection):
+            module.compile(dynamic=True)
+
+
 def rate(step: int, steps: int, warmup: float) -> float:
     """Factor on the learning rate: linear warm-up, then cosine that reaches zero after the last step."""
     rising = max(1, round(warmup * steps))
@@ -117,11 +137,11 @@ def validation_loss(
 ) -> float:
     """Task loss over all known patients at once, without class weights or dropout."""
     model.eval()
-    device = resolved(settings.device)
+    device = _place(model)
     logits, targets = [], []
     with torch.inference_mode():
         for batch in batches(patients, preparation, settings.batch_size):
-            logits.append(model(on_device(batch, device)).logits.cpu())
+            logits.append(model(sent(batch, device)).logits.cpu())
             targets.append(batch.target)
         whole = stacked(targets)
         if not whole.known.any():
@@ -137,29 +157,32 @@ def _epoch(
     recipe: Recipe,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
+    team: Team,
 ) -> dict[str, float]:
     model.train()
-    settings = recipe.optimisation
+    settings, parameters = recipe.optimisation, list(model.parameters())
     sums: dict[str, Tensor] = {}
     count = 0
     for patients in data:
         optimiser.zero_grad(set_to_none=True)
-        for part in passes(patients, settings.max_tokens):  # their gradients add up to the step's
+        own = passes(patients, settings.max_tokens, team.size)[team.rank :: team.size]
+        for part in own:  # their gradients, and those of the team, add up to the step's
             share = len(part) / len(patients)
             for name, value in _pass(model, objective, collate(part, preparation), recipe, share).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        team.add_up(parameters)
+        nn.utils.clip_grad_norm_(parameters, settings.clip)
         optimiser.step()
         schedule.step()
         count += 1
-    return {name: float(value) / count for name, value in sums.items()}
+    return team.summed({name: float(value) / count for name, value in sums.items()})
 
 
 def _pass(model: nn.Module, objective: Objective, batch: Batch, recipe: Recipe, share: float) -> dict[str, Tensor]:
     """Add the gradients of a share of a step's patients."""
-    device, precision = next(model.parameters()).device, recipe.optimisation.precision
+    device, precision = _place(model), recipe.optimisation.precision
     coordinated = recipe.coordination and bool(batch.target.known.any())  # asked here: a GPU would have to wait
-    hidden = with_dropout(on_device(batch, device), recipe)
+    hidden = with_dropout(sent(batch, device), recipe)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         branches: Branches = model(hidden)
         losses = objective(hidden, branches)
@@ -214,24 +237,8 @@ def stacked(targets: Sequence[Target]) -> Target:
     return kind(*(torch.cat([getattr(target, name) for target in targets]) for name in kind.__slots__))
 
 
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch."""
-    if device.type == "cpu":
-        return batch
-    expression = Expression(*(getattr(batch.expression, name).to(device) for name in ("tumor", "tme", "present")))
-    return Batch(
-        batch.patient_ids,
-        tuple(level.to(device) for level in batch.levels),
-        expression,
-        batch.covariates.to(device),
-        _moved(batch.target, device),
-        {name: _moved(target, device) for name, target in batch.auxiliary.items()},
-        *(None if start is None else start.to(device) for start in (batch.start, batch.start_hidden)),
-    )
-
-
-def _moved(target: T, device: torch.device) -> T:
-    return type(target)(*(getattr(target, name).to(device) for name in target.__slots__))
+def _place(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def resolved(device: str) -> torch.device:

@@ -15,6 +15,7 @@ from dml.training.losses import (
     task_loss,
 )
 from dml.training.preparation import Preparation
+from dml.training.transfer import sent
 from dml.types import SUBSPACES, Batch, Branches
 
 
@@ -126,6 +127,5 @@ def told_consistency(batch: Batch, branches: Branches) -> Tensor:
 
 def joined(lessons: list[Lesson], device: torch.device) -> Lesson:
     """Stack single-patient lessons into a batch."""
-    return Lesson(
-        *(torch.cat([getattr(x, name) for x in lessons]).to(device) for name in ("tumor", "tme", "logits", "given"))
-    )
+    whole = Lesson(*(torch.cat([getattr(x, name) for x in lessons]) for name in ("tumor", "tme", "logits", "given")))
+    return sent(whole, device)

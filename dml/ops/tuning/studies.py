@@ -28,7 +28,7 @@ STUDIES = Path("studies")
 LOCKS = STUDIES / ".locks"
 MAXIMISED = ("c_index", "auc")
 _IDENTITY, _SPACE = "identity", "space."
-_WHERE = ("optimisation.device", "optimisation.threads", "optimisation.workers")
+_WHERE = tuple(f"optimisation.{name}" for name in ("device", "devices", "compile", "threads", "workers"))
 """Say where a trial is trained and not with what."""
 
 

@@ -182,3 +182,17 @@ def test_a_batch_is_cut_into_passes_that_are_small_when_padded(rng: np.random.Ge
     assert sorted(p.patient_id for part in cut for p in part) == sorted(p.patient_id for p in patients)
     assert passes(patients, None) == [patients]
     assert len(passes(patients, 1)) == len(patients)
+
+
+@pytest.mark.parametrize("most_tokens", [None, 40])
+@pytest.mark.parametrize("fewest", [2, 3, 5, 50])
+def test_a_team_has_a_pass_for_everyone_while_there_are_patients(most_tokens: int | None, fewest: int) -> None:
+    data = cohort(12)
+    read = PatientReader(fit_preparation(data, PARAMS, "survival"), data)
+    patients = [read(case) for case in data.cases]
+    cut = passes(patients, most_tokens, fewest)
+    assert len(cut) >= min(fewest, len(patients))
+    assert all(cut)
+    assert sorted(p.patient_id for part in cut for p in part) == sorted(p.patient_id for p in patients)
+    whole = max(len(part) * max(p.size for p in part) for part in passes(patients, most_tokens))
+    assert all(len(part) * max(p.size for p in part) <= whole for part in cut)

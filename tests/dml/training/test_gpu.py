@@ -9,8 +9,9 @@ from benchmarks.shapes import made_batch, teacher
 from dml import config
 from dml.models.teacher import Teacher
 from dml.training.gradients import coordinated_backward
-from dml.training.loop import Recipe, on_device, reproducible, with_dropout
+from dml.training.loop import Recipe, reproducible, with_dropout
 from dml.training.losses import task_loss
+from dml.training.transfer import sent
 from dml.types import Batch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -21,7 +22,7 @@ def gradient(device: str, precision: str = "float32") -> torch.Tensor:
     torch.manual_seed(0)
     model, place = teacher().eval().to(device), torch.device(device)
     with reproducible(0, 1):
-        batch = on_device(made_batch([300, 100, 40]), place)
+        batch = sent(made_batch([300, 100, 40]), place)
         with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
             said = model(batch)
             loss = task_loss(said.logits, batch.target)
@@ -44,7 +45,7 @@ def test_the_same_step_twice_is_the_same_bits() -> None:
 
 @pytest.fixture
 def batch() -> Batch:
-    return on_device(made_batch([300, 100, 40]), torch.device("cuda"))
+    return sent(made_batch([300, 100, 40]), torch.device("cuda"))
 
 
 @pytest.fixture
