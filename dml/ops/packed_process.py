@@ -6,7 +6,6 @@ Standard input and output carry one JSON object a line: ``{"rows": [...], "param
 import json
 import os
 import sys
-import warnings
 
 
 def main() -> None:
@@ -15,11 +14,9 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints is no answer
     import pandas as pd
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from mlflow import pyfunc
+    from mlflow import pyfunc
 
-        model = pyfunc.load_model(sys.argv[1], suppress_warnings=True)
+    model = pyfunc.load_model(sys.argv[1], suppress_warnings=True)
     for line in sys.stdin:
         question = json.loads(line)
         said = model.predict(pd.DataFrame(question["rows"]), params=question["params"] or None)
