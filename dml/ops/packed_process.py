@@ -13,7 +13,6 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is no answer
     import pandas as pd
-
     from mlflow import pyfunc
 
     model = pyfunc.load_model(sys.argv[1], suppress_warnings=True)
