@@ -176,6 +176,7 @@ class Distillation(Section):
     )
     aggregation: Literal["subspace_queries", "density_peaks", "none"] = "subspace_queries"
     unpaired: bool = Field(True, description="learn from patients without transcriptome or without label, too")
+    linear: bool = Field(True, description="start from a linear model of the slide, where model.linear does; off: not")
 
 
 class Evaluation(Section):

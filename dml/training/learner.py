@@ -146,6 +146,7 @@ class Learner:
         """Fit the linear model that ours start from, on the sources they see."""
         components = self.params.model.linear
         wanted = self.preparation.kind == "survival" or self.params.model.linear_tasks == "all"
+        wanted &= self.role != "student" or self.params.distillation.linear
         if not components or not wanted or self.role not in COMBINATIONS or self.fold.turns < 2:
             return None
         cases = self.fold.learning.cases

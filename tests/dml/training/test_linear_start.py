@@ -13,7 +13,7 @@ from dml.training.bundle import FoldModel
 from dml.training.folds import fold_of, held_out, unseen
 from dml.training.linear_start import COMBINATIONS, LinearStart, Truth, fit_start, truth_of
 from dml.training.loop import Recipe, with_dropout
-from dml.training.teaching import teach
+from dml.training.teaching import distil, teach
 from dml.types import Cohort, Survival
 from tests.dml.training.test_folds import PARAMS, concordance, fold, splits
 from tests.synthetic import cohort
@@ -139,3 +139,13 @@ def test_it_is_off_without_inner_parts_to_cross() -> None:
     one_part["part"] = np.where(one_part["role"] == "validation", 0, -1)
     params = LINEAR.model_copy(update={"optimisation": config.Optimisation(epochs=1, device="cpu")})
     assert teach(fold_of(data, one_part, 0), params, "survival").model.spec.linear is None
+
+
+def test_a_student_need_not_start_where_its_teacher_does() -> None:
+    data = cohort(45)
+    off = LINEAR.model_copy(update={"distillation": LINEAR.distillation.model_copy(update={"linear": False})})
+    taught = teach(fold(data), off, "survival").model
+    assert taught.spec.linear is not None
+    started, free = (distil(fold(data), params, "survival", taught).model for params in (LINEAR, off))
+    assert started.spec.linear is not None
+    assert free.spec.linear is None
