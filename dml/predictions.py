@@ -3,7 +3,7 @@
 Every model writes this one form, so every number and figure of a report is computed from the same rows in the same way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,11 @@ def horizon_days(year: float) -> int:
 def survival_column(year: float) -> str:
     """Name of the column with the probability to be alive after some years: ``survival_365`` for one year."""
     return f"survival_{horizon_days(year)}"
+
+
+def horizons_of(years: Iterable[float]) -> dict[str, int]:
+    """Return the survival columns of some horizons in years, each with its days."""
+    return {survival_column(year): horizon_days(year) for year in years}
 
 
 def class_column(name: str) -> str:

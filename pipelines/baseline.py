@@ -8,7 +8,7 @@ import pandas as pd
 from dml.files import only_writer, write_json
 from dml.models.baselines.classical import BASELINES, Reference, fit_reference, learner_of
 from dml.ops.tracking import fold_run
-from dml.predictions import horizon_days, survival_column, write_predictions
+from dml.predictions import horizons_of, write_predictions
 from dml.training.folds import held_out
 from dml.training.threads import on_one_blas_thread, on_threads
 from pipelines.learning import Inputs, Job, read_inputs
@@ -32,7 +32,7 @@ def main() -> None:
 def reference(job: Job, inputs: Inputs, name: str) -> Reference | None:
     """Fit one reference on all learning patients of the fold, and on all inner parts but one to predict that one."""
     fold, settings = inputs.fold, job.params.baselines
-    horizons = {survival_column(year): horizon_days(year) for year in job.params.evaluation.years}
+    horizons = horizons_of(job.params.evaluation.years)
     learner = learner_of(job.task, fold.learning, horizons)
     test = held_out(inputs.cohort, inputs.splits, job.fold)
     whole = fit_reference(name, fold.learning, {"test": test}, learner, settings)

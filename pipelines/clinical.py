@@ -13,7 +13,7 @@ from dml.models.baselines.classical import Reference, learner_of
 from dml.models.baselines.clinical_layer import SUFFIX, with_clinical
 from dml.models.baselines.deep import registry
 from dml.models.baselines.learners import Learner
-from dml.predictions import horizon_days, read_predictions, survival_column, write_predictions
+from dml.predictions import horizons_of, read_predictions, write_predictions
 from dml.training.folds import fold_of
 from dml.training.threads import on_one_blas_thread
 from dml.types import Cohort
@@ -29,7 +29,7 @@ def main() -> None:
     params, task = config.load(), task_argument()
     with only_writer(f"clinical-{task}"):
         cohort, splits = read_stores(params)
-        horizons = {survival_column(year): horizon_days(year) for year in params.evaluation.years}
+        horizons = horizons_of(params.evaluation.years)
         for fold in params.folds:
             job = Job(params, task, fold)
             learner = learner_of(task, fold_of(cohort, splits, fold).learning, horizons)

@@ -98,4 +98,9 @@ def _alive(pid: str | None) -> bool:
 
 def search(client: "MlflowClient", experiment: str, query: str) -> list["Run"]:
     """Return the runs that match a query, oldest first."""
-    return list(client.search_runs([experiment], query, max_results=1000, order_by=["attributes.start_time ASC"]))
+    found, page = [], None
+    while True:
+        some = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"], page_token=page)
+        found += some
+        if not (page := some.token):
+            return found

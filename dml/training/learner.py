@@ -68,18 +68,8 @@ class Learner:
 
     def train(self, objective: Callable[[int], Objective]) -> Trained:
         """Train all members, each with the objective of its number."""
-        settings, spec = self.recipe.optimisation, self.spec
-        device, watched = resolved(settings.device), self.recipe.on_epoch is not None
-        if settings.devices > 1 and not watched:  # a trial that may be pruned has one device; others have the rest
-            found = [
-                together(partial(self._member, i, objective), settings.devices, device) for i in range(spec.members)
-            ]
-        else:
-            alone = settings.threads > 1 or watched or device.type != "cpu"
-            found = spread(
-                lambda i: self._member(i, objective, Team(device)), spec.members, 1 if alone else settings.workers
-            )
-        states, histories = zip(*found, strict=True)
+        spec = self.spec
+        states, histories = zip(*self._members(objective), strict=True)
         model = FoldModel(spec, tuple(self._restored(i, state) for i, state in enumerate(states)))
         seen = self.cases.only({case.patient_id for case in self.cases.cases if spec.reads(case)})
         risk = model.predict(seen).get("risk", pd.Series(dtype=float))
@@ -98,6 +88,15 @@ class Learner:
             if exchanged:
                 lessons = exchange(lessons, self.params.seed)
         return StudentObjective(self.preparation, self.params.distillation, lessons, self.params.optimisation.cox)
+
+    def _members(self, objective: Callable[[int], Objective]) -> list[tuple[Weights, pd.DataFrame]]:
+        """Train one after the other on several devices, or side by side in processes of the CPU."""
+        settings, count = self.recipe.optimisation, self.spec.members
+        device, watched = resolved(settings.device), self.recipe.on_epoch is not None
+        if settings.devices > 1 and not watched:  # a trial that may be pruned has one device; others have the rest
+            return [together(partial(self._member, i, objective), settings.devices, device) for i in range(count)]
+        alone = settings.threads > 1 or watched or device.type != "cpu"
+        return spread(lambda i: self._member(i, objective, Team(device)), count, 1 if alone else settings.workers)
 
     def _member(self, index: int, objective: Callable[[int], Objective], team: Team) -> tuple[Weights, pd.DataFrame]:
         """Train one member; what comes back can be sent between processes."""

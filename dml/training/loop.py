@@ -19,7 +19,8 @@ from dml import config
 from dml.errors import DmlError
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.head import SubspaceHead
-from dml.training.batches import Patient, batches, collate, dealt, passes
+from dml.training.batches import Patient, batches, collate
+from dml.training.dealing import dealt, passes
 from dml.training.gradients import Coordination, coordinated_backward
 from dml.training.losses import task_loss
 from dml.training.memory import keep_freed_memory
@@ -53,11 +54,11 @@ def fit(
     validation: Sequence[Patient],
     preparation: Preparation,
     recipe: Recipe,
-    team: Team | None = None,
+    team: Team,
 ) -> pd.DataFrame:
     """Train a model in place and leave it at its best validation loss.
 
-    With a team, this process learns its passes of every step and all end with the same weights.
+    This process learns its passes of every step; all of a team end with the same weights.
 
     Returns
     -------
@@ -71,7 +72,6 @@ def fit(
         If the loss is no longer finite; the message names the epoch.
     """
     settings = recipe.optimisation
-    team = Team(resolved(settings.device)) if team is None else team
     model.to(team.device)
     if settings.compile:
         compiled(model)

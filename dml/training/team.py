@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 T = TypeVar("T")
+_RESULT, _ERROR = "result", "error-"
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking whether there is a GPU must not spoil forking
 
 
@@ -101,28 +102,27 @@ def together(work: Callable[[Team], T], size: int, device: torch.device) -> T:
         raise ConfigError(
             "optimisation.devices above 1 needs Lightning Fabric: pip install -e '.[devices]' -c constraints.txt"
         ) from None
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     fabric = Fabric(accelerator=device.type, devices=size, strategy="ddp_fork")
     with tempfile.TemporaryDirectory() as folder:
-        outcome = Path(folder) / "outcome"
+        place = Path(folder)
         try:
-            fabric.launch(partial(_member_of_team, work=work, outcome=outcome))
+            fabric.launch(partial(_member_of_team, work=work, place=place))
         except (ProcessRaisedException, ProcessExitedException) as error:
-            if outcome.exists():
-                raise pickle.loads(outcome.read_bytes()) from None
+            for told in sorted(place.glob(f"{_ERROR}*")):
+                raise pickle.loads(told.read_bytes()) from None
             raise DmlError(f"a process of {size} that trained together died: {error}") from error
-        result: T = pickle.loads(outcome.read_bytes())
+        result: T = pickle.loads((place / _RESULT).read_bytes())
     return result
 
 
-def _member_of_team(fabric: "Fabric", work: Callable[[Team], T], outcome: Path) -> None:
+def _member_of_team(fabric: "Fabric", work: Callable[[Team], T], place: Path) -> None:
     """Leave what came out in a file: Fabric's own way back is a pipe that blocks on more than 64 KiB."""
     if fabric.global_rank:  # what all would say alike is said once
         logging.getLogger("dml").setLevel(logging.WARNING)
     try:
         found = work(Connected(fabric))
     except DmlError as error:
-        outcome.write_bytes(pickle.dumps(error))
+        (place / f"{_ERROR}{fabric.global_rank}").write_bytes(pickle.dumps(error))
         raise
     if not fabric.global_rank:
-        outcome.write_bytes(pickle.dumps(found))
+        (place / _RESULT).write_bytes(pickle.dumps(found))

@@ -6,7 +6,7 @@ step before, so that the next batch is made and sent while the GPU works: no thr
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,8 +18,7 @@ def sent(value: T, device: torch.device) -> T:
     """Return the same on a device: a tensor, or a dataclass, tuple or mapping that holds some; others as they are."""
     if device.type == "cpu":
         return value
-    found: Any = _sent(value, device)
-    return found  # type: ignore[no-any-return]
+    return cast(T, _sent(value, device))
 
 
 def _sent(value: Any, device: torch.device) -> Any:

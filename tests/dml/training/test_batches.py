@@ -8,7 +8,8 @@ import torch
 
 from dml import config
 from dml.errors import InputError
-from dml.training.batches import PatientReader, batches, collate, parents_of, passes, side_by_side
+from dml.training.batches import PatientReader, batches, collate, parents_of, side_by_side
+from dml.training.dealing import passes
 from dml.training.preparation import Preparation, Scaling, fit_preparation
 from dml.types import Bag, ClassTarget, Cohort, Microns, Mpp, SurvivalTarget
 from tests.synthetic import COARSE, FINE, TILE_UM, cohort, grid_bags

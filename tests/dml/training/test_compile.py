@@ -9,8 +9,7 @@ import pytest
 PROGRAM = """
 import numpy as np
 from dml.training.teaching import distil, teach
-from tests.dml.training.test_folds import fold
-from tests.dml.training.test_team import changed, quiet
+from tests.dml.training.test_folds import changed, fold, quiet
 from tests.synthetic import cohort
 
 data = cohort(60)

@@ -28,6 +28,20 @@ PARAMS = config.Params(
 )
 
 
+def changed(devices: int = 1, **optimisation: object) -> config.Params:
+    update = {"epochs": 2, "devices": devices, **optimisation}
+    return PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update=update)})
+
+
+def quiet(params: config.Params) -> config.Params:
+    """Nothing drawn, and nothing that is not a sum over patients."""
+    update = {
+        "model": params.model.model_copy(update={"dropout": 0.0, "token_dropout": 0.0}),
+        "teacher": params.teacher.model_copy(update={"coordination": False, "modality_dropout": 0.0, "consistency": 0}),
+    }
+    return params.model_copy(update=update)
+
+
 def splits(data: Cohort) -> pd.DataFrame:
     roles = ["train"] * 3 + ["validation", "test"]
     parts = [1, 2, 1, 0, -1]
@@ -134,12 +148,7 @@ def test_members_trained_side_by_side_are_the_same() -> None:
 
 def test_gradients_of_passes_add_up_to_those_of_the_batch() -> None:
     data = cohort(60)
-    quiet = {
-        "model": PARAMS.model.model_copy(update={"dropout": 0.0, "token_dropout": 0.0}),
-        "teacher": PARAMS.teacher.model_copy(update={"coordination": False, "modality_dropout": 0.0, "consistency": 0}),
-        "optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2}),
-    }
-    whole = PARAMS.model_copy(update=quiet)
+    whole = quiet(changed())
     cut = whole.model_copy(update={"optimisation": whole.optimisation.model_copy(update={"max_tokens": 20})})
     histories = [teach(fold(data), params, "survival").history for params in (whole, cut)]
     np.testing.assert_allclose(*histories, rtol=1e-3)

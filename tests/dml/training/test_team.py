@@ -8,29 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from dml import config
 from dml.errors import ConfigError, DmlError, InputError
 from dml.training.teaching import distil, teach
 from dml.training.team import Team, together
-from tests.dml.training.test_folds import PARAMS, fold
+from tests.dml.training.test_folds import changed, fold, quiet
 from tests.synthetic import cohort
 
 pytest.importorskip("lightning_fabric", reason="Lightning Fabric is an extra: pip install -e '.[devices]'")
 CPU = torch.device("cpu")
-
-
-def changed(devices: int, **optimisation: object) -> config.Params:
-    update = {"epochs": 2, "devices": devices, **optimisation}
-    return PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update=update)})
-
-
-def quiet(params: config.Params) -> config.Params:
-    """Nothing drawn, and nothing that is not a sum over patients."""
-    update = {
-        "model": params.model.model_copy(update={"dropout": 0.0, "token_dropout": 0.0}),
-        "teacher": params.teacher.model_copy(update={"coordination": False, "modality_dropout": 0.0, "consistency": 0}),
-    }
-    return params.model_copy(update=update)
 
 
 def of_rank(team: Team) -> list[float]:
