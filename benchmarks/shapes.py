@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dml import config
-from dml.models.shape import DataShape
+from dml.config import params as config
+from dml.core.types import SUBSPACES, Batch, Branches, Expression, Level, Mpp, SurvivalTarget
+from dml.data.dims import DataShape
 from dml.models.student import Student
 from dml.models.teacher import Teacher
 from dml.training.gradients import coordinated_backward
 from dml.training.losses import inter_magnification_consistency, task_loss
-from dml.types import SUBSPACES, Batch, Branches, Expression, Level, Mpp, SurvivalTarget
 
 TOKEN_WIDTH, TUMOR_GENES, TME_GENES, BINS = 1024, 59, 361, 4
 TILE_UM = 128.0

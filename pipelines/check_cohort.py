@@ -4,10 +4,10 @@ import logging
 import sys
 from pathlib import Path
 
-from dml import config
-from dml.cohorts.checks import check_cohort
+from dml.checks.run import check_cohort
 from dml.cohorts.description import CohortDescription
-from dml.files import only_writer
+from dml.config import params as config
+from dml.core.files import only_writer
 from pipelines.stage import stage
 
 

@@ -4,9 +4,9 @@ import logging
 import sys
 from pathlib import Path
 
-from dml import config
-from dml.cohorts.checks import check_features
-from dml.files import only_writer
+from dml.checks.run import check_features
+from dml.config import params as config
+from dml.core.files import only_writer
 from pipelines.stage import stage
 
 

@@ -4,11 +4,11 @@ import logging
 import sys
 from pathlib import Path
 
-from dml import config
-from dml.cohorts.building import build_cohort, write_cohort
-from dml.cohorts.combining import combine_cohorts
+from dml.cohorts.build import build_cohort, write_cohort
 from dml.cohorts.description import CohortDescription
-from dml.files import only_writer
+from dml.cohorts.merge_cohorts import combine_cohorts
+from dml.config import params as config
+from dml.core.files import only_writer
 from pipelines.stage import stage
 
 

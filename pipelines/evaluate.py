@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from dml import config
-from dml.evaluation.about import about_cohort
-from dml.evaluation.report import evaluate
-from dml.files import only_writer, read_parquet
-from dml.ops.tracking import log_report
+from dml.config import params as config
+from dml.core.files import only_writer, read_parquet
+from dml.report.build import evaluate
+from dml.report.context import about_cohort
+from dml.tracking.fold_run import log_report
 from pipelines.stage import stage, task_argument
 
 

@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from dml import config
+from dml.config import params as config
+from dml.core.files import only_writer, write_json
 from dml.evaluation.probes.suite import probe, read_planted
-from dml.files import only_writer, write_json
-from dml.ops.probe_runs import log_probes
-from pipelines.learning import read_stores
+from dml.tracking.probe_runs import log_probes
+from pipelines.inputs import read_stores
 from pipelines.stage import stage, task_argument
 
 

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from dml import config
-from dml.files import only_writer, write_json
-from dml.ops import registry
+from dml.config import params as config
+from dml.core.files import only_writer, write_json
+from dml.registry import versions as registry
 from pipelines.stage import stage, task_argument
 
 

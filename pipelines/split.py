@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml import config
-from dml.cohorts.checks import eligible_patients
-from dml.cohorts.combining import combine_splits
+from dml.checks.fold_expectations import check_folds
+from dml.checks.run import eligible_patients
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.fold_checks import check_folds
+from dml.cohorts.merge_cohorts import combine_splits
 from dml.cohorts.patients import read_patients
-from dml.cohorts.published import load_published
+from dml.cohorts.published_splits import load_published
 from dml.cohorts.splits import make_splits, split_report, write_splits
-from dml.files import only_writer
+from dml.config import params as config
+from dml.core.files import only_writer
 from pipelines.stage import stage
 
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 
-from dml.errors import DmlError
+from dml.core.errors import DmlError
 
 
 def stage(work: Callable[[], None]) -> Callable[[], int]:

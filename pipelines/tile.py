@@ -4,11 +4,11 @@ import logging
 import sys
 from pathlib import Path
 
-from dml import config
-from dml.cohorts.slides import read_slides
-from dml.features.engines import opened
+from dml.cohorts.slide_table import read_slides
+from dml.config import params as config
+from dml.core.files import only_writer
+from dml.features.executors import opened
 from dml.features.extraction import tile_slides
-from dml.files import only_writer
 from pipelines.stage import stage
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from dml.types import (
+from dml.core.types import (
     Bag,
     Batch,
     Case,

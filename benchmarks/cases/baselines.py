@@ -5,8 +5,8 @@ from functools import partial
 from benchmarks.measuring import repeated
 from benchmarks.registry import Benchmark, Measured, register
 from benchmarks.shapes import data_shape, made_batch, plain_step
-from dml import config
-from dml.models.baselines.deep import registry
+from dml.config import params as config
+from dml.models import registry
 
 
 def _step(name: str) -> Measured:

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.measuring import repeated
 from benchmarks.registry import Benchmark, Measured, register
-from dml.features.store import read_features, write_bag
+from dml.data.feature_store import read_features, write_bag
 
 TILES, WIDTH = 2500, 1024
 META = {"encoder": "benchmark", "mpp": 0.5, "tile_um": 128.0, "slide_id": "S", "patient_id": "P", "weights": "none"}

@@ -5,11 +5,11 @@ import pandas as pd
 
 from benchmarks.measuring import repeated
 from benchmarks.registry import Benchmark, Measured, register
+from dml.core.predictions import horizon_days, survival_column
 from dml.evaluation.horizons import FoldCurves, Horizons
 from dml.evaluation.intervals import bootstrap_weights, estimate
+from dml.evaluation.metric_sets import survival_panel
 from dml.evaluation.metrics.kaplan_meier import censoring_curve, survival_curve
-from dml.evaluation.panels import survival_panel
-from dml.predictions import horizon_days, survival_column
 
 PATIENTS, RESAMPLES, YEARS = 500, 2000, (1.0, 2.0, 3.0, 5.0)
 

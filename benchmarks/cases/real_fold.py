@@ -37,11 +37,11 @@ def _place() -> Path:
 def _folds(count: int, student: bool = True) -> Measured:
     """Train the teachers, and the students, of some folds, one fold after the other."""
     with contextlib.chdir(_place()):
-        from dml import config
-        from dml.files import read_parquet
+        from dml.config import params as config
+        from dml.core.files import read_parquet
+        from dml.data.load_cohort import read_cohort
         from dml.training.folds import fold_of
-        from dml.training.reading import read_cohort
-        from dml.training.teaching import distil, teach
+        from dml.training.train import distil, teach
 
         params = config.load()
         cohort = read_cohort(Path("data") / COHORT, params.embed.encoder, params.tiles.mpps)
@@ -60,10 +60,10 @@ def _folds(count: int, student: bool = True) -> Measured:
 def _classical() -> Measured:
     """Fit every classical reference of a fold, on all learning patients and without each inner part."""
     with contextlib.chdir(_place()):
-        from dml import config
-        from dml.models.baselines.classical import BASELINES
-        from pipelines.baseline import reference
-        from pipelines.learning import Job, read_inputs
+        from dml.baselines.linear.fit import BASELINES
+        from dml.config import params as config
+        from pipelines.inputs import Job, read_inputs
+        from pipelines.train_linear_baselines import reference
 
         job = Job(config.load(), "survival", 0)
         inputs = read_inputs(job)

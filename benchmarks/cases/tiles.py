@@ -10,14 +10,14 @@ import numpy as np
 
 from benchmarks.measuring import repeated
 from benchmarks.registry import Benchmark, Measured, register
-from dml.cohorts.demo.slide_file import write_slide
-from dml.config import Tiles
+from dml.config.params import Tiles
+from dml.core.types import Mpp, TileGrid
+from dml.demo.slide_file import write_slide
+from dml.features.encode_tiles import Job, encode
 from dml.features.encoders.registry import get
-from dml.features.encoders.running import one_core_each
-from dml.features.encoding import Job, encode
+from dml.features.encoders.tile_encoder import one_core_each
 from dml.slides.grid import corners_px, tile_grids
-from dml.slides.opening import open_slide
-from dml.types import Mpp, TileGrid
+from dml.slides.reader import open_slide
 
 SIDE, MPP, TILES, BATCH, WORKERS = 4096, 0.5, Tiles(), 32, 2
 ENCODER = "efficientnet_lite0"

@@ -27,8 +27,8 @@ def _own_store() -> Iterator[Path]:
 
 def _fold() -> Measured:
     """Track a run with parameters, 15 epochs of curves and a file."""
-    from dml import config
-    from dml.ops.tracking import fold_run
+    from dml.config import params as config
+    from dml.tracking.fold_run import fold_run
 
     params = config.load(ROOT / "params.yaml")
     if not (ROOT / "data" / params.cohort / "splits.parquet").exists():
@@ -57,7 +57,7 @@ class _Free:
 
     def score(self, params, fold, on_epoch=None):  # type: ignore[no-untyped-def]
         """Report every epoch, as training does."""
-        from dml.ops.tuning.objective import Score
+        from dml.experiments.tuning.objective import Score
 
         loss = abs(params.optimisation.learning_rate - 1e-3) + fold
         for epoch in range(EPOCHS) if on_epoch else ():
@@ -67,9 +67,9 @@ class _Free:
 
 def _trial() -> Measured:
     """Run a trial of a study in a journal: draw its values, report 3 x 15 epochs, tell the result and track it."""
-    from dml import config
-    from dml.ops.tuning.studies import Job
-    from dml.ops.tuning.working import work
+    from dml.config import params as config
+    from dml.experiments.tuning.studies import Job
+    from dml.experiments.tuning.worker import work
 
     params = config.load(ROOT / "params.yaml")
     with _own_store() as folder, contextlib.chdir(folder):

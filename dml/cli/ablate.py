@@ -20,9 +20,9 @@ def ablate(
 
     Writes reports/<cohort>/<task>/ablation.md and .json: outer test folds, paired differences to the full models.
     """
-    from dml import config
-    from dml.errors import ConfigError
-    from dml.ops.ablation import Ablation, cells, chosen, table, write_table
+    from dml.config import params as config
+    from dml.core.errors import ConfigError
+    from dml.experiments.ablation import Ablation, cells, chosen, table, write_table
 
     params = config.load()
     if not all(part.strip().lstrip("-").isdigit() for part in seeds.split(",") if seeds):

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from dml.cli import ablate, cohort, doctor, features, models, probe, registry, reproduce, results, tune, ui
-from dml.errors import DmlError
+from dml.core.errors import DmlError
 
 HELP = """From whole-slide images and transcriptomes to a registered slide-only model.
 

@@ -24,7 +24,7 @@ def import_(
     ] = None,
 ) -> None:
     """Copy a cohort's raw files to where its description expects them; of one that combines others, their stores."""
-    from dml.cohorts.importing import import_cohort
+    from dml.cohorts.import_raw import import_cohort
 
     import_cohort(name, source)
     note(f"{name}: raw files are in place. Next: dml cohort use {name}, then dvc repro")
@@ -33,7 +33,7 @@ def import_(
 @app.command()
 def use(name: Name) -> None:
     """Make params.yaml about another cohort; comments stay, the change is shown."""
-    from dml.cohorts.importing import use_cohort
+    from dml.cohorts.import_raw import use_cohort
 
     typer.echo(use_cohort(name, PARAMS) or f"{PARAMS} is already about {name}")
 
@@ -46,7 +46,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where to.")] = Path("data/raw/demo"),
 ) -> None:
     """Generate the demo cohort: painted slides, expression and survival from known factors."""
-    from dml.cohorts.demo import generate
+    from dml.demo import generate
 
     generate(folder, patients=patients, seed=seed, slide_px=slide_px)
     note(f"{patients} patients are in {folder}. Next: dvc repro")
@@ -57,9 +57,9 @@ def check(name: MaybeName = None) -> None:
     """Check the stores of a cohort as the pipeline does; exit code 3 and the reasons if something is wrong."""
     from tempfile import TemporaryDirectory
 
-    from dml import config
-    from dml.cohorts.checks import check_cohort
+    from dml.checks.run import check_cohort
     from dml.cohorts.description import CohortDescription
+    from dml.config import params as config
 
     params = config.load(PARAMS)
     cohort = name or params.cohort
@@ -83,7 +83,7 @@ def drift(
     out: Annotated[Path | None, typer.Option(help="Default reports/drift/<first>-<second>.")] = None,
 ) -> None:
     """Compare two cohorts gene by gene, label by label, and by their features; one page, and tables beside it."""
-    from dml.cohorts.drift_report import compare_cohorts, write_comparison
+    from dml.checks.drift_report import compare_cohorts, write_comparison
 
     folder = out or Path("reports") / "drift" / f"{first}-{second}"
     typer.echo(write_comparison(folder, compare_cohorts(Path("data") / first, Path("data") / second)))
@@ -93,8 +93,8 @@ def drift(
 @app.command("show")
 def show_(name: MaybeName = None, as_json: Json = False) -> None:
     """Count a cohort's patients, events, labels, slides and transcriptomes."""
-    from dml import config
-    from dml.ops.inventory import summary
+    from dml.cli.inventory import summary
+    from dml.config import params as config
 
     cohort = name or config.load(PARAMS).cohort
     show(summary(Path("data") / cohort), as_json, cohort)
@@ -103,7 +103,7 @@ def show_(name: MaybeName = None, as_json: Json = False) -> None:
 @app.command()
 def ls(as_json: Json = False) -> None:
     """List the described cohorts and how far each has come."""
-    from dml import config
-    from dml.ops.inventory import cohorts
+    from dml.cli.inventory import cohorts
+    from dml.config import params as config
 
     show(cohorts(Path("cohorts"), config.load(PARAMS).cohort), as_json, "cohorts")

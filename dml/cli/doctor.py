@@ -7,7 +7,7 @@ from dml.cli.output import Json, show
 
 def doctor(as_json: Json = False) -> None:
     """Check installation, parameters, stores, slides, GPU, disk and tracking, and say what to do."""
-    from dml.ops.diagnosis import diagnose
+    from dml.cli.doctor_checks import diagnose
 
     findings = diagnose()
     show([finding.row() for finding in findings], as_json)

@@ -12,7 +12,7 @@ Cohort = Annotated[str | None, typer.Option(help="By default that of params.yaml
 
 
 def _folder(cohort: str | None) -> Path:
-    from dml import config
+    from dml.config import params as config
 
     return Path("data") / (cohort or config.load().cohort) / "features"
 
@@ -20,7 +20,7 @@ def _folder(cohort: str | None) -> Path:
 @app.command()
 def ls(cohort: Cohort = None, as_json: Json = False) -> None:
     """List encoders and resolutions with their slides and size."""
-    from dml.ops.inventory import feature_sets
+    from dml.cli.inventory import feature_sets
 
     show(feature_sets(_folder(cohort)), as_json, "features")
 
@@ -30,7 +30,7 @@ def show_(
     slide: Annotated[str, typer.Argument(help="Slide id.")], cohort: Cohort = None, as_json: Json = False
 ) -> None:
     """Show where a slide's features are, how many tiles they have, and where they come from."""
-    from dml.ops.inventory import slide_features
+    from dml.cli.inventory import slide_features
 
     show(slide_features(_folder(cohort), slide), as_json, slide)
 
@@ -42,9 +42,9 @@ def export(
     cohort: Cohort = None,
 ) -> None:
     """Write features as h5 in TRIDENT's layout (features, coords with attributes), for other tools to read."""
-    from dml.features.exchange import write_h5
-    from dml.features.store import read_features
-    from dml.ops.inventory import chosen_files
+    from dml.cli.inventory import chosen_files
+    from dml.data.feature_store import read_features
+    from dml.features.foreign_formats import write_h5
 
     folder = _folder(cohort)
     files = chosen_files(folder, slide)
@@ -56,8 +56,8 @@ def export(
 @app.command()
 def verify(cohort: Cohort = None, as_json: Json = False) -> None:
     """Read every feature file; exit code 3 if one is damaged, has NaN, or is not what its place says."""
-    from dml.errors import CheckFailed, listed
-    from dml.ops.inventory import feature_files, problem
+    from dml.cli.inventory import feature_files, problem
+    from dml.core.errors import CheckFailed, listed
 
     files = feature_files(_folder(cohort))
     found = [(file, problem(file)) for file in bar(files, "reading")]

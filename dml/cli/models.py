@@ -23,9 +23,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict patients from slides or features; unusable ones are rows with status refused and a reason."""
-    from dml.errors import CheckFailed
-    from dml.ops import prediction
-    from dml.ops.answering import NO_TRANSCRIPTOME
+    from dml.core.errors import CheckFailed
+    from dml.inference.predictor import NO_TRANSCRIPTOME
+    from dml.registry import predict as prediction
 
     prediction.check_format(out)
     table = Path("data") / cohort / "slides.parquet" if cohort else None
@@ -60,10 +60,10 @@ def external(
     as_json: Json = False,
 ) -> None:
     """Apply a model to a whole other cohort and score it there, with intervals."""
-    from dml import config
-    from dml.files import read_json
-    from dml.ops.external import external as apply
-    from dml.ops.leaderboard import metric_rows, numbers
+    from dml.cli.result_rows import metric_rows, numbers
+    from dml.config import params as config
+    from dml.core.files import read_json
+    from dml.experiments.external_validation import external as apply
 
     params = config.load()
     out = apply(model, cohort, params.evaluation, params.seed)

@@ -14,9 +14,9 @@ Task = Annotated[str, typer.Option(help="One of the tasks of params.yaml.")]
 @app.command("show")
 def show_(task: Task, as_json: Json = False) -> None:
     """Show the numbers of reports/<cohort>/<task>/probes.json, as the stage probe wrote them."""
-    from dml import config
-    from dml.files import read_json
-    from dml.ops.probe_runs import numbers
+    from dml.config import params as config
+    from dml.core.files import read_json
+    from dml.tracking.probe_runs import numbers
 
     content = read_json(Path("reports") / config.load().cohort / task / "probes.json")
     columns = {model: numbers(content, model) for model in content["exchanged"]}
@@ -34,11 +34,11 @@ def shuffle_labels(
     """Train teachers on shuffled outcomes on the real folds; exit code 3 unless 0.5 is inside the interval."""
     from functools import partial
 
-    from dml import config
-    from dml.errors import CheckFailed
-    from dml.evaluation.probes.shuffled_labels import shuffled_labels
-    from dml.files import read_parquet, write_json
-    from dml.training.reading import read_cohort
+    from dml.config import params as config
+    from dml.core.errors import CheckFailed
+    from dml.core.files import read_parquet, write_json
+    from dml.data.load_cohort import read_cohort
+    from dml.evaluation.probes.permutation_test import shuffled_labels
 
     params = config.load()
     folder = Path("data") / params.cohort

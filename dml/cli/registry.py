@@ -14,7 +14,7 @@ Name = Annotated[str, typer.Argument(help="Name of a registered model, e.g. demo
 @app.command()
 def ls(as_json: Json = False) -> None:
     """List the versions of all registered models with aliases and where they come from; --json has all metrics."""
-    from dml.ops.leaderboard import registered_rows
+    from dml.cli.result_rows import registered_rows
 
     show(registered_rows(as_json), as_json, "registered models")
 
@@ -22,7 +22,7 @@ def ls(as_json: Json = False) -> None:
 @app.command()
 def log(as_json: Json = False) -> None:
     """Show every promotion, refusal and rollback, the newest last: what, who, when, why."""
-    from dml.ops.promotion import logged
+    from dml.registry.promotion import logged
 
     entries = logged()
     show(entries if as_json else [brief(entry) for entry in entries], as_json, "promotions")
@@ -43,9 +43,9 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make the challenger the champion if it passes every gate; the old champion becomes previous."""
-    from dml import config
-    from dml.ops.promotion import judge
-    from dml.ops.promotion import promote as apply
+    from dml.config import params as config
+    from dml.registry.promotion import judge
+    from dml.registry.promotion import promote as apply
 
     params = config.load()
     verdict = judge(name, params) if dry_run else apply(name, params, why)
@@ -60,7 +60,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Make the previous champion the champion again."""
-    from dml.ops.promotion import rollback as apply
+    from dml.registry.promotion import rollback as apply
 
     restored, withdrawn = apply(name, why)
     if as_json:

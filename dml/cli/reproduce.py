@@ -15,8 +15,9 @@ def reproduce(
     """Train a tracked run again from its commit, parameters and data hashes; exit code 3 if a number differs."""
     from functools import partial
 
-    from dml.errors import CheckFailed
-    from dml.ops import reproduction, store
+    from dml.core.errors import CheckFailed
+    from dml.experiments import reproduce as reproduction
+    from dml.tracking import store
 
     folds = reproduction.recorded(store.connect(), run_id)
     if any(found.dirty for found in folds):

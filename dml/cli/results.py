@@ -13,8 +13,8 @@ def results(
     costs: Annotated[bool, typer.Option("--costs", help="Show what training took: time and memory.")] = False,
 ) -> None:
     """Show the metrics of all reports, the registered versions, and the commands to look further."""
-    from dml.ops.costs import cost_rows
-    from dml.ops.leaderboard import metric_rows, numbers, registered_rows, reports
+    from dml.cli.result_rows import metric_rows, numbers, registered_rows, reports
+    from dml.tracking.costs import cost_rows
 
     found = reports()
     if costs:

@@ -36,12 +36,12 @@ def tune(
     """Search the spaces of `tuning` in params.yaml by inner validation; the same command resumes a study."""
     import logging
 
-    from dml import config
-    from dml.ops.tuning.reporting import comparison, ranked, summary
-    from dml.ops.tuning.studies import Job, default_name
-    from dml.ops.tuning.working import tune as run
+    from dml.config import params as config
+    from dml.experiments.tuning.report import comparison, ranked, summary
+    from dml.experiments.tuning.studies import Job, default_name
+    from dml.experiments.tuning.worker import tune as run
 
-    logging.getLogger("dml.ops.tuning").setLevel(logging.INFO)
+    logging.getLogger("dml.experiments.tuning").setLevel(logging.INFO)
     params = config.load()
     name = study or default_name(params, kind.value, task)
     job = Job(params, kind.value, task, trials, name, storage, adopt)
@@ -60,7 +60,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Write the best values of a study into params.yaml; comments stay, the change is shown."""
-    from dml.ops.tuning.applying import apply_best
+    from dml.experiments.tuning.apply_best import apply_best
 
     diff, best = apply_best(study, storage=storage, number=trial)
     if as_json:

@@ -15,7 +15,7 @@ def ui(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands instead of running them.")] = False,
 ) -> None:
     """Serve MLflow (and the Optuna dashboard) on 127.0.0.1 with the right stores until interrupted."""
-    from dml.ops.interfaces import commands, serve
+    from dml.cli.ui_servers import commands, serve
 
     started = commands(port, study)
     for name, command in started.items():

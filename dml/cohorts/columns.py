@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dml.config import Section
-from dml.errors import listed
+from dml.config.params import Section
+from dml.core.errors import listed
 
 
 def canonical(cell: str) -> str:

@@ -24,10 +24,10 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from dml.cohorts.columns import Label, PatientTable
-from dml.cohorts.expression_sources import Expression
-from dml.cohorts.sources import Features, Groups, Slides, resourced
-from dml.config import Section, parse
-from dml.errors import ConfigError
+from dml.cohorts.expression_formats import Expression
+from dml.cohorts.raw_files import Features, Groups, Slides, resourced
+from dml.config.params import Section, parse
+from dml.core.errors import ConfigError
 
 RESERVED = frozenset(
     {"patient_id", "site", "cohort", "survival", "survival_days", "event", "survival_source", "age", "sex"}

@@ -11,13 +11,13 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.expression_sources import AnnDataFile, CBioPortal, ExpressionTable, GdcFolder, Measured, Xena
+from dml.cohorts.expression_formats import AnnDataFile, CBioPortal, ExpressionTable, GdcFolder, Measured, Xena
+from dml.cohorts.expression_units import LINEAR, check_unit, convert, stored_unit, with_offset_one
+from dml.cohorts.gene_symbols import rename
 from dml.cohorts.readers import cbioportal, gdc, h5ad, matrix, xena
 from dml.cohorts.readers.matrix import RawMatrix
-from dml.cohorts.symbols import rename
-from dml.cohorts.units import LINEAR, check_unit, convert, stored_unit, with_offset_one
-from dml.errors import InputError, listed
-from dml.files import read_parquet, write_parquet
+from dml.core.errors import InputError, listed
+from dml.core.files import read_parquet, write_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ AGREE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class ExpressionMatrix:
-    """Expression of a cohort, p patients by g genes, both in alphabetical order. `unit` as in `dml.cohorts.units`."""
+    """Expression of a cohort, p patients by g genes, both in alphabetical order; units: `dml.cohorts.expression_units`."""
 
     patient_ids: tuple[str, ...]
     genes: tuple[str, ...]

@@ -9,12 +9,12 @@ import yaml
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.expression import build_expression
+from dml.cohorts.gene_symbols import rename
+from dml.cohorts.raw_files import GeneSets, Groups
 from dml.cohorts.readers.gene_sets import read_gene_sets
-from dml.cohorts.sources import GeneSets, Groups
-from dml.cohorts.symbols import rename
-from dml.errors import ConfigError, InputError
-from dml.files import read_json, write_json
-from dml.types import SUBSPACES, GeneGroups
+from dml.core.errors import ConfigError, InputError
+from dml.core.files import read_json, write_json
+from dml.core.types import SUBSPACES, GeneGroups
 
 RESOURCES = Path(__file__).parent / "resources"
 HALLMARK = ("h.all*symbols.gmt", "hallmarks_signatures.csv")

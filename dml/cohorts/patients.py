@@ -12,9 +12,9 @@ import pyarrow as pa
 from dml.cohorts.columns import Age, Cells, LabelSource, PatientTable, SurvivalColumns, canonical
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.readers.tables import column, keys, numbers, read_table, rows
-from dml.cohorts.slides import build_slides, read_slides, write_slides
-from dml.errors import InputError, listed
-from dml.files import read_parquet, write_parquet
+from dml.cohorts.slide_table import build_slides, read_slides, write_slides
+from dml.core.errors import InputError, listed
+from dml.core.files import read_parquet, write_parquet
 
 __all__ = ["build_patients", "build_slides", "read_patients", "read_slides", "write_patients", "write_slides"]
 

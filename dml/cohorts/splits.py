@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dml.config import Split
-from dml.errors import ConfigError, InputError
-from dml.files import read_parquet, write_parquet
+from dml.config.params import Split
+from dml.core.errors import ConfigError, InputError
+from dml.core.files import read_parquet, write_parquet
 
 logger = logging.getLogger(__name__)
 

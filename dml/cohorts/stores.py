@@ -10,8 +10,8 @@ import pandas as pd
 from dml.cohorts.expression import ExpressionMatrix, read_expression
 from dml.cohorts.gene_groups import read_gene_groups
 from dml.cohorts.patients import read_patients
-from dml.cohorts.slides import read_slides
-from dml.files import read_json
+from dml.cohorts.slide_table import read_slides
+from dml.core.files import read_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dml.errors import listed
+from dml.core.errors import listed
+from dml.core.predictions import horizon_days, survival_column
 from dml.evaluation.metrics.kaplan_meier import Curve, censoring_curve, survival_curve
 from dml.evaluation.results import Results, Training
-from dml.predictions import horizon_days, survival_column
 
 log = logging.getLogger(__name__)
 

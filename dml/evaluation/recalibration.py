@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from dml.core.predictions import class_column, horizon_days, survival_column
 from dml.evaluation.metrics import recalibration, unweighted
 from dml.evaluation.metrics.calibration import calibration_slope, log_cumulative_hazard
-from dml.predictions import class_column, horizon_days, survival_column
 
 PARTS = 5
 FEWEST = 10

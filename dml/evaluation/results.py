@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml.errors import InputError, listed
-from dml.predictions import Kind, read_predictions, truths
+from dml.core.errors import InputError, listed
+from dml.core.predictions import Kind, read_predictions, truths
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml import config
-from dml.errors import InputError, listed
+from dml.config import params as config
+from dml.core.errors import InputError, listed
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm
+from dml.evaluation.metric_sets import ONLY_OVERALL, class_panel, survival_panel
 from dml.evaluation.metrics import Metric
-from dml.evaluation.panels import ONLY_OVERALL, class_panel, survival_panel
 from dml.evaluation.results import CLINICAL, RECALIBRATED, Results, knows_clinical, reranked
 from dml.evaluation.rounding import rounded
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml import config
+from dml.config import params as config
 from dml.evaluation.intervals import Difference, difference, estimate, holm
+from dml.evaluation.metric_sets import leading_metric
 from dml.evaluation.metrics import Metric
-from dml.evaluation.panels import leading_metric
 from dml.evaluation.results import Results
 from dml.evaluation.rounding import rounded
 

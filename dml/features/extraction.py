@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from dml.config import Embed, Tiles
-from dml.features.embedding import embed_slides
+from dml.config.params import Embed, Tiles
+from dml.core.types import Bag, Pyramid
+from dml.features.encode_cohort import embed_slides
+from dml.features.encode_tiles import Encoded, Job, encode
 from dml.features.encoders.registry import EncoderCard, TileEncoder, get
-from dml.features.encoders.running import pick_device
-from dml.features.encoding import Encoded, Job, encode
-from dml.features.importing import import_features
-from dml.features.tiling import cut, tile_slides
-from dml.slides.opening import open_slide
-from dml.types import Bag, Pyramid
+from dml.features.encoders.tile_encoder import pick_device
+from dml.features.import_features import import_features
+from dml.features.tile_cohort import cut, tile_slides
+from dml.slides.reader import open_slide
 
 __all__ = ["embed_slide", "embed_slides", "import_features", "tile_slides"]
 

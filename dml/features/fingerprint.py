@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dml.config import Tiles
-from dml.errors import InputError
-from dml.files import digest
-from dml.types import TileGrid
+from dml.config.params import Tiles
+from dml.core.errors import InputError
+from dml.core.files import digest
+from dml.core.types import TileGrid
 
 TILING = 2
 """Raise when tiling computes something else from the same input."""

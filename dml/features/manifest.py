@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from dml.files import read_parquet, write_parquet
+from dml.core.files import read_parquet, write_parquet
 
 SCHEMA = pa.schema(
     [

@@ -8,12 +8,12 @@ Its tokens carry the teacher's names, tumor and TME, so that each is distilled f
 
 from torch import Tensor, nn
 
-from dml import config
+from dml.config import params as config
+from dml.core.types import SUBSPACES, Batch, Branches, Subspace
+from dml.data.dims import DataShape
 from dml.models.nn.aggregation import DensityPeaks, NoAggregation, SubspaceQueries
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.head import SubspaceHead, combined
-from dml.models.shape import DataShape
-from dml.types import SUBSPACES, Batch, Branches, Subspace
 
 
 class Student(nn.Module):

@@ -16,13 +16,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from dml import config
+from dml.config import params as config
+from dml.core.types import SUBSPACES, Batch, Branches, Expression, Level, Subspace
+from dml.data.dims import DataShape
 from dml.models.nn.blocks import GeneNetwork, TokenProjection, masked_mean
 from dml.models.nn.deformable import DeformableCrossAttention, look_together
 from dml.models.nn.fusion import PooledFusion, SubspaceFusion
 from dml.models.nn.head import SubspaceHead, combined
-from dml.models.shape import DataShape
-from dml.types import SUBSPACES, Batch, Branches, Expression, Level, Subspace
 
 PerSubspace = dict[Subspace, Tensor]
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from dml.config import Tiles
-from dml.types import Mpp, TileGrid
+from dml.config.params import Tiles
+from dml.core.types import Mpp, TileGrid
 
 Kept = dict[float, NDArray[np.bool_]]
 Shares = dict[float, NDArray[Any]]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dml.errors import InputError
-from dml.files import read_parquet, write_parquet
-from dml.types import Mpp, TileGrid
+from dml.core.errors import InputError
+from dml.core.files import read_parquet, write_parquet
+from dml.core.types import Mpp, TileGrid
 
 
 def write_grid(path: Path, grid: TileGrid, **facts: Any) -> None:

@@ -1,6 +1,6 @@
 """OME-TIFF that OpenSlide does not read, by tifffile: RGB, tiled or in strips, with or without a pyramid.
 
-`OmeTiff` answers as an OpenSlide handle does, as far as `dml.slides.opening` asks. Microscopes write RGB either
+`OmeTiff` answers as an OpenSlide handle does, as far as `dml.slides.reader` asks. Microscopes write RGB either
 interleaved (axes YXS) or as three planes (CYX); everything else, fluorescence above all, is refused by name.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dml.errors import InputError
+from dml.core.errors import InputError
 
 _MICRONS = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3}
 _UNREADABLE = (ValueError, IndexError, KeyError, OSError, RuntimeError)

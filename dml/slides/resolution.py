@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dml.errors import InputError
-from dml.types import Mpp
+from dml.core.errors import InputError
+from dml.core.types import Mpp
 
 PLAUSIBLE = (0.05, 10.0)
 """Microns per pixel of optical slides; 72 dpi, a common default of image programs, would be 353."""

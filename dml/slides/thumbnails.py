@@ -11,10 +11,10 @@ from jaxtyping import Bool
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from dml.files import atomic
+from dml.core.files import atomic
+from dml.core.types import Mpp, TileGrid
 from dml.slides.grid import corners_px
-from dml.slides.opening import Slide
-from dml.types import Mpp, TileGrid
+from dml.slides.reader import Slide
 
 SIDE = 1024
 """Longer side of an overview in pixels."""

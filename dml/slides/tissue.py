@@ -7,7 +7,7 @@ from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_holes, remove_small_objects
 
-from dml.slides.opening import Slide
+from dml.slides.reader import Slide
 
 MASK_MPP = (4.0, 16.0)
 """Finest and coarsest resolution of a mask in microns per pixel."""

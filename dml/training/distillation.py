@@ -20,8 +20,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from dml.core.types import SUBSPACES, Branches
 from dml.models.nn.head import Kind
-from dml.types import SUBSPACES, Branches
 
 
 @dataclass(frozen=True, slots=True)

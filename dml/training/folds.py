@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dml.errors import InputError
-from dml.training.bundle import FoldModel
-from dml.types import Cohort
+from dml.core.errors import InputError
+from dml.core.types import Cohort
+from dml.training.checkpoint import FoldModel
 
 
 @dataclass(frozen=True, slots=True)

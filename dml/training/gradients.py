@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dml.core.types import Branches, Target
 from dml.models.nn.head import SubspaceHead
 from dml.training.losses import log_likelihood
-from dml.types import Branches, Target
 
 Rows = Float[Tensor, "k p"]
 Leads = bool | Bool[Tensor, ""]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from dml.types import ClassTarget, Level, Target
+from dml.core.types import ClassTarget, Level, Target
 
 
 def discrete_time_log_likelihood(

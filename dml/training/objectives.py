@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dml import config
+from dml.config import params as config
+from dml.core.types import SUBSPACES, Batch, Branches
+from dml.data.preprocessing import Preparation
+from dml.training.device import sent
 from dml.training.distillation import Lesson, feature_distance, prediction_divergence, taught_mean
 from dml.training.losses import (
     distance_correlation,
@@ -14,9 +17,6 @@ from dml.training.losses import (
     inter_magnification_consistency,
     task_loss,
 )
-from dml.training.preparation import Preparation
-from dml.training.transfer import sent
-from dml.types import SUBSPACES, Batch, Branches
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.predictions import class_column, horizon_days, survival_column, write_predictions
+from dml.core.predictions import class_column, horizon_days, survival_column, write_predictions
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from dml.cli.app import app
 from dml.cohorts.expression import read_expression
 from dml.cohorts.gene_groups import RESOURCES
 from dml.cohorts.patients import read_patients
-from dml.config import load
+from dml.config.params import load
+from dml.core.files import read_json, read_parquet
 from dml.features.encoders.registry import register
-from dml.files import read_json, read_parquet
 from pipelines import check_cohort, check_features, cohort, embed, tile
 from tests import portals
 from tests.painted import fake_card, tissue_pixels, write_slide
@@ -145,7 +145,7 @@ def test_a_recipe_brings_its_files_to_the_checks(name: str, tmp_path: Path, monk
 
 @pytest.mark.slow
 def test_coordinates_and_magnification_of_trident_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dml.features.store import read_features
+    from dml.data.feature_store import read_features
 
     monkeypatch.chdir(tmp_path)
     data = bring_in("from_trident", tmp_path)

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from dml.features.store import bag_path, write_bag
-from dml.files import read_json, read_parquet, write_parquet
+from dml.core.files import read_json, read_parquet, write_parquet
+from dml.data.feature_store import bag_path, write_bag
 from pipelines import check_cohort, check_features, cohort, split
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,10 +10,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 WITHOUT_EFFECT_ON_RESULTS = (
-    "dml/ops",
-    "dml/errors.py",
-    "dml/config.py",
-    "dml/sections.py",
+    "dml/tracking",
+    "dml/core/errors.py",
+    "dml/config",
     "dml/__init__.py",
     "pipelines/__init__.py",
 )

@@ -5,13 +5,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dml import config
-from dml.errors import InputError
-from dml.files import read_json, read_parquet, write_parquet
-from dml.models.baselines.classical import BASELINES
+from dml.baselines.linear.fit import BASELINES
+from dml.config import params as config
+from dml.core.errors import InputError
+from dml.core.files import read_json, read_parquet, write_parquet
 from dml.training.folds import fold_of
-from pipelines import baseline, evaluate
-from pipelines.learning import Inputs, Job
+from pipelines import evaluate
+from pipelines import train_linear_baselines as baseline
+from pipelines.inputs import Inputs, Job
 from tests.synthetic import cohort
 
 PARAMS = config.Params(

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from dml.cohorts.slides import write_slides
+from dml.cohorts.slide_table import write_slides
+from dml.data.feature_store import read_pyramid
 from dml.features.encoders.registry import register
-from dml.features.store import read_pyramid
-from pipelines import embed, tile
+from pipelines import extract_features as embed
+from pipelines import tile
 from tests.painted import FAKE, fake_card, tissue_pixels, write_slide
 
 ROOT = Path(__file__).resolve().parents[2]

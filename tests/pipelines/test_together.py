@@ -11,18 +11,19 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dml import config
+from dml.baselines.linear.fit import BASELINES
 from dml.cli.app import app
 from dml.cohorts.expression import read_expression
 from dml.cohorts.gene_groups import RESOURCES
 from dml.cohorts.patients import read_patients
-from dml.features.store import bag_path
-from dml.files import read_json, read_parquet
-from dml.models.baselines.classical import BASELINES
+from dml.config import params as config
+from dml.core.files import read_json, read_parquet
+from dml.data.feature_store import bag_path
 from dml.training.folds import held_out
-from dml.training.teaching import distil, teach
-from pipelines import baseline, check_cohort, check_features, cohort, embed, evaluate, split, tile
-from pipelines.learning import Job, read_inputs
+from dml.training.train import distil, teach
+from pipelines import check_cohort, check_features, cohort, embed, evaluate, split, tile
+from pipelines import train_linear_baselines as baseline
+from pipelines.inputs import Job, read_inputs
 from tests import portals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +121,7 @@ def test_the_shift_between_them_is_shown(place: Path) -> None:
 
 @pytest.mark.slow
 def test_importing_again_does_nothing_and_follows_its_parts(place: Path) -> None:
-    from dml.cohorts.importing import import_cohort
+    from dml.cohorts.import_raw import import_cohort
 
     assert import_cohort("together", None) == []
     gone = place / "data/raw/together/from_gdc/features/uni/0.5/old.parquet"

@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from dml.errors import InputError
+from dml.core.errors import InputError
 
 
 def members(path: Path) -> list[str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from dml.cohorts.columns import Column
-from dml.cohorts.expression_sources import CBioPortal
+from dml.cohorts.expression_formats import CBioPortal
 from dml.cohorts.readers.matrix import RawMatrix, numeric
 from dml.cohorts.readers.tables import column, keys, read_table, rows
-from dml.errors import InputError, listed
+from dml.core.errors import InputError, listed
 
 logger = logging.getLogger(__name__)
 

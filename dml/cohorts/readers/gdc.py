@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.cohorts.expression_sources import GdcFolder
+from dml.cohorts.expression_formats import GdcFolder
 from dml.cohorts.readers.archives import members
 from dml.cohorts.readers.matrix import RawMatrix
 from dml.cohorts.readers.tables import column, read_table
-from dml.errors import InputError, listed
+from dml.core.errors import InputError, listed
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from dml.cohorts.raw_files import GeneSets
 from dml.cohorts.readers.tables import column, read_table
-from dml.cohorts.sources import GeneSets
-from dml.errors import InputError, listed
+from dml.core.errors import InputError, listed
 
 Sets = dict[str, list[str]]
 

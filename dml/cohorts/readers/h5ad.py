@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dml.cohorts.columns import Column
-from dml.cohorts.expression_sources import AnnDataFile
+from dml.cohorts.expression_formats import AnnDataFile
 from dml.cohorts.readers.matrix import RawMatrix
 from dml.cohorts.readers.tables import keys
-from dml.errors import InputError, listed
+from dml.core.errors import InputError, listed
 
 
 def read(raw: Path, spec: AnnDataFile) -> RawMatrix:

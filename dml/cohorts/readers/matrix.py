@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from dml.cohorts.columns import Column
-from dml.cohorts.expression_sources import ExpressionTable
+from dml.cohorts.expression_formats import ExpressionTable
 from dml.cohorts.readers.tables import keys, read_table
-from dml.errors import InputError
+from dml.core.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)

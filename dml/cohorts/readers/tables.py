@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dml.cohorts.columns import Column
-from dml.errors import InputError, listed
+from dml.core.errors import InputError, listed
 
 MISSING = (
     *("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "--", "'--", "not reported", "Not Reported"),

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from dml.cohorts.columns import Column
-from dml.cohorts.expression_sources import Xena
+from dml.cohorts.expression_formats import Xena
 from dml.cohorts.readers.matrix import RawMatrix, matching, numeric
 from dml.cohorts.readers.tables import keys, read_table
-from dml.errors import InputError, listed
+from dml.core.errors import InputError, listed
 
 
 def read(raw: Path, spec: Xena) -> RawMatrix:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml.evaluation.probes.judging import Judge
-from dml.evaluation.probes.subjects import Change, Subject, predicted
-from dml.types import Case, Cohort
+from dml.core.types import Case, Cohort
+from dml.evaluation.probes.fold_models import Change, Subject, predicted
+from dml.evaluation.probes.scoring import Judge
 
 
 def missing_modality(

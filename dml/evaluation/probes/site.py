@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from dml.core.types import SUBSPACES, Case, Cohort
 from dml.evaluation.metrics.classification import balanced_accuracy, pooled_auc
-from dml.evaluation.probes.judging import Judge
-from dml.evaluation.probes.subjects import Subject, View, observed, with_slide
+from dml.evaluation.probes.fold_models import Subject, View, observed, with_slide
+from dml.evaluation.probes.scoring import Judge
 from dml.evaluation.rounding import rounded
-from dml.types import SUBSPACES, Case, Cohort
 
 PENALTIES = np.logspace(0, 6, 13)
 """Ridge penalties that leave-one-out of the learning patients chooses from."""

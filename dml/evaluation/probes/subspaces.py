@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dml.core.types import SUBSPACES, Subspace
+from dml.data.batches import Patient
 from dml.evaluation.metrics import Metric, ratio
 from dml.evaluation.metrics.dependence import distance_correlation
-from dml.evaluation.probes.judging import Judge
-from dml.evaluation.probes.subjects import View
+from dml.evaluation.probes.fold_models import View
+from dml.evaluation.probes.scoring import Judge
 from dml.evaluation.rounding import rounded
-from dml.training.batches import Patient
-from dml.types import SUBSPACES, Subspace
 
 PENALTIES = np.logspace(-1, 5, 13)
 """Ridge penalties that leave-one-out of the learning patients chooses from."""

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml import config
-from dml.evaluation.panels import PRIMARY
-from dml.evaluation.probes.judging import Judge
+from dml.config import params as config
+from dml.core.types import Cohort
+from dml.evaluation.metric_sets import PRIMARY
+from dml.evaluation.probes.fold_models import MODELS, Subject, one_member, read_subjects, truth, views
 from dml.evaluation.probes.modalities import exchanged, missing_modality
-from dml.evaluation.probes.shuffled_labels import shuffled_labels
+from dml.evaluation.probes.permutation_test import shuffled_labels
+from dml.evaluation.probes.scoring import Judge
 from dml.evaluation.probes.site import site_probe
-from dml.evaluation.probes.subjects import MODELS, Subject, one_member, read_subjects, truth, views
 from dml.evaluation.probes.subspaces import subspaces
 from dml.evaluation.rounding import rounded
-from dml.types import Cohort
 
 log = logging.getLogger(__name__)
 

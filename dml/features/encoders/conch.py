@@ -6,11 +6,11 @@ Lu et al. 2024, Nature Medicine 30:863.
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dml.errors import InputError
+from dml.core.errors import InputError
 from dml.features.encoders.backends.timm_network import GATED
 from dml.features.encoders.backends.weights import Weights
 from dml.features.encoders.registry import EncoderCard, TileEncoder
-from dml.features.encoders.running import Runner
+from dml.features.encoders.tile_encoder import Runner
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 WEIGHTS = Weights("conch", "MahmoodLab/CONCH", files=("pytorch_model.bin",), gated=True)

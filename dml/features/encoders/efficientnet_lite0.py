@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dml.features.encoders.registry import EncoderCard, TileEncoder
-from dml.features.encoders.running import Runner
+from dml.features.encoders.tile_encoder import Runner
 
 # as the TensorFlow weights were trained; predictions are surer than with ImageNet's mean and deviation
 MEAN = (127 / 255,) * 3

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from dml.errors import ConfigError, InputError
+from dml.core.errors import ConfigError, InputError
 
 _GROUP = "dml.encoders"
 _NOT_ENCODERS = {"registry", "running"}
@@ -127,7 +127,7 @@ def get(name: str) -> EncoderCard:
     if name not in names():
         raise ConfigError(f"embed.encoder: unknown encoder {name!r}; there are: {', '.join(names())}")
     if (OWN / f"{name}.yaml").exists():  # read anew each time: a file may change
-        from dml.features.encoders.backends.own import own_card
+        from dml.features.encoders.backends.user_encoder import own_card
 
         return own_card(OWN / f"{name}.yaml")
     installed = {point.name: point for point in entry_points(group=_GROUP)}

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dml.core.types import SUBSPACES, Level, Subspace
 from dml.models.nn.attention import attention_weights, heads_of, merged
 from dml.models.nn.blocks import masked_mean
 from dml.models.nn.deformable import DeformableCrossAttention, look_together
 from dml.models.nn.density_peaks import density_peaks
-from dml.types import SUBSPACES, Level, Subspace
 
 Aggregated = tuple[dict[Subspace, Tensor], dict[Subspace, Tensor]]
 

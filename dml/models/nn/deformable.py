@@ -10,7 +10,7 @@ Gaussian window at p over the tiles there are, instead of bilinear interpolation
 shape and any number of tiles will do. Differs from the authors' code, in which the query is one gene vector repeated
 (offsets never see the tissue) and tiles are laid on a 50 x 50 grid in list order.
 
-How it is computed is in `dml.models.nn.looking`: several of these attentions on the same tokens are one.
+How it is computed is in `dml.models.nn.deformable_ops`: several of these attentions on the same tokens are one.
 
 Shape legend: b patients, r reference points, n tokens, d width, h heads, s attentions that share the tokens.
 """
@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dml.models.nn.deformable_ops import Looks, Tissue, standardised
 from dml.models.nn.dropout import Dropout
-from dml.models.nn.looking import Looks, Tissue, standardised
 
 REACH = 1.0
 """Largest offset of a reference point (rho), in units of the bag's spatial spread."""

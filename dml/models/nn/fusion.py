@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dml.core.types import SUBSPACES, Subspace
 from dml.models.nn.attention import attention_weights, heads_of, merged
-from dml.types import SUBSPACES, Subspace
 
 
 class SubspaceFusion(nn.Module):

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dml.types import SUBSPACES, Batch, Branches, Subspace
+from dml.core.types import SUBSPACES, Batch, Branches, Subspace
 
 Kind = Literal["survival", "classification"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.cohorts.building import build_cohort, write_cohort
+from dml.cohorts.build import build_cohort, write_cohort
 from dml.cohorts.description import CohortDescription
-from dml.config import parse
+from dml.config.params import parse
 
 GENES = [f"G{i}" for i in range(30)]
 

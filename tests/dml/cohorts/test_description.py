@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from dml.cohorts.description import CohortDescription
-from dml.errors import ConfigError
+from dml.core.errors import ConfigError
 
 SMALL = """
 name: mine

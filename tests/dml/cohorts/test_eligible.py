@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dml.cohorts.checks import check_cohort, eligible_patients
+from dml.checks.run import check_cohort, eligible_patients
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.expression import ExpressionMatrix, read_expression, write_expression
-from dml.cohorts.slides import read_slides, write_slides
-from dml.config import Checks
-from dml.errors import CheckFailed
-from dml.files import write_parquet
+from dml.cohorts.slide_table import read_slides, write_slides
+from dml.config.params import Checks
+from dml.core.errors import CheckFailed
+from dml.core.files import write_parquet
 
 ABSENT = ExpressionMatrix((), (), np.zeros((0, 0), np.float32), "absent", "")
 

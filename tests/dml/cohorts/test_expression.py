@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.expression import ExpressionMatrix, build_expression, read_expression, write_expression
-from dml.errors import ConfigError, InputError
+from dml.core.errors import ConfigError, InputError
 
 
 def described(raw: Path, **expression: object) -> CohortDescription:

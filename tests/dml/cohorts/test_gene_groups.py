@@ -9,9 +9,9 @@ from dml.cohorts.gene_groups import (
     shipped,
     write_gene_groups,
 )
-from dml.cohorts.sources import Groups
-from dml.errors import ConfigError, InputError
-from dml.files import read_json
+from dml.cohorts.raw_files import Groups
+from dml.core.errors import ConfigError, InputError
+from dml.core.files import read_json
 
 G = [f"G{i}" for i in range(30)]
 

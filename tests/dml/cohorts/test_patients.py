@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dml.cohorts.columns import PatientTable
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.patients import build_patients, read_patients, write_patients
-from dml.errors import InputError
+from dml.core.errors import InputError
 
 
 def described(raw: Path, tables: dict[str, pd.DataFrame], **changes: object) -> CohortDescription:

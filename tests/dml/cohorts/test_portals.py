@@ -10,7 +10,7 @@ import pytest
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.expression import ExpressionMatrix, build_expression
-from dml.errors import InputError
+from dml.core.errors import InputError
 from tests import portals
 
 GENES = ["CD3E", "EGFR", "HLA-DRA", "MARCHF1", "PTPRC", "TP53"]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dml.cohorts.splits import draw, joint_strata, make_splits, read_splits, split_report, write_splits
-from dml.config import Split
-from dml.errors import ConfigError, InputError
+from dml.config.params import Split
+from dml.core.errors import ConfigError, InputError
 
 
 def cohort(count: int = 60, sites: int = 6) -> pd.DataFrame:

@@ -1,9 +1,9 @@
 import numpy as np
 
+from dml.core.predictions import read_predictions, write_predictions
 from dml.evaluation.horizons import usable_horizons
 from dml.evaluation.metrics.kaplan_meier import censoring_curve, survival_curve
 from dml.evaluation.results import read_results
-from dml.predictions import read_predictions, write_predictions
 
 
 def test_curves_are_those_of_each_fold_training_patients(tmp_path, invented):

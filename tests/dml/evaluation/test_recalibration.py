@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 
+from dml.core.predictions import class_column, horizon_days, survival_column
 from dml.evaluation.metrics import unweighted
 from dml.evaluation.metrics.calibration import calibration_slope, log_cumulative_hazard, observed_to_expected
 from dml.evaluation.metrics.classification import expected_calibration_error
 from dml.evaluation.recalibration import breslow, recalibrated
-from dml.predictions import class_column, horizon_days, survival_column
 
 YEARS = (1.0, 2.0, 3.0)
 

@@ -1,8 +1,8 @@
 import pytest
 
-from dml.errors import InputError
+from dml.core.errors import InputError
+from dml.core.predictions import read_predictions, write_predictions
 from dml.evaluation.results import read_results, risk_groups
-from dml.predictions import read_predictions, write_predictions
 
 
 def test_only_test_rows_are_judged_and_each_patient_once(tmp_path, invented):

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from sksurv.metrics import concordance_index_censored
 
-from dml.config import Evaluation
-from dml.evaluation.clinical_tables import small_groups
+from dml.config.params import Evaluation
+from dml.core.predictions import read_predictions, write_predictions
 from dml.evaluation.intervals import bootstrap_weights
 from dml.evaluation.results import read_results
 from dml.evaluation.subgroups import Group, groups_of, subgroup_results
-from dml.predictions import read_predictions, write_predictions
+from dml.report.clinical_tables import small_groups
 
 QUICK = Evaluation(resamples=100)
 

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dml.errors import ConfigError, InputError
+from dml.core.errors import ConfigError, InputError
 from dml.features.encoders import efficientnet_lite0, get, names, registry
 from dml.features.encoders.registry import EncoderCard, register
-from dml.features.encoders.running import Runner, one_core_each, pick_device, resized
+from dml.features.encoders.tile_encoder import Runner, one_core_each, pick_device, resized
 from tests.painted import fake_card, tissue_pixels
 
 

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from dml.config import Embed, Tiles
-from dml.errors import CheckFailed, ConfigError, InputError
+from dml.config.params import Embed, Tiles
+from dml.core.errors import CheckFailed, ConfigError, InputError
+from dml.data.feature_store import read_features, read_pyramid
 from dml.features.encoders.registry import TileEncoder, register
 from dml.features.extraction import embed_slide, embed_slides, tile_slides
 from dml.features.manifest import read_manifest
-from dml.features.store import read_features, read_pyramid
 from dml.slides.grid_store import read_grid
 from tests.painted import FAKE, fake_card, tissue_pixels, with_a_hole, write_slide
 
@@ -211,7 +211,7 @@ def test_a_killed_run_goes_on_with_the_missing_slides(cohort: Cohort, monkeypatc
     undisturbed = cohort.embed().set_index(["slide_id", "mpp"])["tiles"]
     expected = cohort.contents("features")
     shutil.rmtree(cohort.root / "work" / "features")
-    import dml.features.embedding as module
+    import dml.features.encode_cohort as module
 
     save, saved = module._save, []
 
@@ -237,7 +237,7 @@ def test_only_a_new_slide_is_cut_and_encoded(cohort: Cohort, monkeypatch: pytest
     cohort.embed()
     FAKE.seen.clear()
     write_slide(cohort.add("d"), tissue_pixels(SIZE, SIZE, seed=9))
-    import dml.features.tiling as module
+    import dml.features.tile_cohort as module
 
     cut, cuts = module.cut, []
     monkeypatch.setattr(module, "cut", lambda slide, *rest: cuts.append(slide.path.stem) or cut(slide, *rest))

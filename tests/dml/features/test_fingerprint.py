@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dml.config import Tiles
-from dml.errors import InputError
+from dml.config.params import Tiles
+from dml.core.errors import InputError
+from dml.core.types import Microns, Mpp, TileGrid
 from dml.features.fingerprint import encoding_key, importing_key, slide_fingerprint, tiling_key
-from dml.types import Microns, Mpp, TileGrid
 
 
 def grid(shift: float = 0.0, mpp: float = 0.5) -> TileGrid:

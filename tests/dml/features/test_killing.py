@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dml.features.store import read_features
+from dml.data.feature_store import read_features
 from tests.painted import tissue_pixels, write_slide
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 import pandas as pd
 from tests.painted import FAKE, fake_card
-from dml.config import Embed, Tiles
+from dml.config.params import Embed, Tiles
 from dml.features.encoders.registry import EncoderCard, register
 from dml.features.extraction import embed_slides, tile_slides
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.config import Embed, Tiles
+from dml.config.params import Embed, Tiles
+from dml.data.feature_store import read_pyramid
 from dml.features.extraction import embed_slides, tile_slides
-from dml.features.store import read_pyramid
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 TILES = Tiles(mpps=(0.5, 1.0, 2.0))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.config import Tiles
+from dml.config.params import Tiles
 from dml.features.extraction import tile_slides
 from tests.painted import tissue_pixels, write_slide
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from dml import config
-from dml.models.shape import DataShape
+from dml.config import params as config
+from dml.core.types import SUBSPACES, Batch, Branches, Level
+from dml.data.dims import DataShape
 from dml.models.student import Student
 from dml.models.teacher import Teacher
-from dml.types import SUBSPACES, Batch, Branches, Level
 from tests.synthetic import TME, TUMOR, WIDTH, batch
 
 SHAPE = DataShape(

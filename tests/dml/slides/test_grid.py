@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dml.config import Tiles
+from dml.config.params import Tiles
+from dml.core.types import Mpp, TileGrid
 from dml.slides.grid import corners_px, tile_grid, tile_grids
-from dml.types import Mpp, TileGrid
 
 
 @dataclass

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dml.errors import InputError
-from dml.files import write_parquet
+from dml.core.errors import InputError
+from dml.core.files import write_parquet
+from dml.core.types import Mpp, TileGrid
 from dml.slides.grid_store import read_grid, write_grid
-from dml.types import Mpp, TileGrid
 
 
 def grid(n: int) -> TileGrid:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from dml.errors import InputError
+from dml.core.errors import InputError
 from dml.slides.ome_tiff import OmeTiff
-from dml.slides.opening import open_slide
+from dml.slides.reader import open_slide
 from tests.painted import tissue_pixels, write_slide
 
 PIXELS = tissue_pixels(700, 520, seed=4)

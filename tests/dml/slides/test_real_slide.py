@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dml.config import Tiles
+from dml.config.params import Tiles
 from dml.slides.grid import tile_grids
-from dml.slides.opening import open_slide
+from dml.slides.reader import open_slide
 from dml.slides.thumbnails import STRIP, save_overview
 from dml.slides.tissue import mask_mpp, tissue_mask
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dml.errors import InputError
+from dml.core.errors import InputError
 from dml.slides.resolution import derive
 
 FILE = {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"}

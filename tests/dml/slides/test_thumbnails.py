@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dml.config import Tiles
+from dml.config.params import Tiles
 from dml.slides.grid import tile_grids
-from dml.slides.opening import open_slide
+from dml.slides.reader import open_slide
 from dml.slides.thumbnails import SIDE, STRIP, save_overview
 from dml.slides.tissue import mask_mpp, tissue_mask
 from tests.painted import GLASS, tissue_pixels, write_slide

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import numpy as np
-from dml.training.teaching import distil, teach
+from dml.training.train import distil, teach
 from tests.dml.training.test_folds import changed, fold, quiet
 from tests.synthetic import cohort
 

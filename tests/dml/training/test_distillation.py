@@ -3,8 +3,8 @@
 import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
+from dml.core.types import Branches
 from dml.training.distillation import Lesson, feature_distance, prediction_divergence, taught_mean
-from dml.types import Branches
 
 
 def test_hazards_are_distilled_as_bernoulli_variables() -> None:

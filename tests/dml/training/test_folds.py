@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from dml import config
-from dml.errors import DmlError, InputError
-from dml.training.bundle import FoldModel, survival_at
+from dml.config import params as config
+from dml.core.errors import DmlError, InputError
+from dml.core.types import Cohort, Survival
+from dml.training.checkpoint import FoldModel, survival_at
 from dml.training.folds import Fold, fold_of, held_out, unseen
-from dml.training.loop import rate
-from dml.training.teaching import distil, teach
-from dml.types import Cohort, Survival
+from dml.training.train import distil, teach
+from dml.training.trainer import rate
 from tests import oracles
 from tests.synthetic import cohort
 
@@ -268,7 +268,7 @@ def test_the_student_learns_from_unpaired_patients() -> None:
 
 
 def _patient(model: FoldModel, data: Cohort, case: object) -> object:
-    from dml.training.batches import PatientReader
+    from dml.data.batches import PatientReader
 
     return PatientReader(model.spec.preparation, data)(case)
 

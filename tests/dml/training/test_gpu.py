@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from benchmarks.shapes import made_batch, teacher
-from dml import config
+from dml.config import params as config
+from dml.core.types import Batch
 from dml.models.teacher import Teacher
+from dml.training.device import sent
 from dml.training.gradients import coordinated_backward
-from dml.training.loop import Recipe, reproducible, with_dropout
 from dml.training.losses import task_loss
-from dml.training.transfer import sent
-from dml.types import Batch
+from dml.training.trainer import Recipe, reproducible, with_dropout
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 RECIPE = Recipe(config.Optimisation(), seed=0, token_dropout=0.1, modality_dropout=0.2)

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dml import config
+from dml.config import params as config
+from dml.core.types import Branches, ClassTarget, SurvivalTarget
+from dml.data.dims import DataShape
 from dml.models.nn.head import SubspaceHead
-from dml.models.shape import DataShape
 from dml.models.teacher import Teacher
 from dml.training.gradients import confidences, coordinate, coordinated_backward
 from dml.training.losses import task_loss
-from dml.types import Branches, ClassTarget, SurvivalTarget
 from tests import oracles
 from tests.synthetic import TME, TUMOR, WIDTH, batch
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lifelines import CoxPHFitter
 
+from dml.core.types import ClassTarget, Level, Mpp, SurvivalTarget
 from dml.training.losses import (
     cox_loss,
     discrete_time_log_likelihood,
@@ -19,7 +20,6 @@ from dml.training.losses import (
     log_likelihood,
     task_loss,
 )
-from dml.types import ClassTarget, Level, Mpp, SurvivalTarget
 from tests import oracles
 
 

@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 import torch
 
-from dml import config
-from dml.models.baselines.classical import BASELINES, fit_reference, learner_of
-from dml.models.baselines.clinical_layer import with_clinical
-from dml.models.baselines.deep import registry
-from dml.training.bundle import FoldModel
+from dml.baselines.linear.fit import BASELINES, fit_reference, learner_of
+from dml.baselines.linear.late_fusion_clinical import with_clinical
+from dml.config import params as config
+from dml.core.types import Bag, Case, Cohort, Survival
+from dml.models import registry
+from dml.training.checkpoint import FoldModel
+from dml.training.fold_predictions import judged
 from dml.training.folds import Fold, fold_of, held_out
-from dml.training.judging import judged
-from dml.training.teaching import distil, teach, train_baseline
-from dml.types import Bag, Case, Cohort, Survival
+from dml.training.train import distil, teach, train_baseline
 from tests.synthetic import cohort
 
 PARAMS = config.Params(

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from benchmarks.shapes import made_batch, teacher
-from dml import config
-from dml.training.loop import reproducible
+from dml.config import params as config
 from dml.training.losses import task_loss
+from dml.training.trainer import reproducible
 
 BFLOAT16 = 2.0**-8
 """Largest relative rounding error of a factor."""

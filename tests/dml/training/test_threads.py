@@ -5,10 +5,10 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from dml import config
+from dml.config import params as config
 from dml.training.folds import fold_of
-from dml.training.teaching import teach
 from dml.training.threads import on_one_blas_thread, on_threads
+from dml.training.train import teach
 from tests.dml.training.test_poisoning import splits
 from tests.synthetic import cohort
 

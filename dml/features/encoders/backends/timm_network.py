@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dml.errors import InputError
+from dml.core.errors import InputError
 from dml.features.encoders.backends.weights import Weights, install_hint
 from dml.features.encoders.registry import EncoderCard, TileEncoder
-from dml.features.encoders.running import Runner
+from dml.features.encoders.tile_encoder import Runner
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GATED = "CC-BY-NC-ND-4.0: non-commercial, no derivatives; access on request"

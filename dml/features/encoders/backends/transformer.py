@@ -8,11 +8,11 @@ import os
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dml.errors import InputError
+from dml.core.errors import InputError
 from dml.features.encoders.backends.timm_network import IMAGENET_MEAN, IMAGENET_STD
 from dml.features.encoders.backends.weights import Weights, install_hint
 from dml.features.encoders.registry import EncoderCard, TileEncoder
-from dml.features.encoders.running import Runner
+from dml.features.encoders.tile_encoder import Runner
 
 
 class ClassToken(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dml.errors import InputError
+from dml.core.errors import InputError
 from dml.features.fingerprint import slide_fingerprint
 
 FOLDER = Path("data/weights")

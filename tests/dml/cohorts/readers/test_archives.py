@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dml.cohorts.readers.archives import members
-from dml.errors import InputError
+from dml.core.errors import InputError
 
 
 def test_folder_and_zip_list_the_same(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from dml.cohorts.raw_files import GeneSets
 from dml.cohorts.readers.gene_sets import read_gene_sets
-from dml.cohorts.sources import GeneSets
-from dml.errors import InputError
+from dml.core.errors import InputError
 
 
 @pytest.mark.parametrize(

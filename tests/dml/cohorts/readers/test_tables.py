@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dml.cohorts.columns import Column
 from dml.cohorts.readers.tables import column, delimiter, keys, numbers, read_table
-from dml.errors import InputError
+from dml.core.errors import InputError
 
 TEXT = "id,days\nA,1.5\nB,NA\nC,3\n"
 

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml import config
-from dml.evaluation.probes.judging import Judge
-from dml.evaluation.probes.subjects import Subject, truth
+from dml.config import params as config
+from dml.core.types import Cohort
+from dml.evaluation.probes.fold_models import Subject, truth
+from dml.evaluation.probes.scoring import Judge
 from dml.training.folds import fold_of, held_out
-from dml.training.teaching import distil, teach
-from dml.types import Cohort
+from dml.training.train import distil, teach
 from tests.synthetic import cohort
 
 PARAMS = config.Params(

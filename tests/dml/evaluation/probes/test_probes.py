@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dml.evaluation.probes.fold_models import predicted, views
 from dml.evaluation.probes.modalities import exchanged, hidden, missing_modality
-from dml.evaluation.probes.shuffled_labels import shuffled, shuffled_labels
+from dml.evaluation.probes.permutation_test import shuffled, shuffled_labels
 from dml.evaluation.probes.site import site_probe
-from dml.evaluation.probes.subjects import predicted, views
 from dml.evaluation.probes.subspaces import subspaces
 from dml.evaluation.probes.suite import trainings
 from tests.dml.evaluation.probes.conftest import PARAMS, splits

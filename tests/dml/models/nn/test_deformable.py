@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dml.models.nn.deformable import DeformableCrossAttention, look_together
-from dml.models.nn.looking import runs
+from dml.models.nn.deformable_ops import runs
 from tests import oracles
 
 WIDTH, HEADS, SEEDS = 12, 3, 4

@@ -1,0 +1,1 @@
+"""Cohort and feature validation: expectations, drift, near-duplicates, the summary page."""

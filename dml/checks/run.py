@@ -1,0 +1,118 @@
+"""Gates of the pipeline: what is wrong with a cohort stops it here, with file, rows and remedy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dml.checks import cohort_expectations as cohort_sheets
+from dml.checks import feature_expectations as feature_sheets
+from dml.checks.drift import Drift, between
+from dml.checks.drift_report import write_drifts
+from dml.checks.engine import judge
+from dml.checks.site_expectations import AXES, cohort_sites
+from dml.cohorts.description import CohortDescription
+from dml.cohorts.patients import read_patients
+from dml.cohorts.stores import Stores, read_stores
+from dml.config.params import Checks, Params, Tested
+from dml.core.errors import CheckFailed, listed
+from dml.core.files import read_parquet
+
+
+def check_cohort(
+    folder: Path,
+    description: CohortDescription,
+    config: Checks,
+    out: Path,
+    tasks: Sequence[str] | None = None,
+    tested: Tested = "paired",
+) -> None:
+    """Check patients, slides, expression and gene groups of ``data/<cohort>``.
+
+    Parameters
+    ----------
+    folder : Path
+        The cohort's stores.
+    description : CohortDescription
+        The cohort they are of.
+    config : Checks
+        Thresholds.
+    out : Path
+        ``reports/<cohort>/checks``: cohort.json, cohort/summary.txt and cohort/docs/index.html are written there.
+    tasks : sequence of str, optional
+        What will be learnt: too few patients for another label are then only a warning.
+    tested : paired or slide
+        Whom folds may test, as `split.tested` says.
+
+    Raises
+    ------
+    CheckFailed
+        Lists each broken rule with file, rows and remedy; the report is written first.
+    ConfigError
+        If a task is not of this cohort.
+    """
+    stores = read_stores(folder)
+    counts = {"cohort": description.name, **cohort_sheets.counts(stores)}
+    drifts = _drifts(stores, config.min_site_patients)
+    write_drifts(out / "cohort" / "drift.csv", drifts)
+    laid = cohort_sheets.sheets(stores, config, tasks, tested) + cohort_sites(drifts, config)
+    judge("cohort", laid, counts, out, config.severity)
+
+
+def check_features(folder: Path, params: Params, out: Path) -> None:
+    """Check every feature bag of ``data/<cohort>/features`` against its manifest and the cohort's patients.
+
+    Raises
+    ------
+    CheckFailed
+        Lists each broken rule with files and remedy; the report ``features.json`` is written first.
+    """
+    encoder = params.embed.encoder
+    manifest = read_parquet(folder / "features" / "manifest.parquet")[0].to_pandas()
+    patients = read_patients(folder / "patients.parquet")
+    bags = feature_sheets.inspect(folder / "features", encoder, manifest)
+    counts = {
+        "cohort": params.cohort,
+        "encoder": encoder,
+        "slides": manifest["slide_id"].nunique(),
+        "slides that failed": manifest.loc[manifest["status"] != "ok", "slide_id"].nunique(),
+        "patients with features": bags["patient_id"].nunique(),
+        "tokens": {f"{mpp:g}": int(rows["tokens"].dropna().sum()) for mpp, rows in bags.groupby("mpp")},
+    }
+    laid = feature_sheets.sheets(bags, manifest, patients, folder / "features", encoder, params.checks)
+    judge("features", laid, counts, out, params.checks.severity)
+
+
+def check_disjoint(first: Path, second: Path) -> None:
+    """Refuse two cohorts (folders ``data/<cohort>``) that share patients: one cannot test what the other taught.
+
+    Raises
+    ------
+    CheckFailed
+        Lists the shared patients.
+    """
+    ids = [set(read_patients(folder / "patients.parquet")["patient_id"]) for folder in (first, second)]
+    if both := sorted(ids[0] & ids[1]):
+        remedy = "List them under `exclude` in one of the cohort descriptions"
+        raise CheckFailed(f"{first} and {second} share {len(both)} patients: {listed(both)}. {remedy}")
+
+
+def eligible_patients(folder: Path, tested: Tested) -> set[str]:
+    """Return whom folds may test: patients with at least one slide whose features are there, and expression.
+
+    Expression is not asked for where `tested` is ``slide``, nor in a cohort that has none at all.
+    """
+    manifest: pd.DataFrame = read_parquet(folder / "features" / "manifest.parquet")[0].to_pandas()
+    with_slide = set(manifest.loc[manifest["status"] == "ok", "patient_id"].dropna())
+    expressed = set(read_parquet(folder / "expression.parquet", columns=["patient_id"])[0]["patient_id"].to_pylist())
+    return with_slide & expressed if expressed and tested == "paired" else with_slide
+
+
+def _drifts(stores: Stores, least: int) -> dict[str, Drift]:
+    """Compare each cohort of several, and each site, with all others."""
+    return {
+        f"{prefix}{name}": drift
+        for axis, prefix in AXES.items()
+        if axis in stores.patients
+        for name, drift in between(axis, stores.patients, stores.expression, stores.classes, least).items()
+    }

@@ -1,0 +1,91 @@
+"""Published folds: ``splits_<k>.csv`` as MCAT, PORPOISE and CLAM write them, so that numbers are comparable."""
+
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dml.cohorts.readers.tables import column, read_table
+from dml.cohorts.splits import NO_PART, UNPAIRED, draw, in_order, inner_parts, joint_strata
+from dml.config.params import Split
+from dml.core.errors import InputError, listed
+
+logger = logging.getLogger(__name__)
+
+
+def load_published(folder: Path, patients: pd.DataFrame, eligible: set[str], config: Split, seed: int) -> pd.DataFrame:
+    """Read folds with columns train, val and possibly test, each a list of patients.
+
+    Where there is no test part, the published val part was scored: it becomes the test part here, and a validation
+    part is drawn from train. Patients who are not eligible have role train in every fold, and so have those that the
+    publication does not mention.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds splits_0.csv, splits_1.csv, ...
+    patients, eligible, config, seed
+        As for `dml.cohorts.splits.make_splits`.
+
+    Raises
+    ------
+    InputError
+        If there are no such files, or a patient is in two parts of a fold or tested in two folds.
+    """
+    files = {int(m[1]): file for file in folder.glob("*.csv") if (m := re.fullmatch(r"splits_(\d+)\.csv", file.name))}
+    if sorted(files) != list(range(len(files))) or not files:
+        found = f"found {listed(sorted(files.values())) or 'none'}"
+        raise InputError(folder, f"no complete series splits_0.csv, splits_1.csv, ... ({found})", "Correct the folder")
+    ordered = patients.sort_values("patient_id", ignore_index=True)
+    strata = joint_strata(ordered, config.stratify, len(files))
+    rng = np.random.default_rng(seed)
+    parts = [_fold(files[k], k, ordered, strata, eligible, config, rng) for k in sorted(files)]
+    _check_tested_once(folder, parts)
+    return in_order(pd.concat(parts))
+
+
+def _fold(
+    path: Path, fold: int, patients: pd.DataFrame, strata: np.ndarray, eligible: set[str], config: Split,
+    rng: np.random.Generator,
+) -> pd.DataFrame:  # fmt: skip
+    parts = _parts(path)
+    _check_disjoint(path, parts)
+    ids = patients["patient_id"]
+    strangers = sorted(set().union(*parts.values()) - set(ids))
+    if strangers:
+        logger.info("%s: not in this cohort, ignored: %s", path, listed(strangers))
+    role = np.full(len(ids), "train", dtype=object)
+    judged = ids.isin(eligible).to_numpy()
+    role[ids.isin(parts["test"] or parts["val"]).to_numpy() & judged] = "test"
+    if parts["test"]:
+        role[ids.isin(parts["val"]).to_numpy() & judged] = "validation"
+    else:
+        rest = np.flatnonzero(ids.isin(parts["train"]).to_numpy() & judged)
+        role[rest[draw(strata[rest], config.validation_share, rng)]] = "validation"
+    stratum = np.where(judged, strata, UNPAIRED)
+    part = np.full(len(ids), NO_PART)
+    part[judged] = inner_parts(patients[judged], strata[judged], role[judged], config, rng)
+    return pd.DataFrame({"patient_id": ids, "fold": fold, "role": role, "part": part, "stratum": stratum})
+
+
+def _parts(path: Path) -> dict[str, set[str]]:
+    frame = read_table(path)
+    named = {name: column(frame, path, name).dropna() for name in ("train", "val")}
+    named["test"] = frame["test"].dropna() if "test" in frame else pd.Series(dtype=object)
+    return {name: {cell.strip() for cell in cells} for name, cells in named.items()}
+
+
+def _check_disjoint(path: Path, parts: dict[str, set[str]]) -> None:
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        if both := sorted(parts[first] & parts[second]):
+            raise InputError(path, f"in {first} and in {second}: {listed(both)}", "Each patient belongs to one part")
+
+
+def _check_tested_once(folder: Path, parts: Iterable[pd.DataFrame]) -> None:
+    tested = pd.concat([part.loc[part["role"] == "test", "patient_id"] for part in parts])
+    if tested.duplicated().any():
+        again = listed(sorted(set(tested[tested.duplicated()])))
+        raise InputError(folder, f"tested in more than one fold: {again}", "These are not k-fold splits")

@@ -1,0 +1,1 @@
+"""params.yaml as frozen types, and how it is rewritten without losing comments."""

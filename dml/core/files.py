@@ -1,0 +1,107 @@
+"""Atomic, self-describing files and the lock of a stage: nothing half-written is ever seen under its final name."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from dml.core.errors import Busy, InputError
+
+WORK = Path(".work")
+"""Resumable intermediate results, keyed by what they are made of; safe to delete at any time."""
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that is renamed to it on success and removed on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys and a fixed layout, so that equal content is equal bytes."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(path, "the file does not exist", "Run the stage that writes it: dvc repro") from None
+    except json.JSONDecodeError as error:
+        raise InputError(path, f"not JSON ({error})", "Delete it and run dvc repro") from None
+
+
+def write_parquet(path: Path, table: pa.Table, metadata: Mapping[str, Any] | None = None, **options: Any) -> None:
+    """Write a table with JSON-encoded metadata under the key ``dml`` of the schema."""
+    described = table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), b"dml": json.dumps(dict(metadata or {}), sort_keys=True).encode()}
+    )
+    with atomic(path) as temporary:
+        pq.write_table(described, temporary, **options)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
+    """Read a table and its metadata.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is not Parquet.
+    """
+    if not path.exists():
+        raise InputError(path, "the file does not exist", "Run the stage that writes it: dvc repro")
+    try:
+        table = pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(path, f"not a readable Parquet file ({error})", "Delete it and run dvc repro") from None
+    return table, json.loads((table.schema.metadata or {}).get(b"dml", b"{}"))
+
+
+def digest(*parts: Any) -> str:
+    """Return a short stable hash of JSON-able parts."""
+    encoded = json.dumps(parts, sort_keys=True, default=str).encode()
+    return hashlib.blake2b(encoded, digest_size=10).hexdigest()
+
+
+@contextmanager
+def only_writer(name: str, wait_s: float = 600.0, folder: Path = WORK / "locks") -> Iterator[None]:
+    """Hold the lock of a stage; wait for a writer left over from a killed run to finish.
+
+    Raises
+    ------
+    Busy
+        If another process still holds it after `wait_s` seconds; the message names that process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.lock"
+    holder = path.with_suffix(".pid")
+    try:
+        with FileLock(path, timeout=wait_s):
+            holder.write_text(str(os.getpid()))
+            yield
+            holder.unlink(missing_ok=True)
+    except Timeout:
+        pid = holder.read_text() if holder.exists() else "unknown"
+        raise Busy(f"stage {name}: process {pid} is still writing; wait for it or end it, then run again") from None

@@ -1,0 +1,1 @@
+"""What a model reads: stores, preprocessing fitted on training patients, batches."""

@@ -1,0 +1,252 @@
+"""Everything that is fitted to data before training: scaling, time bins, class weights, gene choice.
+
+Fitted on a fold's training part only, saved with the model, applied unchanged ever after.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+
+from dml.config import params as config
+from dml.core.errors import InputError
+from dml.core.types import SURVIVAL, Case, Cohort
+from dml.data.dims import DataShape
+from dml.models.nn.head import Kind
+
+Vector = Annotated[
+    np.ndarray,
+    PlainValidator(lambda v: np.asarray(v, dtype=np.float32)),
+    PlainSerializer(lambda v: [float(x) for x in v], return_type=list[float]),
+]
+"""A float32 vector, a plain list in JSON (float32 values survive the round trip exactly)."""
+
+DEAD = 0.1
+"""Smallest deviation of a token dimension that is scaled to one, in units of the median over dimensions."""
+WINSORISED = 0.01
+"""Share of training values at either end of each gene that count as the value there."""
+
+
+class Scaling(BaseModel):
+    """Mean and standard deviation; a constant dimension keeps its values (deviation 1).
+
+    With `low` and `high`, values beyond them count as them, when fitting and ever after: published z-scores reach
+    3,000.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    mean: Vector
+    deviation: Vector
+    low: Vector | None = None
+    high: Vector | None = None
+
+    @classmethod
+    def fit(cls, rows: np.ndarray, winsorise: float = 0.0) -> "Scaling":
+        """Fit to rows, ignoring NaN; `winsorise` is the share cut off at either end of each dimension."""
+        if not len(rows):
+            return cls(mean=np.zeros(rows.shape[1]), deviation=np.ones(rows.shape[1]))
+        if winsorise:
+            low, high = np.nanquantile(rows, [winsorise, 1 - winsorise], axis=0).astype(np.float32)
+            inner = cls.fit(np.clip(rows, low, high))
+            return inner.model_copy(update={"low": low, "high": high})
+        counts = np.isfinite(rows).sum(0)
+        filled = np.where(np.isfinite(rows), rows, 0.0).astype(np.float64)
+        mean = filled.sum(0) / np.maximum(counts, 1)
+        spread = np.where(np.isfinite(rows), (rows - mean) ** 2, 0.0).sum(0)
+        deviation = np.sqrt(spread / np.maximum(counts, 1))
+        return cls(mean=mean, deviation=np.where(deviation > 1e-6, deviation, 1.0))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Scale; a missing value becomes the training mean."""
+        kept = rows if self.low is None else np.clip(rows, self.low, self.high)
+        scaled = (kept - self.mean) / self.deviation
+        return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
+
+
+class Preparation(BaseModel):
+    """What a model must know to read a patient, all of it fitted on training patients."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    task: str
+    kind: Kind
+    classes: tuple[str, ...]
+    class_weights: Vector
+    bin_edges: Vector
+    last_day: float
+    base_logits: Vector
+    encoder: str
+    mpps: tuple[float, ...]
+    tile_um: tuple[float, ...]
+    tokens: Scaling
+    unit: str
+    tumor_genes: tuple[str, ...]
+    tme_genes: tuple[str, ...]
+    tumor: Scaling
+    tme: Scaling
+    covariate_names: tuple[str, ...]
+    covariates: Scaling
+    auxiliary: Mapping[str, tuple[str, ...]] = {}
+
+    @property
+    def shape(self) -> DataShape:
+        """Widths for building a model."""
+        return DataShape(
+            kind=self.kind,
+            token_width=len(self.tokens.mean),
+            levels=len(self.mpps),
+            tumor_genes=len(self.tumor_genes),
+            tme_genes=len(self.tme_genes),
+            covariates=2 * len(self.covariate_names),
+            auxiliary={name: len(classes) for name, classes in self.auxiliary.items()},
+            outputs=len(self.classes) if self.kind == "classification" else len(self.bin_edges) + 1,
+        )
+
+
+def fit_preparation(training: Cohort, params: config.Params, task: str) -> Preparation:
+    """Fit to the training part of a fold.
+
+    Parameters
+    ----------
+    training : Cohort
+        The training patients and nobody else.
+    task : str
+        ``survival``, or a label the cohort declares.
+
+    Raises
+    ------
+    InputError
+        If the task is not one of the cohort's, or no training patient has a target, a slide or an expressed gene.
+    """
+    kind: Kind = "survival" if task == SURVIVAL else "classification"
+    classes = () if kind == "survival" else _classes(training, task)
+    edges, last_day = _bins(training, params.inputs.bins) if kind == "survival" else (np.zeros(0), 0.0)
+    tile_um, tokens = _token_scaling(training, params)
+    tumor_genes, tme_genes = measured(training, "tumor"), measured(training, "tme")
+    names = params.inputs.covariates
+    return Preparation(
+        task=task,
+        kind=kind,
+        classes=classes,
+        class_weights=_class_weights(training, task, classes),
+        bin_edges=edges,
+        last_day=last_day,
+        base_logits=_base_logits(training, edges) if kind == "survival" else np.zeros(len(classes)),
+        encoder=params.embed.encoder,
+        mpps=tuple(sorted(params.tiles.mpps)),
+        tile_um=tile_um,
+        tokens=tokens,
+        unit=training.unit,
+        tumor_genes=tumor_genes,
+        tme_genes=tme_genes,
+        tumor=_gene_scaling(training, tumor_genes),
+        tme=_gene_scaling(training, tme_genes),
+        covariate_names=names,
+        covariates=_covariate_scaling(training, names),
+        auxiliary=_auxiliary(training, params.inputs.auxiliary, task),
+    )
+
+
+def measured(cohort: Cohort, subspace: str) -> tuple[str, ...]:
+    """Genes of a group that the cohort measures, in the group's order."""
+    known = set(cohort.genes)
+    return tuple(gene for gene in getattr(cohort.groups, subspace) if gene in known)
+
+
+def gene_index(cohort_genes: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Position of each wanted gene among the cohort's, -1 for a missing one."""
+    at = {gene: i for i, gene in enumerate(cohort_genes)}
+    return np.array([at.get(gene, -1) for gene in wanted], dtype=np.int64)
+
+
+def covariates_of(case: Case, names: Sequence[str]) -> list[float]:
+    """Return a patient's covariates in order, NaN where unknown."""
+    return [float(case.covariates.get(name, np.nan)) for name in names]
+
+
+def _classes(cohort: Cohort, task: str) -> tuple[str, ...]:
+    if task not in cohort.classes:
+        known = ", ".join([SURVIVAL, *cohort.classes])
+        raise InputError("params.yaml", f"unknown task {task!r}", f"Cohort {cohort.name} knows: {known}")
+    present = {case.labels[task] for case in cohort.cases if task in case.labels}
+    missing = [name for name in cohort.classes[task] if name not in present]
+    if missing:
+        raise InputError(
+            f"task {task}", f"no training patient of class {', '.join(missing)}", "Use fewer folds or merge the class"
+        )
+    return cohort.classes[task]
+
+
+def _auxiliary(cohort: Cohort, names: Sequence[str], task: str) -> dict[str, tuple[str, ...]]:
+    """Return the classes of each auxiliary label that at least two training patients differ in; never the task."""
+    for name in names:
+        if name not in cohort.classes:
+            known = ", ".join(cohort.classes)
+            raise InputError("params.yaml", f"inputs.auxiliary: unknown label {name!r}", f"The cohort knows: {known}")
+    seen = {name: {case.labels[name] for case in cohort.cases if name in case.labels} for name in names}
+    return {name: cohort.classes[name] for name in names if name != task and len(seen[name]) > 1}
+
+
+def _bins(cohort: Cohort, bins: int) -> tuple[np.ndarray, float]:
+    follow_up = [case.survival for case in cohort.cases if case.survival is not None]
+    events = np.array([s.days for s in follow_up if s.event])
+    if not len(events):
+        raise InputError(
+            "task survival", f"no event among {len(follow_up)} training patients", "Use fewer folds or longer follow-up"
+        )
+    edges = np.unique(np.quantile(events, np.linspace(0, 1, bins + 1)[1:-1]))
+    return edges, max(s.days for s in follow_up)
+
+
+def _base_logits(cohort: Cohort, edges: np.ndarray) -> np.ndarray:
+    """Log-odds of the hazard of each bin over the training patients (add-one smoothed): where a head starts from."""
+    follow_up = [case.survival for case in cohort.cases if case.survival is not None]
+    bins = np.searchsorted(edges, [s.days for s in follow_up], side="right")
+    died = np.array([s.event for s in follow_up])
+    at_risk = np.array([(bins >= k).sum() for k in range(len(edges) + 1)])
+    events = np.array([(died & (bins == k)).sum() for k in range(len(edges) + 1)])
+    logits: np.ndarray = np.log((events + 1) / (at_risk - events + 1))
+    return logits
+
+
+def _class_weights(cohort: Cohort, task: str, classes: Sequence[str]) -> np.ndarray:
+    counts = np.array([sum(case.labels.get(task) == name for case in cohort.cases) for name in classes], dtype=float)
+    return counts.sum() / (len(classes) * counts) if len(classes) else np.zeros(0)
+
+
+def _token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, ...], Scaling]:
+    means, squares, tile_um = [], [], {}
+    for case in cohort.cases:
+        for mpp, bag in case.pyramid.items():
+            tile_um[float(mpp)] = float(bag.tile_um)
+            tokens = bag.tokens.double().numpy()
+            means.append(tokens.mean(0))
+            squares.append((tokens**2).mean(0))
+    missing = [mpp for mpp in sorted(params.tiles.mpps) if mpp not in tile_um]
+    if missing:
+        raise InputError(
+            f"cohort {cohort.name}", f"no training patient has features at mpp {missing}", "Run dvc repro embed"
+        )
+    mean = np.mean(means, axis=0)
+    deviation = np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 0.0))
+    scaling = Scaling(mean=mean, deviation=floored(deviation))
+    return tuple(tile_um[mpp] for mpp in sorted(params.tiles.mpps)), scaling
+
+
+def _covariate_scaling(cohort: Cohort, names: Sequence[str]) -> Scaling:
+    rows = np.array([covariates_of(case, names) for case in cohort.cases], dtype=np.float32)
+    return Scaling.fit(rows.reshape(len(cohort.cases), len(names)))
+
+
+def floored(deviation: np.ndarray) -> np.ndarray:
+    """Raise tiny deviations to a tenth of the median: an encoder has dimensions that are all but dead; they stay so."""
+    raised: np.ndarray = np.maximum(deviation, max(DEAD * float(np.median(deviation)), 1e-6))
+    return raised
+
+
+def _gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
+    index = gene_index(cohort.genes, genes)
+    rows = [case.expression[index] for case in cohort.cases if case.expression is not None]
+    return Scaling.fit(np.array(rows, dtype=np.float32).reshape(len(rows), len(index)), WINSORISED)

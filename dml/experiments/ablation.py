@@ -1,0 +1,212 @@
+"""``dml ablate``: the ablation table over folds and seeds, with paired differences to the full model.
+
+Each trained cell is kept under ``.work/ablation``, keyed by everything that decides it, so a killed run goes on where
+it was and a second one only reads. The table is of outer test folds: it is for reporting, never for choosing.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dml.cohorts.patients import read_patients
+from dml.config import params as config
+from dml.core.errors import ConfigError
+from dml.core.files import WORK, atomic, digest, read_parquet, write_json
+from dml.core.predictions import read_predictions, write_predictions
+from dml.core.types import Cohort
+from dml.data.load_cohort import read_cohort
+from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm
+from dml.evaluation.metric_sets import PRIMARY, leading_metric
+from dml.evaluation.metrics import Metric
+from dml.evaluation.scoring import members
+from dml.training.ablation_variants import FULL, VARIANTS, Variant, train
+from dml.training.checkpoint import FoldModel
+from dml.training.fold_predictions import judged
+from dml.training.folds import fold_of, held_out
+
+log = logging.getLogger(__name__)
+DECIDING = ("cohort", "tiles", "embed", "inputs", "model", "optimisation", "teacher", "distillation")
+"""Sections of params.yaml that a cell depends on, besides seed, task, fold and the stores."""
+STORES = ("patients.parquet", "expression.parquet", "splits.parquet", "features/manifest.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One variant trained on one fold with one seed."""
+
+    variant: Variant
+    seed: int
+    fold: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """Trains and reads the cells of one task."""
+
+    params: config.Params
+    task: str
+    cohort: Cohort
+    splits: pd.DataFrame
+    stores: str
+
+    @classmethod
+    def read(cls, params: config.Params, task: str) -> "Ablation":
+        """Read the stores of the current cohort."""
+        if task not in params.tasks:
+            raise ConfigError(f"no task {task!r}; tasks of params.yaml are {', '.join(params.tasks)}")
+        folder = Path("data") / params.cohort
+        cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
+        splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+        return cls(params, task, cohort, splits, digest(*(_content(folder / name) for name in STORES)))
+
+    def folder(self, cell: Cell) -> Path:
+        """Where a cell is kept."""
+        params = cell.variant.applied(self.params)
+        sections = {name: getattr(params, name) for name in DECIDING}
+        described = {k: v if isinstance(v, str) else v.model_dump(mode="json") for k, v in sections.items()}
+        key = digest(described, cell.variant.kind, cell.variant.lesson, cell.seed, cell.fold, self.task, self.stores)
+        return WORK / "ablation" / self.params.cohort / self.task / key
+
+    def predictions(self, cell: Cell) -> Path:
+        """Return the file of a cell's predictions; trains it if it is not there."""
+        path = self.folder(cell) / "predictions.parquet"
+        if not path.exists():
+            self._train(cell)
+        return path
+
+    def _train(self, cell: Cell) -> None:
+        log.info("training: %s, seed %d, fold %d", cell.variant.name, cell.seed, cell.fold)
+        fold = fold_of(self.cohort, self.splits, cell.fold)
+        params = self.params.model_copy(update={"seed": cell.seed})
+        model = train(cell.variant, fold, params, self.task, self._teacher(cell)).model
+        model.save(self.folder(cell))
+        rows, metadata = judged(model, fold, held_out(self.cohort, self.splits, cell.fold), cell.variant.name)
+        write_predictions(self.folder(cell) / "predictions.parquet", rows, metadata)
+
+    def _teacher(self, cell: Cell) -> FoldModel | None:
+        if cell.variant.kind == "teacher" or cell.variant.lesson == "none":
+            return None
+        full = Cell(FULL["teacher"], cell.seed, cell.fold)
+        self.predictions(full)
+        return FoldModel.load(self.folder(full))
+
+
+def chosen(params: config.Params, names: Sequence[str] = ()) -> list[Variant]:
+    """Return the rows of the table: the full models, and the variants that differ from them (or those that are named).
+
+    Raises
+    ------
+    ConfigError
+        If a name is none of the variants'.
+    """
+    unknown = sorted(set(names) - {variant.name for variant in VARIANTS})
+    if unknown:
+        raise ConfigError(f"no variant {unknown[0]!r}; there are: {', '.join(v.name for v in VARIANTS)}")
+    return [v for v in VARIANTS if v in FULL.values() or v.name in names or (not names and v.differs(params))]
+
+
+def cells(variants: Sequence[Variant], seeds: Sequence[int], folds: Sequence[int]) -> Iterator[Cell]:
+    """All cells, fold by fold, so that an early look at the table has whole rows of few folds."""
+    for seed in seeds:
+        for fold in folds:
+            yield from (Cell(variant, seed, fold) for variant in variants)
+
+
+def table(ablation: Ablation, variants: Sequence[Variant], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Score the rows on the outer test folds, mean over seeds, each against the full model of its kind.
+
+    Returns
+    -------
+    list of dict
+        variant, kind, metric, subgroup, value, ci_low, ci_high; and unless it is the full model itself difference,
+        difference_low, difference_high, p and p_holm (within kind and subgroup).
+    """
+    params = ablation.params
+    rows = {v.name: [_tested(ablation, v, seed) for seed in seeds] for v in variants}
+    groups: dict[str, set[str] | None] = {"": None}
+    if params.evaluation.subgroups:
+        patients = read_patients(Path("data") / params.cohort / "patients.parquet")
+        groups |= {name: members(patients, rule) for name, rule in params.evaluation.subgroups.items()}
+    lines = []
+    for group, inside in groups.items():
+        kept = {name: [_inside(frame, inside) for frame in frames] for name, frames in rows.items()}
+        lines += _scored(ablation, variants, kept, group)
+    return lines
+
+
+def write_table(lines: Sequence[Mapping[str, Any]], seeds: Sequence[int], members: int, folder: Path) -> None:
+    """Write ablation.json, which the report page shows, and ablation.md."""
+    write_json(folder / "ablation.json", {"seeds": list(seeds), "members": members, "rows": list(lines)})
+    text = [
+        f"Outer test folds, mean of seeds {', '.join(map(str, seeds))}; difference to the full model of its kind.\n"
+    ]
+    text += ["| model | subgroup | metric | value | difference | p (Holm) |", "|---|---|---|---|---|---|"]
+    for x in lines:
+        gap = f"{x['difference']:+.3f} ({x['difference_low']:+.3f} to {x['difference_high']:+.3f})" if "p" in x else ""
+        value = f"{x['value']:.3f} ({x['ci_low']:.3f} to {x['ci_high']:.3f})"
+        p = f"{x['p_holm']:.3f}" if "p" in x else ""
+        text.append(f"| {x['variant']} | {x['subgroup'] or 'all'} | {x['metric']} | {value} | {gap} | {p} |")
+    with atomic(folder / "ablation.md") as temporary:
+        temporary.write_text("\n".join(text) + "\n")
+
+
+def _content(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes()).hexdigest()
+
+
+def _tested(ablation: Ablation, variant: Variant, seed: int) -> pd.DataFrame:
+    parts = [read_predictions(ablation.predictions(Cell(variant, seed, fold)))[0] for fold in ablation.params.folds]
+    rows = pd.concat(parts, ignore_index=True)
+    return rows[rows["role"] == "test"].sort_values("patient_id", ignore_index=True)
+
+
+def _inside(rows: pd.DataFrame, patients: set[str] | None) -> pd.DataFrame:
+    return rows if patients is None else rows[rows["patient_id"].isin(patients)].reset_index(drop=True)
+
+
+def _scored(
+    ablation: Ablation, variants: Sequence[Variant], rows: Mapping[str, Sequence[pd.DataFrame]], group: str
+) -> list[dict[str, Any]]:
+    settings = ablation.params.evaluation
+    first = next(iter(rows.values()))[0]
+    weights = bootstrap_weights(first["fold"].to_numpy(int), settings.resamples, ablation.params.seed)
+    kind = "survival" if "risk" in first else "classification"
+    classes = ablation.cohort.classes.get(ablation.task, ())
+    metrics = {v.name: _mean([leading_metric(f, kind, classes) for f in rows[v.name]]) for v in variants}
+    lines, gaps = [], {}
+    for variant in variants:
+        found = estimate(metrics[variant.name], weights, settings.confidence)
+        if found is None:
+            continue
+        line: dict[str, Any] = {
+            "variant": variant.name,
+            "kind": variant.kind,
+            "metric": PRIMARY[kind],
+            "subgroup": group,
+        }
+        line |= {"value": found.value, "ci_low": found.low, "ci_high": found.high}
+        full = FULL[variant.kind]
+        if variant != full:
+            gap = difference(metrics[variant.name], metrics[full.name], weights, settings.confidence)
+            if gap is not None:
+                line |= {"difference": gap.value, "difference_low": gap.low, "difference_high": gap.high, "p": gap.p}
+                gaps[variant.name] = gap.p
+        lines.append(line)
+    for model in ("teacher", "student"):
+        adjusted = holm(
+            {line["variant"]: gaps[line["variant"]] for line in lines if line["kind"] == model and "p" in line}
+        )
+        for line in lines:
+            if line["variant"] in adjusted:
+                line["p_holm"] = adjusted[line["variant"]]
+    return lines
+
+
+def _mean(metrics: Sequence[Metric]) -> Metric:
+    return lambda weights: np.asarray(np.mean([metric(weights) for metric in metrics], axis=0))

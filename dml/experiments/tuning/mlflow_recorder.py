@@ -1,0 +1,146 @@
+"""Studies in MLflow: one experiment per cohort and task, a run per study, a nested run per finished trial.
+
+A trial is written when it has ended, in four calls; Optuna's storage is the record, and trouble with MLflow a warning.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from optuna import Study
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from dml.core.files import only_writer
+from dml.experiments.tuning.studies import Job, best_of
+from dml.tracking import lineage, runs, store, views
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_ENDS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
+_TAGGED = ("origin", "retry_of", "infeasible")
+_log = logging.getLogger(__name__)
+Method = TypeVar("Method", bound=Callable[..., None])
+
+
+def _tolerant(method: Method) -> Method:
+    @functools.wraps(method)
+    def tolerated(self: "Recorder", *arguments: Any) -> None:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            method(self, *arguments)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            _log.warning("could not track the study: %s", error)
+
+    return tolerated  # type: ignore[return-value]
+
+
+class Recorder:
+    """Writes the trials of one study."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    @_tolerant
+    def trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Write a trial that has ended."""
+        self._write(trial)
+
+    @_tolerant
+    def catch_up(self, study: Study) -> None:
+        """Write the trials that ended without being written: their worker was killed in between."""
+        written = {run.data.tags.get("trial") for run in self._runs("trial")}
+        for trial in study.get_trials(deepcopy=False, states=tuple(_ENDS)):
+            if str(trial.number) not in written:
+                self._write(trial)
+
+    @_tolerant
+    def finish(self, study: Study, report: Path) -> None:
+        """Put the best trial's numbers and the report on the run of the study."""
+        best, complete = best_of(study), study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if best is not None:
+            found = dict(zip((self._metric, "gflops"), best.values, strict=False)) | {"trials": float(len(complete))}
+            runs.log_metrics(self._client, self._parent, found)
+            self._client.set_tag(self._parent, "best_trial", str(best.number))
+        for file in sorted(report.iterdir()):
+            self._client.log_artifact(self._parent, str(file), "report")
+        tuned, minimised = list(self._job.space.domains), study.directions[0] == StudyDirection.MINIMIZE
+        views.prepare_trials(self._client, self._experiment, self._job.name, self._metric, tuned, minimised)
+
+    @property
+    def _metric(self) -> str:
+        return self._job.params.tuning.objective
+
+    @functools.cached_property
+    def _client(self) -> "MlflowClient":
+        return store.connect()
+
+    @functools.cached_property
+    def _experiment(self) -> str:
+        return store.experiment(self._client, f"{self._job.params.cohort}-{self._job.task}-tuning")
+
+    @functools.cached_property
+    def _tags(self) -> Mapping[str, str]:
+        job = self._job
+        return {**lineage.tags(job.params, job.task, job.model), "study": job.name, "kind": job.kind}
+
+    @functools.cached_property
+    def _parent(self) -> str:
+        """Run of the study, found or created."""
+        with only_writer("runs", folder=store.lock_folder()):
+            found = self._runs("study")
+            if found:
+                return str(found[0].info.run_id)
+            tags = {**self._tags, "level": "study"}
+            run_id = str(self._client.create_run(self._experiment, run_name=self._job.name, tags=tags).info.run_id)
+            fixed = lineage.relevant(self._job.params, self._job.model)
+            runs.describe(self._client, run_id, self._job.params, fixed)
+            self._client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+    def _runs(self, level: str) -> list["Run"]:
+        query, found, token = f"tags.study = '{self._job.name}' and tags.level = '{level}'", [], None
+        while True:
+            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
+            found += list(page)
+            token = page.token
+            if not token:
+                return found
+
+    def _write(self, trial: FrozenTrial) -> None:
+        from mlflow.entities import Param
+
+        began, ended = (_milliseconds(time) for time in (trial.datetime_start, trial.datetime_complete))
+        known = {name: str(trial.user_attrs[name]) for name in _TAGGED if name in trial.user_attrs}
+        own = {"level": "trial", "trial": str(trial.number), "state": trial.state.name.lower()}
+        tags = {**self._tags, **known, **own, "mlflow.parentRunId": self._parent}
+        name = f"{self._job.kind}-trial-{trial.number}"
+        run = self._client.create_run(self._experiment, start_time=began, run_name=name, tags=tags)
+        run_id = str(run.info.run_id)
+        values = lineage.flat(trial.user_attrs.get("values", trial.params))
+        self._client.log_batch(run_id, params=[Param(key, value) for key, value in sorted(values.items())])
+        runs.log_points(self._client, run_id, self._points(trial))
+        self._client.set_terminated(run_id, _ENDS[trial.state], ended)
+
+    def _points(self, trial: FrozenTrial) -> list[tuple[str, float, int]]:
+        """Return the mean so far after every epoch and fold (the last is the objective), and each fold's value."""
+        means = [(self._metric, value, step) for step, value in sorted(trial.intermediate_values.items())]
+        folds = [(key, float(value), 0) for key, value in trial.user_attrs.items() if key.startswith("fold_")]
+        seconds = [("seconds", trial.duration.total_seconds(), 0)] if trial.duration else []
+        costed = [(self._metric, trial.values[0], 0), ("gflops", trial.values[1], 0)] if _several(trial) else []
+        return means + folds + seconds + costed
+
+
+def _several(trial: FrozenTrial) -> bool:
+    return trial.values is not None and len(trial.values) > 1
+
+
+def _milliseconds(time: datetime | None) -> int | None:
+    return int(time.timestamp() * 1000) if time else None

@@ -1,0 +1,191 @@
+"""Embed the tiles of a cohort: finished slides are found again, the others encoded, each with its status."""
+
+import logging
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dml.config.params import Embed, Tiles
+from dml.core.cache import link, work_folder
+from dml.core.errors import InputError
+from dml.core.progress import Advance, progress
+from dml.data.feature_store import bag_path, write_bag
+from dml.features.encode_tiles import Encoded, Job, encode
+from dml.features.encoders.registry import EncoderCard, TileEncoder, get
+from dml.features.executors import Engine, Local, Task
+from dml.features.fingerprint import encoding_key
+from dml.features.manifest import manifest_row, write_manifest
+from dml.features.tile_cohort import check_failed
+from dml.slides.grid_store import read_grid
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One slide at one resolution: where its tiles are, and where its finished features are or will be."""
+
+    slide_id: str
+    patient_id: str | None
+    path: Path
+    mpp: float
+    grid: Path
+    tiles: int
+    key: str
+    finished: Path
+
+    def job(self) -> Job:
+        """Read the tiles; the resolution was settled when they were cut."""
+        grid = read_grid(self.grid)[0]
+        return Job(self.slide_id, self.path, float(grid.slide_mpp), grid)
+
+
+Slices = tuple[Piece, ...]
+"""One slide at the resolutions that are still to be encoded."""
+
+
+def embed_slides(
+    slides: pd.DataFrame,
+    tiles_folder: Path,
+    out: Path,
+    tiles: Tiles,
+    embed: Embed,
+    work: Path | None = None,
+    engine: Engine | None = None,
+) -> pd.DataFrame:
+    """Embed all slides that were cut.
+
+    Parameters
+    ----------
+    slides : DataFrame
+        As `tile_slides` returns: slide_id, patient_id, path, fingerprint, status, reason.
+    tiles_folder : Path
+        ``data/<cohort>/tiles``.
+    out : Path
+        ``data/<cohort>/features``: <encoder>/<mpp>/<slide_id>.parquet and manifest.parquet.
+    tiles : config.Tiles
+        Resolutions, and the share of slides that may fail.
+    embed : config.Embed
+        Encoder, workers, batch size, precision, device.
+    work : Path, optional
+        Where finished slides are kept for the next run; default .work.
+    engine : Engine, optional
+        What does it; default threads of this process.
+
+    Returns
+    -------
+    DataFrame
+        The manifest: one row a slide and resolution. A slide that failed at one resolution failed at all.
+
+    Raises
+    ------
+    CheckFailed
+        If more than `tiles.max_failed` of the slides failed, counting those that could not be cut.
+    """
+    engine = engine or Local()
+    card = get(embed.encoder)
+    facts = {"encoder": card.name, "weights": card.weights_hash(), "precision": embed.precision}
+    facts["device"] = engine.device(embed.device).split(":")[0]
+    rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in slides.to_dict("records")]
+    cut = [row for row in rows if row["status"] == "ok"]
+    pieces = [_piece(row, mpp, tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
+    reasons = {row["slide_id"]: row["reason"] for row in rows if row["status"] != "ok"}
+    reasons |= _encode_missing(pieces, embed, facts, engine)
+    for piece in pieces:
+        if piece.slide_id not in reasons:
+            link(piece.finished, bag_path(out, card.name, piece.mpp, piece.slide_id))
+    described = _rows(slides, {(piece.slide_id, piece.mpp): piece for piece in pieces}, tiles, reasons)
+    manifest = write_manifest(out / "manifest.parquet", described)
+    check_failed(manifest, tiles.max_failed, out / "manifest.parquet", "tiles.max_failed")
+    return manifest
+
+
+def _piece(row: dict[str, Any], mpp: float, tiles_folder: Path, facts: dict[str, Any], work: Path | None) -> Piece:
+    slide_id, patient_id = row["slide_id"], row["patient_id"]
+    place = tiles_folder / f"{mpp:g}" / f"{slide_id}.parquet"
+    grid, _ = read_grid(place)
+    key = encoding_key(row["fingerprint"], grid, **facts)
+    folder = work_folder("features", key, work)
+    # the file names its slide and patient inside, so a renamed slide is written anew
+    finished = folder / f"{slide_id}@{'' if patient_id is None else patient_id}.parquet"
+    return Piece(slide_id, patient_id, Path(row["path"]), float(mpp), place, len(grid.coords_px), key, finished)
+
+
+def _encode_missing(pieces: list[Piece], embed: Embed, facts: dict[str, Any], engine: Engine) -> dict[str, str]:
+    """Encode what no earlier run has finished; return why slides failed."""
+    missing = [piece for piece in pieces if not piece.finished.exists()]
+    total, left = sum(piece.tiles for piece in pieces), sum(piece.tiles for piece in missing)
+    if not missing:
+        return {}
+    logger.info("%s: %d tiles, %d already embedded", facts["encoder"], total, total - left)
+    slides = [tuple(group) for _, group in groupby(missing, key=lambda piece: piece.slide_id)]
+    run = partial(_encoded, batch=embed.batch_size, facts=facts)
+    gpu = facts["device"] == "cuda"
+    task = Task(run, lambda slide: sum(piece.tiles for piece in slide), lambda _, why: why, embed.workers, gpu)
+    try:
+        with progress("embedding", total, "tiles", done=total - left) as advance:
+            reasons = engine.each(task, slides, advance)
+    finally:
+        _loaded.cache_clear()
+    return {slide[0].slide_id: why for slide, why in zip(slides, reasons, strict=True) if why is not None}
+
+
+def _encoded(
+    slides: Sequence[Slices], threads: int, advance: Advance, *, batch: int, facts: dict[str, Any]
+) -> list[str | None]:
+    """Encode some slides and keep what is finished; return why each failed, None where it did not."""
+    card, encoder = _loaded(*(facts[name] for name in ("encoder", "weights", "device", "precision")))
+    # a process of Ray that died may have finished one of two resolutions
+    left = (piece for slide in slides for piece in slide if not piece.finished.exists())
+    pieces = {(piece.slide_id, piece.mpp): piece for piece in left}
+    reasons: dict[str, str] = {}
+    jobs: Iterator[Job] = (piece.job() for piece in pieces.values() if piece.slide_id not in reasons)
+    for result in encode(jobs, encoder, threads, batch, advance):
+        try:
+            _save(result, pieces[result.job.slide_id, float(result.job.grid.mpp)], card, facts)
+        except InputError as error:
+            logger.warning("slide %s failed: %s", result.job.slide_id, error)
+            reasons[result.job.slide_id] = f"{error.found}. {error.remedy}"
+    return [reasons.get(slide[0].slide_id) for slide in slides]
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, weights: str, device: str, precision: str) -> tuple[EncoderCard, TileEncoder]:
+    """Load the encoder, once for all slides that a process works on; another machine must have the same weights."""
+    card = get(name)
+    if card.weights_hash() != weights:
+        found = f"{platform.node()} has other weights than the machine that gave it work"
+        raise InputError(f"encoder {name}", found, "Install the same ones on all machines")
+    return card, card.load(device, precision)
+
+
+def _save(result: Encoded, piece: Piece, card: EncoderCard, facts: dict[str, Any]) -> None:
+    if result.tokens is None:
+        raise result.error or InputError(piece.path, "no features", "Look at the log")
+    if result.tokens.shape[1] != card.width:
+        raise InputError(
+            piece.path, f"{card.name} gave {result.tokens.shape[1]} numbers a tile", f"Its card says {card.width}"
+        )
+    grid = result.job.grid
+    about = {name: facts[name] for name in ("encoder", "weights", "precision")}
+    own = {"slide_id": piece.slide_id, "patient_id": piece.patient_id, "fingerprint": piece.key}
+    where = {"mpp": float(grid.mpp), "tile_um": float(grid.tile_um), "slide_mpp": float(grid.slide_mpp)}
+    write_bag(piece.finished, result.tokens, grid.coords_um, {**about, **own, **where})
+
+
+def _rows(
+    slides: pd.DataFrame, pieces: dict[tuple[str, float], Piece], tiles: Tiles, reasons: dict[str, str]
+) -> list[dict[str, Any]]:
+    rows = []
+    for slide_id, patient_id in zip(slides["slide_id"], slides["patient_id"], strict=True):
+        for mpp in tiles.mpps:
+            piece = pieces.get((slide_id, float(mpp)))
+            count, key = (0, "") if piece is None else (piece.tiles, piece.key)
+            rows.append(manifest_row(slide_id, patient_id, mpp, count, reasons.get(slide_id), key))
+    return rows

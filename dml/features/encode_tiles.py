@@ -1,0 +1,132 @@
+"""Turn the tiles of many slides into tokens: workers read and encode small batches, results come back slide by slide.
+
+A batch is some tiles of one slide at one resolution, always the same ones, so neither the number of workers nor the
+order of their work can change a bit of the result.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dml.core.errors import InputError
+from dml.core.types import TileGrid
+from dml.features.encoders.registry import TileEncoder
+from dml.features.encoders.tile_encoder import one_core_each
+from dml.slides.grid import corners_px
+from dml.slides.reader import Slide, open_slide
+
+Part = Future[NDArray[np.float16]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The tiles of one slide at one resolution. `stated_mpp` is what the slide list says, None if nothing."""
+
+    slide_id: str
+    path: Path
+    stated_mpp: float | None
+    grid: TileGrid
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What became of a job: float16 tokens [n d], or the error that ended it."""
+
+    job: Job
+    tokens: NDArray[np.float16] | None
+    error: InputError | None = None
+
+
+class Readers:
+    """One open slide per worker: handles are never shared, and stay open while a worker remains at a slide."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Slide] = {}
+        self._lock = threading.Lock()
+
+    def get(self, path: Path, stated_mpp: float | None) -> Slide:
+        """Return this worker's handle of a slide, opening it if its last one was another."""
+        worker = threading.get_ident()
+        slide = self._open.get(worker)
+        if slide is None or slide.path != path:
+            if slide is not None:
+                slide.close()
+                del self._open[worker]
+            slide = open_slide(path, stated_mpp)
+            with self._lock:
+                self._open[worker] = slide
+        return slide
+
+    def close(self) -> None:
+        """Close all; call when the workers are done."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def encode(
+    jobs: Iterable[Job], encoder: TileEncoder, workers: int, batch: int, advance: Callable[[int], None] = lambda _: None
+) -> Iterator[Encoded]:
+    """Encode jobs; results come in their order, as soon as each is complete.
+
+    Parameters
+    ----------
+    jobs : iterable of Job
+        Consumed as workers become free.
+    encoder : TileEncoder
+        Called from `workers` threads, each on one core.
+    workers : int
+        Threads. Each reads and encodes, so that reading overlaps with encoding and all cores are busy.
+    batch : int
+        Tiles read and encoded at a time.
+    advance : callable
+        Told the number of tiles just finished.
+
+    Yields
+    ------
+    Encoded
+        One per job; a slide that cannot be read gives an error and the rest goes on.
+    """
+    readers = Readers()
+    waiting: deque[tuple[Job, list[Part]]] = deque()
+
+    def part(job: Job, start: int) -> NDArray[np.float16]:
+        slide = readers.get(job.path, job.stated_mpp)
+        corners = corners_px(job.grid)[start : start + batch]
+        tiles = np.stack([slide.read_tile(x, y, job.grid.tile_px, job.grid.mpp) for x, y in corners])
+        return encoder(tiles)
+
+    with one_core_each(), ThreadPoolExecutor(workers) as pool:
+        try:
+            for job in jobs:
+                starts = range(0, len(job.grid.coords_px), batch)
+                waiting.append((job, [pool.submit(part, job, start) for start in starts]))
+                while len(waiting) > 1 and (waiting[0][1][-1].done() or _pending(waiting) > 4 * workers):
+                    yield _collected(*waiting.popleft(), advance)
+            while waiting:
+                yield _collected(*waiting.popleft(), advance)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            readers.close()
+
+
+def _pending(waiting: Iterable[tuple[Job, list[Part]]]) -> int:
+    return sum(not part.done() for _, parts in waiting for part in parts)
+
+
+def _collected(job: Job, parts: list[Part], advance: Callable[[int], None]) -> Encoded:
+    tokens = []
+    try:
+        for part in parts:
+            tokens.append(part.result())
+            advance(len(tokens[-1]))
+    except InputError as error:
+        for part in parts:
+            part.cancel()
+        return Encoded(job, None, error)
+    return Encoded(job, np.concatenate(tokens))

@@ -1,0 +1,207 @@
+"""Where slides are cut and encoded: threads of this process, or tasks on a Ray cluster. The results are the same bits.
+
+A task is a function of some slides. `Local` calls it once, with all of them. `OnRay` makes a Ray task of each; Ray
+places it, and starts it again if its process or machine dies. A finished slide is in .work by then, written there by
+whoever finished it, so nothing finished is lost, whichever side is ended.
+
+On a cluster every machine sees the repository under the same path and has this package, weights included, installed.
+"""
+
+import contextlib
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, Protocol, TypeVar
+
+from dml.config.params import Scale
+from dml.core.errors import ConfigError, DmlError
+from dml.core.progress import Advance
+from dml.features.encoders.tile_encoder import pick_device
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Run = Callable[[Sequence[Item], int, Advance], list[Result]]
+
+IN_FLIGHT = 1000
+"""Ray tasks submitted and not yet done: plenty for any cluster, and little for its head to remember."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[Item, Result]):
+    """What is done to slides.
+
+    Attributes
+    ----------
+    run : callable
+        (items, threads, advance) -> one result per item. On Ray it is pickled, and called in the folder of the driver.
+    size : callable
+        Units of progress in an item.
+    lost : callable
+        (item, reason) -> the result of an item whose process died every time.
+    threads : int
+        Of this process; on Ray each task has one core, or as many as this if it has a GPU to feed.
+    gpu : bool
+        Whether a Ray task needs a GPU.
+    """
+
+    run: Run[Item, Result]
+    size: Callable[[Item], int]
+    lost: Callable[[Item, str], Result]
+    threads: int
+    gpu: bool = False
+
+
+class Engine(Protocol):
+    """Something that does a task to items."""
+
+    def device(self, wanted: str) -> str:
+        """Resolve ``auto`` to the device that tasks run on."""
+        ...
+
+    def each(self, task: Task[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
+        """Return the results in the order of the items."""
+        ...
+
+
+class Local:
+    """Threads of this process."""
+
+    def device(self, wanted: str) -> str:
+        """See `Engine`."""
+        return pick_device(wanted)
+
+    def each(self, task: Task[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
+        """See `Engine`."""
+        return task.run(items, task.threads, advance)
+
+
+class OnRay:
+    """Tasks on the Ray cluster this process is connected to."""
+
+    def __init__(self, retries: int = 3) -> None:
+        self._retries = retries
+
+    def device(self, wanted: str) -> str:
+        """See `Engine`; ``auto`` is ``cuda`` if a machine of the cluster has a GPU."""
+        there = ray_module().cluster_resources().get("GPU", 0) > 0
+        if wanted.startswith("cuda") and not there:
+            raise ConfigError(f"embed.device: {wanted} is asked for, but no machine of the Ray cluster has a GPU")
+        return ("cuda" if there else "cpu") if wanted == "auto" else wanted
+
+    def each(self, task: Task[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
+        """See `Engine`.
+
+        Raises
+        ------
+        DmlError
+            What a task raised, or that the cluster is gone.
+        """
+        ray = ray_module()
+        cores = task.threads if task.gpu else 1
+        remote = ray.remote(_alone).options(
+            num_cpus=cores, num_gpus=int(task.gpu), max_retries=self._retries, scheduling_strategy="SPREAD"
+        )
+        here, run = str(Path.cwd()), ray.put(task.run)
+        waiting = deque(enumerate(items))
+        running: dict[Any, int] = {}
+        results: dict[int, Result] = {}
+        while waiting or running:
+            while waiting and len(running) < IN_FLIGHT:
+                index, item = waiting.popleft()
+                running[remote.remote(here, run, item, cores)] = index
+            for reference in ray.wait(list(running))[0]:
+                index = running.pop(reference)
+                results[index] = self._result(reference, task, items[index])
+                advance(task.size(items[index]))
+        return [results[index] for index in range(len(items))]
+
+    def _result(self, reference: Any, task: Task[Item, Result], item: Item) -> Result:
+        from ray import exceptions
+
+        try:
+            result: Result = ray_module().get(reference)
+        except (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError, exceptions.NodeDiedError) as error:
+            return task.lost(item, f"its process died {self._retries + 1} times ({type(error).__name__})")
+        except exceptions.RayTaskError as error:
+            if isinstance(error.cause, DmlError):
+                raise error.cause from None
+            raise
+        except exceptions.RayError as error:
+            said = str(error).splitlines()[0]
+            raise DmlError(f"Ray: {said}. Finished slides are kept: run the stage again") from error
+        return result
+
+
+def _alone(folder: str, run: Run[Item, Result], item: Item, threads: int) -> Result:
+    """Do a task to one item, in a worker process of Ray."""
+    with contextlib.chdir(folder):
+        return run([item], threads, lambda _: None)[0]
+
+
+@contextlib.contextmanager
+def opened(settings: Scale, workers: int) -> Iterator[Engine]:
+    """Yield the engine that params.yaml asks for; what was started for it ends with it.
+
+    Parameters
+    ----------
+    settings : config.Scale
+        Engine, and the address of its cluster; without one RAY_ADDRESS counts, and without that Ray starts on this
+        machine with `workers` cores.
+    workers : int
+        Tasks at a time on this machine.
+
+    Raises
+    ------
+    ConfigError
+        If Ray is asked for and not installed, or no cluster answers.
+    """
+    if settings.engine == "local":
+        yield Local()
+        return
+    ray = ray_module()
+    joined = ray.is_initialized()
+    if not joined:
+        _connect(ray, settings.address or os.environ.get("RAY_ADDRESS") or "local", workers)
+    try:
+        yield OnRay(settings.retries)
+    finally:
+        if not joined:
+            ray.shutdown()
+
+
+def ray_module() -> ModuleType:
+    """Import Ray, without its usage reports."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without a GPU sees none
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(
+            "scale.engine: ray is not installed here: pip install -e '.[ray]' -c constraints.txt"
+        ) from None
+    module: ModuleType = ray
+    return module
+
+
+def _connect(ray: ModuleType, address: str, workers: int) -> None:
+    own = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: on a busy machine that is hardly any time
+    try:
+        _knock(address)
+        ray.init(address=address, logging_level="error", **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        remedy = "Start one with `ray start --head`, correct scale.address or RAY_ADDRESS, or set scale.engine: local"
+        raise ConfigError(f"scale.engine: no Ray cluster at {address} ({said}). {remedy}") from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens there, or ValueError if it is no address: Ray itself tries for minutes."""
+    if address not in ("local", "auto"):
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,0 +1,83 @@
+"""Features of a cohort that combines others: those of its parts, linked, after a check that they are of one kind."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dml.cohorts.description import CohortDescription
+from dml.config.params import Tiles
+from dml.core.cache import link
+from dml.core.errors import InputError, listed
+from dml.core.files import read_parquet
+from dml.data.feature_store import bag_path
+from dml.features.manifest import read_manifest, write_manifest
+
+IMPORTED = "imported"
+"""Weights of features that were extracted elsewhere: not known."""
+
+
+def combine_features(description: CohortDescription, out: Path, tiles: Tiles, encoder: str) -> pd.DataFrame:
+    """Link the features of the parts of a cohort.
+
+    Parameters
+    ----------
+    description : CohortDescription
+        Names the parts; their stores are in its raw folder.
+    out : Path
+        ``data/<cohort>/features``: <encoder>/<mpp>/<slide_id>.parquet and manifest.parquet.
+    tiles : config.Tiles
+        Which resolutions.
+    encoder : str
+        Whose features.
+
+    Returns
+    -------
+    DataFrame
+        The manifest: the rows of the parts, failed slides with their reasons.
+
+    Raises
+    ------
+    InputError
+        If a part has no features of this encoder at one of these resolutions, or the parts' tiles or weights differ.
+    """
+    rows: list[dict[str, Any]] = []
+    kinds: dict[float, tuple[str, dict[str, Any]]] = {}
+    for part in description.combines:
+        folder = description.raw_folder / part / "features"
+        for row in _rows(folder, part, tiles, encoder):
+            rows.append(row)
+            if row["status"] == "ok":
+                path = bag_path(folder, encoder, row["mpp"], row["slide_id"])
+                _check_alike(path, row["mpp"], part, kinds)
+                link(path, bag_path(out, encoder, row["mpp"], row["slide_id"]))
+    return write_manifest(out / "manifest.parquet", rows)
+
+
+def _rows(folder: Path, part: str, tiles: Tiles, encoder: str) -> Iterator[dict[str, Any]]:
+    """Yield the part's rows of the manifest at the wanted resolutions."""
+    manifest = read_manifest(folder / "manifest.parquet")
+    there = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_dir())
+    absent = [place for place in (f"{encoder}/{mpp:g}" for mpp in tiles.mpps) if place not in there]
+    if absent:
+        found = f"no features {listed(absent)} (encoder/microns per pixel), but {listed(there) or 'none at all'}"
+        remedy = f"Make them (dml cohort use {part}, dvc repro split) and import again, or correct params.yaml"
+        raise InputError(folder, found, remedy)
+    wanted = manifest[manifest["mpp"].isin([float(mpp) for mpp in tiles.mpps])]
+    for row in wanted.to_dict("records"):
+        yield {str(name): value for name, value in row.items()}
+
+
+def _check_alike(path: Path, mpp: float, part: str, kinds: dict[float, tuple[str, dict[str, Any]]]) -> None:
+    """Hold a file against the first one of its resolution."""
+    meta = read_parquet(path, columns=[])[1]
+    kind = {"tile_um": float(meta["tile_um"]), "width": meta["width"], "weights": meta.get("weights")}
+    if kind["weights"] == IMPORTED:
+        del kind["weights"]
+    first, known = kinds.setdefault(mpp, (part, kind))
+    differ = [name for name in kind.keys() & known.keys() if kind[name] != known[name]]
+    if differ:
+        told = ", ".join(f"{name} {kind[name]}, but {known[name]} in {first}" for name in sorted(differ))
+        raise InputError(path, f"features are of another kind: {told}", "Make those of both parts alike, import again")
+    kinds[mpp] = (first, {**kind, **known})

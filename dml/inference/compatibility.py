@@ -1,0 +1,132 @@
+"""Does a cohort fit a registered model: refused with the reason, or how much of what the model reads is there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dml.core.errors import InputError, listed
+from dml.core.types import Bag, Case, Cohort
+from dml.data.batches import PatientReader
+from dml.evaluation.rounding import rounded
+from dml.inference.expression_inputs import MIN_COVERAGE, coverage
+from dml.training.checkpoint import Spec
+
+TILE_TOLERANCE = 0.02
+"""How far the side of a tile may be from that in training, as a share."""
+
+
+def check_features(features: Path, spec: Spec) -> None:
+    """Raise InputError unless a cohort has features of the model's encoder and resolutions."""
+    encoder, mpps = spec.preparation.encoder, [f"{mpp:g}" for mpp in spec.preparation.mpps]
+    encoders = sorted(path.name for path in features.iterdir() if path.is_dir()) if features.exists() else []
+    if encoder not in encoders:
+        raise InputError(features, f"features of {listed(encoders) or 'no encoder'}", f"The model needs {encoder}")
+    found = sorted(path.name for path in (features / encoder).iterdir() if path.is_dir())
+    missing = [mpp for mpp in mpps if mpp not in found]
+    if missing:
+        remedy = f"The model needs {listed(mpps)}: extract them, or train on what there is"
+        raise InputError(features / encoder, f"features at {listed(found)} microns per pixel", remedy)
+
+
+def check_cohort(cohort: Cohort, folder: Path, spec: Spec) -> None:
+    """Raise InputError unless tokens, labels and genes of a cohort are what the model was trained on."""
+    _check_tokens(cohort, folder, spec)
+    prepared = spec.preparation
+    if prepared.kind == "classification":
+        _check_label(cohort, folder, prepared.task, prepared.classes)
+    share = coverage(cohort.genes, prepared)
+    if spec.role != "student" and share < MIN_COVERAGE:
+        found = f"{share:.0%} of the model's genes are measured"
+        raise InputError(folder / "expression.parquet", found, f"At least {MIN_COVERAGE:.0%} are needed")
+
+
+def _check_tokens(cohort: Cohort, folder: Path, spec: Spec) -> None:
+    prepared = spec.preparation
+    width, sides = len(prepared.tokens.mean), dict(zip(prepared.mpps, prepared.tile_um, strict=True))
+    bags = [(case.patient_id, bag) for case in cohort.cases for bag in case.pyramid.values() if len(bag)]
+    wide = {patient: bag.tokens.shape[1] for patient, bag in bags if bag.tokens.shape[1] != width}
+    if wide:
+        found = f"features of width {listed(sorted(set(wide.values())))} ({listed(list(wide))})"
+        raise InputError(folder / "features", found, f"The model needs {width}")
+    other = {patient: float(bag.tile_um) for patient, bag in bags if not _same_side(bag, sides)}
+    if other:
+        sides_found = listed([f"{side:g}" for side in sorted(set(other.values()))])
+        found = f"tiles of {sides_found} microns ({listed(list(other))})"
+        wanted = listed([f"{side:g} at {mpp:g}" for mpp, side in sides.items()])
+        raise InputError(folder / "features", found, f"The model was trained on tiles of {wanted} microns per pixel")
+
+
+def _same_side(bag: Bag, sides: dict[float, float]) -> bool:
+    wanted = sides.get(float(bag.mpp))
+    return wanted is None or abs(float(bag.tile_um) - wanted) <= TILE_TOLERANCE * wanted
+
+
+def _check_label(cohort: Cohort, folder: Path, task: str, known: Sequence[str]) -> None:
+    if task not in cohort.classes:
+        raise InputError(folder, f"no label {task}", f"Known: {listed(sorted(cohort.classes), 20)}")
+    if not set(cohort.classes[task]) <= set(known):
+        raise InputError(
+            folder, f"{task} has {listed(cohort.classes[task], 20)}", f"The model knows {listed(known, 20)}"
+        )
+
+
+def whole(case: Case, spec: Spec) -> bool:
+    """Whether a patient has tokens at every resolution of the model."""
+    return {float(mpp) for mpp, bag in case.pyramid.items() if len(bag)} >= {float(m) for m in spec.preparation.mpps}
+
+
+def covered(cohort: Cohort, usable: Cohort, spec: Spec, seen: Sequence[str]) -> dict[str, Any]:
+    """Content of coverage.json: which patients, tokens and genes could be used, and how far they are from training.
+
+    Parameters
+    ----------
+    cohort, usable : Cohort
+        All patients, and those evaluated (transcriptomes in the model's unit).
+    seen : sequence of str
+        Patients left out because the model was trained or tested on them.
+    """
+    prepared = spec.preparation
+    genes = {*prepared.tumor_genes, *prepared.tme_genes}
+    with_genes = spec.role != "student"
+    return {
+        "patients": len(cohort.cases),
+        "patients_with_features": sum(whole(case, spec) for case in cohort.cases),
+        "patients_seen_in_training": len(seen),
+        "patients_evaluated": len(usable.cases),
+        "patients_with_expression": sum(case.expression is not None for case in usable.cases),
+        "expression_used": with_genes,
+        "genes": len(genes),
+        "genes_missing": sorted(genes - set(cohort.genes)) if with_genes else [],
+        "genes_covered": rounded(coverage(cohort.genes, prepared)) if with_genes else None,
+        "tiles_per_patient": {f"{m:g}": _median_tiles(usable, m) for m in prepared.mpps},
+        "feature_shift": _feature_shift(usable, spec),
+        "gene_shift": _gene_shift(usable, spec) if with_genes else None,
+    }
+
+
+def _median_tiles(cohort: Cohort, mpp: float) -> float:
+    counts = [len(bag) for case in cohort.cases for m, bag in case.pyramid.items() if float(m) == mpp]
+    return float(np.median(counts)) if counts else 0.0
+
+
+def _feature_shift(cohort: Cohort, spec: Spec) -> float | None:
+    """Distance of the cohort's mean token from that of training, in training deviations, root mean square."""
+    scaling = spec.preparation.tokens
+    bags = [bag for case in cohort.cases for bag in case.pyramid.values() if len(bag)]
+    mean = np.mean([bag.tokens.double().mean(0).numpy() for bag in bags], axis=0)
+    return _root_mean_square((mean - scaling.mean) / scaling.deviation)
+
+
+def _gene_shift(cohort: Cohort, spec: Spec) -> float | None:
+    """Return the same for the genes, as scaled for the model; None without a transcriptome."""
+    reader = PatientReader(spec.preparation, cohort)
+    patients = [reader(case) for case in cohort.cases if case.expression is not None]
+    if not patients:
+        return None
+    return _root_mean_square(np.mean([np.concatenate([p.tumor, p.tme]) for p in patients], axis=0))
+
+
+def _root_mean_square(values: np.ndarray) -> float | None:
+    return rounded(float(np.sqrt(np.mean(np.square(values.astype(float))))))

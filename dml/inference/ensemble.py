@@ -1,0 +1,112 @@
+"""The fold models of one registered version as one model: predictions averaged, their disagreement reported.
+
+Risks of different folds live on different scales (each fold has its own time bins), so each is first centred on the
+median and divided by the standard deviation of its own training risks; 0 is then the cut-off between the risk groups.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dml.core.errors import InputError
+from dml.core.types import Cohort
+from dml.training.checkpoint import FoldModel, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Fold models that answer together."""
+
+    folds: tuple[FoldModel, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Ensemble":
+        """Read every ``fold-*`` of a folder.
+
+        Raises
+        ------
+        InputError
+            If there is none, one cannot be loaded, or they do not read patients alike.
+        """
+        places = fold_folders(folder)
+        folds = tuple(FoldModel.load(place) for place in places)
+        agreed = {_reading(fold.spec) for fold in folds}
+        if len(agreed) != 1:
+            raise InputError(
+                folder, "folds differ in task, encoder, resolutions or unit", "Train them again: dvc repro"
+            )
+        return cls(folds)
+
+    @property
+    def spec(self) -> Spec:
+        """What all folds have in common is read from the first."""
+        return self.folds[0].spec
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the numeric columns that `predict` returns, in order."""
+        preparation = self.spec.preparation
+        if preparation.kind == "classification":
+            return (*(f"p_{name}" for name in preparation.classes), "spread")
+        return ("risk", *(f"survival_{round(365.25 * year)}" for year in self.spec.years), "spread")
+
+    @property
+    def decision(self) -> str:
+        """Name of the text column that `predict` returns: the likeliest class, or the risk group (high or low)."""
+        return "prediction" if self.spec.preparation.kind == "classification" else "risk_group"
+
+    def predict(self, cohort: Cohort) -> pd.DataFrame:
+        """Predict every patient of a cohort that has tokens.
+
+        Returns
+        -------
+        DataFrame
+            patient_id, the `outputs`, and the `decision`. ``spread`` is the standard deviation over the folds of the
+            risk, or of the probability of the predicted class.
+        """
+        each = [fold.predict(cohort) for fold in self.folds]
+        table = pd.DataFrame({"patient_id": each[0]["patient_id"]})
+        for name in self.outputs[:-1]:
+            table[name] = np.mean([rows[name].to_numpy(float) for rows in self._comparable(each)], axis=0)
+        spread, decision = self._decided(table, each)
+        return table.assign(spread=spread, **{self.decision: decision})
+
+    def _comparable(self, each: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+        if self.spec.preparation.kind == "classification":
+            return list(each)
+        return [
+            rows.assign(risk=(rows["risk"] - fold.spec.train_cutoff) / fold.spec.train_risk_deviation)
+            for rows, fold in zip(each, self.folds, strict=True)
+        ]
+
+    def _decided(self, table: pd.DataFrame, each: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
+        if self.spec.preparation.kind == "survival":
+            risks = np.array([rows["risk"].to_numpy(float) for rows in self._comparable(each)])
+            return risks.std(axis=0), np.where(table["risk"].to_numpy() > 0, "high", "low").astype(object)
+        names = list(self.outputs[:-1])
+        best = table[names].to_numpy().argmax(axis=1)
+        of_best = np.array([rows[names].to_numpy()[np.arange(len(best)), best] for rows in each])
+        return of_best.std(axis=0), np.array(self.spec.preparation.classes, dtype=object)[best]
+
+
+def fold_folders(folder: Path) -> list[Path]:
+    """Folders of the trained folds in order.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = sorted(folder.glob("fold-*"), key=lambda place: int(place.name.removeprefix("fold-")))
+    if not found:
+        raise InputError(folder, "no trained fold (fold-0, fold-1, ...)", "Train first: dvc repro")
+    return found
+
+
+def _reading(spec: Spec) -> tuple[object, ...]:
+    """How a fold's model reads a patient, as far as all folds must agree on it."""
+    prepared = spec.preparation
+    return spec.role, prepared.task, prepared.classes, prepared.encoder, prepared.mpps, prepared.unit, spec.years

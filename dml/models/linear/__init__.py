@@ -1,0 +1,1 @@
+"""Penalised linear models on principal components."""

@@ -1,1 +1,0 @@
-"""Tracking, registry, promotion and tuning."""

@@ -1,0 +1,1 @@
+"""Registered versions: packaging, promotion gates, aliases, prediction by name."""

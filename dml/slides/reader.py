@@ -1,0 +1,243 @@
+"""Open a whole-slide image and read any part of it at any resolution, exactly."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import openslide
+from jaxtyping import UInt8
+from PIL import Image
+
+from dml.core.errors import InputError
+from dml.slides.ome_tiff import OmeTiff, is_ome_tiff
+from dml.slides.resolution import Resolution, derive
+
+FINER = 1.25
+"""A slide may be coarser than asked by this factor at most; beyond it, pixels would be invented."""
+_SAME = 0.01  # a level within 1 % of the wanted resolution is taken as that resolution (and still resampled exactly)
+_MARGIN = 4  # output pixels around a region so that the filter sees over its border
+_BLOCK = 4096  # level pixels read at once for a thumbnail
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+class Slide:
+    """An open slide. Use as a context manager; open one per worker.
+
+    Attributes
+    ----------
+    mpp : float
+        Microns per level-0 pixel.
+    resolution : Resolution
+        Where `mpp` was found and what is odd about it.
+    dimensions : tuple of int
+        Width and height in level-0 pixels.
+    """
+
+    def __init__(self, path: Path, handle: openslide.OpenSlide | OmeTiff, resolution: Resolution) -> None:
+        self.path, self.resolution, self.mpp = path, resolution, resolution.mpp
+        self._handle = handle
+        self.properties: Mapping[str, str] = dict(handle.properties)
+        self.dimensions: tuple[int, int] = handle.dimensions
+        # asked once: after a failed read the handle answers nothing any more
+        levels: tuple[tuple[int, int], ...] = tuple(handle.level_dimensions)
+        self._levels = tuple(zip(handle.level_downsamples, levels, strict=True))
+        self.vendor: str = self.properties.get("openslide.vendor", "unknown")
+
+    def __enter__(self) -> "Slide":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._handle.close()
+
+    def read_tile(self, x_px: float, y_px: float, tile_px: int, mpp: float) -> Pixels:
+        """Read a square tile at exactly `mpp`.
+
+        The nearest finer pyramid level is read and resampled: by averaging where the ratio is whole, else by a
+        Lanczos filter over the exact, possibly fractional, region.
+
+        Parameters
+        ----------
+        x_px, y_px : float
+            Top-left corner in level-0 pixels.
+        tile_px : int
+            Side of the tile that is returned.
+        mpp : float
+            Microns per pixel of the tile that is returned.
+
+        Raises
+        ------
+        InputError
+            If the slide is coarser than `mpp`, or damaged there.
+        """
+        return self.read(x_px, y_px, (tile_px, tile_px), mpp)
+
+    def read(self, x_px: float, y_px: float, size: tuple[int, int], mpp: float) -> Pixels:
+        """Read a region of `size` (width, height) output pixels at exactly `mpp`; outside the slide it is white."""
+        level, ratio = self._level_for(mpp)
+        down = self._levels[level][0]
+        left, top = _snapped(x_px / down), _snapped(y_px / down)
+        width, height = size[0] * ratio, size[1] * ratio
+        if abs(ratio - 1) < 1e-9 and left.is_integer() and top.is_integer():
+            return np.asarray(self._region(level, int(left), int(top), size)[0])
+        margin = math.ceil(_MARGIN * max(ratio, 1.0))
+        if ratio.is_integer() and left.is_integer() and top.is_integer():
+            margin = 0
+        x0, y0 = math.floor(left) - margin, math.floor(top) - margin
+        x1, y1 = math.ceil(left + width) + margin, math.ceil(top + height) + margin
+        x0, y0, x1, y1 = self._inside(level, (x0, y0, x1, y1), (left, top, left + width, top + height))
+        image, (at_x, at_y) = self._region(level, x0, y0, (x1 - x0, y1 - y0))
+        if not margin:
+            return np.asarray(image.reduce(int(ratio)))
+        box = (left - at_x, top - at_y, left - at_x + width, top - at_y + height)
+        return np.asarray(image.resize(size, Image.Resampling.LANCZOS, box=box))
+
+    def thumbnail(self, mpp: float) -> Pixels:
+        """Read the whole slide at exactly `mpp`, block by block so that memory stays bounded."""
+        width, height = (max(1, round(side * self.mpp / mpp)) for side in self.dimensions)
+        _, ratio = self._level_for(mpp)
+        step = max(16, int(_BLOCK / ratio))
+        out = np.empty((height, width, 3), np.uint8)
+        for y in range(0, height, step):
+            for x in range(0, width, step):
+                w, h = min(step, width - x), min(step, height - y)
+                out[y : y + h, x : x + w] = self.read(x * mpp / self.mpp, y * mpp / self.mpp, (w, h), mpp)
+        return out
+
+    def probe(self, mpp: float) -> None:
+        """Find out cheaply whether the slide can be read at `mpp`: a few pixels from every part of every level are.
+
+        Damage inside a compressed tile is not seen: OpenSlide then returns wrong pixels without an error.
+
+        Raises
+        ------
+        InputError
+            If the slide is coarser than `mpp`, or truncated.
+        """
+        self._level_for(mpp)
+        for level, (_, (width, height)) in enumerate(self._levels):
+            for x, y in _spots(width, height):
+                self._region(level, x, y, (min(8, width), min(8, height)))
+
+    def _level_for(self, mpp: float) -> tuple[int, float]:
+        """Return the coarsest level not coarser than `mpp`, and how many of its pixels make one output pixel."""
+        scale = mpp / self.mpp
+        if scale * FINER < 1:
+            raise InputError(
+                self.path,
+                f"its finest resolution is {self.mpp:g} microns per pixel, {mpp:g} is asked for",
+                "Leave the finer value out of tiles.mpps, or leave this slide out",
+            )
+        downs = [down for down, _ in self._levels]
+        level = max((i for i, down in enumerate(downs) if down <= scale * (1 + _SAME)), default=0)
+        return level, _snapped(scale / downs[level], 1e-4)
+
+    def _inside(
+        self, level: int, box: tuple[int, int, int, int], wanted: tuple[float, float, float, float]
+    ) -> tuple[int, int, int, int]:
+        """Shrink the margin of a box to the level's extent, but never into the wanted region."""
+        width, height = self._levels[level][1]
+        low = [max(box[i], min(0, math.floor(wanted[i]))) for i in (0, 1)]
+        high = [min(box[i + 2], max(side, math.ceil(wanted[i + 2]))) for i, side in enumerate((width, height))]
+        return low[0], low[1], high[0], high[1]
+
+    def _region(self, level: int, x: int, y: int, size: tuple[int, int]) -> tuple[Image.Image, tuple[float, float]]:
+        """Return RGB pixels of a level and the exact position, in that level's pixels, of their top-left corner."""
+        down = self._levels[level][0]
+        location = round(x * down), round(y * down)
+        try:
+            image = self._handle.read_region(location, level, size)
+        except openslide.OpenSlideError as error:
+            raise InputError(
+                self.path,
+                f"truncated or damaged: level {level} cannot be read at pixel {location} ({error})",
+                "Copy or export the slide again",
+            ) from None
+        return on_white(image), (location[0] / down, location[1] / down)
+
+
+def open_slide(path: Path, mpp: float | None = None) -> Slide:
+    """Open a slide.
+
+    Parameters
+    ----------
+    path : Path
+        Any format OpenSlide reads, and OME-TIFF.
+    mpp : float or None
+        Microns per pixel from the slide list, used only if the file does not say.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, truncated, not a slide, or of unknown resolution.
+    """
+    if not path.is_file():
+        raise InputError(path, "the file does not exist", "Correct the path in the slide list")
+    if path.stat().st_size == 0:
+        raise InputError(path, "the file is empty (0 bytes)", "Copy the slide again")
+    handle = _handle(path)
+    try:
+        return Slide(path, handle, derive(handle.properties, mpp, path))
+    except InputError:
+        handle.close()
+        raise
+
+
+def _handle(path: Path) -> openslide.OpenSlide | OmeTiff:
+    try:
+        handle = openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError:
+        if _is_tiff(path) and is_ome_tiff(path):
+            return OmeTiff(path)
+        raise InputError(path, _not_a_slide(path), "Copy it again, or convert it to a tiled pyramidal TIFF") from None
+    except openslide.OpenSlideError as error:
+        raise InputError(path, f"truncated or damaged ({error})", "Copy or export the slide again") from None
+    # OpenSlide takes an OME-TIFF for a plain one and reads its first image: without its resolution
+    generic = handle.properties.get("openslide.vendor") == "generic-tiff"
+    if generic and "openslide.mpp-x" not in handle.properties and is_ome_tiff(path):
+        handle.close()
+        return OmeTiff(path)
+    return handle
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """Lay an RGBA image on white, the colour of empty glass; what a scanner did not capture is transparent."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return image.convert("RGB")
+    white = Image.new("RGB", image.size, (255, 255, 255))
+    white.paste(image.convert("RGB"), mask=alpha)
+    return white
+
+
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in _TIFF
+
+
+def _not_a_slide(path: Path) -> str:
+    if _is_tiff(path):
+        return "a TIFF that is truncated or not tiled"
+    return "not a slide: OpenSlide does not know this format"
+
+
+def _snapped(value: float, tolerance: float = 1e-3) -> float:
+    """Take a value within `tolerance` of a whole number as that number."""
+    return float(round(value)) if abs(value - round(value)) < tolerance else float(value)
+
+
+def _spots(width: int, height: int) -> Iterator[tuple[int, int]]:
+    for y in (0, max(0, height // 2), max(0, height - 8)):
+        for x in (0, max(0, width // 2), max(0, width - 8)):
+            yield x, y

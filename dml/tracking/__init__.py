@@ -1,0 +1,1 @@
+"""MLflow runs: store, parameters, lineage, metrics, artifacts."""

@@ -1,0 +1,107 @@
+"""The evaluation of a task on the runs of its models, so that the compare view has one row a model with equal keys."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dml.cli.result_rows import used
+from dml.config.params import Params
+from dml.core.files import digest, read_json
+from dml.report.names import described
+from dml.report.tables import MAIN, shown, title
+from dml.tracking import lineage, runs, store, views
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGES = ("metrics.json", "table.md", "report.html")
+_FIGURES = (".png", ".svg")
+_KEYS = {"{}": "value", "range/{}_low": "ci_low", "range/{}_high": "ci_high"}
+"""Names in MLflow, whose pages make of what is before a stroke a section that can be folded away."""
+
+
+def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]:
+    """Put the evaluation of a task on the runs of its models: metrics with intervals, figures, the page.
+
+    Every model gets the same keys (``c_index``, and in a section of their own ``range/c_index_low``,
+    ``range/c_index_high``); its fold runs get the plain metric of their fold. The same report is not logged twice.
+
+    Parameters
+    ----------
+    report_folder : Path
+        ``reports/<cohort>/<task>``, with metrics.json, and figures/ and report.html where there are.
+
+    Returns
+    -------
+    dict
+        Model to id of its parent run.
+
+    Raises
+    ------
+    InputError
+        If metrics.json is missing or unreadable.
+    TrackingError
+        If the store cannot be opened.
+    """
+    report = read_json(report_folder / "metrics.json")
+    pages = [path for name in _PAGES if (path := report_folder / name).exists()]
+    client, ids = store.connect(), {}
+    for model, metrics in sorted(report.items()):
+        run_id = ids[model] = runs.parent_run(lineage.as_trained(params, task, model), task, model)
+        run = client.get_run(run_id)
+        stamp = digest(metrics, _note(model, metrics), _folds_of(client, run), [path.read_text() for path in pages])
+        if run.data.tags.get("report") == stamp:
+            continue
+        runs.log_metrics(client, run_id, _with_intervals(metrics))
+        _log_folds(client, run, metrics)
+        for path in [*pages, *figures_of(report_folder / "figures", model, set(report))]:
+            client.log_artifact(run_id, str(path), "report")
+        client.set_tag(run_id, "mlflow.note.content", _note(model, metrics))
+        client.set_tag(run_id, "report", stamp)
+    main = used(report)
+    if main:
+        views.prepare_models(client, store.experiment(client, f"{params.cohort}-{task}"), main)
+    return ids
+
+
+def figures_of(folder: Path, model: str, models: set[str]) -> list[Path]:
+    """Find the figures of a report that show a model: those whose name contains no other model's name."""
+
+    def subject(path: Path) -> str | None:
+        named = [name for name in models if name in path.stem]
+        return max(named, key=len) if named else None
+
+    found = sorted(path for path in folder.glob("*") if path.suffix in _FIGURES)
+    return [path for path in found if subject(path) in (None, model)]
+
+
+def _note(model: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Describe a run: what the model sees, and its main metrics."""
+    names = [name for kind in MAIN.values() for name in kind if metrics.get(name, {}).get("value") is not None]
+    rows = [f"| {title(name)} | {shown(metrics[name])} |" for name in names]
+    table = ["| metric | value (interval) |", "| --- | --- |", *rows]
+    return "\n".join([f"{described(model)}. Figures and the whole page: Artifacts, report/report.html.", "", *table])
+
+
+def _with_intervals(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {
+        key.format(name): content[part]
+        for name, content in metrics.items()
+        for key, part in _KEYS.items()
+        if content.get(part) is not None
+    }
+
+
+def _folds_of(client: "MlflowClient", parent: "Run") -> dict[int, str]:
+    """Newest finished run of each fold of a model."""
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and attributes.status = 'FINISHED'"
+    found = runs.search(client, str(parent.info.experiment_id), query)
+    return {int(run.data.tags["fold"]): str(run.info.run_id) for run in found}
+
+
+def _log_folds(client: "MlflowClient", parent: "Run", metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    for fold, run_id in _folds_of(client, parent).items():
+        per_metric = {name: content.get("folds") or () for name, content in metrics.items()}
+        values = {name: folds[fold] for name, folds in per_metric.items() if fold < len(folds)}
+        runs.log_metrics(client, run_id, {name: value for name, value in values.items() if value is not None})

@@ -1,0 +1,97 @@
+"""The ablation: what is switched off or exchanged, one thing at a time, against the full teacher or student."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dml.config import params as config
+from dml.training.checkpoint import FoldModel
+from dml.training.ensemble_trainer import Trained
+from dml.training.folds import Fold
+from dml.training.train import distil, teach
+
+Kind = Literal["teacher", "student"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+        As it is printed.
+    kind : str
+        Which model it changes: "teacher" or "student".
+    changes : mapping
+        Section of params.yaml to the values that differ.
+    lesson : str
+        Whose lessons a student gets: its "own" teacher's, those of "another" patient (the control), or "none".
+    magnifications : int
+        Fewest resolutions for which it means anything.
+    """
+
+    name: str
+    kind: Kind
+    changes: Mapping[str, Mapping[str, Any]]
+    lesson: Literal["own", "another", "none"] = "own"
+    magnifications: int = 1
+
+    def applied(self, params: config.Params) -> config.Params:
+        """Return the parameters of this row."""
+        sections = {
+            section: getattr(params, section).model_copy(update=dict(values))
+            for section, values in self.changes.items()
+        }
+        return params.model_copy(update=sections)
+
+    def differs(self, params: config.Params) -> bool:
+        """Whether this row is another model than the full one with these parameters and magnifications."""
+        enough = len(params.tiles.mpps) >= self.magnifications
+        return enough and (self.applied(params) != params or self.lesson != "own")
+
+
+VARIANTS = (
+    Variant("teacher", "teacher", {}),
+    Variant("no disentangled fusion", "teacher", {"teacher": {"fusion": False}}),
+    Variant("no gradient coordination", "teacher", {"teacher": {"coordination": False}}),
+    Variant("no consistency", "teacher", {"teacher": {"consistency": 0.0}}, magnifications=2),
+    Variant("consistency of expression", "teacher", {"teacher": {"consistency_reading": "expression"}}),
+    Variant("with disentangling loss", "teacher", {"teacher": {"disentangling": 0.3}}),
+    Variant("no auxiliary labels", "teacher", {"teacher": {"auxiliary": 0.0}}),
+    Variant("no linear start", "teacher", {"model": {"linear": 0}}),
+    Variant("no unpaired patients", "teacher", {"teacher": {"unpaired": False}}),
+    Variant("no modality dropout", "teacher", {"teacher": {"modality_dropout": 0.0}}),
+    Variant("Cox loss, half", "teacher", {"optimisation": {"cox": 0.5}}),
+    Variant("Cox loss", "teacher", {"optimisation": {"cox": 1.0}}),
+    Variant("student", "student", {}),
+    Variant("no distillation", "student", {}, lesson="none"),
+    Variant("lessons of another patient", "student", {}, lesson="another"),
+    Variant("no feature distillation", "student", {"distillation": {"features": 0.0}}),
+    Variant("no prediction distillation", "student", {"distillation": {"predictions": 0.0}}),
+    Variant("student: no auxiliary labels", "student", {"distillation": {"auxiliary": 0.0}}),
+    Variant("student: no linear start", "student", {"distillation": {"linear": False}}),
+    Variant("student: linear start", "student", {"distillation": {"linear": True}}),
+    Variant("student: no unpaired patients", "student", {"distillation": {"unpaired": False}}),
+    Variant("generated genes", "student", {"distillation": {"student": "generated_genes"}}),
+    Variant("density-peak clustering", "student", {"distillation": {"aggregation": "density_peaks"}}),
+    Variant("no aggregation", "student", {"distillation": {"aggregation": "none"}}),
+)
+"""The first of each kind is the full model that the others of its kind are compared with."""
+FULL = {variant.kind: variant for variant in reversed(VARIANTS) if not variant.changes and variant.lesson == "own"}
+
+
+def train(variant: Variant, fold: Fold, params: config.Params, task: str, teacher: FoldModel | None) -> Trained:
+    """Train one row on one fold.
+
+    Parameters
+    ----------
+    teacher : FoldModel or None
+        The full teacher of this fold and seed, of whom every student learns.
+    """
+    changed = variant.applied(params)
+    if variant.kind == "teacher":
+        return teach(fold, changed, task)
+    return distil(
+        fold, changed, task, None if variant.lesson == "none" else teacher, exchanged=variant.lesson == "another"
+    )

@@ -1,0 +1,222 @@
+"""One fold's model on disk: weights as safetensors, everything else it needs as JSON. Nothing is pickled."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dml.config import params as config
+from dml.core.errors import InputError
+from dml.core.files import atomic, read_json, write_json
+from dml.core.predictions import class_column, horizon_days, survival_column
+from dml.core.types import Branches, Case, Cohort
+from dml.data.batches import Patient, PatientReader, batches
+from dml.data.preprocessing import Preparation
+from dml.models import registry
+from dml.models.gene_imputation import Generator
+from dml.models.nn.head import Headed
+from dml.models.student import Student
+from dml.models.teacher import Teacher
+from dml.training.distillation import Lesson
+from dml.training.linear_offset import LinearStart
+from dml.training.threads import on_threads
+
+Role = Literal["teacher", "student"] | Annotated[str, Field(pattern=f"^{registry.PREFIX}")]
+"""What a model is: ours, or the deep baseline of that name."""
+
+
+class Spec(BaseModel):
+    """What a fold's model is and how it reads patients.
+
+    `learnt` has the digest of each learning patient's id, so that nobody it was fitted on is a stranger later.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    preparation: Preparation
+    model: config.Model
+    teacher: config.Teacher
+    distillation: config.Distillation
+    tiles: config.Tiles
+    years: tuple[float, ...]
+    members: int
+    seed: int
+    train_cutoff: float = 0.0
+    train_risk_deviation: float = 1.0
+    versions: Mapping[str, str] = {}
+    linear: LinearStart | None = None
+    learnt: tuple[str, ...] = ()
+
+    def build(self) -> Teacher | Student | Generator | Headed:
+        """Make one untrained member."""
+        shape = self.preparation.shape
+        if self.role == "teacher":
+            return Teacher(shape, self.model, self.teacher)
+        if self.role == "student" and self.distillation.student == "generated_genes":
+            return Generator(shape, self.model, self.teacher)
+        if self.role == "student":
+            return Student(shape, self.model, self.distillation.aggregation)
+        return registry.get(self.role.removeprefix(registry.PREFIX)).build(shape, self.model)
+
+    def reads(self, case: Case) -> bool:
+        """Whether a patient has what the model cannot do without: a slide, or what a baseline says."""
+        if self.role.startswith(registry.PREFIX):
+            return registry.get(self.role.removeprefix(registry.PREFIX)).reads(case)
+        return any(len(bag) for bag in case.pyramid.values())
+
+
+@dataclass(frozen=True, slots=True)
+class FoldModel:
+    """The trained members of one fold; predictions are their mean."""
+
+    spec: Spec
+    members: tuple[nn.Module, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write weights.safetensors and model.json."""
+        weights = {
+            f"{i}.{name}": value.detach().cpu().contiguous()
+            for i, member in enumerate(self.members)
+            for name, value in member.state_dict().items()
+        }
+        with atomic(folder / "weights.safetensors") as temporary:
+            save_file(weights, temporary)
+        write_json(folder / "model.json", self.spec.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, folder: Path) -> "FoldModel":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If a file is missing, damaged, or from an incompatible version.
+        """
+        remedy = "Train it again: dvc repro"
+        try:
+            spec = Spec.model_validate(read_json(folder / "model.json"))
+            weights = load_file(folder / "weights.safetensors")
+            members = tuple(spec.build() for _ in range(spec.members))
+            for i, member in enumerate(members):
+                own = {name.removeprefix(f"{i}."): value for name, value in weights.items() if name.startswith(f"{i}.")}
+                member.load_state_dict(own)
+                member.eval()
+        except (ValidationError, SafetensorError, RuntimeError, FileNotFoundError) as error:
+            raise InputError(folder, f"not a model this version can load ({error})", remedy) from None
+        return cls(spec, members)
+
+    def predict(
+        self,
+        cohort: Cohort,
+        batch_size: int = 16,
+        members: Sequence[int] | None = None,
+        parts: Mapping[str, int] | None = None,
+    ) -> pd.DataFrame:
+        """Predict every patient of a cohort that the model can read: teacher and student, all with tokens.
+
+        On one thread, so that the numbers are the same on every machine.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            Any patients with features of the model's encoder.
+        batch_size : int
+            Patients at a time.
+        members : sequence of int, optional
+            Whose predictions are averaged; all by default.
+        parts : mapping, optional
+            Inner parts of learning patients, for a linear start that has not seen them.
+
+        Returns
+        -------
+        DataFrame
+            patient_id, then risk and survival_<days> (survival) or p_<class> (classification); one row per patient, in
+            order.
+        """
+        read = self.reader(cohort, parts)
+        asked = range(len(self.members)) if members is None else members
+        with on_threads(1):
+            patients = [read(case) for case in cohort.cases if self.spec.reads(case)]
+            logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size, asked)]
+        joined = torch.cat(logits).double().numpy() if logits else np.zeros((0, self.spec.preparation.shape.outputs))
+        table = pd.DataFrame({"patient_id": [p.patient_id for p in patients]})
+        return table.assign(**columns(joined, self.spec))
+
+    def reader(self, cohort: Cohort, parts: Mapping[str, int] | None = None) -> PatientReader:
+        """Return what reads patients for this model."""
+        return PatientReader(self.spec.preparation, cohort, self.spec.linear, parts)
+
+    def turns(self, parts: int) -> dict[int, list[int]]:
+        """Return which members were selected on each inner part of the fold, and so have not learnt from it."""
+        by_part: dict[int, list[int]] = {}
+        for member in range(len(self.members)):
+            by_part.setdefault(member % parts, []).append(member)
+        return by_part
+
+    def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, Lesson]:
+        """Return what one member teaches of each patient: nothing of a patient without transcriptome."""
+        taught: dict[str, Lesson] = {}
+        with on_threads(1), torch.inference_mode():
+            for batch in batches(patients, self.spec.preparation, batch_size):
+                said = self.members[member](batch)
+                for i, patient in enumerate(batch.patient_ids):
+                    row = slice(i, i + 1)
+                    taught[patient] = Lesson(
+                        said.tumor[row].clone(),
+                        said.tme[row].clone(),
+                        said.logits[row].clone(),
+                        batch.expression.present[row],
+                    )
+        return taught
+
+    def _outputs(
+        self, patients: Sequence[Patient], batch_size: int, members: Sequence[int]
+    ) -> Iterator[list[Branches]]:
+        with torch.inference_mode():
+            for batch in batches(patients, self.spec.preparation, batch_size):
+                yield [self.members[i](batch) for i in members]
+
+    def _mean_outputs(self, said: Sequence[Branches]) -> Tensor:
+        if self.spec.preparation.kind == "classification":
+            return torch.stack([torch.softmax(b.logits, -1) for b in said]).mean(0)
+        return torch.stack([torch.sigmoid(b.logits) for b in said]).mean(0)
+
+
+def columns(outputs: np.ndarray, spec: Spec) -> dict[str, Any]:
+    """Name what a model returns: class probabilities.
+
+    Or risk and survival at the horizons from hazards (patients x bins).
+    """
+    preparation = spec.preparation
+    if preparation.kind == "classification":
+        return {class_column(name): outputs[:, i] for i, name in enumerate(preparation.classes)}
+    survival = np.cumprod(1 - outputs, axis=1)
+    curves = {survival_column(y): survival_at(survival, float(horizon_days(y)), preparation) for y in spec.years}
+    return {"risk": -survival.sum(1), **curves}
+
+
+def survival_at(survival: np.ndarray, days: float, preparation: Preparation) -> np.ndarray:
+    """Survival probability after some days, the hazard being constant within a bin; constant after the last follow-up.
+
+    Parameters
+    ----------
+    survival : array, patients x bins
+        Probability to be alive at the end of each bin.
+    """
+    last = (
+        max(preparation.last_day, float(preparation.bin_edges[-1]) + 1.0)
+        if len(preparation.bin_edges)
+        else preparation.last_day
+    )
+    ends = np.concatenate([[0.0], preparation.bin_edges.astype(float), [last]])
+    log_survival = np.log(np.clip(np.concatenate([np.ones((len(survival), 1)), survival], axis=1), 1e-12, 1.0))
+    return np.exp([np.interp(days, ends, row) for row in log_survival])

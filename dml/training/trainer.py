@@ -1,0 +1,274 @@
+"""The one training loop.
+
+AdamW, warm-up and cosine in steps, model selection on validation, no test patient in sight.
+"""
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch._functorch import config as functorch
+
+from dml.config import params as config
+from dml.core.errors import DmlError
+from dml.core.types import Batch, Branches, Level, Target
+from dml.data.batch_sampler import dealt, passes
+from dml.data.batches import Patient, batches, collate
+from dml.data.preprocessing import Preparation
+from dml.models.nn.blocks import TokenProjection
+from dml.models.nn.head import SubspaceHead
+from dml.training.device import sent
+from dml.training.distributed import Team
+from dml.training.gradients import Coordination, coordinated_backward
+from dml.training.losses import task_loss
+from dml.training.memory import keep_freed_memory
+from dml.training.objectives import Losses, Objective
+from dml.training.threads import on_threads
+
+OnEpoch = Callable[[int, float], None]
+"""Told the epoch (from 0 for every member) and its validation loss; what it raises ends the training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one model is trained."""
+
+    optimisation: config.Optimisation
+    seed: int
+    coordination: bool = False
+    token_dropout: float = 0.0
+    modality_dropout: float = 0.0
+    on_epoch: OnEpoch | None = None
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    training: Sequence[Patient],
+    validation: Sequence[Patient],
+    preparation: Preparation,
+    recipe: Recipe,
+    team: Team,
+) -> pd.DataFrame:
+    """Train a model in place and leave it at its best validation loss.
+
+    This process learns its passes of every step; all of a team end with the same weights.
+
+    Returns
+    -------
+    DataFrame
+        One row per epoch: epoch, learning_rate, train_task, train_<other losses>, conflicts (share of compared gradient
+        pairs), cosine, validation_loss, best.
+
+    Raises
+    ------
+    DmlError
+        If the loss is no longer finite; the message names the epoch.
+    """
+    settings = recipe.optimisation
+    model.to(team.device)
+    if settings.compile:
+        compiled(model)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    keep_freed_memory()
+    weight_decay, rate_ = settings.weight_decay, settings.learning_rate
+    optimiser = torch.optim.AdamW(model.parameters(), rate_, weight_decay=weight_decay, fused=True)
+    steps = math.ceil(len(training) / settings.batch_size) * settings.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps, settings.warmup))
+    history: list[dict[str, float]] = []
+    best, best_state, waited = math.inf, copy.deepcopy(model.state_dict()), 0
+    for epoch in range(settings.epochs):
+        row = {"epoch": float(epoch), "learning_rate": float(schedule.get_last_lr()[0])}
+        row |= _epoch(
+            model,
+            objective,
+            dealt(training, settings.batch_size, generator),
+            preparation,
+            recipe,
+            optimiser,
+            schedule,
+            team,
+        )
+        row["validation_loss"] = team.agreed(validation_loss(model, validation, preparation, settings))
+        if not math.isfinite(row["validation_loss"]):
+            raise DmlError(f"training diverged in epoch {epoch}: lower optimisation.learning_rate in params.yaml")
+        improved = row["validation_loss"] < best
+        waited = 0 if improved else waited + 1
+        if improved:
+            best, best_state = row["validation_loss"], copy.deepcopy(model.state_dict())
+        history.append(row | {"best": float(improved)})
+        if recipe.on_epoch is not None:
+            recipe.on_epoch(epoch, row["validation_loss"])
+        if waited >= settings.patience:
+            break
+    model.load_state_dict(best_state)
+    model.eval()
+    return pd.DataFrame(history)
+
+
+def compiled(model: nn.Module) -> None:
+    """Compile in place what passes over every tissue token, for bags of any size.
+
+    That is the projection; what follows handles few queries. Coordination asks for gradients through each subspace's
+    token, so the graph behind the projection must stay open, and a backward pass must keep what it has read.
+    """
+    functorch.donated_buffer = False
+    for module in model.modules():
+        if isinstance(module, TokenProjection):
+            module.compile(dynamic=True)
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Factor on the learning rate: linear warm-up, then cosine that reaches zero after the last step."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
+
+
+def validation_loss(
+    model: nn.Module, patients: Sequence[Patient], preparation: Preparation, settings: config.Optimisation
+) -> float:
+    """Task loss over all known patients at once, without class weights or dropout."""
+    model.eval()
+    device = _place(model)
+    logits, targets = [], []
+    with torch.inference_mode():
+        for batch in batches(patients, preparation, settings.batch_size):
+            logits.append(model(sent(batch, device)).logits.cpu())
+            targets.append(batch.target)
+        whole = stacked(targets)
+        if not whole.known.any():
+            raise DmlError("no validation patient has a target: raise split.validation_share or use fewer folds")
+        return float(task_loss(torch.cat(logits), whole, cox=settings.cox))
+
+
+def _epoch(
+    model: nn.Module,
+    objective: Objective,
+    data: Iterator[list[Patient]],
+    preparation: Preparation,
+    recipe: Recipe,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    team: Team,
+) -> dict[str, float]:
+    model.train()
+    settings, parameters = recipe.optimisation, list(model.parameters())
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for patients in data:
+        optimiser.zero_grad(set_to_none=True)
+        own = passes(patients, settings.max_tokens, team.size)[team.rank :: team.size]
+        for part in own:  # their gradients, and those of the team, add up to the step's
+            share = len(part) / len(patients)
+            for name, value in _pass(model, objective, collate(part, preparation), recipe, share).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
+        team.add_up(parameters)
+        nn.utils.clip_grad_norm_(parameters, settings.clip)
+        optimiser.step()
+        schedule.step()
+        count += 1
+    return team.summed({name: float(value) / count for name, value in sums.items()})
+
+
+def _pass(model: nn.Module, objective: Objective, batch: Batch, recipe: Recipe, share: float) -> dict[str, Tensor]:
+    """Add the gradients of a share of a step's patients."""
+    device, precision = _place(model), recipe.optimisation.precision
+    coordinated = recipe.coordination and bool(batch.target.known.any())  # asked here: a GPU would have to wait
+    hidden = with_dropout(sent(batch, device), recipe)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        branches: Branches = model(hidden)
+        losses = objective(hidden, branches)
+    coordination = _backward(model, branches, losses.scaled(share), hidden, coordinated)
+    return _figures(losses, coordination)
+
+
+def _backward(
+    model: nn.Module, branches: Branches, losses: Losses, batch: Batch, coordinated: bool
+) -> Coordination | None:
+    others, head = list(losses.others.values()), model.head
+    if not (coordinated and isinstance(head, SubspaceHead)):
+        torch.stack([losses.task, *others]).sum().backward()  # type: ignore[no-untyped-call]
+        return None
+    result = coordinated_backward(losses.task, branches, head, list(model.parameters()), batch.target)
+    if others:
+        torch.stack(others).sum().backward()  # type: ignore[no-untyped-call]
+    return result
+
+
+def _figures(losses: Losses, coordination: Coordination | None) -> dict[str, Tensor]:
+    figures = {"train_task": losses.task, **{f"train_{name}": value for name, value in losses.others.items()}}
+    if coordination is not None and coordination.compared:
+        figures["conflicts"] = coordination.conflicts / coordination.compared
+        figures["cosine"] = coordination.cosine_sum / coordination.compared
+    return figures
+
+
+def with_dropout(batch: Batch, recipe: Recipe) -> Batch:
+    """Hide a share of the tokens (never all of a bag) and of the transcriptomes."""
+    levels = tuple(_thinned(level, recipe.token_dropout) for level in batch.levels)
+    present = batch.expression.present
+    if recipe.modality_dropout:
+        present = present & (torch.rand(present.shape, device=present.device) >= recipe.modality_dropout)
+    start = batch.start
+    if start is not None and batch.start_hidden is not None:
+        start = torch.where(present[:, None], start, batch.start_hidden)
+    return replace(batch, levels=levels, expression=replace(batch.expression, present=present), start=start)
+
+
+def _thinned(level: Level, share: float) -> Level:
+    if not share:
+        return level
+    draw = torch.rand(level.mask.shape, device=level.mask.device).masked_fill(~level.mask, -1.0)
+    kept = level.mask & ((draw >= share) | (draw == draw.max(1, keepdim=True).values))
+    return replace(level, mask=kept)
+
+
+def stacked(targets: Sequence[Target]) -> Target:
+    """Join the targets of some batches into one."""
+    kind = type(targets[0])
+    return kind(*(torch.cat([getattr(target, name) for target in targets]) for name in kind.__slots__))
+
+
+def _place(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def resolved(device: str) -> torch.device:
+    """Turn ``auto`` into the best device there is."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+@contextmanager
+def reproducible(seed: int, threads: int, precision: str = "float32") -> Iterator[None]:
+    """Seed torch, fix its threads and the rounding of its products, and on a GPU ask for deterministic kernels.
+
+    Previous settings come back afterwards. With `precision` medium, factors of float32 products may be rounded to
+    bfloat16 (8 bits) where the processor has instructions for it; sums, weights and all else stay float32. The CPU
+    kernels used here are deterministic as they are (a test trains twice); asking imports the compiler, 3 s.
+    """
+    state, on_gpu = torch.get_rng_state(), torch.cuda.is_available()
+    rounding = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if precision == "medium" else rounding)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.manual_seed(seed)
+    if on_gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it products on a GPU raise
+        torch.use_deterministic_algorithms(True)
+    try:
+        with on_threads(threads):
+            yield
+    finally:
+        if on_gpu:
+            torch.use_deterministic_algorithms(before)
+        torch.set_float32_matmul_precision(rounding)
+        torch.set_rng_state(state)

@@ -1,0 +1,46 @@
+"""Stage embed: tiles become tokens at every resolution, or features made elsewhere are imported or taken over."""
+
+import logging
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from dml.cohorts.description import CohortDescription
+from dml.cohorts.slide_table import read_slides
+from dml.config import params as config
+from dml.core.files import only_writer, read_parquet
+from dml.features.executors import opened
+from dml.features.extraction import embed_slides, import_features
+from dml.features.merge_features import combine_features
+from pipelines.stage import stage
+
+
+def embed(params: config.Params, folder: Path) -> pd.DataFrame:
+    """Write data/<cohort>/features; return its manifest."""
+    out, description = folder / "features", CohortDescription.load(params.cohort)
+    if description.combines:
+        return combine_features(description, out, params.tiles, params.embed.encoder)
+    if params.embed.source == "import":
+        slides = read_slides(folder / "slides.parquet")
+        return import_features(slides, description, out, params.tiles, params.embed)
+    slides = read_parquet(folder / "tiles" / "slides.parquet")[0].to_pandas()
+    with opened(params.scale, params.embed.workers) as engine:
+        return embed_slides(slides, folder / "tiles", out, params.tiles, params.embed, engine=engine)
+
+
+@stage
+def main() -> None:
+    """Run the stage."""
+    params = config.load()
+    with only_writer("embed"):
+        manifest = embed(params, Path("data") / params.cohort)
+    good = manifest[manifest["status"] == "ok"]
+    failed = manifest["slide_id"].nunique() - good["slide_id"].nunique()
+    logging.info(
+        "%d slides with features, %d failed, %d tokens", good["slide_id"].nunique(), failed, good["tiles"].sum()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

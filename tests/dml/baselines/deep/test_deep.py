@@ -1,0 +1,235 @@
+"""Deep baselines: what must not matter does not, everything learns, each sees only its sources, and training helps."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from dml.config import params as config
+from dml.core.errors import ConfigError
+from dml.core.types import SUBSPACES, Cohort
+from dml.data.dims import DataShape
+from dml.models import registry
+from dml.models.nn.head import Headed
+from dml.models.nn.linear_attention import LinearAttention
+from dml.training.checkpoint import FoldModel, Spec
+from dml.training.folds import Fold, fold_of
+from dml.training.train import teach, train_baseline
+from tests.dml.models.test_models import padded, permuted, row, same
+from tests.synthetic import TME, TUMOR, WIDTH, batch, cohort
+
+SHAPE = DataShape(
+    kind="survival", token_width=WIDTH, levels=2, tumor_genes=len(TUMOR), tme_genes=len(TME), covariates=0, outputs=4
+)
+SMALL = config.Model(width=16, heads=2, references=3, gene_width=8, dropout=0.1)
+SEES_SLIDES = ("abmil", "late_fusion", "mcat", "mean_pool", "subspace_fusion", "transmil")
+SEES_GENES = ("genes_snn", "late_fusion", "mcat", "subspace_fusion")
+BOTH = ("late_fusion", "mcat", "subspace_fusion")
+PARAMS = config.Params(
+    cohort="synthetic",
+    tasks=("survival", "grade"),
+    folds=(0, 1),
+    model=config.Model(width=16, heads=2, gene_width=16, dropout=0.1),
+    optimisation=config.Optimisation(epochs=8, batch_size=8, learning_rate=3e-3, patience=8, device="cpu"),
+)
+
+
+def built(name: str, shape: DataShape = SHAPE) -> Headed:
+    torch.manual_seed(0)
+    return registry.get(name).build(shape, SMALL).eval()
+
+
+@pytest.fixture(params=registry.names())
+def model(request: pytest.FixtureRequest) -> Headed:
+    return built(request.param)
+
+
+def test_the_published_ones_are_there() -> None:
+    assert set(registry.names()) == {*SEES_SLIDES, *SEES_GENES}
+
+
+def test_an_unknown_name_is_refused_with_the_choices() -> None:
+    with pytest.raises(ConfigError, match=r"unknown baseline 'abmill'; there are: abmil, genes_snn, .*transmil"):
+        registry.get("abmill")
+
+
+def test_dvc_knows_the_output_of_every_baseline() -> None:
+    stage = yaml.safe_load((Path(__file__).parents[4] / "dvc.yaml").read_text())["stages"]["deep_baseline"]
+    assert sorted(Path(out).parent.name for out in stage["outs"]) == [registry.PREFIX + n for n in registry.names()]
+
+
+def test_order_of_tokens_does_not_matter(model: Headed) -> None:
+    data = batch([(8, 3), (5, 2)])
+    shuffled = replace(data, levels=tuple(permuted(x, torch.randperm(x.tokens.shape[1])) for x in data.levels))
+    same(model(data), model(shuffled))
+
+
+def test_padding_does_not_matter(model: Headed) -> None:
+    data = batch([(8, 3), (5, 2)])
+    same(model(data), model(replace(data, levels=tuple(padded(x, 4) for x in data.levels))))
+
+
+def test_neighbours_in_the_batch_do_not_matter(model: Headed) -> None:
+    data = batch([(8, 3), (5, 2), (1, 1)])
+    together = model(data)
+    for i in range(3):
+        torch.testing.assert_close(together.logits[i : i + 1], model(row(data, i)).logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [[(1, 1)], [(1, 0)], [(0, 1)], [(0, 0)], [(300, 75), (1, 1)]])
+def test_any_number_of_tokens_gives_a_finite_answer(model: Headed, sizes: list[tuple[int, int]]) -> None:
+    data = batch(sizes)
+    said = model(data)
+    assert torch.isfinite(said.logits).all()
+    for s in SUBSPACES:
+        for level, relevance in zip(data.levels, said.relevance.get(s, ()), strict=bool(said.relevance)):
+            torch.testing.assert_close(relevance.sum(1), level.mask.any(1).float(), atol=1e-5, rtol=0)
+            assert (relevance[~level.mask] == 0).all()
+
+
+def test_same_input_same_output(model: Headed) -> None:
+    data = batch([(8, 3), (5, 2)])
+    assert torch.equal(model(data).logits, model(data).logits)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_parameter_receives_gradient(name: str) -> None:
+    model = built(name, SHAPE.model_copy(update={"covariates": 2})).train()
+    data = batch([(30, 9), (25, 7), (28, 8), (20, 6)])
+    hidden = replace(data.expression, present=torch.tensor([True, True, True, False]))
+    given = replace(data, expression=hidden, covariates=torch.randn(4, 2))
+    model(given).logits.square().sum().backward()
+    largest = {n: 0.0 if p.grad is None else float(p.grad.abs().max()) for n, p in model.named_parameters()}
+    assert {n: size for n, size in largest.items() if size < 1e-7} == {}  # 1e-7: more than rounding
+
+
+@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("levels", [1, 3])
+def test_any_number_of_magnifications(name: str, levels: int) -> None:
+    data = batch([(8, 3), (5, 2)])
+    several = replace(data, levels=(*data.levels, data.levels[1])[:levels])
+    model = built(name, SHAPE.model_copy(update={"levels": levels}))
+    assert model(several).logits.shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_covariates_count_where_there_are_any(name: str) -> None:
+    model = built(name, SHAPE.model_copy(update={"covariates": 2}))
+    data = replace(batch([(8, 3)]), covariates=torch.zeros(1, 2))
+    older = replace(data, covariates=torch.ones(1, 2))
+    assert not torch.allclose(model(data).logits, model(older).logits)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_each_sees_its_sources_and_nothing_else(name: str) -> None:
+    model, data = built(name), batch([(8, 3)])
+    genes = replace(data, expression=replace(data.expression, tumor=data.expression.tumor + 2))
+    slide = replace(data, levels=tuple(replace(x, tokens=x.tokens.flip(2)) for x in data.levels))
+    before = model(data).logits
+    assert torch.equal(before, model(genes).logits) == (name not in SEES_GENES)
+    assert torch.equal(before, model(slide).logits) == (name not in SEES_SLIDES)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_absent_genes_are_not_looked_at(name: str) -> None:
+    model, data = built(name), batch([(8, 3)])
+    absent = replace(data, expression=replace(data.expression, present=torch.tensor([False])))
+    other = replace(absent, expression=replace(absent.expression, tumor=absent.expression.tumor + 9))
+    assert torch.equal(model(absent).logits, model(other).logits)
+    assert not torch.allclose(model(absent).logits, model(data).logits)
+
+
+def test_late_fusion_is_the_sum_of_two_models() -> None:
+    """Changing the genes moves the logits by the same amount whatever the slide (one magnification)."""
+    model, moved = built("late_fusion", SHAPE.model_copy(update={"levels": 1})), []
+    for seed in (1, 2):
+        data = batch([(8, 3)], seed)
+        fixed = replace(data, levels=data.levels[:1], expression=batch([(8, 3)], 3).expression)
+        genes = replace(fixed, expression=replace(fixed.expression, tme=fixed.expression.tme + 1))
+        moved.append(model(genes).logits - model(fixed).logits)
+    torch.testing.assert_close(*moved, atol=1e-5, rtol=1e-4)
+
+
+def test_where_mcat_looks_depends_on_the_genes_of_the_group() -> None:
+    model, data = built("mcat"), batch([(8, 3)])
+    genes = replace(data, expression=replace(data.expression, tumor=data.expression.tumor + 3))
+    before, after = model(data).relevance, model(genes).relevance
+    assert not torch.allclose(before["tumor"][0], after["tumor"][0], atol=1e-6)
+    assert torch.equal(before["tme"][0], after["tme"][0])
+
+
+def test_transmil_knows_places_only_where_there_are_any() -> None:
+    model, data = built("transmil"), batch([(20, 5)])
+    moved = replace(data, levels=tuple(replace(x, coords_um=x.coords_um.flip(1)) for x in data.levels))
+    assert not torch.allclose(model(data).logits, model(moved).logits, atol=1e-6)
+    nowhere = torch.zeros(1, dtype=torch.bool)
+    both = [replace(d, levels=tuple(replace(x, located=nowhere) for x in d.levels)) for d in (data, moved)]
+    assert torch.equal(model(both[0]).logits, model(both[1]).logits)
+
+
+def test_linear_attention_equals_its_quadratic_twin() -> None:
+    attention, tokens = LinearAttention(6, 1), torch.randn(1, 5, 6)
+    mask = torch.tensor([[True, True, True, False, True]])
+    q, k = (torch.nn.functional.elu(m(tokens)) + 1 for m in (attention.queries, attention.keys))
+    weights = (q @ k.transpose(1, 2)) * mask[:, None, :]
+    slow = attention.out(weights / weights.sum(-1, keepdim=True) @ attention.values(tokens))
+    torch.testing.assert_close(attention(tokens, mask), slow, atol=1e-6, rtol=1e-5)
+
+
+def fold(data: Cohort) -> Fold:
+    roles = ["train", "train", "train", "validation", "test"]
+    parts = [1, 1, 1, 0, -1]
+    rows = [(c.patient_id, 0, roles[i % 5], parts[i % 5]) for i, c in enumerate(data.cases)]
+    return fold_of(data, pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"]), 0)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_training_improves_over_knowing_nothing(name: str, tmp_path: Path) -> None:
+    """The planted tumor factor decides the grade; null's loss is log 2. Saved and loaded, the model says the same."""
+    data = cohort(80, absent=6)
+    trained = train_baseline(fold(data), PARAMS, "grade", name)
+    assert trained is not None
+    assert trained.history["validation_loss"].min() < 0.8 * np.log(2)
+    assert [c for c in trained.history if c.startswith("train_")] == ["train_task"]
+    trained.model.save(tmp_path)
+    loaded = FoldModel.load(tmp_path)
+    assert loaded.spec.role == f"baseline_{name}"
+    pd.testing.assert_frame_equal(loaded.predict(data), trained.model.predict(data), check_exact=True)
+
+
+def test_the_genes_baseline_leaves_out_patients_without_and_reads_those_without_slide() -> None:
+    data = cohort(30, absent=5)
+    without_slide = tuple(replace(c, pyramid={}) if i > 26 else c for i, c in enumerate(data.cases))
+    data = replace(data, cases=without_slide)
+    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1})})
+    predicted = {
+        name: set(train_baseline(fold(data), quick, "survival", name).model.predict(data)["patient_id"])
+        for name in ("genes_snn", "mcat")
+    }
+    assert predicted["genes_snn"] == {c.patient_id for c in data.cases[5:]}
+    assert predicted["mcat"] == {c.patient_id for c in data.cases[:27]}
+
+
+def test_nobody_with_the_sources_is_no_model() -> None:
+    assert train_baseline(fold(cohort(10, absent=10)), PARAMS, "grade", "genes_snn") is None
+
+
+def test_trained_twice_it_is_the_same() -> None:
+    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1})})
+    first, second = (train_baseline(fold(cohort(20)), quick, "survival", "transmil") for _ in range(2))
+    pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
+
+
+def test_a_description_written_before_there_were_baselines_still_loads() -> None:
+    """The roles of ours, and the keys of model.json, are as they were; what is neither is refused."""
+    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1})})
+    written = teach(fold(cohort(20)), quick, "survival").model.spec.model_dump(mode="json")
+    assert written["role"] == "teacher"
+    assert not any("baseline" in key for key in written)
+    assert Spec.model_validate(written | {"role": "student"}).role == "student"
+    with pytest.raises(ValueError, match="role"):
+        Spec.model_validate(written | {"role": "professor"})

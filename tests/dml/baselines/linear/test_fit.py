@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dml.baselines.linear.fit import BASELINES, fit_reference, learner_of
+from dml.config.params import Baselines
+from dml.core.types import Survival
+from dml.evaluation.metrics.concordance import count_pairs
+from tests.synthetic import cohort
+
+HORIZONS = {"survival_365": 365, "survival_1096": 1096}
+SETTINGS = Baselines(components=5, penalty=0.1)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """120 training patients of whom 20 have no transcriptome, 40 for each of validation and test."""
+    invented = cohort(200, seed=3, absent=20)
+    ids = [case.patient_id for case in invented.cases]
+    return tuple(invented.only(set(ids[a:b])) for a, b in ((0, 120), (120, 160), (160, 200)))
+
+
+def fitted(name, parts, task="survival"):
+    training, validation, test = parts
+    judged = {"validation": validation, "test": test}
+    return fit_reference(name, training, judged, learner_of(task, training, HORIZONS), SETTINGS)
+
+
+def c_index(reference):
+    rows = reference.rows  # validation and test: neither was fitted on
+    columns = (rows["days"].to_numpy(), rows["event"].to_numpy(bool), rows["risk"].to_numpy())
+    return count_pairs(*columns, np.zeros(len(rows), int)).index
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("task", ["survival", "grade"])
+def test_every_baseline_predicts_every_validation_and_test_patient(parts, name, task):
+    reference = fitted(name, parts, task)
+    assert reference.rows["role"].value_counts().to_dict() == {"validation": 40, "test": 40}
+    assert set(reference.rows["model"]) == {name}
+    outputs = ["risk", *HORIZONS] if task == "survival" else ["p_low", "p_high"]
+    assert np.isfinite(reference.rows[outputs].to_numpy(float)).all()
+    assert reference.metadata["task"] == task
+
+
+def test_genes_and_slide_find_their_planted_factors(parts):
+    scores = {name: c_index(fitted(name, parts)) for name in BASELINES}
+    assert scores["baseline_null"] == 0.5
+    assert scores["baseline_slide"] > 0.6
+    assert scores["baseline_genes"] > scores["baseline_slide"]
+    assert scores["baseline_both"] > scores["baseline_slide"]
+
+
+def test_training_patients_without_the_source_are_left_out_and_counted(parts):
+    counts = {name: fitted(name, parts).description["training_patients"] for name in BASELINES}
+    assert counts["baseline_slide"] == counts["baseline_null"] == 120
+    assert counts["baseline_genes"] == counts["baseline_both"] == 100
+
+
+def test_what_test_and_validation_patients_lived_through_changes_nothing(parts):
+    training, validation, test = parts
+    poisoned = tuple(
+        replace(part, cases=tuple(replace(case, survival=Survival(1.0, True)) for case in part.cases))
+        for part in (validation, test)
+    )
+    honest, spoilt = fitted("baseline_both", parts), fitted("baseline_both", (training, *poisoned))
+    assert honest.description == spoilt.description
+    np.testing.assert_array_equal(honest.rows["risk"], spoilt.rows["risk"])
+
+
+def test_a_patient_is_judged_alike_in_any_company(parts):
+    training, validation, test = parts
+    alone = test.only({test.cases[7].patient_id})
+    together = fitted("baseline_both", parts).rows.set_index("patient_id")["risk"]
+    single = fitted("baseline_both", (training, validation, alone)).rows.set_index("patient_id")["risk"]
+    assert single[test.cases[7].patient_id] == pytest.approx(together[test.cases[7].patient_id], abs=1e-9)
+
+
+def test_the_cut_off_and_follow_up_are_the_training_patients(parts):
+    metadata = fitted("baseline_genes", parts).metadata
+    assert len(metadata["train_days"]) == len(metadata["train_event"]) == 100
+    null = fitted("baseline_null", parts)
+    assert null.metadata["train_cutoff"] == 0
+    assert null.rows["survival_365"].nunique() == 1
+
+
+def test_without_the_source_in_training_there_is_no_baseline(parts, caplog):
+    training, validation, test = parts
+    bare = replace(training, cases=tuple(replace(case, expression=None) for case in training.cases))
+    assert fitted("baseline_genes", (bare, validation, test)) is None
+    assert "no training patient has genes" in caplog.text
+
+
+def test_class_shares_are_those_of_the_training_patients(parts):
+    null = fitted("baseline_null", parts, "grade")
+    share = np.mean([case.labels["grade"] == "high" for case in parts[0].cases])
+    assert null.rows["p_high"].to_numpy() == pytest.approx(share)

@@ -1,0 +1,64 @@
+"""One slide under two names is found after reordering, subsetting and rounding; different slides are left in peace."""
+
+import numpy as np
+import pytest
+
+from dml.checks.bag_summaries import by_patient, sketch
+from dml.checks.near_duplicates import near_duplicates, same_transcriptome, shared
+
+Bags = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def bags(rng: np.random.Generator) -> Bags:
+    """Thirty patients of three tissue types: bags of one type have similar means."""
+    kinds = rng.normal(size=(3, 16)) * 2
+    return {f"S{i:02d}": (kinds[i % 3] + rng.normal(size=(40 + i, 16))).astype(np.float16) for i in range(30)}
+
+
+def found(bags: Bags, same: dict[str, str] | None = None) -> dict[str, str]:
+    patient = {slide: (same or {}).get(slide, slide) for slide in bags}
+    return near_duplicates([sketch(s, patient[s], tokens) for s, tokens in bags.items()], bags.__getitem__)
+
+
+def test_different_slides_are_not_reported(bags: Bags) -> None:
+    assert found(bags) == {}
+
+
+@pytest.mark.parametrize("change", ["order", "subset", "rounding", "scanned again"])
+def test_a_slide_handed_in_twice(bags: Bags, rng: np.random.Generator, change: str) -> None:
+    changed = {
+        "order": lambda t: t[::-1],
+        "subset": lambda t: t[5:-5],
+        "rounding": lambda t: (t.astype(np.float32) + 1e-3).astype(np.float16),
+        "scanned again": lambda t: (t + rng.normal(scale=0.03, size=t.shape)).astype(np.float16),
+    }[change](bags["S07"])
+    assert found({**bags, "X": changed}) == {"S07": "X", "X": "S07"}
+
+
+def test_two_slides_of_one_patient_may_be_alike(bags: Bags) -> None:
+    assert found({**bags, "X": bags["S07"][::-1]}, same={"X": "S07"}) == {}
+
+
+def test_shared_counts_tokens(rng: np.random.Generator) -> None:
+    a = rng.normal(size=(40, 8))
+    b = np.concatenate([a[::2] + 1e-4, rng.normal(size=(20, 8)) + 9])
+    assert shared(a, b) == 0.5
+    assert shared(a[:1], a[:1] * 1.0001) == 1.0
+
+
+def test_a_transcriptome_handed_in_twice(rng: np.random.Generator) -> None:
+    profile = rng.normal(5, 3, size=200)
+    values = profile + rng.normal(size=(12, 200))
+    values[7] = values[2] * 1.02 + 0.1 + rng.normal(scale=0.02, size=200)
+    ids = tuple(f"P{i:02d}" for i in range(12))
+    twins = same_transcriptome(ids, values.astype(np.float32))
+    assert twins[twins != ""].to_dict() == {"P02": "P07", "P07": "P02"}
+    assert (same_transcriptome(ids, values[:, :10]) == "").all(), "too few genes to say"
+
+
+def test_patients_weigh_their_slides_by_tokens(rng: np.random.Generator) -> None:
+    first, second = rng.normal(size=(10, 4)), rng.normal(size=(30, 4))
+    ids, means = by_patient([sketch("a", "P1", first), sketch("b", "P1", second), sketch("c", "P0", first)])
+    assert ids == ["P0", "P1"]
+    np.testing.assert_allclose(means[1], np.concatenate([first, second]).mean(axis=0))

@@ -1,0 +1,109 @@
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dml.cohorts.description import CohortDescription
+from dml.cohorts.raw_files import Features
+from dml.cohorts.slide_table import build_slides, feature_files, read_slides, write_slides
+from dml.core.errors import InputError
+
+HIPT = {"path": "f.zip", "encoder": "hipt", "width": 4, "mpp": 0.5, "tile_um": 2048, "patient": "^(P..)"}
+
+
+def test_from_a_table_with_paths_below_raw(describe, tables) -> None:
+    description = describe(tables)
+    slides = build_slides(description)
+    assert len(slides) == len(tables["slides"])
+    assert slides["slide_id"].is_monotonic_increasing
+    assert slides["path"][0] == str(description.raw_folder / "slides/P00-S1.tif")
+    assert slides["mpp"].isna().all()
+
+
+def test_mpp_from_a_column_or_one_number(describe, tables) -> None:
+    table = {"file": "slides.csv", "id": "slide", "patient": "patient", "path": "file"}
+    tables["slides"]["um"] = 0.25
+    for mpp in ["um", 0.25]:
+        assert set(build_slides(describe(tables, slides={"table": {**table, "mpp": mpp}}))["mpp"]) == {0.25}
+
+
+def test_a_repeated_slide_id_names_its_rows(describe, tables) -> None:
+    tables["slides"].loc[3, "slide"] = tables["slides"].loc[0, "slide"]
+    with pytest.raises(
+        InputError, match=r"slides\.csv: repeated slide ids: P00-S1 in rows 2, 5\. Each slide has one row"
+    ):
+        build_slides(describe(tables))
+
+
+def test_from_a_folder_by_name(describe, tables) -> None:
+    description = describe(tables, slides={"folder": {"folder": "slides", "patient": "^(P..)", "mpp": 0.5}})
+    folder = description.raw_folder / "slides"
+    (folder / "sub").mkdir()
+    for name in ["P01-b.svs", "sub/P00-a.tif", "notes.txt"]:
+        (folder / name).write_text("x")
+    slides = build_slides(description)
+    assert slides["slide_id"].tolist() == ["P00-a", "P01-b"]
+    assert slides["patient_id"].tolist() == ["P00", "P01"]
+    assert slides["path"].tolist() == [str(folder / "sub/P00-a.tif"), str(folder / "P01-b.svs")]
+    (folder / "P01-b.tiff").write_text("x")
+    with pytest.raises(InputError, match=r"P01-b\.svs and P01-b\.tiff are both of slide P01-b"):
+        build_slides(description)
+
+
+def test_a_folder_without_slides_is_refused(describe, tables) -> None:
+    with pytest.raises(InputError, match=r"no file matches"):
+        build_slides(describe(tables, slides={"folder": {"folder": "slides", "patient": "^(P..)"}}))
+
+
+def zipped(raw: Path, names: list[str]) -> None:
+    with zipfile.ZipFile(raw / "f.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+
+
+def test_imported_features_are_slides_without_a_file(describe, tables) -> None:
+    description = describe(tables, slides=None, features=[HIPT], exclude={"P01-x": "a recurrence"})
+    zipped(description.raw_folder, ["P00-x.h5", "P01-x.h5", "P01-y.h5"])
+    slides = build_slides(description)
+    assert slides["slide_id"].tolist() == ["P00-x", "P01-y"]
+    assert slides["path"].isna().all()
+
+
+def test_features_of_slides_in_the_table_are_not_new_slides(describe, tables) -> None:
+    description = describe(tables, features=[HIPT])
+    zipped(description.raw_folder, ["P00-S1.h5", "P05-new.h5"])
+    slides = build_slides(description)
+    assert len(slides) == len(tables["slides"]) + 1
+    assert slides.set_index("slide_id")["path"]["P00-S1"] is not None
+
+
+def test_features_without_a_patient_pattern_follow_the_table(describe, tables, caplog) -> None:
+    description = describe(tables, features=[{**HIPT, "patient": None}])
+    zipped(description.raw_folder, ["P00-S1.h5", "Q-new.h5"])
+    assert len(build_slides(description)) == len(tables["slides"])
+    assert "not in the slide table, left out: Q-new" in caplog.text
+
+
+def test_names_that_do_not_match_are_refused(describe, tables) -> None:
+    description = describe(tables, slides=None, features=[HIPT])
+    zipped(description.raw_folder, ["X00.h5"])
+    with pytest.raises(InputError, match=r"no patient id .* in X00\. Correct `features\.patient`"):
+        build_slides(description)
+    source = Features.model_validate({**HIPT, "slide": r"(.+)\.pt$"})
+    with pytest.raises(InputError, match=r"X00\.h5 does not match .*Correct `features\.slide`"):
+        feature_files(description.raw_folder / "f.zip", source)
+
+
+def test_written_and_read_back_alike(describe, tables, tmp_path: Path) -> None:
+    slides = build_slides(describe(tables))
+    write_slides(tmp_path / "s.parquet", slides)
+    pd.testing.assert_frame_equal(read_slides(tmp_path / "s.parquet"), slides, check_dtype=False)
+
+
+def test_a_cohort_without_slides_has_an_empty_table(tmp_path: Path) -> None:
+    description = CohortDescription.model_validate(
+        {"name": "x", "raw": tmp_path, "patients": [{"file": "p", "id": "i"}]}
+    )
+    assert build_slides(description).columns.tolist() == ["slide_id", "patient_id", "path", "mpp"]
+    assert len(build_slides(description)) == 0

@@ -1,0 +1,54 @@
+"""params.yaml fails at load, with the key, what was found and what is allowed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dml.config import params as config
+from dml.core.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALL: dict[str, Any] = {"cohort": "demo", "tasks": ["survival"], "folds": [0, 1]}
+
+
+def load(folder: Path, content: Any) -> config.Params:
+    (folder / "params.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return config.load(folder / "params.yaml")
+
+
+def test_the_shipped_file_loads() -> None:
+    assert config.load(ROOT / "params.yaml").folds == (0, 1, 2)
+
+
+def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
+    params = load(tmp_path, SMALL)
+    assert (params.tiles.tile_px, params.split.tested, params.evaluation.resamples) == (256, "paired", 2000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 3}, r"epochs: unknown key; allowed here: .*optimisation"),
+        ({"tiles": {"mpp": [0.5]}}, r"tiles\.mpp: unknown key; allowed here: max_failed, .*mpps"),
+        ({"tiles": {"workers": "two"}}, r"tiles\.workers: .*integer.*, found 'two'"),
+        ({"tiles": {"mpps": [0.5, 0.7]}}, r"mpps must be whole multiples of each other .* 0\.5 and 0\.7 are not"),
+        ({"embed": {"source": "slide"}}, r"embed\.source: .*'slides' or 'import', found 'slide'"),
+        ({"split": {"validation_share": 1.5}}, r"split\.validation_share: .*less than 1, found 1\.5"),
+        ({"folds": [0, 2]}, r"folds must be 0, 1, \.\.\. without a gap, found \[0, 2\]"),
+        ({"tasks": []}, r"tasks: .*at least 1"),
+        ({"model": {"width": 30, "heads": 4}}, r"width 30 is not a multiple of heads 4"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        load(tmp_path, {**SMALL, **changes})
+    assert str(error.value).startswith(str(tmp_path / "params.yaml"))
+
+
+def test_no_file_and_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the file does not exist\. Run from the root of the repository"):
+        config.load(tmp_path / "params.yaml")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load(tmp_path, "cohort: [")

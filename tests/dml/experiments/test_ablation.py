@@ -1,0 +1,86 @@
+"""`dml ablate`: rows that apply, cells that are trained once, a table whose full models have no difference."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dml.config import params as config
+from dml.core.errors import ConfigError
+from dml.core.files import read_json
+from dml.experiments import ablation as module
+from dml.experiments.ablation import Ablation, Cell, cells, chosen, table, write_table
+from dml.training.ablation_variants import FULL, VARIANTS
+from tests.synthetic import cohort
+
+PARAMS = config.Params(
+    cohort="synthetic",
+    tasks=("survival", "grade"),
+    folds=(0, 1),
+    model=config.Model(width=8, heads=2, references=2, gene_width=8),
+    optimisation=config.Optimisation(epochs=1, batch_size=16, device="cpu"),
+    evaluation=config.Evaluation(resamples=50),
+)
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ablation:
+    monkeypatch.chdir(tmp_path)
+    data = cohort(40)
+    roles = np.array(["test", "validation", "train", "train"])
+    parts = np.array([-1, 0, 1, 1])
+    group = np.arange(40) % 4
+    ids = [case.patient_id for case in data.cases]
+    splits = pd.concat(
+        pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[(group - k) % 4], "part": parts[(group - k) % 4]})
+        for k in range(2)
+    )
+    return Ablation(PARAMS, "survival", data, splits, "stores")
+
+
+def named(name: str):
+    return next(variant for variant in VARIANTS if variant.name == name)
+
+
+def test_only_rows_that_are_another_model_are_in_the_table() -> None:
+    names = {variant.name for variant in chosen(PARAMS)}
+    assert {"teacher", "student", "no distillation", "no disentangled fusion", "density-peak clustering"} <= names
+    assert "no auxiliary labels" not in names, "there are none to leave out"
+    assert "no consistency" in names
+    one = PARAMS.model_copy(update={"tiles": PARAMS.tiles.model_copy(update={"mpps": (0.5,)})})
+    assert "no consistency" not in {variant.name for variant in chosen(one)}
+    assert [variant.name for variant in chosen(PARAMS, ["no aggregation"])] == ["teacher", "student", "no aggregation"]
+    with pytest.raises(ConfigError, match="no variant 'no fusion'; there are: teacher, "):
+        chosen(PARAMS, ["no fusion"])
+
+
+def test_cells_are_trained_once_and_a_second_run_only_reads(small: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
+    variants = [FULL["teacher"], FULL["student"], named("lessons of another patient")]
+    every = list(cells(variants, [1], [0, 1]))
+    before = [small.predictions(cell).read_bytes() for cell in every]
+    assert len({small.folder(cell) for cell in every}) == 6
+
+    def never(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(module, "train", never)
+    assert [small.predictions(cell).read_bytes() for cell in every] == before
+    with pytest.raises(AssertionError, match="trained again"):
+        small.predictions(Cell(FULL["teacher"], 2, 0))
+
+
+def test_the_table_compares_each_row_with_the_full_model_of_its_kind(small: Ablation) -> None:
+    variants = [FULL["teacher"], named("no disentangled fusion"), FULL["student"], named("no distillation")]
+    lines = table(small, variants, [1, 2])
+    by_name = {line["variant"]: line for line in lines}
+    assert "p" not in by_name["teacher"]
+    assert "p" not in by_name["student"]
+    for name, full in (("no disentangled fusion", "teacher"), ("no distillation", "student")):
+        line = by_name[name]
+        assert line["difference"] == pytest.approx(line["value"] - by_name[full]["value"])
+        assert line["difference_low"] <= line["difference"] <= line["difference_high"]
+        assert line["p_holm"] >= line["p"]
+    write_table(lines, [1, 2], 1, Path("reports"))
+    assert len(read_json(Path("reports/ablation.json"))["rows"]) == 4
+    assert "| no distillation | all | c_index |" in Path("reports/ablation.md").read_text()

@@ -1,0 +1,154 @@
+"""Features made elsewhere come into the store as the cohort description says, from folders and zips."""
+
+import logging
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from dml.cohorts.description import CohortDescription
+from dml.cohorts.slide_table import build_slides
+from dml.config.params import Embed, Tiles
+from dml.core.errors import CheckFailed, InputError
+from dml.data.feature_store import read_features, read_pyramid
+from dml.features.extraction import import_features
+
+TILES = Tiles(mpps=(0.5,), max_failed=1.0)
+EMBED = Embed(source="import", encoder="e")
+SOURCE = {"path": "bags", "encoder": "e", "width": 4, "mpp": 0.5, "tile_um": 128, "patient": "^(P.)"}
+
+
+def tokens(i: int, mpp: float = 0.5) -> np.ndarray:
+    return np.random.default_rng(i).standard_normal((3 + i, 4)).astype(np.float16) * np.float16(mpp)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with two slides of P0 and one of P1."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data/raw/small/bags")
+    return tmp_path
+
+
+def write(folder: Path, mpp: float = 0.5) -> None:
+    folder.mkdir(parents=True)
+    for i, slide in enumerate(("P0-a", "P0-b", "P1-a")):
+        with h5py.File(folder / f"{slide}.h5", "w") as file:
+            file["features"] = tokens(i, mpp)
+            file["coords"] = np.arange(2 * (3 + i)).reshape(-1, 2) * 512
+
+
+def describe(*sources: dict[str, object]) -> CohortDescription:
+    content = {
+        "name": "small",
+        "patients": [{"file": "p.csv", "id": "id"}],
+        "features": list(sources or [SOURCE]),
+    }
+    Path("cohorts").mkdir(exist_ok=True)
+    Path("cohorts/small.yaml").write_text(yaml.safe_dump(content))
+    return CohortDescription.load("small")
+
+
+def run(description: CohortDescription, tiles: Tiles = TILES, embed: Embed = EMBED) -> pd.DataFrame:
+    return import_features(build_slides(description), description, Path("features"), tiles, embed)
+
+
+def test_a_folder(place: Path) -> None:
+    manifest = run(describe({**SOURCE, "coords_mpp": 0.25}))
+    assert manifest["slide_id"].tolist() == ["P0-a", "P0-b", "P1-a"]
+    assert manifest["patient_id"].tolist() == ["P0", "P0", "P1"]
+    assert manifest["tiles"].tolist() == [3, 4, 5]
+    found, coords, meta = read_features(place / "features/e/0.5/P0-b.parquet", "e", 4)
+    np.testing.assert_array_equal(found.numpy(), tokens(1))
+    assert coords is not None
+    assert coords[1].tolist() == [2 * 512 * 0.25 + 64, 3 * 512 * 0.25 + 64]
+    assert (meta["tile_um"], meta["patient_id"], meta["weights"]) == (128, "P0", "imported")
+    assert len(read_pyramid(place / "features/e", ["P0-a", "P0-b"], [0.5])[0.5]) == 7
+
+
+def test_a_zip_gives_the_same_tokens(place: Path) -> None:
+    run(describe())
+    first = {path.name: read_features(path)[0] for path in (place / "features/e/0.5").iterdir()}
+    raw = place / "data/raw/small"
+    with zipfile.ZipFile(raw / "bags.zip", "w") as archive:
+        for path in sorted((raw / "bags").iterdir()):
+            archive.write(path, f"h5_files/{path.name}")
+    run(describe({**SOURCE, "path": "bags.zip"}))
+    for path in (place / "features/e/0.5").iterdir():
+        assert read_features(path)[0].equal(first[path.name])
+
+
+def test_two_resolutions(place: Path) -> None:
+    write(place / "data/raw/small/coarse", mpp=1.0)
+    description = describe(SOURCE, {**SOURCE, "path": "coarse", "mpp": 1.0, "tile_um": 256})
+    run(description, Tiles(mpps=(0.5, 1.0)))
+    pyramid = read_pyramid(place / "features/e", ["P1-a"], [0.5, 1.0])
+    np.testing.assert_array_equal(pyramid[1.0].tokens.numpy(), tokens(2, 1.0))
+    assert (pyramid[0.5].tile_um, pyramid[1.0].tile_um) == (128, 256)
+
+
+def test_the_wrong_encoder_or_resolution_lists_what_there_is(place: Path) -> None:
+    with pytest.raises(InputError, match=r"cohorts/small\.yaml: no features of uni at 0\.5 .*, but e at 0\.5"):
+        run(describe(), embed=Embed(source="import", encoder="uni"))
+    with pytest.raises(InputError, match=r"no features of e at 1 microns per pixel, but e at 0\.5"):
+        run(describe(), Tiles(mpps=(0.5, 1.0)))
+
+
+def test_bad_files_are_recorded_and_the_rest_goes_on(place: Path) -> None:
+    good = run(describe()).set_index("slide_id")
+    bags = place / "data/raw/small/bags"
+    spoiled = tokens(0).astype(np.float32)
+    spoiled[1, 1] = np.nan
+    for name, array in {"P2-nan": spoiled, "P3-wide": np.ones((2, 5)), "P4-empty": np.ones((0, 4))}.items():
+        with h5py.File(bags / f"{name}.h5", "w") as file:
+            file["features"] = array
+    (bags / "P5-zero.h5").write_bytes(b"")
+    (bags / "P6-text.h5").write_text("no")
+    manifest = run(describe()).set_index("slide_id")
+    reasons = {
+        "P2-nan": "1 of 3 tiles have NaN or infinite features",
+        "P3-wide": "features of width 5, not 4",
+        "P4-empty": r"features of shape (0, 4)",
+        "P5-zero": "the file is empty",
+        "P6-text": "not a readable .h5 file",
+    }
+    for slide, reason in reasons.items():
+        assert manifest.loc[slide, "status"] == "failed"
+        assert reason in manifest.loc[slide, "reason"]
+        assert slide in manifest.loc[slide, "reason"]
+    pd.testing.assert_frame_equal(manifest.loc[good.index], good)
+    assert {path.stem for path in (place / "features/e/0.5").iterdir()} == set(good.index)
+
+
+def test_a_slide_without_file_fails_and_too_many_stop_the_stage(place: Path) -> None:
+    description = describe()
+    slides = build_slides(description)
+    more = pd.concat([slides, pd.DataFrame({"slide_id": ["P9-x"], "patient_id": ["P9"]})], ignore_index=True)
+    manifest = import_features(more, description, Path("features"), TILES, EMBED)
+    assert "no file of slide P9-x" in manifest.set_index("slide_id").loc["P9-x", "reason"]
+    with pytest.raises(CheckFailed, match=r"1 of 4 slides failed"):
+        import_features(more, description, Path("features"), Tiles(mpps=(0.5,), max_failed=0.1), EMBED)
+
+
+def test_coordinates_of_unknown_unit_are_left_out(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        run(describe())
+    assert "coordinates left out" in caplog.text
+    assert read_features(place / "features/e/0.5/P0-a.parquet")[1] is None
+
+
+def test_only_changed_files_are_read_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(describe())
+    import dml.features.import_features as module
+
+    read, seen = module.read_foreign, []
+    monkeypatch.setattr(module, "read_foreign", lambda path, *rest: seen.append(path.stem) or read(path, *rest))
+    with h5py.File(place / "data/raw/small/bags/P0-b.h5", "w") as file:
+        file["features"] = tokens(7)
+    second = run(describe())
+    assert seen == ["P0-b"]
+    assert (first["fingerprint"] != second["fingerprint"]).tolist() == [False, True, False]

@@ -1,0 +1,223 @@
+import base64
+import re
+
+import numpy as np
+import pytest
+from sksurv.metrics import concordance_index_censored
+
+from dml.config.params import Evaluation
+from dml.core.errors import InputError
+from dml.core.files import read_json, read_parquet
+from dml.core.predictions import read_predictions, write_predictions
+from dml.report.build import evaluate
+from dml.report.context import About
+from dml.report.patient_flow import Flow
+
+QUICK = Evaluation(resamples=200, subgroups={"lower_grade": {"grade": ("G2", "G3")}})
+FLOW = Flow(200, 180, 150, 130, 190, 120, ({"train": 90, "validation": 20, "test": 40},) * 3)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, invent):
+    """The models and the report of both kinds of task, evaluated once."""
+    folder = tmp_path_factory.mktemp("written")
+    invented = invent(seed=5)
+    for kind in ("survival", "classification"):
+        models = invented.write(folder / "models" / kind, kind)
+        evaluate(models, invented.patients, QUICK, 7, folder / "reports" / kind, About("<invented>", flow=FLOW))
+    return folder
+
+
+@pytest.fixture
+def report(written):
+    return lambda kind: written / "reports" / kind
+
+
+def test_metrics_have_the_promised_form(report):
+    metrics = read_json(report("survival") / "metrics.json")
+    assert set(metrics) == {"teacher", "student", "student_undistilled", "baseline_null", "baseline_slide"}
+    wanted = {"c_index", "c_uno", "ibs", "ibs_null", "auc_1y", "oe_3y", "calibration_slope", "c_index_lower_grade"}
+    assert wanted <= set(metrics["teacher"])
+    for own in metrics.values():
+        for name, entry in own.items():
+            assert set(entry) == {"value", "ci_low", "ci_high", "folds"}, name
+            assert entry["ci_low"] <= entry["ci_high"]
+            assert len(entry["folds"]) == 3
+    null = metrics["baseline_null"]["c_index"]
+    assert (null["value"], null["ci_low"], null["ci_high"]) == (0.5, 0.5, 0.5)
+    assert "calibration_slope" not in metrics["baseline_null"]
+
+
+def test_c_is_the_pairs_of_all_folds_and_the_folds_are_listed(report):
+    out = report("survival")
+    rows = read_parquet(out / "predictions.parquet")[0].to_pandas()
+    teacher = rows[rows["model"] == "teacher"]
+    found = read_json(out / "metrics.json")["teacher"]["c_index"]
+    counts = np.array([
+        concordance_index_censored(part["event"].to_numpy(bool), part["days"].to_numpy(), part["risk"].to_numpy())
+        for _, part in teacher.groupby("fold")
+    ])  # fmt: skip
+    np.testing.assert_allclose(found["folds"], counts[:, 0], atol=1e-6)
+    pooled = (counts[:, 1] + 0.5 * counts[:, 3]).sum() / counts[:, 1:4].sum()
+    assert found["value"] == pytest.approx(pooled, abs=1e-6)
+
+
+def test_better_models_score_better(report):
+    survival = read_json(report("survival") / "metrics.json")
+    assert survival["teacher"]["c_index"]["value"] > survival["baseline_slide"]["c_index"]["value"] > 0.5
+    assert survival["teacher"]["ibs"]["value"] < survival["teacher"]["ibs_null"]["value"]
+    grade = read_json(report("classification") / "metrics.json")
+    assert grade["teacher"]["auc"]["value"] > grade["baseline_slide"]["auc"]["value"] > 0.5
+    assert {"balanced_accuracy", "recall_G2", "f1", "ece", "brier", "auc_G4", "auc_lower_grade"} <= set(
+        grade["teacher"]
+    )
+    assert "recall_G4_lower_grade" not in grade["teacher"]
+
+
+def test_teacher_and_student_are_compared_with_their_references(report):
+    compared = read_json(report("survival") / "comparisons.json")
+    assert set(compared) == {"teacher", "student"}
+    assert set(compared["student"]) == {"student_undistilled", "baseline_slide", "baseline_null"}
+    for references in compared.values():
+        for reference, found in references.items():
+            entry = found["c_index"]
+            assert entry["ci_low"] <= entry["difference"] <= entry["ci_high"], reference
+            assert entry["p"] <= entry["p_holm"] <= 1
+            assert entry["patients"] == 120
+    assert compared["teacher"]["baseline_null"]["c_index"]["ci_low"] > 0
+
+
+@pytest.mark.parametrize("kind", ["survival", "classification"])
+def test_the_same_predictions_give_the_same_bytes(written, tmp_path, invented, kind):
+    first, second = written / "reports" / kind, tmp_path
+    evaluate(written / "models" / kind, invented.patients, QUICK, 7, tmp_path, About("<invented>", flow=FLOW))
+    files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
+    assert files == sorted(path.relative_to(second) for path in second.rglob("*.*"))
+    assert len([path for path in files if path.suffix == ".svg"]) >= 3
+    for name in files:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_another_seed_moves_intervals_but_no_value(tmp_path, invented):
+    models = invented.write(tmp_path / "m", "survival", {"teacher": 0.8})
+    one, other = (
+        evaluate(models, invented.patients, QUICK, s, tmp_path / str(s))["teacher"]["c_index"] for s in (1, 2)
+    )
+    assert one["value"] == other["value"]
+    assert one["folds"] == other["folds"]
+    assert one["ci_low"] != other["ci_low"]
+
+
+def test_a_model_with_fewer_patients_is_judged_on_its_own_and_compared_on_the_shared(tmp_path, invented):
+    models = invented.write(tmp_path / "m", "survival", {"teacher": 0.8, "baseline_genes": 0.5})
+    for fold in range(3):
+        path = models / "baseline_genes" / f"fold-{fold}" / "predictions.parquet"
+        rows, metadata = read_predictions(path)
+        write_predictions(path, rows.iloc[::2], metadata)
+    evaluate(models, invented.patients, QUICK, 0, tmp_path / "r")
+    details = read_json(tmp_path / "r" / "details.json")
+    shared = details["patients"]["baseline_genes"]
+    assert shared < details["patients"]["teacher"] == 120
+    found = read_json(tmp_path / "r" / "comparisons.json")["teacher"]["baseline_genes"]["c_index"]
+    assert found["patients"] == shared
+
+
+def test_a_horizon_beyond_the_follow_up_is_left_out_with_its_reason(tmp_path, invented, caplog):
+    models = invented.write(tmp_path / "m", "survival", {"teacher": 0.8})
+    metrics = evaluate(models, invented.patients, Evaluation(resamples=50, years=(1, 90)), 0, tmp_path / "r")
+    details = read_json(tmp_path / "r" / "details.json")
+    assert details["years"] == [1]
+    assert "not predicted by teacher" in details["years_left_out"]["90"]
+    assert "no metric at 90 years" in caplog.text
+    assert "auc_1y" in metrics["teacher"]
+    assert not any("90y" in name for name in metrics["teacher"])
+
+
+def test_a_fold_without_a_comparable_pair_has_no_number_and_a_line_says_so(tmp_path, invented, caplog):
+    invented.patients.loc[invented.fold == 0, "event"] = False
+    models = invented.write(tmp_path / "m", "survival", {"teacher": 0.8})
+    found = evaluate(models, invented.patients, QUICK, 0, tmp_path / "r")["teacher"]["c_index"]
+    assert found["folds"][0] is None
+    assert found["folds"][1] > 0.5
+    assert "teacher: c_index in fold 0 left out" in caplog.text
+    assert "NaN" not in (tmp_path / "r" / "metrics.json").read_text()
+
+
+def test_a_subgroup_of_an_unknown_column_is_refused(tmp_path, invented):
+    models = invented.write(tmp_path / "m", "survival", {"teacher": 0.8})
+    settings = Evaluation(resamples=10, subgroups={"mutant": {"idh1": ("yes",)}})
+    with pytest.raises(InputError, match="no column 'idh1' to form a subgroup"):
+        evaluate(models, invented.patients, settings, 0, tmp_path / "r")
+
+
+def test_an_empty_subgroup_is_left_out(tmp_path, invented):
+    models = invented.write(tmp_path / "m", "survival", {"teacher": 0.8})
+    settings = Evaluation(resamples=10, subgroups={"none": {"grade": ("G7",)}, "women": {"sex": ("1",)}})
+    metrics = evaluate(models, invented.patients, settings, 0, tmp_path / "r")["teacher"]
+    assert "c_index_none" not in metrics
+    assert "c_index_women" in metrics
+
+
+@pytest.mark.parametrize("kind", ["survival", "classification"])
+def test_the_page_stands_alone(report, kind):
+    page = (report(kind) / "report.html").read_text()
+    assert "http" not in page
+    assert "&lt;invented&gt;" in page
+    assert "<b>130</b>with slide and transcriptome" in page
+    figures = [base64.b64decode(found) for found in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)]
+    assert len(figures) >= 3
+    assert all(b"<svg" in figure for figure in figures)
+    primary = {"survival": "c_index", "classification": "auc"}[kind]
+    assert f"{read_json(report(kind) / 'metrics.json')['teacher'][primary]['value']:.3f}" in page
+
+
+def test_every_group_of_patients_has_its_number_or_is_listed(report):
+    found = read_json(report("survival") / "details.json")["subgroups"]
+    assert {row["column"] for row in found["groups"]} == {"age", "sex", "site", "grade"}
+    for row in found["groups"]:
+        assert row["patients"] >= 20
+        assert set(row["models"]) == {"teacher", "student", "baseline_slide"}
+    page = (report("survival") / "report.html").read_text()
+    assert "sex: female" in page
+    assert "p, others" in page
+
+
+def test_the_card_says_for_whom_and_how_good(report):
+    card = (report("survival") / "cards" / "teacher.md").read_text()
+    value = read_json(report("survival") / "metrics.json")["teacher"]["c_index"]["value"]
+    assert f"| Harrell C | {value:.3f} (" in card
+    for heading in (
+        "Intended use",
+        "Trained and evaluated on",
+        "Metrics",
+        "Subgroups",
+        "What it relies on",
+        "Limitations",
+    ):
+        assert f"## {heading}\n" in card
+    assert "130 with slide and transcriptome" in card
+    assert "| grade G2 |" in card
+
+
+def test_who_is_lost_on_the_way_is_counted(report):
+    page = (report("survival") / "report.html").read_text()
+    assert "50 without transcriptome: learnt from, never tested" in page
+    assert "10 of unknown outcome for this task" in page
+
+
+@pytest.mark.parametrize("kind", ["survival", "classification"])
+def test_every_item_of_the_reporting_guideline_has_a_line(report, kind):
+    page = (report(kind) / "report.html").read_text()
+    for number in ("5a", "8a", "12e", "18e-f", "20a", "23a", "27a-c"):
+        assert f"<span>{number}</span>" in page
+
+
+def test_details_say_how_groups_and_calibration_came_out(report):
+    teacher = read_json(report("survival") / "details.json")["survival"]["teacher"]
+    assert teacher["log_rank"]["p"] < 0.001
+    assert teacher["risk_groups"]["high"] + teacher["risk_groups"]["low"] == 120
+    assert sum(teacher["d_calibration"]["counts"]) == pytest.approx(120, abs=0.01)
+    assert teacher["hazard"]["alone"]["ratio"] > 1
+    columns = [row["column"] for row in teacher["hazard"]["together"]]
+    assert columns[:3] == ["high_risk", "age, per 10 y", "female"]
+    assert any(column.startswith("grade ") for column in columns)

@@ -1,0 +1,52 @@
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from dml.core.errors import InputError
+from dml.core.files import write_parquet
+from dml.report.patient_flow import cohort_flow
+
+
+@pytest.fixture
+def stores(tmp_path):
+    tables = {
+        "patients": {
+            "patient_id": list("abcdef"),
+            "survival_days": [10.0, 20, 30, 40, 50, None],
+            "event": [True, False, True, True, None, None],
+            "grade": ["G2", "G3", None, "G2", "G4", "G4"],
+        },
+        "slides": {"patient_id": list("abcde")},
+        "expression": {"patient_id": list("abcf")},
+        "splits": {
+            "patient_id": list("abc") * 2 + list("de") * 2,
+            "fold": [0, 0, 0, 1, 1, 1, 0, 0, 1, 1],
+            "role": ["test", "train", "validation", "train", "test", "train", *["train"] * 4],
+        },
+    }
+    for name, table in tables.items():
+        write_parquet(tmp_path / f"{name}.parquet", pa.Table.from_pandas(pd.DataFrame(table)))
+    return tmp_path
+
+
+def test_patients_are_counted_down_to_the_tested(stores):
+    flow = cohort_flow(stores, "survival")
+    assert (flow.patients, flow.with_slide, flow.with_expression, flow.with_both) == (6, 5, 4, 3)
+    assert (flow.with_truth, flow.tested) == (4, 2)
+    assert flow.folds == ({"train": 2, "validation": 1, "test": 1}, {"train": 3, "validation": 0, "test": 1})
+
+
+def test_another_task_has_other_known_outcomes(stores):
+    flow = cohort_flow(stores, "grade")
+    assert flow.folds[0] == {"train": 3, "validation": 0, "test": 1}
+
+
+def test_slides_that_failed_do_not_count(stores):
+    manifest = pd.DataFrame({"patient_id": ["a", "b", "b"], "status": ["ok", "failed", "failed"]})
+    write_parquet(stores / "features" / "manifest.parquet", pa.Table.from_pandas(manifest))
+    assert cohort_flow(stores, "survival").with_slide == 1
+
+
+def test_a_missing_store_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"patients\.parquet"):
+        cohort_flow(tmp_path, "survival")

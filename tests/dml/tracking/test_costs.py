@@ -1,0 +1,37 @@
+"""What training cost is added up over folds, each fold once."""
+
+from collections.abc import Callable
+
+from mlflow import MlflowClient
+
+from dml.config.params import Params
+from dml.tracking import costs, store
+from dml.tracking import fold_run as tracking
+
+Build = Callable[..., Params]
+
+
+def spend(params: Params, model: str, fold: int, wall: float, memory: float) -> None:
+    """Leave a run that says so; what it really took is overwritten, the last value of a metric counts."""
+    with tracking.fold_run(params, "survival", model, fold) as run:
+        pass
+    client: MlflowClient = store.connect()
+    client.log_metric(run.run_id, costs.WALL, wall, step=1)
+    client.log_metric(run.run_id, costs.MEMORY, memory, step=1)
+
+
+def test_the_last_finished_run_of_every_fold_counts(workplace: object, params: Build) -> None:
+    own = params()
+    spend(own, "teacher", 0, 100.0, 900.0)  # trained again below
+    spend(own, "teacher", 0, 10.0, 300.0)
+    spend(own, "teacher", 1, 20.5, 200.0)
+    spend(own, "baseline_slide", 0, 1.0, 150.0)
+    rows = costs.cost_rows(own.cohort, "survival")
+    assert [row["model"] for row in rows] == ["teacher", "baseline_slide"]
+    teacher = rows[0]
+    assert (teacher["folds"], teacher["seconds"], teacher["peak_megabytes"]) == (2, 30.5, 300)
+    assert teacher["cpu_seconds"] >= 0
+
+
+def test_no_runs_no_rows(workplace: object) -> None:
+    assert costs.cost_rows("nobody", "survival") == []

@@ -1,0 +1,234 @@
+"""Parent and fold runs: who joins whom, what a killed run becomes, what the compare view gets."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from dml.config.params import Params
+from dml.tracking import fold_run as tracking
+from dml.tracking import lineage, store, views
+
+Build = Callable[..., Params]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def runs_of(client: MlflowClient, experiment: str = "demo-survival") -> list[Run]:
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+
+
+def folds(client: MlflowClient) -> list[Run]:
+    return [run for run in runs_of(client) if run.data.tags["level"] == "fold"]
+
+
+def parents(client: MlflowClient) -> list[Run]:
+    return [run for run in runs_of(client) if run.data.tags["level"] == "model"]
+
+
+FOLD = """
+import sys
+from dml.config.params import Params
+from dml.tracking import fold_run as tracking
+params = Params.model_validate({"cohort": "demo", "tasks": ["survival"], "folds": [0, 1]})
+with tracking.fold_run(params, "survival", "teacher", int(sys.argv[1])) as run:
+    run.log_metrics({"loss": 1.0})
+    print("started", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def start(fold: int, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", FOLD, str(fold)], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_processes_started_together_on_a_new_store_join_one_parent(workplace: Path) -> None:
+    processes = [start(fold, workplace) for fold in (0, 1)]
+    for process in processes:
+        process.communicate("\n", timeout=600)
+    assert [process.returncode for process in processes] == [0, 0]
+    client = store.connect()
+    (parent,) = parents(client)
+    assert [run.data.tags["mlflow.parentRunId"] for run in folds(client)] == [parent.info.run_id] * 2
+    assert {run.info.run_name for run in folds(client)} == {"teacher-fold-0", "teacher-fold-1"}
+    assert {run.info.status for run in runs_of(client)} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_killed_run_is_failed_at_the_next_start(client: MlflowClient, workplace: Path, params: Build) -> None:
+    process = start(0, workplace)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.kill()
+    process.communicate()
+    assert [run.info.status for run in folds(client)] == ["RUNNING"]
+    with tracking.fold_run(params(), "survival", "teacher", 1):
+        assert [run.info.status for run in folds(client)] == ["FAILED", "RUNNING"]
+    assert folds(client)[0].data.tags["ended"]
+    assert [run.info.status for run in parents(client)] == ["FINISHED"]
+
+
+def test_the_same_fold_still_running_is_replaced_and_a_finished_one_kept(client: MlflowClient, params: Build) -> None:
+    with tracking.fold_run(params(), "survival", "teacher", 0):
+        pass
+    with tracking.fold_run(params(), "survival", "teacher", 0), tracking.fold_run(params(), "survival", "teacher", 0):
+        assert [run.info.status for run in folds(client)] == ["FINISHED", "FAILED", "RUNNING"]
+
+
+def test_parameters_but_not_the_fold_decide_the_parent(client: MlflowClient, params: Build) -> None:
+    first = tracking.parent_run(params(), "survival", "teacher")
+    assert tracking.parent_run(params(evaluation={"resamples": 5}), "survival", "teacher") == first
+    assert tracking.parent_run(params(optimisation={"epochs": 5}), "survival", "teacher") != first
+    assert tracking.parent_run(params(distillation={"features": 0}), "survival", "teacher") == first
+    assert tracking.parent_run(params(), "survival", "student") != first
+
+
+def test_a_report_finds_the_run_of_the_training_whatever_params_yaml_says_since(
+    client: MlflowClient, params: Build
+) -> None:
+    folder = Path("reports/demo/survival")
+    folder.mkdir(parents=True)
+    models = ("teacher", "student", "baseline_slide", "baseline_abmil")
+    (folder / "metrics.json").write_text(json.dumps({model: {"c_index": {"value": 0.7}} for model in models}))
+    trained = params(optimisation={"epochs": 3}, baselines={"components": 5})
+    stages = {
+        stage: {"params": {"params.yaml": {name: trained.model_dump(mode="json")[name] for name in names}}}
+        for stage, names in {
+            "teach@survival-0": ["optimisation", "teacher"],
+            "distil@survival-0": ["optimisation", "distillation"],
+            "deep_baseline@survival-0": ["optimisation"],
+        }.items()
+    }
+    stages["baseline@survival-0"] = {"params": {"params.yaml": {"baselines.components": 5}}}
+    Path("dvc.lock").write_text(json.dumps({"stages": stages}))
+    before = {model: tracking.parent_run(trained, "survival", model) for model in models}
+    since = params(optimisation={"epochs": 9}, baselines={"deep": []}, evaluation={"resamples": 5})
+    assert tracking.log_report(since, "survival", folder) == before
+    assert len(parents(client)) == len(models)
+
+
+@pytest.mark.parametrize("model", ["teacher", "student", "baseline_slide", "baseline_abmil"])
+def test_what_makes_another_run_makes_dvc_train_again(params: Build, model: str) -> None:
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][lineage.stage_of(model)]
+    taught = "teacher" if model == "student" else "-"  # reaches the student through the teacher's weights
+    retraining = (*stage["params"], taught)
+    named = {"evaluation.years" if n == "years" else n for n in lineage.flat(lineage.relevant(params(), model))}
+    assert [n for n in sorted(named) if not any(n == p or n.startswith(f"{p}.") for p in retraining)] == []
+
+
+def test_changed_input_data_get_another_parent(client: MlflowClient, workplace: Path, params: Build) -> None:
+    first = tracking.parent_run(params(), "survival", "teacher")
+    lock = {
+        "stages": {
+            "split": {"outs": [{"path": "data/demo/splits.parquet", "md5": "a" * 32}, {"path": "x", "md5": "b"}]}
+        }
+    }
+    Path("dvc.lock").write_text(json.dumps(lock))
+    second = tracking.parent_run(params(), "survival", "teacher")
+    assert second != first
+    (known,) = client.get_run(second).inputs.dataset_inputs
+    assert (known.dataset.name, known.dataset.digest) == ("data/demo/splits.parquet", "a" * 32)
+
+
+def test_a_run_says_what_it_is(client: MlflowClient, params: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "teach@survival-0")
+    monkeypatch.setenv("DVC_EXP_NAME", "flat-olm")
+    with tracking.fold_run(params(), "survival", "student", 1) as run:
+        history = pd.DataFrame(
+            {"epoch": [0, 1, 2], "train_loss": [3.0, 2.0, 1.0], "validation_loss": [3.0, float("nan"), 2.0]}
+        )
+        run.log_epochs(history)
+        run.log_metrics({"best_epoch": 2, "nothing": float("nan")})
+        run.tags(device="cpu")
+        Path("note.txt").write_text("hello")
+        run.log_artifacts(Path("note.txt"))
+    found = client.get_run(run.run_id)
+    assert found.data.params["optimisation.learning_rate"] == "0.0003"
+    assert (
+        found.data.tags | {"DVC_STAGE": "teach@survival-0", "DVC_EXP_NAME": "flat-olm", "device": "cpu"}
+        == found.data.tags
+    )
+    assert [found.data.tags[key] for key in ("cohort", "task", "model", "fold")] == ["demo", "survival", "student", "1"]
+    steps = client.get_metric_history(run.run_id, "training/validation_loss")
+    assert [(metric.step, metric.value) for metric in steps] == [(0, 3.0), (2, 2.0)]
+    assert found.data.metrics["best_epoch"] == 2
+    assert "nothing" not in found.data.metrics
+    assert found.data.metrics["system/wall_seconds"] > 0
+    assert [file.path for file in client.list_artifacts(run.run_id)] == ["note.txt"]
+
+
+def test_an_error_in_training_is_passed_on_and_recorded(client: MlflowClient, params: Build) -> None:
+    with pytest.raises(ZeroDivisionError), tracking.fold_run(params(), "survival", "teacher", 0):
+        raise ZeroDivisionError
+    with pytest.raises(KeyboardInterrupt), tracking.fold_run(params(), "survival", "teacher", 1):
+        raise KeyboardInterrupt
+    assert [run.info.status for run in folds(client)] == ["FAILED", "KILLED"]
+
+
+def test_trouble_with_the_store_does_not_end_a_training(
+    client: MlflowClient, params: Build, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tracking.fold_run(params(), "survival", "teacher", 0) as run:
+        run.log_artifacts(Path("absent.txt"))
+        monkeypatch.setattr(run, "run_id", "gone")
+        run.log_metrics({"loss": 1.0})
+    assert "could not track artifact absent.txt" in caplog.text
+    assert "could not track metrics" in caplog.text
+
+
+def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, params: Build) -> None:
+    folder = Path("reports/demo/survival")
+    (folder / "figures").mkdir(parents=True)
+    (folder / "report.html").write_text("page")
+    metric = {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8, "folds": [0.65, 0.75]}
+    models = ("teacher", "student", "student_undistilled")
+    (folder / "metrics.json").write_text(
+        json.dumps({model: {"c_index": metric, "auc": {"value": None}} for model in models})
+    )
+    for name in ("km_student.png", "km_student_undistilled.png", "forest.svg"):
+        (folder / "figures" / name).write_text("figure")
+    with tracking.fold_run(params(), "survival", "student", 1):
+        pass
+    found = {
+        model: client.get_run(run_id) for model, run_id in tracking.log_report(params(), "survival", folder).items()
+    }
+    keys = {"c_index": 0.7, "range/c_index_low": 0.6, "range/c_index_high": 0.8}
+    assert [run.data.metrics for run in found.values()] == [keys] * 3
+    assert folds(client)[0].data.metrics["c_index"] == 0.75
+    note = found["student"].data.tags["mlflow.note.content"]
+    assert "Sees the slide only" in note
+    assert "0.700 (0.600 to 0.800)" in note
+    attached = {Path(file.path).name for file in client.list_artifacts(found["student"].info.run_id, "report")}
+    assert attached == {"metrics.json", "report.html", "km_student.png", "forest.svg"}
+    tracking.log_report(params(), "survival", folder)
+    assert len(client.get_metric_history(found["student"].info.run_id, "c_index")) == 1
+
+
+def test_pages_open_with_one_row_a_model_and_its_main_metrics(client: MlflowClient, params: Build) -> None:
+    folder = Path("reports/demo/survival")
+    folder.mkdir(parents=True)
+    metrics = {name: {"value": 0.7} for name in ("auc_1y", "c_index", "ibs")}
+    (folder / "metrics.json").write_text(json.dumps(dict.fromkeys(("teacher", "student"), metrics)))
+    with tracking.fold_run(params(), "survival", "student", 1):
+        pass
+    tracking.log_report(params(), "survival", folder)
+    experiment = client.get_experiment_by_name("demo-survival")
+    assert experiment is not None
+    view = json.loads(experiment.tags[f"{views.TAG}models"])
+    rows = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[view["orderByKey"]])
+    assert {run.info.run_name for run in rows} == {"teacher", "student"}
+    assert view["selectedColumns"] == ["metrics.`c_index`", "metrics.`ibs`"]
+    assert [chart["metricKey"] for chart in view["compareRunCharts"]] == ["c_index", "ibs"]
+    (page,) = views.pages(client).values()
+    assert page.startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=models&")

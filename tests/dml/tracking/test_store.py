@@ -1,0 +1,118 @@
+"""The tracking store: unreachable, moved, created once."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from dml.cli import ui_servers as interfaces
+from dml.config.params import Params
+from dml.core.files import write_json
+from dml.registry import predict as prediction
+from dml.registry import promotion
+from dml.registry import versions as registry
+from dml.tracking import fold_run as tracking
+from dml.tracking import store
+from tests.trained_models import WIDTH, write_folds
+
+
+def test_unreachable_server_is_said_before_training(
+    workplace: Path, params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free.getsockname()[1]}")
+        tracked = tracking.fold_run(params(), "survival", "teacher", 0)
+        with pytest.raises(store.TrackingError, match="MLFLOW_TRACKING_URI"), tracked:
+            pytest.fail("trained without tracking")
+
+
+def test_a_file_that_is_no_database_is_said(workplace: Path) -> None:
+    (workplace / "mlruns").mkdir()
+    (workplace / "mlruns/mlflow.db").write_text("not a database, however long this text may get" * 100)
+    with pytest.raises(store.TrackingError, match="not a database"):
+        store.connect()
+
+
+def test_artifacts_are_found_after_the_repository_moved(
+    client: MlflowClient, workplace: Path, params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.fold_run(params(), "survival", "teacher", 0) as run:
+        Path("note.txt").write_text("hello")
+        run.log_artifacts(Path("note.txt"))
+    moved = workplace / "elsewhere"
+    moved.mkdir()
+    shutil.move(workplace / "mlruns", moved / "mlruns")
+    monkeypatch.chdir(moved)
+    client = store.connect()
+    assert Path(client.download_artifacts(run.run_id, "note.txt")).read_text() == "hello"
+    experiment = client.get_experiment_by_name("demo-survival")
+    assert experiment is not None
+    assert experiment.artifact_location == str(moved / "mlruns/artifacts/demo-survival")
+
+
+def test_an_experiment_is_created_once(client: MlflowClient) -> None:
+    assert store.experiment(client, "demo-grade") == store.experiment(client, "demo-grade")
+
+
+@pytest.fixture
+def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """Start a tracking server that keeps artifacts in ``kept`` and make it the store."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    places = ("--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(workplace / "kept"))
+    words = ("server", "--host", "127.0.0.1", "--port", port, "--workers", "1", *places)
+    environment = os.environ | interfaces.ENVIRONMENT
+    process = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=environment, cwd=workplace)
+    try:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        yield _connected(process)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_tracking_server_works_as_well_with_artifacts_and_registry(
+    server: MlflowClient, workplace: Path, params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.fold_run(params(), "survival", "student", 0) as run:
+        Path("note.txt").write_text("hello")
+        run.log_artifacts(Path("note.txt"))
+        run.log_metrics({"loss": 1.0})
+    assert server.get_run(run.run_id).data.metrics["loss"] == 1.0
+    assert list(workplace.glob("kept/**/note.txt"))
+
+    write_folds(Path("models/demo/survival/student"), "student", mpps=(0.5,))
+    metrics = {name: {"value": 0.8} for name in ("c_index", "calibration_slope")}
+    write_json(Path("reports/demo/survival/metrics.json"), {"student": metrics, "teacher": metrics})
+    write_folds(Path("models/demo/survival/teacher"), "teacher", mpps=(0.5,))
+    (workplace / "reports/demo/survival/cards").mkdir()
+    (workplace / "reports/demo/survival/cards/student.md").write_text("# card")
+    for check in ("cohort", "features"):
+        write_json(Path(f"reports/demo/checks/{check}.json"), {"success": True})
+    name = registry.register(params(), "survival", "student").name
+    monkeypatch.setattr(promotion, "SETTLE_S", 0.0)
+    promotion.promote(name, params()).enforce()
+    np.save("s1.npy", np.ones((5, WIDTH), np.float16))
+    assert prediction.predict(f"{name}@champion", Path("s1.npy"))["status"].tolist() == ["ok"]
+    assert not (workplace / "mlruns/mlflow.db").exists()
+
+
+def _connected(server: subprocess.Popen[bytes]) -> MlflowClient:
+    for _ in range(600):
+        try:
+            return store.connect()
+        except store.TrackingError:
+            assert server.poll() is None
+            time.sleep(0.5)
+    pytest.fail("the server did not start")

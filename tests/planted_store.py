@@ -1,0 +1,68 @@
+"""A study whose best value is known, judged without training."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from dml.config.params import Params
+from dml.core.types import Cohort
+from dml.experiments.tuning.objective import Score
+from dml.experiments.tuning.studies import Job
+from dml.training.trainer import OnEpoch
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTENT: dict[str, Any] = {
+    "cohort": "synthetic",
+    "tasks": ["survival", "grade"],
+    "folds": [0, 1],
+    "model": {"width": 8, "heads": 2, "references": 2, "gene_width": 8},
+    "optimisation": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "device": "cpu"},
+    "tuning": {
+        "warmup": 1,
+        "teacher": {"optimisation.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}},
+        "distil": {"distillation.features": {"type": "float", "low": 0.0, "high": 2.0}},
+    },
+}
+PARAMS = Params.model_validate(CONTENT)
+
+
+class Planted:
+    """Judges a learning rate by its distance from 0.01, without training."""
+
+    folds = (0, 1)
+
+    def __init__(self, fail: Callable[[Params], None] = lambda params: None) -> None:
+        self.fail, self.seen = fail, []
+
+    def score(self, params: Params, fold: int, on_epoch: OnEpoch | None = None) -> Score:
+        self.fail(params)
+        self.seen.append((params.optimisation.learning_rate, fold))
+        loss = abs(params.optimisation.learning_rate - 0.01) + fold
+        for epoch in range(params.optimisation.epochs) if on_epoch else ():
+            on_epoch(epoch, loss)
+        costed = params.tuning.cost != "none"
+        return Score(loss, gflops=round(params.optimisation.learning_rate * 1000, 1) if costed else None)
+
+
+def tuned(**changes: Any) -> Params:
+    """Parameters of the planted study with other settings of the tuning."""
+    return PARAMS.model_copy(update={"tuning": PARAMS.tuning.model_copy(update=changes)})
+
+
+def job(trials: int = 4, **changes: Any) -> Job:
+    return Job(**{"params": PARAMS, "kind": "teacher", "task": "survival", "trials": trials, "name": "s", **changes})
+
+
+def states(study: optuna.Study) -> list[str]:
+    return [trial.state.name for trial in study.get_trials()]
+
+
+def splits(data: Cohort, folds: Sequence[int] = (0, 1)) -> pd.DataFrame:
+    roles = ["train", "train", "validation", "test"]
+    parts = {"train": 1, "validation": 0, "test": -1}
+    dealt = [(c.patient_id, fold, roles[(i + fold) % 4]) for fold in folds for i, c in enumerate(data.cases)]
+    rows = [(patient, fold, role, parts[role]) for patient, fold, role in dealt]
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])

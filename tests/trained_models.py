@@ -1,0 +1,76 @@
+"""A tiny cohort and tiny trained folds: real models with few weights, as the training stages write them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dml.config import params as config
+from dml.core.types import Bag, Case, Cohort, GeneGroups, Microns, Mpp, Survival
+from dml.data.preprocessing import fit_preparation
+from dml.training.checkpoint import FoldModel, Spec
+
+WIDTH, ENCODER, MPPS = 8, "tiny", (0.5, 1.0)
+GROUPS = GeneGroups(("EGFR", "MYC", "TP53"), ("CD3E", "CD8A"))
+GENES = (*GROUPS.tumor, *GROUPS.tme)
+GRADES = ("G2", "G3", "G4")
+
+
+def bag(mpp: float, rng: np.random.Generator, tiles: int = 12) -> Bag:
+    tokens = torch.from_numpy(rng.normal(size=(tiles, WIDTH)).astype(np.float16))
+    side = 256 * mpp
+    coords = torch.tensor([[(i % 4 + 0.5) * side, (i // 4 + 0.5) * side] for i in range(tiles)])
+    return Bag(tokens, coords, torch.zeros(tiles, dtype=torch.long), Mpp(mpp), Microns(side), ENCODER)
+
+
+def cohort(patients: int = 24, mpps: tuple[float, ...] = MPPS) -> Cohort:
+    rng = np.random.default_rng(0)
+    cases = tuple(
+        Case(
+            patient_id=f"p{i}",
+            site="a",
+            pyramid={Mpp(mpp): bag(mpp, rng) for mpp in mpps},
+            expression=(6 + rng.normal(size=len(GENES))).astype(np.float32),
+            survival=Survival(float(rng.exponential(500)), bool(rng.random() < 0.7)),
+            labels={"grade": GRADES[i % 3]},
+            covariates={"age": 50.0 + i},
+        )
+        for i in range(patients)
+    )
+    return Cohort("demo", cases, GENES, "log2_tpm", GROUPS, {"grade": GRADES})
+
+
+def write_folds(
+    folder: Path, role: str, folds: int = 2, task: str = "survival", mpps: tuple[float, ...] = MPPS
+) -> Path:
+    """Write the folds of one model; the same call writes the same weights."""
+    params = config.Params.model_validate(
+        {
+            "cohort": "demo",
+            "tasks": [task],
+            "folds": [0, 1],
+            "tiles": {"mpps": mpps},
+            "embed": {"encoder": ENCODER},
+            "model": {"width": 8, "heads": 2, "references": 4, "gene_width": 8},
+        }
+    )
+    for fold in range(folds):
+        spec = Spec.model_validate(
+            {
+                "role": role,
+                "preparation": fit_preparation(cohort(mpps=mpps), params, task),
+                "model": params.model,
+                "teacher": params.teacher,
+                "distillation": params.distillation,
+                "tiles": params.tiles,
+                "years": (1.0, 2.0),
+                "members": 1,
+                "seed": fold,
+                "train_cutoff": -1.5 + 0.1 * fold,
+                "train_risk_deviation": 0.5,
+            }
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(fold)
+            FoldModel(spec, (spec.build().eval(),)).save(folder / f"fold-{fold}")
+    return folder
