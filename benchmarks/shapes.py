@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches, Expression, Level, Mpp, SurvivalTarget
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, Expression, MagnificationTokens, ModelOutput, Mpp, SurvivalTarget
+from dml.data.dims import ModelDims
 from dml.models.student import Student
 from dml.models.teacher import Teacher
 from dml.training.gradients import coordinated_backward
@@ -17,9 +17,9 @@ TOKEN_WIDTH, TUMOR_GENES, TME_GENES, BINS = 1024, 59, 361, 4
 TILE_UM = 128.0
 
 
-def data_shape(levels: int = 2, token_width: int = TOKEN_WIDTH) -> DataShape:
+def data_shape(levels: int = 2, token_width: int = TOKEN_WIDTH) -> ModelDims:
     """Widths of what goes in and out."""
-    return DataShape(
+    return ModelDims(
         kind="survival",
         token_width=token_width,
         levels=levels,
@@ -30,7 +30,7 @@ def data_shape(levels: int = 2, token_width: int = TOKEN_WIDTH) -> DataShape:
     )
 
 
-def made_batch(sizes: Sequence[int], levels: int = 2, token_width: int = TOKEN_WIDTH, located: bool = True) -> Batch:
+def made_batch(sizes: Sequence[int], levels: int = 2, token_width: int = TOKEN_WIDTH, has_coords: bool = True) -> Batch:
     """Bags of the sizes at each magnification, on squares of tissue; a coarse tile covers 2 x 2 fine ones."""
     b, n = len(sizes), max(sizes)
     mask = torch.arange(n)[None] < torch.tensor(sizes)[:, None]
@@ -39,7 +39,9 @@ def made_batch(sizes: Sequence[int], levels: int = 2, token_width: int = TOKEN_W
         coords = _square(n, TILE_UM * 2**index).expand(b, -1, -1)
         parent = torch.where(mask, torch.arange(n) // 4, -1) if index < levels - 1 else None
         tokens = torch.randn(b, n, token_width)
-        made.append(Level(Mpp(0.5 * 2**index), tokens, mask, coords, torch.full((b,), located), parent))
+        made.append(
+            MagnificationTokens(Mpp(0.5 * 2**index), tokens, mask, coords, torch.full((b,), has_coords), parent)
+        )
     genes = Expression(torch.randn(b, TUMOR_GENES), torch.randn(b, TME_GENES), torch.ones(b, dtype=torch.bool))
     known = torch.ones(b, dtype=torch.bool)
     target = SurvivalTarget(torch.arange(b) % BINS, torch.arange(b) % 2 == 0, torch.full((b,), 500.0), known)
@@ -52,12 +54,12 @@ def _square(tiles: int, side_um: float) -> Tensor:
     return torch.stack([at % width, at // width], -1).float()[None] * side_um
 
 
-def teacher(shape: DataShape | None = None) -> Teacher:
+def teacher(shape: ModelDims | None = None) -> Teacher:
     """Make the teacher of params.yaml's defaults."""
     return Teacher(shape or data_shape(), config.Model(), config.Teacher())
 
 
-def student(shape: DataShape | None = None) -> Student:
+def student(shape: ModelDims | None = None) -> Student:
     """Make the student of params.yaml's defaults."""
     return Student(shape or data_shape(), config.Model(), "subspace_queries")
 
@@ -79,7 +81,7 @@ def teacher_step(model: Teacher, batch: Batch) -> Callable[[], None]:
     return step
 
 
-def plain_step(model: torch.nn.Module, batch: Batch, lesson: Branches | None = None) -> Callable[[], None]:
+def plain_step(model: torch.nn.Module, batch: Batch, lesson: ModelOutput | None = None) -> Callable[[], None]:
     """One training step for the task, and for what a teacher said where there is a lesson."""
     optimiser = _optimiser(model)
     model.train()
@@ -97,8 +99,8 @@ def plain_step(model: torch.nn.Module, batch: Batch, lesson: Branches | None = N
     return step
 
 
-def _consistency(said: Branches, batch: Batch) -> Tensor:
-    terms = [inter_magnification_consistency(*said.relevance[s], batch.levels[0]) for s in SUBSPACES]
+def _consistency(said: ModelOutput, batch: Batch) -> Tensor:
+    terms = [inter_magnification_consistency(*said.attention[s], batch.levels[0]) for s in SUBSPACES]
     return torch.stack(terms).mean()
 
 

@@ -18,7 +18,9 @@ def main() -> None:
     description = CohortDescription.load(params.cohort)
     out = Path("reports") / params.cohort / "checks"
     with only_writer("check_cohort"):
-        check_cohort(Path("data") / params.cohort, description, params.checks, out, params.tasks, params.split.tested)
+        check_cohort(
+            Path("data") / params.cohort, description, params.checks, out, params.tasks, params.split.test_population
+        )
     logging.info((out / "cohort" / "summary.txt").read_text())
 
 

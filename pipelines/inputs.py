@@ -11,7 +11,7 @@ from dml.core.files import atomic, read_parquet
 from dml.core.predictions import write_predictions
 from dml.core.types import Cohort
 from dml.data.load_cohort import read_cohort
-from dml.training.ensemble_trainer import Trained
+from dml.training.ensemble_trainer import TrainingResult
 from dml.training.fold_predictions import judged
 from dml.training.folds import Fold, fold_of, held_out
 
@@ -60,7 +60,7 @@ def read_inputs(job: Job) -> Inputs:
     return Inputs(cohort, splits, fold_of(cohort, splits, job.fold))
 
 
-def save(trained: Trained, inputs: Inputs, job: Job, name: str) -> None:
+def save(trained: TrainingResult, inputs: Inputs, job: Job, name: str) -> None:
     """Write weights, description, history and predictions of a fold's model."""
     folder = job.folder(name)
     trained.model.save(folder)

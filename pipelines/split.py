@@ -25,7 +25,7 @@ def main() -> None:
     folder = Path("data") / params.cohort
     with only_writer("split"):
         patients = read_patients(folder / "patients.parquet")
-        splits = dealt(params, patients, eligible_patients(folder, params.split.tested))
+        splits = dealt(params, patients, eligible_patients(folder, params.split.test_population))
         check_folds(splits, patients, params.tasks, patients.attrs["classes"])
         report = split_report(splits, patients)
         write_splits(folder / "splits.parquet", splits, report)

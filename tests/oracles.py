@@ -44,10 +44,10 @@ def survival_after(days: float, ends: Sequence[float], hazards: Sequence[float])
 
 
 def deformable_attention(
-    look: nn.Module, seeds: Tensor, tokens: Tensor, mask: Tensor, coords_um: Tensor, located: Tensor
+    look: nn.Module, seeds: Tensor, tokens: Tensor, mask: Tensor, coords_um: Tensor, has_coords: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Attend patient by patient, head by head, with keys and values of every real tile, as the equations say."""
-    seen, relevance = [], torch.zeros_like(mask, dtype=tokens.dtype)
+    seen, attention = [], torch.zeros_like(mask, dtype=tokens.dtype)
     for i, (own, bag, real) in enumerate(zip(seeds, tokens, mask, strict=True)):
         normed = look.norm_tokens(bag[real])
         keys, values = (part(normed).chunk(look.heads, -1) for part in (look.keys, look.values))
@@ -64,13 +64,13 @@ def deformable_attention(
         first = heads(look.first(look.norm_seeds(own)), [torch.zeros(len(own), len(normed))] * look.heads)
         context = read(first)
         points = torch.stack(first).mean(0) @ places + torch.tanh(look.offset(torch.cat([own, context], -1)))
-        distance = (points[:, None] - places[None]).square().sum(-1) * bool(located[i])
+        distance = (points[:, None] - places[None]).square().sum(-1) * bool(has_coords[i])
         sharpness = torch.nn.functional.softplus(look.sharpness)
         second = heads(look.second(look.norm_seeds(own + context)), [-gamma * distance for gamma in sharpness])
         seen.append(own + look.out(read(second)))
         if real.any():
-            relevance[i, real] = torch.stack(second).mean((0, 1))
-    return torch.stack(seen), relevance
+            attention[i, real] = torch.stack(second).mean((0, 1))
+    return torch.stack(seen), attention
 
 
 def _standardised_places(coords_um: Tensor) -> Tensor:

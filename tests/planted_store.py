@@ -11,19 +11,19 @@ from dml.config.params import Params
 from dml.core.types import Cohort
 from dml.experiments.tuning.objective import Score
 from dml.experiments.tuning.studies import Job
-from dml.training.trainer import OnEpoch
+from dml.training.trainer import EpochCallback
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENT: dict[str, Any] = {
     "cohort": "synthetic",
     "tasks": ["survival", "grade"],
     "folds": [0, 1],
-    "model": {"width": 8, "heads": 2, "references": 2, "gene_width": 8},
+    "model": {"width": 8, "heads": 2, "n_queries": 2, "gene_width": 8},
     "optimisation": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "device": "cpu"},
     "tuning": {
-        "warmup": 1,
+        "n_startup_trials": 1,
         "teacher": {"optimisation.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}},
-        "distil": {"distillation.features": {"type": "float", "low": 0.0, "high": 2.0}},
+        "student": {"distillation.feature_weight": {"type": "float", "low": 0.0, "high": 2.0}},
     },
 }
 PARAMS = Params.model_validate(CONTENT)
@@ -37,13 +37,13 @@ class Planted:
     def __init__(self, fail: Callable[[Params], None] = lambda params: None) -> None:
         self.fail, self.seen = fail, []
 
-    def score(self, params: Params, fold: int, on_epoch: OnEpoch | None = None) -> Score:
+    def score(self, params: Params, fold: int, on_epoch: EpochCallback | None = None) -> Score:
         self.fail(params)
         self.seen.append((params.optimisation.learning_rate, fold))
         loss = abs(params.optimisation.learning_rate - 0.01) + fold
         for epoch in range(params.optimisation.epochs) if on_epoch else ():
             on_epoch(epoch, loss)
-        costed = params.tuning.cost != "none"
+        costed = params.tuning.second_objective != "none"
         return Score(loss, gflops=round(params.optimisation.learning_rate * 1000, 1) if costed else None)
 
 

@@ -11,7 +11,7 @@ from dml.core.types import (
     Cohort,
     Expression,
     GeneGroups,
-    Level,
+    MagnificationTokens,
     Microns,
     Mpp,
     Survival,
@@ -23,7 +23,7 @@ TUMOR, TME = tuple(f"T{i}" for i in range(5)), tuple(f"M{i}" for i in range(7))
 FINE, COARSE, TILE_UM = Mpp(0.5), Mpp(1.0), 128.0
 
 
-def grid_bags(side: int, rng: np.random.Generator, signal: float = 0.0, located: bool = True) -> dict[Mpp, Bag]:
+def grid_bags(side: int, rng: np.random.Generator, signal: float = 0.0, has_coords: bool = True) -> dict[Mpp, Bag]:
     """A square of `side` x `side` coarse tiles and their 2 x 2 children, one slide."""
     bags = {}
     for mpp, n, tile in ((FINE, 2 * side, TILE_UM), (COARSE, side, 2 * TILE_UM)):
@@ -32,11 +32,11 @@ def grid_bags(side: int, rng: np.random.Generator, signal: float = 0.0, located:
         tokens = rng.normal(size=(n * n, WIDTH)).astype(np.float16)
         tokens[:, 0] += signal
         slide = torch.zeros(n * n, dtype=torch.long)
-        bags[mpp] = Bag(torch.from_numpy(tokens), coords if located else None, slide, mpp, Microns(tile), "fake")
+        bags[mpp] = Bag(torch.from_numpy(tokens), coords if has_coords else None, slide, mpp, Microns(tile), "fake")
     return bags
 
 
-def cohort(patients: int, seed: int = 0, located: bool = True, absent: int = 0) -> Cohort:
+def cohort(patients: int, seed: int = 0, has_coords: bool = True, absent: int = 0) -> Cohort:
     """Patients whose tumor factor shows in tokens and tumor genes, TME factor in TME genes, and both in survival."""
     rng = np.random.default_rng(seed)
     cases = []
@@ -49,7 +49,7 @@ def cohort(patients: int, seed: int = 0, located: bool = True, absent: int = 0) 
             Case(
                 patient_id=f"P{i:03d}",
                 site=f"S{i % 3}",
-                pyramid=grid_bags(int(rng.integers(1, 4)), rng, 2.0 * tumor, located),
+                bags=grid_bags(int(rng.integers(1, 4)), rng, 2.0 * tumor, has_coords),
                 expression=None if i < absent else genes.astype(np.float32),
                 survival=Survival(float(min(time, limit)), bool(time <= limit)),
                 labels={"grade": "high" if tumor > 0 else "low"},
@@ -73,7 +73,7 @@ def batch(sizes: list[tuple[int, int]], seed: int = 0, kind: str = "survival", o
         coarse = torch.tensor([size[1] for size in sizes])[:, None]
         drawn = torch.randint(0, 10_000, (len(sizes), longest), generator=g)
         parent = torch.where(mask & (coarse > 0), drawn % coarse.clamp_min(1), -1) if index == 0 else None
-        levels.append(Level(mpp, tokens, mask, coords, torch.ones(len(sizes), dtype=torch.bool), parent))
+        levels.append(MagnificationTokens(mpp, tokens, mask, coords, torch.ones(len(sizes), dtype=torch.bool), parent))
     n = len(sizes)
     genes = Expression(
         torch.randn(n, len(TUMOR), generator=g), torch.randn(n, len(TME), generator=g), torch.ones(n, dtype=torch.bool)

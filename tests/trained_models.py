@@ -7,8 +7,8 @@ import torch
 
 from dml.config import params as config
 from dml.core.types import Bag, Case, Cohort, GeneGroups, Microns, Mpp, Survival
-from dml.data.preprocessing import fit_preparation
-from dml.training.checkpoint import FoldModel, Spec
+from dml.data.preprocessing import fit_preprocessor
+from dml.training.checkpoint import FoldModel, ModelSpec
 
 WIDTH, ENCODER, MPPS = 8, "tiny", (0.5, 1.0)
 GROUPS = GeneGroups(("EGFR", "MYC", "TP53"), ("CD3E", "CD8A"))
@@ -29,7 +29,7 @@ def cohort(patients: int = 24, mpps: tuple[float, ...] = MPPS) -> Cohort:
         Case(
             patient_id=f"p{i}",
             site="a",
-            pyramid={Mpp(mpp): bag(mpp, rng) for mpp in mpps},
+            bags={Mpp(mpp): bag(mpp, rng) for mpp in mpps},
             expression=(6 + rng.normal(size=len(GENES))).astype(np.float32),
             survival=Survival(float(rng.exponential(500)), bool(rng.random() < 0.7)),
             labels={"grade": GRADES[i % 3]},
@@ -51,14 +51,14 @@ def write_folds(
             "folds": [0, 1],
             "tiles": {"mpps": mpps},
             "embed": {"encoder": ENCODER},
-            "model": {"width": 8, "heads": 2, "references": 4, "gene_width": 8},
+            "model": {"width": 8, "heads": 2, "n_queries": 4, "gene_width": 8},
         }
     )
     for fold in range(folds):
-        spec = Spec.model_validate(
+        spec = ModelSpec.model_validate(
             {
                 "role": role,
-                "preparation": fit_preparation(cohort(mpps=mpps), params, task),
+                "preprocessor": fit_preprocessor(cohort(mpps=mpps), params, task),
                 "model": params.model,
                 "teacher": params.teacher,
                 "distillation": params.distillation,

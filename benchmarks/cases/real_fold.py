@@ -18,7 +18,7 @@ LENGTHS = [1, 4, 9, 16, 22, 30, 41, 55, 82, 120, 165, 262]
 def _step() -> Measured:
     """Time a step of the real cohort's shape: 32 patients, 192 wide, one magnification, no coordinates."""
     sizes = sorted((LENGTHS * 3)[:32])
-    batch = made_batch(sizes, levels=1, token_width=192, located=False)
+    batch = made_batch(sizes, levels=1, token_width=192, has_coords=False)
     return repeated(teacher_step(teacher(data_shape(1, 192)), batch), repeats=15)
 
 
@@ -53,7 +53,11 @@ def _folds(count: int, student: bool = True) -> Measured:
             teaching, epochs = teaching + time.perf_counter() - begun, epochs + len(taught.history)
             if student:
                 distil(fold, params, "survival", taught.model)
-        figures = {"teachers s": teaching, "teacher epochs": float(epochs), "members": params.optimisation.members}
+        figures = {
+            "teachers s": teaching,
+            "teacher epochs": float(epochs),
+            "members": params.optimisation.ensemble_size,
+        }
         return Measured(time.perf_counter() - start, cpu_seconds() - cpu, figures)
 
 

@@ -44,7 +44,7 @@ def _measured(stores: Stores, subspace: str) -> str:
 def sheets(stores: Stores, config: Checks, tasks: Sequence[str] | None, tested: Tested = "paired") -> list[Sheet]:
     """Lay out all sheets of a cohort. `tasks` are what will be learnt (default: all); others only warn.
 
-    `tested` says whom folds may test (``split.tested``); there must be enough of them.
+    `tested` says whom folds may test (``split.test_population``); there must be enough of them.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def _patients(stores: Stores) -> Sheet:
 def _sizes(stores: Stores, config: Checks, tasks: Sequence[str], tested: Tested) -> Sheet:
     rows: list[tuple[str, int, int, str | None]] = [("patients", len(stores.patients), config.min_patients, None)]
     if stores.expression.patient_ids and tested == "paired":
-        paired = "patients with slide and expression (split.tested: slide asks for a slide only)"
+        paired = "patients with slide and expression (split.test_population: slide asks for a slide only)"
         rows.append((paired, len(stores.paired()), config.min_patients, None))
     else:
         rows.append(("patients with slide", stores.slides["patient_id"].nunique(), config.min_patients, None))

@@ -178,7 +178,7 @@ def between(
     for site, rows in patients.groupby(axis, sort=True):
         others = patients[patients[axis] != site]
         if min(len(rows), len(others)) >= least:
-            parts = expression.only(set(others["patient_id"])), expression.only(set(rows["patient_id"]))
+            parts = expression.subset(set(others["patient_id"])), expression.subset(set(rows["patient_id"]))
             found[str(site)] = compare(others, rows, parts, classes)
     return found
 

@@ -42,7 +42,7 @@ def check_cohort(
     tasks : sequence of str, optional
         What will be learnt: too few patients for another label are then only a warning.
     tested : paired or slide
-        Whom folds may test, as `split.tested` says.
+        Whom folds may test, as `split.test_population` says.
 
     Raises
     ------

@@ -33,7 +33,7 @@ def ablate(
         ablation.predictions(cell)
     lines = table(ablation, variants, wanted)
     folder = Path("reports") / params.cohort / task
-    write_table(lines, wanted, params.optimisation.members, folder)
+    write_table(lines, wanted, params.optimisation.ensemble_size, folder)
     columns = ("variant", "subgroup", "metric", "value", "ci_low", "ci_high", "difference", "p_holm")
     show([{name: line.get(name) for name in columns} for line in lines], as_json, f"ablation of {task}")
     note(f"written: {folder}/ablation.md; on the page after dvc repro -f --single-item evaluate@{task}")

@@ -71,7 +71,7 @@ def check(name: MaybeName = None) -> None:
             params.checks,
             Path(temporary),
             tasks,
-            params.split.tested,
+            params.split.test_population,
         )
     note(f"{cohort}: all checks passed")
 

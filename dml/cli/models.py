@@ -17,7 +17,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Where to: .csv, .parquet or .json.")],
     expression: Annotated[Path | None, typer.Option(help="Table of transcriptomes, for a teacher.")] = None,
     cohort: Annotated[str | None, typer.Option(help="Whose slide table says which patient a slide is of.")] = None,
-    relevance: Annotated[
+    attention: Annotated[
         Path | None, typer.Option(help="Folder for where the model looked: <patient>.parquet, a row a tile.")
     ] = None,
     as_json: Json = False,
@@ -30,10 +30,10 @@ def predict(
     prediction.check_format(out)
     table = Path("data") / cohort / "slides.parquet" if cohort else None
     said = prediction.predict(
-        model, slides, expression, table, partial(bar, label="predicting"), relevance=relevance is not None
+        model, slides, expression, table, partial(bar, label="predicting"), attention=attention is not None
     )
-    if relevance is not None:
-        said = prediction.split_relevance(said, relevance)
+    if attention is not None:
+        said = prediction.split_relevance(said, attention)
     prediction.write(said, out)
     if as_json:
         counts = said["status"].value_counts()

@@ -52,7 +52,7 @@ def build_cohort(description: CohortDescription) -> CohortTables:
         logger.info("%d patients with neither slide nor expression are left out", len(patients) - len(known))
     kept = patients[patients["patient_id"].isin(known)].reset_index(drop=True)
     classes = {name: label.classes for name, label in description.labels.items()}
-    return CohortTables(kept, slides, expression.only(known), groups, classes)
+    return CohortTables(kept, slides, expression.subset(known), groups, classes)
 
 
 def write_cohort(folder: Path, description: CohortDescription, tables: CohortTables) -> None:

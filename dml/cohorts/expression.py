@@ -27,7 +27,7 @@ AGREE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class ExpressionMatrix:
-    """Expression of a cohort, p patients by g genes, both in alphabetical order; units: `dml.cohorts.expression_units`."""
+    """Expression of a cohort, p patients by g genes, both in alphabetical order; `unit` as in `expression_units`."""
 
     patient_ids: tuple[str, ...]
     genes: tuple[str, ...]
@@ -35,7 +35,7 @@ class ExpressionMatrix:
     unit: str
     source: str
 
-    def only(self, patient_ids: set[str]) -> "ExpressionMatrix":
+    def subset(self, patient_ids: set[str]) -> "ExpressionMatrix":
         """Return the matrix of some patients."""
         kept = [i for i, patient in enumerate(self.patient_ids) if patient in patient_ids]
         names = tuple(self.patient_ids[i] for i in kept)

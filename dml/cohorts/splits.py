@@ -68,8 +68,12 @@ def make_splits(patients: pd.DataFrame, eligible: set[str], folds: int, config: 
     ordered = patients.sort_values("patient_id", ignore_index=True)
     ordered = ordered[ordered["patient_id"].isin(eligible)].reset_index(drop=True)
     if len(ordered) < 2 * folds:
-        found = f"{len(ordered)} patients can be tested ({config.tested}); {folds} folds need at least {2 * folds}"
-        remedy = "Use fewer folds, add patients, or test those without transcriptome, too (split.tested: slide)"
+        found = (
+            f"{len(ordered)} patients can be tested ({config.test_population}); {folds} folds need at least {2 * folds}"
+        )
+        remedy = (
+            "Use fewer folds, add patients, or test those without transcriptome, too (split.test_population: slide)"
+        )
         raise InputError("split", found, remedy)
     strata = joint_strata(ordered, config.stratify, folds)
     rng = np.random.default_rng(seed)

@@ -79,7 +79,7 @@ Tested = Literal["paired", "slide"]
 class Split(Section):
     """Patient-level folds; `stratify` names the columns that are balanced; `group_sites` keeps a site in one fold."""
 
-    tested: Tested = Field(
+    test_population: Tested = Field(
         "paired", description="patients with slide and transcriptome, or all with a slide; the others are learnt from"
     )
     validation_share: Share = Field(0.2, gt=0, lt=1)
@@ -91,22 +91,26 @@ class Inputs(Section):
     """What beside slide and transcriptome the models see."""
 
     covariates: tuple[str, ...] = Field((), description="clinical columns known wherever a slide is: age, sex")
-    bins: PositiveInt = Field(4, ge=2, description="discrete-time bins, quantiles of the training events")
+    time_bins: PositiveInt = Field(4, ge=2, description="discrete-time bins, quantiles of the training events")
     auxiliary: tuple[str, ...] = Field((), description="labels of training patients learnt beside the task, see there")
 
 
+class LinearOffset(Section):
+    """The linear model whose prediction is added to the logits (an offset in the sense of a GLM)."""
+
+    components: int = Field(0, ge=0, description="principal components of each source; 0 = no offset")
+    tasks: Literal["survival", "all"] = Field("survival", description="tasks that get an offset")
+
+
 class Model(Section):
-    """Shape of teacher and student."""
+    """Dimensions of teacher and student."""
 
     width: PositiveInt = 128
     heads: PositiveInt = 4
-    references: PositiveInt = Field(16, description="reference points per subspace and resolution")
+    n_queries: PositiveInt = Field(16, description="reference points per subspace and resolution")
     gene_width: PositiveInt = 128
     dropout: float = Field(0.25, ge=0, lt=1)
-    linear: int = Field(
-        0, ge=0, description="principal components of each source in the linear model a network starts from; 0 = off"
-    )
-    linear_tasks: Literal["survival", "all"] = Field("survival", description="tasks that get a linear start")
+    linear_offset: LinearOffset = LinearOffset()
     token_dropout: float = Field(0.1, ge=0, lt=1, description="share of tokens hidden in training")
 
     @model_validator(mode="after")
@@ -123,13 +127,15 @@ class Optimisation(Section):
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 3e-4
     weight_decay: float = Field(1e-2, ge=0)
-    warmup: Share = Field(0.1, ge=0, lt=1)
+    warmup_fraction: Share = Field(0.1, ge=0, lt=1)
     patience: PositiveInt = Field(10, description="epochs without a better validation loss before stopping")
-    clip: PositiveFloat = 1.0
-    cox: Share = Field(0.0, ge=0, le=1, description="share of the Cox partial likelihood in the survival loss")
+    grad_clip_norm: PositiveFloat = 1.0
+    cox_loss_weight: Share = Field(
+        0.0, ge=0, le=1, description="share of the Cox partial likelihood in the survival loss"
+    )
     threads: PositiveInt = Field(1, description="CPU threads of a training step; small bags gain nothing from more")
     workers: PositiveInt = Field(1, description="processes that train the members of a model on a CPU; same results")
-    members: PositiveInt = Field(
+    ensemble_size: PositiveInt = Field(
         1, description="models per fold; they differ by seed and validation part, and their predictions are averaged"
     )
     max_tokens: PositiveInt | None = Field(
@@ -150,33 +156,35 @@ class Optimisation(Section):
 class Teacher(Section):
     """Switches and weights of the teacher's contributions (the ablation table turns each off)."""
 
-    fusion: bool = Field(True, description="disentangled subspace fusion; off = one shared space")
-    coordination: bool = Field(True, description="confidence-guided gradient coordination")
-    consistency: float = Field(0.1, ge=0, description="weight of the inter-magnification consistency; 0 = off")
-    consistency_reading: Literal["attention", "expression"] = Field(
+    use_fusion: bool = Field(True, description="disentangled subspace fusion; off = one shared space")
+    use_gradient_coordination: bool = Field(True, description="confidence-guided gradient coordination")
+    consistency_weight: float = Field(0.1, ge=0, description="weight of the inter-magnification consistency; 0 = off")
+    consistency_target: Literal["attention", "expression"] = Field(
         "attention", description="magnifications must look at the same tissue, or tell the same genes from it"
     )
-    disentangling: float = Field(
+    disentanglement_weight: float = Field(
         0.0, ge=0, description="weight of the distance correlation between the subspaces; 0 = off"
     )
-    auxiliary: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
+    auxiliary_weight: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
     modality_dropout: Share = Field(0.2, ge=0, lt=1, description="share of transcriptomes hidden in training")
-    unpaired: bool = Field(True, description="learn from labelled patients without transcriptome, too")
+    use_unpaired: bool = Field(True, description="learn from labelled patients without transcriptome, too")
 
 
 class Distillation(Section):
     """Switches and weights of the student."""
 
-    features: float = Field(1.0, ge=0, description="weight of the feature distillation; 0 = off")
-    predictions: float = Field(1.0, ge=0, description="weight of the prediction distillation; 0 = off")
+    feature_weight: float = Field(1.0, ge=0, description="weight of the feature distillation; 0 = off")
+    prediction_weight: float = Field(1.0, ge=0, description="weight of the prediction distillation; 0 = off")
     temperature: PositiveFloat = 2.0
-    auxiliary: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
-    student: Literal["tokens", "generated_genes"] = Field(
-        "tokens", description="a network of its own, or the teacher with genes generated from the slide"
+    auxiliary_weight: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
+    architecture: Literal["subspace_tokens", "gene_imputation"] = Field(
+        "subspace_tokens", description="its own network, or the teacher with gene embeddings imputed from the slide"
     )
     aggregation: Literal["subspace_queries", "density_peaks", "none"] = "subspace_queries"
-    unpaired: bool = Field(True, description="learn from patients without transcriptome or without label, too")
-    linear: bool = Field(True, description="start from a linear model of the slide, where model.linear does; off: not")
+    use_unpaired: bool = Field(True, description="learn from patients without transcriptome or without label, too")
+    use_linear_offset: bool = Field(
+        True, description="add the slide's linear offset, where model.linear_offset has one"
+    )
 
 
 class Evaluation(Section):
@@ -190,7 +198,7 @@ class Evaluation(Section):
     )
     min_patients: PositiveInt = Field(20, description="a row of the subgroup table has as many test patients")
     min_events: PositiveInt = Field(10, description="... and deaths, or patients outside its commonest class")
-    adjust: tuple[str, ...] = Field(
+    adjust_for: tuple[str, ...] = Field(
         ("age", "sex", "grade", "idh"), description="columns beside the risk group in the Cox model, where known"
     )
 
@@ -198,13 +206,13 @@ class Evaluation(Section):
 class Probes(Section):
     """What the models rely on: genes hidden or exchanged, site, subspaces, shuffled outcomes."""
 
-    hidden: tuple[Share, ...] = Field(
+    missing_fractions: tuple[Share, ...] = Field(
         (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), description="shares of test patients whose transcriptome is hidden"
     )
     repeats: PositiveInt = Field(5, description="random orders of hiding, and exchanges between patients")
     components: PositiveInt = Field(3, description="principal components of each gene group to be predicted")
-    min_site: PositiveInt = Field(5, description="training patients of a site that is to be recognised")
-    shuffles: int = Field(0, ge=0, description="trainings per fold on shuffled outcomes; 0 = none")
+    min_site_patients: PositiveInt = Field(5, description="training patients of a site that is to be recognised")
+    permutations: int = Field(0, ge=0, description="trainings per fold on shuffled outcomes; 0 = none")
 
 
 class Baselines(Section):
@@ -223,8 +231,10 @@ class Promotion(Section):
         {"calibration_slope": (0.4, 2.5), "ece": (0.0, 0.25)}, description="lowest and highest value of a measure"
     )
     subgroup_floor: float = Field(0.5, description="lowest main metric inside each subgroup of evaluation.subgroups")
-    gap: float = Field(0.1, ge=0, description="how far below its teacher's main metric a student may be")
-    margin: float = Field(0.05, ge=0, description="how far below the champion's main metric the challenger may be")
+    max_teacher_gap: float = Field(0.1, ge=0, description="how far below its teacher's main metric a student may be")
+    non_inferiority_margin: float = Field(
+        0.05, ge=0, description="how far below the champion's main metric the challenger may be"
+    )
     confidence: Share = Field(0.9, gt=0, lt=1, description="of the interval of the paired difference")
 
 
@@ -268,14 +278,18 @@ class Tuning(Section):
     """Studies of Optuna: how trials are judged (inner validation only) and where each kind of study looks."""
 
     objective: Literal["validation_loss", "c_index", "auc"] = "validation_loss"
-    cost: Literal["none", "gflops"] = Field("none", description="a second objective; then nothing is pruned")
+    second_objective: Literal["none", "gflops"] = Field(
+        "none", description="a second objective; then nothing is pruned"
+    )
     sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
-    warmup: PositiveInt = Field(5, description="complete trials before one may be pruned")
-    grace: int = Field(5, ge=0, description="epochs of a fold before a trial may be pruned inside it")
+    n_startup_trials: PositiveInt = Field(5, description="complete trials before one may be pruned")
+    min_epochs_before_pruning: int = Field(
+        5, ge=0, description="epochs of a fold before a trial may be pruned inside it"
+    )
     folds: tuple[int, ...] = Field((), description="averaged over; empty = all")
-    members: int = Field(0, ge=0, description="models per fold of a trial; 0 = optimisation.members")
+    ensemble_size: int = Field(0, ge=0, description="models per fold of a trial; 0 = optimisation.ensemble_size")
     teacher: SearchSpace = Field(default_factory=dict, description="dotted name of a parameter: where to look")
-    distil: SearchSpace = Field(default_factory=dict, description="dotted name of a parameter: where to look")
+    student: SearchSpace = Field(default_factory=dict, description="dotted name of a parameter: where to look")
 
 
 class Params(Section):

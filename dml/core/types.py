@@ -64,7 +64,7 @@ class Bag:
         return int(self.tokens.shape[0])
 
 
-Pyramid = Mapping[Mpp, Bag]
+MultiScaleBags = Mapping[Mpp, Bag]
 """The bags of one patient by resolution."""
 
 
@@ -81,12 +81,12 @@ class Case:
     """One patient as stored: nothing here is scaled, binned or imputed.
 
     `expression` is in the gene order of the cohort it belongs to; `labels` holds only known labels;
-    `covariates` may miss entries. An empty pyramid, no expression and no label are all normal.
+    `covariates` may miss entries. No bag, no expression and no label are all normal.
     """
 
     patient_id: str
     site: str
-    pyramid: Pyramid
+    bags: MultiScaleBags
     expression: Float[np.ndarray, "g"] | None = None
     survival: Survival | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -113,14 +113,14 @@ class Cohort:
     groups: GeneGroups
     classes: Mapping[str, tuple[str, ...]]
 
-    def only(self, patient_ids: set[str]) -> "Cohort":
+    def subset(self, patient_ids: set[str]) -> "Cohort":
         """Return the cohort restricted to some patients: what fitting code is handed is this, never the whole."""
         kept = tuple(case for case in self.cases if case.patient_id in patient_ids)
         return Cohort(self.name, kept, self.genes, self.unit, self.groups, self.classes)
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class MagnificationTokens:
     """The padded tokens of a batch at one resolution.
 
     `parent[b, i]` is the index of the coarser level's token in which the centre of token i lies, -1 where there is none
@@ -131,7 +131,7 @@ class Level:
     tokens: Float[Tensor, "b n d"]
     mask: Bool[Tensor, "b n"]
     coords_um: Float[Tensor, "b n 2"]
-    located: Bool[Tensor, "b"]
+    has_coords: Bool[Tensor, "b"]
     parent: Int[Tensor, "b n"] | None = None
 
 
@@ -174,25 +174,25 @@ class Batch:
     """What a model sees: levels from the finest to the coarsest resolution, expression, covariates, target.
 
     `auxiliary` are other labels of the same patients, by name: learnt beside the task, never asked for when predicting.
-    `start` is what a linear model says of them, added to the logits (one column is added to all), and `start_hidden`
-    what one says that does not see the transcriptome.
+    `offset` is the linear model's prediction, added to the logits (one column is added to all outputs), and
+    `offset_without_genes` that of a model which does not read the transcriptome.
     """
 
     patient_ids: tuple[str, ...]
-    levels: tuple[Level, ...]
+    levels: tuple[MagnificationTokens, ...]
     expression: Expression
     covariates: Float[Tensor, "b c"]
     target: Target
     auxiliary: Mapping[str, ClassTarget] = field(default_factory=dict)
     start: Float[Tensor, "b _"] | None = None
-    start_hidden: Float[Tensor, "b _"] | None = None
+    offset_without_genes: Float[Tensor, "b _"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Branches:
+class ModelOutput:
     """What a model returns: one token per subspace, logits, and per level where each subspace looked.
 
-    `relevance[s][i]` is a distribution over the tokens of level i (rows sum to 1, 0 on padding); empty when not asked
+    `attention[s][i]` is a distribution over the tokens of level i (rows sum to 1, 0 on padding); empty when not asked
     for. `auxiliary` are the logits of other labels that were learnt beside the task, `expressed[s][i]` the scaled genes
     of a subspace as the tissue of level i tells them.
     """
@@ -200,7 +200,7 @@ class Branches:
     tumor: Float[Tensor, "b d"]
     tme: Float[Tensor, "b d"]
     logits: Float[Tensor, "b k"]
-    relevance: Mapping[Subspace, tuple[Float[Tensor, "b n"], ...]] = field(default_factory=dict)
+    attention: Mapping[Subspace, tuple[Float[Tensor, "b n"], ...]] = field(default_factory=dict)
     auxiliary: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
     expressed: Mapping[Subspace, tuple[Float[Tensor, "b _"], ...]] = field(default_factory=dict)
 

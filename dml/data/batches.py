@@ -17,15 +17,15 @@ from dml.core.types import (
     ClassTarget,
     Cohort,
     Expression,
-    Level,
+    MagnificationTokens,
     Mpp,
     Survival,
     SurvivalTarget,
     Target,
 )
 from dml.data.batch_sampler import dealt
-from dml.data.preprocessing import Preparation, covariates_of, gene_index
-from dml.training.linear_offset import LinearStart, Source
+from dml.data.preprocessing import Preprocessor, covariates_of, gene_index
+from dml.training.linear_offset import LinearOffset, Source
 
 GAP_UM = 5000.0
 """Slides of one patient are laid side by side with this gap, so that tissue of different slides is never near."""
@@ -42,7 +42,7 @@ class PatientTokens:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """A patient read by a preparation, ready to be batched."""
+    """A patient read by a preprocessor, ready to be batched."""
 
     patient_id: str
     levels: tuple[PatientTokens, ...]
@@ -54,7 +54,7 @@ class Patient:
     label: str | None
     others: Mapping[str, str]
     start: np.ndarray | None = None
-    start_hidden: np.ndarray | None = None
+    offset_without_genes: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -63,25 +63,25 @@ class Patient:
 
 
 class PatientReader:
-    """Reads the patients of one cohort as a preparation wants them.
+    """Reads the patients of one cohort as a preprocessor wants them.
 
     With a linear start, `parts` says which inner part learning patients are of: theirs has not seen their outcome.
     """
 
     def __init__(
         self,
-        preparation: Preparation,
+        preprocessor: Preprocessor,
         cohort: Cohort,
-        start: LinearStart | None = None,
+        start: LinearOffset | None = None,
         parts: Mapping[str, int] | None = None,
     ) -> None:
-        self.preparation, self._start, self._parts = preparation, start, parts or {}
-        self._tumor = gene_index(cohort.genes, preparation.tumor_genes)
-        self._tme = gene_index(cohort.genes, preparation.tme_genes)
+        self.preprocessor, self._start, self._parts = preprocessor, start, parts or {}
+        self._tumor = gene_index(cohort.genes, preprocessor.tumor_genes)
+        self._tme = gene_index(cohort.genes, preprocessor.tme_genes)
 
     def __call__(self, case: Case) -> Patient:
         """Read one patient; a gene the cohort does not measure takes the training mean."""
-        prep = self.preparation
+        prep = self.preprocessor
         values = case.expression
         return Patient(
             patient_id=case.patient_id,
@@ -94,7 +94,7 @@ class PatientReader:
             label=case.labels.get(prep.task),
             others={name: case.labels[name] for name in prep.auxiliary if name in case.labels},
             start=self._started(case),
-            start_hidden=self._started(replace(case, expression=None)),
+            offset_without_genes=self._started(replace(case, expression=None)),
         )
 
     def rows(self, cases: Sequence[Case]) -> dict[Source, np.ndarray]:
@@ -103,8 +103,8 @@ class PatientReader:
         return {"slide": np.array([self._pooled(case) for case in cases]), "genes": np.array(genes)}
 
     def _pooled(self, case: Case) -> np.ndarray:
-        width = len(self.preparation.tokens.mean)
-        bags = [case.pyramid.get(Mpp(mpp)) for mpp in self.preparation.mpps]
+        width = len(self.preprocessor.tokens.mean)
+        bags = [case.bags.get(Mpp(mpp)) for mpp in self.preprocessor.mpps]
         means = [np.full(width, np.nan) if b is None or not len(b) else b.tokens.double().mean(0).numpy() for b in bags]
         return np.concatenate(means)
 
@@ -115,14 +115,14 @@ class PatientReader:
         return started
 
     def _levels(self, case: Case) -> tuple[PatientTokens, ...]:
-        bags = [case.pyramid.get(Mpp(mpp)) for mpp in self.preparation.mpps]
+        bags = [case.bags.get(Mpp(mpp)) for mpp in self.preprocessor.mpps]
         offsets = side_by_side([bag for bag in bags if bag is not None])
         placed = [None if bag is None else _placed(bag, offsets) for bag in bags]
         parents = [
             None if fine is None or coarse is None else parents_of(fine, coarse)
             for fine, coarse in zip(bags, [*bags[1:], None], strict=True)
         ]
-        width = len(self.preparation.tokens.mean)
+        width = len(self.preprocessor.tokens.mean)
         return tuple(
             PatientTokens(torch.zeros(0, width) if bag is None else bag.tokens, coords, parent)
             for bag, coords, parent in zip(bags, placed, parents, strict=True)
@@ -180,14 +180,14 @@ def _picked(values: np.ndarray | None, index: np.ndarray) -> np.ndarray:
     return np.where(index >= 0, values[np.maximum(index, 0)], np.nan).astype(np.float32)
 
 
-def _with_missing(preparation: Preparation, case: Case) -> np.ndarray:
-    raw = np.array(covariates_of(case, preparation.covariate_names), dtype=np.float32)
-    return np.concatenate([preparation.covariates(raw), ~np.isfinite(raw)]).astype(np.float32)
+def _with_missing(preprocessor: Preprocessor, case: Case) -> np.ndarray:
+    raw = np.array(covariates_of(case, preprocessor.covariate_names), dtype=np.float32)
+    return np.concatenate([preprocessor.covariates(raw), ~np.isfinite(raw)]).astype(np.float32)
 
 
-def collate(patients: Sequence[Patient], preparation: Preparation) -> Batch:
+def collate(patients: Sequence[Patient], preprocessor: Preprocessor) -> Batch:
     """Pad and scale some patients into a batch."""
-    levels = tuple(_level(patients, preparation, index) for index in range(len(preparation.mpps)))
+    levels = tuple(_level(patients, preprocessor, index) for index in range(len(preprocessor.mpps)))
     expression = Expression(
         torch.from_numpy(np.stack([p.tumor for p in patients])),
         torch.from_numpy(np.stack([p.tme for p in patients])),
@@ -196,11 +196,11 @@ def collate(patients: Sequence[Patient], preparation: Preparation) -> Batch:
     covariates = torch.from_numpy(np.stack([p.covariates for p in patients]))
     auxiliary = {
         name: _class_target([p.others.get(name) for p in patients], classes)
-        for name, classes in preparation.auxiliary.items()
+        for name, classes in preprocessor.auxiliary.items()
     }
     ids = tuple(p.patient_id for p in patients)
-    starts = (_joined([p.start for p in patients]), _joined([p.start_hidden for p in patients]))
-    return Batch(ids, levels, expression, covariates, _target(patients, preparation), auxiliary, *starts)
+    starts = (_joined([p.start for p in patients]), _joined([p.offset_without_genes for p in patients]))
+    return Batch(ids, levels, expression, covariates, _target(patients, preprocessor), auxiliary, *starts)
 
 
 def _joined(starts: Sequence[np.ndarray | None]) -> Tensor | None:
@@ -208,10 +208,10 @@ def _joined(starts: Sequence[np.ndarray | None]) -> Tensor | None:
     return torch.from_numpy(np.stack(known)) if known else None
 
 
-def _level(patients: Sequence[Patient], preparation: Preparation, index: int) -> Level:
+def _level(patients: Sequence[Patient], preprocessor: Preprocessor, index: int) -> MagnificationTokens:
     at = [patient.levels[index] for patient in patients]
     longest = max(1, *(len(level.tokens) for level in at))
-    mean, deviation = torch.from_numpy(preparation.tokens.mean), torch.from_numpy(preparation.tokens.deviation)
+    mean, deviation = torch.from_numpy(preprocessor.tokens.mean), torch.from_numpy(preprocessor.tokens.deviation)
     tokens = torch.empty(len(at), longest, len(mean))
     mask = torch.zeros(len(at), longest, dtype=torch.bool)
     coords = torch.zeros(len(at), longest, 2)
@@ -225,18 +225,20 @@ def _level(patients: Sequence[Patient], preparation: Preparation, index: int) ->
             coords[i, :n] = level.coords_um
         if level.parent is not None:
             parent[i, :n] = level.parent
-    located = torch.tensor([level.coords_um is not None for level in at])
-    coarsest = index == len(preparation.mpps) - 1
-    return Level(Mpp(preparation.mpps[index]), tokens, mask, coords, located, None if coarsest else parent)
+    has_coords = torch.tensor([level.coords_um is not None for level in at])
+    coarsest = index == len(preprocessor.mpps) - 1
+    return MagnificationTokens(
+        Mpp(preprocessor.mpps[index]), tokens, mask, coords, has_coords, None if coarsest else parent
+    )
 
 
-def _target(patients: Sequence[Patient], preparation: Preparation) -> Target:
-    if preparation.kind == "classification":
-        return _class_target([p.label for p in patients], preparation.classes)
+def _target(patients: Sequence[Patient], preprocessor: Preprocessor) -> Target:
+    if preprocessor.kind == "classification":
+        return _class_target([p.label for p in patients], preprocessor.classes)
     known = torch.tensor([p.survival is not None for p in patients])
     days = torch.tensor([0.0 if p.survival is None else p.survival.days for p in patients])
     event = torch.tensor([p.survival is not None and p.survival.event for p in patients])
-    bins = torch.bucketize(days, torch.from_numpy(preparation.bin_edges), right=True)
+    bins = torch.bucketize(days, torch.from_numpy(preprocessor.bin_edges), right=True)
     return SurvivalTarget(bins, event, days, known)
 
 
@@ -246,8 +248,8 @@ def _class_target(labels: Sequence[str | None], classes: Sequence[str]) -> Class
 
 
 def batches(
-    patients: Sequence[Patient], preparation: Preparation, size: int, generator: torch.Generator | None = None
+    patients: Sequence[Patient], preprocessor: Preprocessor, size: int, generator: torch.Generator | None = None
 ) -> Iterator[Batch]:
     """Yield batches in order, or shuffled by a generator; every patient once, the last batch may be smaller."""
     for part in dealt(patients, size, generator):
-        yield collate(part, preparation)
+        yield collate(part, preprocessor)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from dml.models.nn.head import Kind
 
 
-class DataShape(BaseModel):
+class ModelDims(BaseModel):
     """Widths of everything that goes in and out of a model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

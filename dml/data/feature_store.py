@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dml.core.errors import InputError
 from dml.core.files import write_parquet
-from dml.core.types import Bag, Microns, Mpp, Pyramid
+from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
 
 _LAYOUT: dict[str, Any] = {
     "compression": "none",
@@ -112,11 +112,11 @@ def read_features(
     problem = _problem(tokens, meta, encoder, width, finite)
     if problem:
         raise InputError(path, problem, _AGAIN)
-    located = {"x_um", "y_um"} <= set(table.column_names) and not table["x_um"].null_count
-    return tokens, _coordinates(table) if located else None, meta
+    has_coords = {"x_um", "y_um"} <= set(table.column_names) and not table["x_um"].null_count
+    return tokens, _coordinates(table) if has_coords else None, meta
 
 
-def read_pyramid(folder: Path, slide_ids: Sequence[str], mpps: Sequence[float]) -> Pyramid:
+def read_pyramid(folder: Path, slide_ids: Sequence[str], mpps: Sequence[float]) -> MultiScaleBags:
     """Read the slides of one patient and concatenate them at each resolution.
 
     Parameters
@@ -161,9 +161,9 @@ def _joined(folder: Path, slide_ids: Sequence[str], mpp: Mpp) -> Bag:
         tokens.append(own)
         coords.extend([] if place is None else [place])
     index = torch.repeat_interleave(torch.arange(len(tokens)), torch.tensor([len(own) for own in tokens]))
-    located = torch.cat(coords) if len(coords) == len(tokens) else None
+    has_coords = torch.cat(coords) if len(coords) == len(tokens) else None
     joined = tokens[0] if len(tokens) == 1 else torch.cat(tokens)
-    return Bag(joined, located, index, mpp, Microns(tile_um or 0.0), folder.name)
+    return Bag(joined, has_coords, index, mpp, Microns(tile_um or 0.0), folder.name)
 
 
 def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dml.core.files import read_json, read_parquet
-from dml.core.types import Case, Cohort, GeneGroups, Mpp, Pyramid, Survival
+from dml.core.types import Case, Cohort, GeneGroups, Mpp, MultiScaleBags, Survival
 from dml.data.feature_store import read_pyramid
 from dml.data.token_memory import shelved
 
@@ -52,7 +52,7 @@ def _expression(folder: Path) -> tuple[tuple[str, ...], str, dict[str, np.ndarra
     return tuple(metadata["genes"]), metadata["unit"], dict(zip(table["patient_id"].to_pylist(), rows, strict=True))
 
 
-def _pyramids(folder: Path, encoder: str, mpps: Sequence[float]) -> dict[str, Pyramid]:
+def _pyramids(folder: Path, encoder: str, mpps: Sequence[float]) -> dict[str, MultiScaleBags]:
     manifest = read_parquet(folder / "manifest.parquet")[0].to_pandas()
     good = manifest[(manifest["status"] == "ok") & manifest["patient_id"].notna()]
     slides: dict[str, list[str]] = {
@@ -63,12 +63,14 @@ def _pyramids(folder: Path, encoder: str, mpps: Sequence[float]) -> dict[str, Py
     return shelved(((id_, read_pyramid(folder / encoder, of, resolutions)) for id_, of in slides.items()), tokens)
 
 
-def _case(row: Mapping[str, Any], labels: Sequence[str], pyramid: Pyramid, expression: np.ndarray | None) -> Case:
+def _case(
+    row: Mapping[str, Any], labels: Sequence[str], pyramid: MultiScaleBags, expression: np.ndarray | None
+) -> Case:
     known = pd.notna(row["survival_days"]) and pd.notna(row["event"])
     return Case(
         patient_id=row["patient_id"],
         site=row["site"],
-        pyramid=pyramid,
+        bags=pyramid,
         expression=expression,
         survival=Survival(float(row["survival_days"]), bool(row["event"])) if known else None,
         labels={label: row[label] for label in labels if pd.notna(row[label])},

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.types import SURVIVAL, Case, Cohort
-from dml.data.dims import DataShape
+from dml.data.dims import ModelDims
 from dml.models.nn.head import Kind
 
 Vector = Annotated[
@@ -65,7 +65,7 @@ class Scaling(BaseModel):
         return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
 
 
-class Preparation(BaseModel):
+class Preprocessor(BaseModel):
     """What a model must know to read a patient, all of it fitted on training patients."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -91,9 +91,9 @@ class Preparation(BaseModel):
     auxiliary: Mapping[str, tuple[str, ...]] = {}
 
     @property
-    def shape(self) -> DataShape:
+    def dims(self) -> ModelDims:
         """Widths for building a model."""
-        return DataShape(
+        return ModelDims(
             kind=self.kind,
             token_width=len(self.tokens.mean),
             levels=len(self.mpps),
@@ -105,7 +105,7 @@ class Preparation(BaseModel):
         )
 
 
-def fit_preparation(training: Cohort, params: config.Params, task: str) -> Preparation:
+def fit_preprocessor(training: Cohort, params: config.Params, task: str) -> Preprocessor:
     """Fit to the training part of a fold.
 
     Parameters
@@ -122,11 +122,11 @@ def fit_preparation(training: Cohort, params: config.Params, task: str) -> Prepa
     """
     kind: Kind = "survival" if task == SURVIVAL else "classification"
     classes = () if kind == "survival" else _classes(training, task)
-    edges, last_day = _bins(training, params.inputs.bins) if kind == "survival" else (np.zeros(0), 0.0)
+    edges, last_day = _bins(training, params.inputs.time_bins) if kind == "survival" else (np.zeros(0), 0.0)
     tile_um, tokens = _token_scaling(training, params)
     tumor_genes, tme_genes = measured(training, "tumor"), measured(training, "tme")
     names = params.inputs.covariates
-    return Preparation(
+    return Preprocessor(
         task=task,
         kind=kind,
         classes=classes,
@@ -219,7 +219,7 @@ def _class_weights(cohort: Cohort, task: str, classes: Sequence[str]) -> np.ndar
 def _token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, ...], Scaling]:
     means, squares, tile_um = [], [], {}
     for case in cohort.cases:
-        for mpp, bag in case.pyramid.items():
+        for mpp, bag in case.bags.items():
             tile_um[float(mpp)] = float(bag.tile_um)
             tokens = bag.tokens.double().numpy()
             means.append(tokens.mean(0))

@@ -15,7 +15,7 @@ import torch
 
 from dml.core.errors import InputError
 from dml.core.files import WORK
-from dml.core.types import Bag, Mpp, Pyramid
+from dml.core.types import Bag, Mpp, MultiScaleBags
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,14 @@ class Shelf:
         return replace(bag, tokens=place)
 
 
-def shelved(pyramids: Iterable[tuple[str, Pyramid]], tokens: int, folder: Path = WORK) -> dict[str, Pyramid]:
+def shelved(
+    pyramids: Iterable[tuple[str, MultiScaleBags]], tokens: int, folder: Path = WORK
+) -> dict[str, MultiScaleBags]:
     """Collect the bags of a cohort, in memory or, if they take more than `SHARE` of it, in a file.
 
     Parameters
     ----------
-    pyramids : iterable of (patient, Pyramid)
+    pyramids : iterable of (patient, MultiScaleBags)
         Read one after the other.
     tokens : int
         How many there are in all.
@@ -65,7 +67,7 @@ def shelved(pyramids: Iterable[tuple[str, Pyramid]], tokens: int, folder: Path =
         If there is no room on the disk either.
     """
     shelf: Shelf | None = None
-    kept: dict[str, Pyramid] = {}
+    kept: dict[str, MultiScaleBags] = {}
     limit = SHARE * available()
     for patient, pyramid in pyramids:
         width = max((bag.tokens.shape[1] for bag in pyramid.values()), default=0)
@@ -77,7 +79,7 @@ def shelved(pyramids: Iterable[tuple[str, Pyramid]], tokens: int, folder: Path =
     return kept
 
 
-def _moved(pyramid: Pyramid, shelf: Shelf) -> dict[Mpp, Bag]:
+def _moved(pyramid: MultiScaleBags, shelf: Shelf) -> dict[Mpp, Bag]:
     return {mpp: shelf.moved(bag) for mpp, bag in pyramid.items()}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from dml.demo.factors import Recipe, normal_scores
+from dml.demo.factors import DemoConfig, normal_scores
 
 GENE_GROUPS = Path(__file__).parents[1] / "cohorts" / "resources" / "default.yaml"
 SUPPRESSORS = frozenset({"PTEN", "NF1", "ATRX", "CIC", "FUBP1", "TP53", "CDKN2A", "CDKN2B", "RB1", "GFAP", "BCAN"})
@@ -59,7 +59,7 @@ def noise_genes() -> tuple[str, ...]:
     return tuple(f"{prefix}{suffix}" for prefix, suffixes in HOUSEKEEPING for suffix in suffixes)
 
 
-def draw_expression(recipe: Recipe, planted: pd.DataFrame) -> pd.DataFrame:
+def draw_expression(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
     """Draw log2(TPM + 1) of every patient.
 
     A gene of a subspace is ``base + loading * (factor + sampling noise) + site + noise``; the sampling noise is shared

@@ -17,7 +17,7 @@ STREAMS = {"patients": 1, "expression": 2, "survival": 3, "labels": 4, "missing"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class DemoConfig:
     """What a generated cohort is made of; equal recipes give equal bytes.
 
     Parameters
@@ -80,7 +80,7 @@ class Recipe:
         return np.random.default_rng([self.seed, STREAMS[name], *indices])
 
 
-def draw_patients(recipe: Recipe) -> pd.DataFrame:
+def draw_patients(recipe: DemoConfig) -> pd.DataFrame:
     """Draw the planted truth of every patient.
 
     Returns
@@ -112,7 +112,7 @@ def normal_scores(rng: np.random.Generator, n: int) -> np.ndarray:
     return scores
 
 
-def slide_factors(recipe: Recipe, planted: pd.DataFrame) -> pd.DataFrame:
+def slide_factors(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
     """Draw what each slide shows of its patient's factors.
 
     Returns

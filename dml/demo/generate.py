@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from dml.demo.factors import STREAMS, Recipe, draw_patients, slide_factors
+from dml.demo.factors import STREAMS, DemoConfig, draw_patients, slide_factors
 from dml.demo.paint import SlidePlan
 from dml.demo.slide_file import is_there, make_slide
 from dml.demo.tables import TABLES, write_tables
@@ -43,7 +43,7 @@ def generate(
     folder : Path
         Where to, usually data/raw/demo.
     patients, seed, sites, slide_px, mpp, **others
-        See `Recipe`; `slide_px` is the typical side of a slide in pixels of `mpp` microns.
+        See `DemoConfig`; `slide_px` is the typical side of a slide in pixels of `mpp` microns.
     workers : int, optional
         Processes that paint; by default one per core.
     progress : bool
@@ -54,7 +54,7 @@ def generate(
     ConfigError
         If a number is outside of what can be generated.
     """
-    recipe = Recipe(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **others)
+    recipe = DemoConfig(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **others)
     folder = Path(folder)
     planted = draw_patients(recipe)
     slides = slide_factors(recipe, planted)
@@ -69,7 +69,7 @@ def generate(
     logger.info("%s: %d slides painted, %d were there", folder, len(missing), len(plans) - len(missing))
 
 
-def _plans(recipe: Recipe, slides: pd.DataFrame) -> Iterator[tuple[pd.Series, SlidePlan]]:
+def _plans(recipe: DemoConfig, slides: pd.DataFrame) -> Iterator[tuple[pd.Series, SlidePlan]]:
     for _, slide in slides.iterrows():
         plan = SlidePlan(
             seed=(recipe.seed, STREAMS["slides"], int(slide["patient"]), int(slide["index"]), 1),

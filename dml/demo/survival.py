@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from dml.demo.factors import Recipe
+from dml.demo.factors import DemoConfig
 
 RISK = {"tumor": 1.35, "tme": 1.25}
 """Log hazard ratio per standard deviation of a factor."""
@@ -32,7 +32,7 @@ def planted_risk(planted: pd.DataFrame, with_age: bool = False) -> np.ndarray:
     return risk.to_numpy(dtype=float)
 
 
-def draw_survival(recipe: Recipe, planted: pd.DataFrame) -> pd.DataFrame:
+def draw_survival(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
     """Draw `survival_days` and `event` (1 = death was seen) [p]; exactly the declared share is censored."""
     rng, p = recipe.stream("survival"), recipe.patients
     hazard = np.exp(planted_risk(planted, with_age=True))
@@ -61,7 +61,7 @@ def diagnosis_probabilities(planted: pd.DataFrame) -> np.ndarray:
     return np.stack([oligodendroglioma, 1 - oligodendroglioma - glioblastoma, glioblastoma], axis=1)
 
 
-def draw_labels(recipe: Recipe, planted: pd.DataFrame) -> pd.DataFrame:
+def draw_labels(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
     """Draw `grade` and `diagnosis` [p], each jointly with the other as the probabilities above say."""
     rng, p = recipe.stream("labels"), recipe.patients
     tumor, tme = planted["tumor"].to_numpy(), planted["tme"].to_numpy()

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dml.core.files import atomic, write_json
 from dml.demo.expression import draw_expression
-from dml.demo.factors import Recipe
+from dml.demo.factors import DemoConfig
 from dml.demo.oracle import oracle
 from dml.demo.survival import draw_labels, draw_survival, planted_risk
 
@@ -15,7 +15,7 @@ TABLES = ("patients.csv", "slides.csv", "expression.csv.gz", "oracle.csv", "orac
 """What `write_tables` writes."""
 
 
-def write_tables(folder: Path, recipe: Recipe, planted: pd.DataFrame, slides: pd.DataFrame) -> None:
+def write_tables(folder: Path, recipe: DemoConfig, planted: pd.DataFrame, slides: pd.DataFrame) -> None:
     """Write all tables. The oracle files hold the truth, for comparison only: no cohort description names them."""
     patients = patient_table(recipe, planted)
     known = without(recipe, planted, "expression", recipe.without_expression)
@@ -29,7 +29,7 @@ def write_tables(folder: Path, recipe: Recipe, planted: pd.DataFrame, slides: pd
     write_json(folder / "oracle.json", {**oracle(planted, patients), "recipe": recipe.content()})
 
 
-def patient_table(recipe: Recipe, planted: pd.DataFrame) -> pd.DataFrame:
+def patient_table(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
     """Return the patient table with its missing entries [p]: follow-up and labels, each of other patients."""
     drawn = [
         planted[["patient_id", "site", "age", "sex"]],
@@ -42,7 +42,7 @@ def patient_table(recipe: Recipe, planted: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def without(recipe: Recipe, planted: pd.DataFrame, what: str, share: float, turn: int = 0) -> pd.Series:
+def without(recipe: DemoConfig, planted: pd.DataFrame, what: str, share: float, turn: int = 0) -> pd.Series:
     """Return which patients [p] lack something: exactly a share of them; another `turn` is other patients."""
     count = round(share * recipe.patients)
     order = recipe.stream("missing", len(what)).permutation(recipe.patients)

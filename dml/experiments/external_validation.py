@@ -29,7 +29,7 @@ from dml.registry import versions as registry
 from dml.report.build import evaluate
 from dml.report.context import About, said_of
 from dml.report.patient_flow import ExternalFlow
-from dml.training.checkpoint import Spec
+from dml.training.checkpoint import ModelSpec
 
 WITH, WITHOUT = "present", "absent"
 """Values of the column transcriptome, by which the patients of a teacher are judged apart."""
@@ -75,7 +75,7 @@ def external(
     ensemble = ensemble_of(entry)
     spec = ensemble.spec
     check_features(folder / "features", spec)
-    read = read_cohort(folder, spec.preparation.encoder, spec.preparation.mpps)
+    read = read_cohort(folder, spec.preprocessor.encoder, spec.preprocessor.mpps)
     check_cohort(read, folder, spec)
     if spec.role == "teacher":
         read = _converted(read, folder / "expression.parquet", spec)
@@ -106,7 +106,7 @@ def _seen(entry: registry.Entry, ensemble: Ensemble, cohort: Cohort) -> list[str
     """Patients that any fold of the model was fitted on, or that it was tested on at home."""
     packed = packaging.packed_predictions(f"models:/{entry.name}/{entry.version}")
     tested = set() if packed is None else set(packed[0]["patient_id"])
-    learnt = {known for fold in ensemble.folds for known in fold.spec.learnt}
+    learnt = {known for fold in ensemble.folds for known in fold.spec.training_patient_hashes}
     patients = {case.patient_id for case in cohort.cases}
     return sorted(patient for patient in patients if patient in tested or digest(patient) in learnt)
 
@@ -131,16 +131,16 @@ def _by_transcriptome(patients: pd.DataFrame, usable: Cohort) -> pd.DataFrame:
     return patients.assign(transcriptome=patients["patient_id"].map(present))
 
 
-def _usable(cohort: Cohort, seen: set[str], spec: Spec, folder: Path) -> Cohort:
-    judged = {c.patient_id for c in cohort.cases if observed(c, spec.preparation.task) and whole(c, spec)}
+def _usable(cohort: Cohort, seen: set[str], spec: ModelSpec, folder: Path) -> Cohort:
+    judged = {c.patient_id for c in cohort.cases if observed(c, spec.preprocessor.task) and whole(c, spec)}
     if not judged:
         raise InputError(folder, "no patient has both features and an outcome", "Check the stores: dml cohort show")
     if judged <= seen:
         raise InputError(folder, "every patient was among those the model was made with", "Use another cohort")
-    return cohort.only(judged - seen)
+    return cohort.subset(judged - seen)
 
 
-def _flow(cohort: Cohort, usable: Cohort, spec: Spec) -> ExternalFlow:
+def _flow(cohort: Cohort, usable: Cohort, spec: ModelSpec) -> ExternalFlow:
     readable = [case for case in cohort.cases if whole(case, spec)]
     with_genes = [case for case in readable if case.expression is not None]
     return ExternalFlow(
@@ -148,33 +148,33 @@ def _flow(cohort: Cohort, usable: Cohort, spec: Spec) -> ExternalFlow:
         with_slide=len(readable),
         with_expression=sum(case.expression is not None for case in cohort.cases),
         with_both=len(with_genes),
-        with_truth=sum(bool(observed(case, spec.preparation.task)) for case in readable),
+        with_truth=sum(bool(observed(case, spec.preprocessor.task)) for case in readable),
         tested=len(usable.cases),
         folds=(),
     )
 
 
-def _converted(cohort: Cohort, path: Path, spec: Spec) -> Cohort:
+def _converted(cohort: Cohort, path: Path, spec: ModelSpec) -> Cohort:
     """Convert the transcriptomes to the unit of the model."""
     with_values = [case for case in cohort.cases if case.expression is not None]
     if not with_values:
         return cohort
     values = np.array([case.expression for case in with_values], dtype=float)
-    wanted = in_unit(values, cohort.unit, spec.preparation.unit, path).astype(np.float32)
+    wanted = in_unit(values, cohort.unit, spec.preprocessor.unit, path).astype(np.float32)
     row = {case.patient_id: i for i, case in enumerate(with_values)}
     cases = [replace(c, expression=wanted[row[c.patient_id]]) if c.patient_id in row else c for c in cohort.cases]
-    return replace(cohort, cases=tuple(cases), unit=spec.preparation.unit)
+    return replace(cohort, cases=tuple(cases), unit=spec.preprocessor.unit)
 
 
-def _with_truth(rows: pd.DataFrame, cohort: Cohort, spec: Spec) -> pd.DataFrame:
-    said = {case.patient_id: {"site": case.site, **observed(case, spec.preparation.task)} for case in cohort.cases}
+def _with_truth(rows: pd.DataFrame, cohort: Cohort, spec: ModelSpec) -> pd.DataFrame:
+    said = {case.patient_id: {"site": case.site, **observed(case, spec.preprocessor.task)} for case in cohort.cases}
     truth = pd.DataFrame([said[patient] for patient in rows["patient_id"]])
     return pd.concat([rows, truth], axis=1).assign(fold=0, role="test")
 
 
 def _score(
     rows: pd.DataFrame,
-    spec: Spec,
+    spec: ModelSpec,
     patients: pd.DataFrame,
     settings: config.Evaluation,
     seed: int,
@@ -184,7 +184,7 @@ def _score(
     """Evaluate as any model is, on one fold that is the whole cohort; its own follow-up gives the censoring weights."""
     known = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
     own = settings.model_copy(update={"subgroups": known, "years": spec.years})
-    name, prepared = str(rows["model"].iloc[0]), spec.preparation
+    name, prepared = str(rows["model"].iloc[0]), spec.preprocessor
     refitted = recalibrated(rows, prepared.classes, spec.years, seed)
     with TemporaryDirectory() as temporary:
         for model, said in ((name, rows), (name + RECALIBRATED, refitted)):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dml.config.params import Embed, Tiles
-from dml.core.types import Bag, Pyramid
+from dml.core.types import Bag, MultiScaleBags
 from dml.features.encode_cohort import embed_slides
 from dml.features.encode_tiles import Encoded, Job, encode
 from dml.features.encoders.registry import EncoderCard, TileEncoder, get
@@ -24,7 +24,7 @@ __all__ = ["embed_slide", "embed_slides", "import_features", "tile_slides"]
 
 def embed_slide(
     path: Path, encoder: str, tiles: Tiles, embed: Embed | None = None, mpp: float | None = None
-) -> Pyramid:
+) -> MultiScaleBags:
     """Cut and embed one slide; nothing is written.
 
     Parameters

@@ -15,7 +15,7 @@ from dml.training.checkpoint import FoldModel
 DECIMALS = 8
 
 
-def relevance(ensemble: Ensemble, patient: Cohort, slides: Sequence[str]) -> pd.DataFrame:
+def attention(ensemble: Ensemble, patient: Cohort, slides: Sequence[str]) -> pd.DataFrame:
     """Say for every tile of one patient how much each subspace looked at it.
 
     Parameters
@@ -34,8 +34,8 @@ def relevance(ensemble: Ensemble, patient: Cohort, slides: Sequence[str]) -> pd.
     (case,) = patient.cases
     shares = {s: _mean_shares(ensemble, patient, s) for s in SUBSPACES}
     parts = [
-        _tiles(case.pyramid[Mpp(mpp)], slides).assign(**{s: shares[s][level] for s in SUBSPACES})
-        for level, mpp in enumerate(ensemble.spec.preparation.mpps)
+        _tiles(case.bags[Mpp(mpp)], slides).assign(**{s: shares[s][level] for s in SUBSPACES})
+        for level, mpp in enumerate(ensemble.spec.preprocessor.mpps)
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -47,10 +47,10 @@ def _mean_shares(ensemble: Ensemble, patient: Cohort, subspace: Subspace) -> lis
 
 
 def _shares(fold: FoldModel, patient: Cohort, subspace: Subspace) -> list[tuple[Tensor, ...]]:
-    read = PatientReader(fold.spec.preparation, patient)
-    batch = next(batches([read(patient.cases[0])], fold.spec.preparation, 1))
+    read = PatientReader(fold.spec.preprocessor, patient)
+    batch = next(batches([read(patient.cases[0])], fold.spec.preprocessor, 1))
     with torch.inference_mode():
-        return [tuple(level[0] for level in member(batch).relevance[subspace]) for member in fold.members]
+        return [tuple(level[0] for level in member(batch).attention[subspace]) for member in fold.members]
 
 
 def _tiles(bag: Bag, slides: Sequence[str]) -> pd.DataFrame:

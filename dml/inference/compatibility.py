@@ -11,15 +11,15 @@ from dml.core.types import Bag, Case, Cohort
 from dml.data.batches import PatientReader
 from dml.evaluation.rounding import rounded
 from dml.inference.expression_inputs import MIN_COVERAGE, coverage
-from dml.training.checkpoint import Spec
+from dml.training.checkpoint import ModelSpec
 
 TILE_TOLERANCE = 0.02
 """How far the side of a tile may be from that in training, as a share."""
 
 
-def check_features(features: Path, spec: Spec) -> None:
+def check_features(features: Path, spec: ModelSpec) -> None:
     """Raise InputError unless a cohort has features of the model's encoder and resolutions."""
-    encoder, mpps = spec.preparation.encoder, [f"{mpp:g}" for mpp in spec.preparation.mpps]
+    encoder, mpps = spec.preprocessor.encoder, [f"{mpp:g}" for mpp in spec.preprocessor.mpps]
     encoders = sorted(path.name for path in features.iterdir() if path.is_dir()) if features.exists() else []
     if encoder not in encoders:
         raise InputError(features, f"features of {listed(encoders) or 'no encoder'}", f"The model needs {encoder}")
@@ -30,10 +30,10 @@ def check_features(features: Path, spec: Spec) -> None:
         raise InputError(features / encoder, f"features at {listed(found)} microns per pixel", remedy)
 
 
-def check_cohort(cohort: Cohort, folder: Path, spec: Spec) -> None:
+def check_cohort(cohort: Cohort, folder: Path, spec: ModelSpec) -> None:
     """Raise InputError unless tokens, labels and genes of a cohort are what the model was trained on."""
     _check_tokens(cohort, folder, spec)
-    prepared = spec.preparation
+    prepared = spec.preprocessor
     if prepared.kind == "classification":
         _check_label(cohort, folder, prepared.task, prepared.classes)
     share = coverage(cohort.genes, prepared)
@@ -42,10 +42,10 @@ def check_cohort(cohort: Cohort, folder: Path, spec: Spec) -> None:
         raise InputError(folder / "expression.parquet", found, f"At least {MIN_COVERAGE:.0%} are needed")
 
 
-def _check_tokens(cohort: Cohort, folder: Path, spec: Spec) -> None:
-    prepared = spec.preparation
+def _check_tokens(cohort: Cohort, folder: Path, spec: ModelSpec) -> None:
+    prepared = spec.preprocessor
     width, sides = len(prepared.tokens.mean), dict(zip(prepared.mpps, prepared.tile_um, strict=True))
-    bags = [(case.patient_id, bag) for case in cohort.cases for bag in case.pyramid.values() if len(bag)]
+    bags = [(case.patient_id, bag) for case in cohort.cases for bag in case.bags.values() if len(bag)]
     wide = {patient: bag.tokens.shape[1] for patient, bag in bags if bag.tokens.shape[1] != width}
     if wide:
         found = f"features of width {listed(sorted(set(wide.values())))} ({listed(list(wide))})"
@@ -72,12 +72,12 @@ def _check_label(cohort: Cohort, folder: Path, task: str, known: Sequence[str]) 
         )
 
 
-def whole(case: Case, spec: Spec) -> bool:
+def whole(case: Case, spec: ModelSpec) -> bool:
     """Whether a patient has tokens at every resolution of the model."""
-    return {float(mpp) for mpp, bag in case.pyramid.items() if len(bag)} >= {float(m) for m in spec.preparation.mpps}
+    return {float(mpp) for mpp, bag in case.bags.items() if len(bag)} >= {float(m) for m in spec.preprocessor.mpps}
 
 
-def covered(cohort: Cohort, usable: Cohort, spec: Spec, seen: Sequence[str]) -> dict[str, Any]:
+def covered(cohort: Cohort, usable: Cohort, spec: ModelSpec, seen: Sequence[str]) -> dict[str, Any]:
     """Content of coverage.json: which patients, tokens and genes could be used, and how far they are from training.
 
     Parameters
@@ -87,7 +87,7 @@ def covered(cohort: Cohort, usable: Cohort, spec: Spec, seen: Sequence[str]) -> 
     seen : sequence of str
         Patients left out because the model was trained or tested on them.
     """
-    prepared = spec.preparation
+    prepared = spec.preprocessor
     genes = {*prepared.tumor_genes, *prepared.tme_genes}
     with_genes = spec.role != "student"
     return {
@@ -107,21 +107,21 @@ def covered(cohort: Cohort, usable: Cohort, spec: Spec, seen: Sequence[str]) -> 
 
 
 def _median_tiles(cohort: Cohort, mpp: float) -> float:
-    counts = [len(bag) for case in cohort.cases for m, bag in case.pyramid.items() if float(m) == mpp]
+    counts = [len(bag) for case in cohort.cases for m, bag in case.bags.items() if float(m) == mpp]
     return float(np.median(counts)) if counts else 0.0
 
 
-def _feature_shift(cohort: Cohort, spec: Spec) -> float | None:
+def _feature_shift(cohort: Cohort, spec: ModelSpec) -> float | None:
     """Distance of the cohort's mean token from that of training, in training deviations, root mean square."""
-    scaling = spec.preparation.tokens
-    bags = [bag for case in cohort.cases for bag in case.pyramid.values() if len(bag)]
+    scaling = spec.preprocessor.tokens
+    bags = [bag for case in cohort.cases for bag in case.bags.values() if len(bag)]
     mean = np.mean([bag.tokens.double().mean(0).numpy() for bag in bags], axis=0)
     return _root_mean_square((mean - scaling.mean) / scaling.deviation)
 
 
-def _gene_shift(cohort: Cohort, spec: Spec) -> float | None:
+def _gene_shift(cohort: Cohort, spec: ModelSpec) -> float | None:
     """Return the same for the genes, as scaled for the model; None without a transcriptome."""
-    reader = PatientReader(spec.preparation, cohort)
+    reader = PatientReader(spec.preprocessor, cohort)
     patients = [reader(case) for case in cohort.cases if case.expression is not None]
     if not patients:
         return None

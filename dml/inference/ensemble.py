@@ -13,7 +13,7 @@ import pandas as pd
 
 from dml.core.errors import InputError
 from dml.core.types import Cohort
-from dml.training.checkpoint import FoldModel, Spec
+from dml.training.checkpoint import FoldModel, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +41,22 @@ class Ensemble:
         return cls(folds)
 
     @property
-    def spec(self) -> Spec:
+    def spec(self) -> ModelSpec:
         """What all folds have in common is read from the first."""
         return self.folds[0].spec
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the numeric columns that `predict` returns, in order."""
-        preparation = self.spec.preparation
-        if preparation.kind == "classification":
-            return (*(f"p_{name}" for name in preparation.classes), "spread")
+        preprocessor = self.spec.preprocessor
+        if preprocessor.kind == "classification":
+            return (*(f"p_{name}" for name in preprocessor.classes), "spread")
         return ("risk", *(f"survival_{round(365.25 * year)}" for year in self.spec.years), "spread")
 
     @property
     def decision(self) -> str:
         """Name of the text column that `predict` returns: the likeliest class, or the risk group (high or low)."""
-        return "prediction" if self.spec.preparation.kind == "classification" else "risk_group"
+        return "prediction" if self.spec.preprocessor.kind == "classification" else "risk_group"
 
     def predict(self, cohort: Cohort) -> pd.DataFrame:
         """Predict every patient of a cohort that has tokens.
@@ -75,7 +75,7 @@ class Ensemble:
         return table.assign(spread=spread, **{self.decision: decision})
 
     def _comparable(self, each: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-        if self.spec.preparation.kind == "classification":
+        if self.spec.preprocessor.kind == "classification":
             return list(each)
         return [
             rows.assign(risk=(rows["risk"] - fold.spec.train_cutoff) / fold.spec.train_risk_deviation)
@@ -83,13 +83,13 @@ class Ensemble:
         ]
 
     def _decided(self, table: pd.DataFrame, each: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
-        if self.spec.preparation.kind == "survival":
+        if self.spec.preprocessor.kind == "survival":
             risks = np.array([rows["risk"].to_numpy(float) for rows in self._comparable(each)])
             return risks.std(axis=0), np.where(table["risk"].to_numpy() > 0, "high", "low").astype(object)
         names = list(self.outputs[:-1])
         best = table[names].to_numpy().argmax(axis=1)
         of_best = np.array([rows[names].to_numpy()[np.arange(len(best)), best] for rows in each])
-        return of_best.std(axis=0), np.array(self.spec.preparation.classes, dtype=object)[best]
+        return of_best.std(axis=0), np.array(self.spec.preprocessor.classes, dtype=object)[best]
 
 
 def fold_folders(folder: Path) -> list[Path]:
@@ -106,7 +106,7 @@ def fold_folders(folder: Path) -> list[Path]:
     return found
 
 
-def _reading(spec: Spec) -> tuple[object, ...]:
+def _reading(spec: ModelSpec) -> tuple[object, ...]:
     """How a fold's model reads a patient, as far as all folds must agree on it."""
-    prepared = spec.preparation
+    prepared = spec.preprocessor
     return spec.role, prepared.task, prepared.classes, prepared.encoder, prepared.mpps, prepared.unit, spec.years

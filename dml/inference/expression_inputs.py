@@ -9,7 +9,7 @@ import pandas as pd
 
 from dml.cohorts.expression_units import check_unit, convert
 from dml.core.errors import ConfigError, InputError
-from dml.data.preprocessing import Preparation
+from dml.data.preprocessing import Preprocessor
 
 MIN_COVERAGE = 0.8
 """Share of the model's genes that a table must measure; below it the transcriptome would be mostly made up."""
@@ -30,7 +30,7 @@ class _Table:
     rows: pd.DataFrame
 
 
-def read_transcript(path: Path, patient_id: str, preparation: Preparation) -> Transcript | None:
+def read_transcript(path: Path, patient_id: str, preprocessor: Preprocessor) -> Transcript | None:
     """Read one patient's row; None if the table does not have the patient.
 
     Parameters
@@ -47,12 +47,12 @@ def read_transcript(path: Path, patient_id: str, preparation: Preparation) -> Tr
     if not path.exists():
         raise InputError(path, "the file does not exist", "Check the path")
     table = _read(path, path.stat().st_mtime_ns)
-    share = coverage(table.genes, preparation)
+    share = coverage(table.genes, preprocessor)
     if share < MIN_COVERAGE:
         raise InputError(path, f"measures {share:.0%} of the model's genes", f"At least {MIN_COVERAGE:.0%} are needed")
     if patient_id not in table.rows.index:
         return None
-    values = in_unit(table.rows.loc[[patient_id]].to_numpy(np.float64), table.unit, preparation.unit, path)
+    values = in_unit(table.rows.loc[[patient_id]].to_numpy(np.float64), table.unit, preprocessor.unit, path)
     return Transcript(table.genes, values[0].astype(np.float32))
 
 
@@ -71,9 +71,9 @@ def in_unit(values: np.ndarray, unit: str | None, wanted: str, where: Path) -> n
         raise InputError(where, f"expression in unit {unit}", f"The model needs {wanted}") from None
 
 
-def coverage(genes: tuple[str, ...], preparation: Preparation) -> float:
+def coverage(genes: tuple[str, ...], preprocessor: Preprocessor) -> float:
     """Share of the genes a model uses that are among those measured; 1 for a model without genes."""
-    wanted = {*preparation.tumor_genes, *preparation.tme_genes}
+    wanted = {*preprocessor.tumor_genes, *preprocessor.tme_genes}
     return len(wanted & set(genes)) / len(wanted) if wanted else 1.0
 
 

@@ -15,13 +15,13 @@ import pandas as pd
 from dml.core.errors import InputError
 from dml.core.types import Case, Cohort, GeneGroups
 from dml.features.encoders.tile_encoder import one_core_each
-from dml.inference.attention_maps import relevance as relevance_of
+from dml.inference.attention_maps import attention as relevance_of
 from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import Transcript, read_transcript
 from dml.inference.slide_inputs import Unusable, read_slides
 
 _COVARIATES = ("age", "sex")
-RELEVANCE = "relevance"
+RELEVANCE = "attention"
 """Column, and inference parameter that asks for it."""
 NO_TRANSCRIPTOME = "predicted without transcriptome"
 """Reason beside a teacher's answer for a patient whose expression is not given: it was trained to cope with that."""
@@ -52,7 +52,7 @@ class Answering:
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
 
-    def __call__(self, table: pd.DataFrame, relevance: bool = False) -> pd.DataFrame:
+    def __call__(self, table: pd.DataFrame, attention: bool = False) -> pd.DataFrame:
         """Predict every patient of a table.
 
         Parameters
@@ -60,8 +60,8 @@ class Answering:
         table : DataFrame
             One row a slide: patient_id, path (a slide, or its features), and optionally expression (path to a table
             that has the patient), age (years), sex (1 female, 0 male). Rows of one patient are taken together.
-        relevance : bool
-            Add a column ``relevance``: as JSON, one object a tile (see `dml.inference.attention_maps.relevance`).
+        attention : bool
+            Add a column ``attention``: as JSON, one object a tile (see `dml.inference.attention_maps.attention`).
 
         Returns
         -------
@@ -71,16 +71,16 @@ class Answering:
             prediction; NaN and None where refused.
         """
         groups = [(str(patient), rows) for patient, rows in table.groupby("patient_id", sort=False, dropna=False)]
-        parts = [self._answer(groups[i : i + _AT_ONCE], relevance) for i in range(0, len(groups), _AT_ONCE)]
-        asked = [RELEVANCE] if relevance else []
+        parts = [self._answer(groups[i : i + _AT_ONCE], attention) for i in range(0, len(groups), _AT_ONCE)]
+        asked = [RELEVANCE] if attention else []
         columns = ["patient_id", "status", "reason", *self.ensemble.outputs, self.ensemble.decision, *asked]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
-    def _answer(self, groups: Sequence[tuple[str, pd.DataFrame]], relevance: bool) -> pd.DataFrame:
+    def _answer(self, groups: Sequence[tuple[str, pd.DataFrame]], attention: bool) -> pd.DataFrame:
         requests = [self._request(patient, rows) for patient, rows in groups]
         with one_core_each():  # of one patient at a time the operators are small: threads only wait for each other
             said = [self.ensemble.predict(cohort) for cohort in _cohorts(requests, self.ensemble)]
-            looked = self._relevance(requests) if relevance else {}
+            looked = self._relevance(requests) if attention else {}
         empty = dict.fromkeys(self.ensemble.outputs, np.nan) | {self.ensemble.decision: None}
         known = {row["patient_id"]: row for table in said for row in table.to_dict("records")}
         rows = [
@@ -126,7 +126,7 @@ class Answering:
         path = _first(rows, "expression")
         if path is None or self.ensemble.spec.role == "student":
             return None
-        return read_transcript(Path(str(path)), patient, self.ensemble.spec.preparation)
+        return read_transcript(Path(str(path)), patient, self.ensemble.spec.preprocessor)
 
 
 def _first(rows: pd.DataFrame, column: str) -> object | None:
@@ -137,9 +137,9 @@ def _first(rows: pd.DataFrame, column: str) -> object | None:
 
 def _cohorts(requests: Sequence[_Request], ensemble: Ensemble) -> Iterator[Cohort]:
     """Patients that can be predicted, those with the same genes together."""
-    preparation = ensemble.spec.preparation
-    groups = GeneGroups(preparation.tumor_genes, preparation.tme_genes)
+    preprocessor = ensemble.spec.preprocessor
+    groups = GeneGroups(preprocessor.tumor_genes, preprocessor.tme_genes)
     accepted = sorted((r for r in requests if r.case), key=lambda request: request.genes)
     for genes, members in groupby(accepted, key=lambda request: request.genes):
         cases = tuple(request.case for request in members if request.case)
-        yield Cohort("request", cases, genes, preparation.unit, groups, {})
+        yield Cohort("request", cases, genes, preprocessor.unit, groups, {})

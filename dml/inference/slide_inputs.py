@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from dml.core.errors import DmlError, InputError
-from dml.core.types import Bag, Microns, Mpp, Pyramid
-from dml.training.checkpoint import Spec
+from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
+from dml.training.checkpoint import ModelSpec
 
 FOREIGN = (".h5", ".hdf5", ".pt", ".npy", ".npz", ".safetensors")
 """Feature files of other tools; ``.parquet`` is our own store, anything else is taken for a slide."""
@@ -30,12 +30,12 @@ class Unusable(DmlError):
 class Given(NamedTuple):
     """What could be read of a patient: one bag per resolution, the slides in it by their index, why others are not."""
 
-    pyramid: Pyramid
+    pyramid: MultiScaleBags
     slides: tuple[str, ...]
     reasons: list[str]
 
 
-def read_slides(paths: Sequence[Path], spec: Spec) -> Given:
+def read_slides(paths: Sequence[Path], spec: ModelSpec) -> Given:
     """Read all slides of a patient, given as slides, as feature files, or mixed.
 
     Feature files of one slide at several resolutions have the same file name; those that lie beside a given file as in
@@ -55,7 +55,7 @@ def read_slides(paths: Sequence[Path], spec: Spec) -> Given:
             reasons[path.stem] = _one_line(path, error)
     usable: dict[str, Mapping[Mpp, Bag]] = {}
     for name, levels in sorted(slides.items()):  # as in training; the order a user gives must not matter
-        missing = [f"{mpp:g}" for mpp in spec.preparation.mpps if Mpp(mpp) not in levels]
+        missing = [f"{mpp:g}" for mpp in spec.preprocessor.mpps if Mpp(mpp) not in levels]
         if not missing:
             usable[name] = levels
         elif name not in reasons:
@@ -65,7 +65,7 @@ def read_slides(paths: Sequence[Path], spec: Spec) -> Given:
     return Given(join(list(usable.values())), tuple(usable), list(reasons.values()))
 
 
-def join(slides: Sequence[Mapping[Mpp, Bag]]) -> Pyramid:
+def join(slides: Sequence[Mapping[Mpp, Bag]]) -> MultiScaleBags:
     """Concatenate the slides of one patient; coordinates are kept only if all slides have them."""
     return {mpp: _joined([slide[mpp] for slide in slides]) for mpp in slides[0]}
 
@@ -73,12 +73,12 @@ def join(slides: Sequence[Mapping[Mpp, Bag]]) -> Pyramid:
 def _joined(bags: Sequence[Bag]) -> Bag:
     coords = [bag.coords_um for bag in bags if bag.coords_um is not None]
     index = torch.cat([torch.full((len(bag),), i, dtype=torch.long) for i, bag in enumerate(bags)])
-    located = torch.cat(coords) if len(coords) == len(bags) else None
+    has_coords = torch.cat(coords) if len(coords) == len(bags) else None
     first = bags[0]
-    return Bag(torch.cat([bag.tokens for bag in bags]), located, index, first.mpp, first.tile_um, first.encoder)
+    return Bag(torch.cat([bag.tokens for bag in bags]), has_coords, index, first.mpp, first.tile_um, first.encoder)
 
 
-def _read(path: Path, spec: Spec) -> Mapping[Mpp, Bag]:
+def _read(path: Path, spec: ModelSpec) -> Mapping[Mpp, Bag]:
     if not path.exists():
         raise InputError(path, "the file does not exist", "Check the path")
     if path.suffix == ".parquet":
@@ -87,14 +87,14 @@ def _read(path: Path, spec: Spec) -> Mapping[Mpp, Bag]:
         return _foreign(path, spec)
     from dml.features.extraction import embed_slide
 
-    return _nonempty(path, embed_slide(path, spec.preparation.encoder, spec.tiles))
+    return _nonempty(path, embed_slide(path, spec.preprocessor.encoder, spec.tiles))
 
 
-def _stored(path: Path, spec: Spec) -> dict[Mpp, Bag]:
+def _stored(path: Path, spec: ModelSpec) -> dict[Mpp, Bag]:
     """Read a file of our store and the same slide's other resolutions beside it."""
     from dml.data.feature_store import read_features
 
-    beside = [path.parent.parent / f"{mpp:g}" / path.name for mpp in spec.preparation.mpps]
+    beside = [path.parent.parent / f"{mpp:g}" / path.name for mpp in spec.preprocessor.mpps]
     files = [path, *(other for other in beside if other != path and other.exists())]
     bags = {}
     for file in files:
@@ -104,25 +104,25 @@ def _stored(path: Path, spec: Spec) -> dict[Mpp, Bag]:
     return bags
 
 
-def _foreign(path: Path, spec: Spec) -> dict[Mpp, Bag]:
+def _foreign(path: Path, spec: ModelSpec) -> dict[Mpp, Bag]:
     """Read another tool's features: of the resolution its folder is named for, or of the model's only one."""
     from dml.features.foreign_formats import read_foreign
 
     tokens, coords = read_foreign(path)
     _check_width(path, tokens, spec)
-    by_folder = {f"{mpp:g}": mpp for mpp in spec.preparation.mpps}
-    mpp = by_folder.get(path.parent.name, spec.preparation.mpps[0] if len(by_folder) == 1 else None)
+    by_folder = {f"{mpp:g}": mpp for mpp in spec.preprocessor.mpps}
+    mpp = by_folder.get(path.parent.name, spec.preprocessor.mpps[0] if len(by_folder) == 1 else None)
     if mpp is None:
         expected = " and ".join(by_folder)
         raise InputError(path, "resolution unknown", f"Put the files into folders named {expected} (microns per pixel)")
-    meta = {"encoder": spec.preparation.encoder, "mpp": mpp}
+    meta = {"encoder": spec.preprocessor.encoder, "mpp": mpp}
     bag = _bag(path, torch.as_tensor(np.asarray(tokens)), coords, meta, spec)
     return {bag.mpp: bag}
 
 
-def _bag(path: Path, tokens: Any, coords: Any, meta: Mapping[str, Any], spec: Spec) -> Bag:
+def _bag(path: Path, tokens: Any, coords: Any, meta: Mapping[str, Any], spec: ModelSpec) -> Bag:
     """Check the tokens of a file against what the model was trained on."""
-    prepared = spec.preparation
+    prepared = spec.preprocessor
     if meta["encoder"] != prepared.encoder:
         raise InputError(path, f"features of encoder {meta['encoder']}", f"The model needs {prepared.encoder}")
     _check_width(path, tokens, spec)
@@ -140,15 +140,15 @@ def _bag(path: Path, tokens: Any, coords: Any, meta: Mapping[str, Any], spec: Sp
     return _nonempty(path, {bag.mpp: bag})[bag.mpp]
 
 
-def _check_width(path: Path, tokens: Any, spec: Spec) -> None:
-    prepared, shape = spec.preparation, tuple(tokens.shape)
+def _check_width(path: Path, tokens: Any, spec: ModelSpec) -> None:
+    prepared, shape = spec.preprocessor, tuple(tokens.shape)
     width = len(prepared.tokens.mean)
     if len(shape) != 2 or shape[1] != width:
         what = f"features of {shape[1]} numbers a tile" if len(shape) == 2 else f"features of shape {shape}"
         raise InputError(path, what, f"The model needs {width} ({prepared.encoder})")
 
 
-def _nonempty(path: Path, pyramid: Pyramid) -> Pyramid:
+def _nonempty(path: Path, pyramid: MultiScaleBags) -> MultiScaleBags:
     for mpp, bag in pyramid.items():
         if not len(bag):
             raise InputError(path, f"no tissue tile at {mpp:g} microns per pixel", "Is it a stained tissue slide")

@@ -3,7 +3,7 @@
     o_s    = MLP_s(mean over the magnifications of the mean token)
     f, p   = Teacher(slide, o)                       the teacher's weights are frozen
 
-Trained with the student's losses, so that its tokens and predictions come out as if the genes had been measured.
+TrainingResult with the student's losses, so that its tokens and predictions come out as if the genes had been measured.
 
 Shape legend: b patients, d width.
 """
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, ModelOutput
+from dml.data.dims import ModelDims
 from dml.models.nn.blocks import masked_mean
 from dml.models.nn.head import SubspaceHead
 from dml.models.teacher import Teacher
 
 
-class Generator(nn.Module):
+class GeneImputationStudent(nn.Module):
     """Predicts from slides alone through a frozen teacher; only the decoders of the gene embeddings learn."""
 
-    def __init__(self, shape: DataShape, model: config.Model, teacher: config.Teacher) -> None:
+    def __init__(self, shape: ModelDims, model: config.Model, teacher: config.Teacher) -> None:
         super().__init__()
         self.teacher = Teacher(shape, model, teacher)
         self.decode = nn.ModuleDict(
@@ -47,7 +47,7 @@ class Generator(nn.Module):
         self.teacher.load_state_dict(teacher.state_dict())
         self.teacher.requires_grad_(False)
 
-    def forward(self, batch: Batch) -> Branches:
+    def forward(self, batch: Batch) -> ModelOutput:
         """Predict a batch; transcriptomes in it are not looked at."""
         pooled = [
             masked_mean(self.teacher.project(level.tokens, i), level.mask) for i, level in enumerate(batch.levels)

@@ -15,8 +15,8 @@ from dml.core.errors import ConfigError
 from dml.core.types import Case
 
 if TYPE_CHECKING:
-    from dml.data.dims import DataShape
-    from dml.models.nn.head import Headed
+    from dml.data.dims import ModelDims
+    from dml.models.nn.head import SubspaceModel
 
 PREFIX = "baseline_"
 """Before the name of a baseline in folders, runs and tables: baseline_abmil."""
@@ -30,20 +30,20 @@ class DeepBaseline:
     Attributes
     ----------
     build : callable
-        (DataShape, config.Model) -> untrained module that maps a Batch to Branches.
+        (ModelDims, config.Model) -> untrained module that maps a Batch to ModelOutput.
     needs : tuple of str
         What a patient must have to be read; a source that is used where there is one is not among them.
     paper : str
         Where it is described.
     """
 
-    build: "Callable[[DataShape, config.Model], Headed]"
+    build: "Callable[[ModelDims, config.Model], SubspaceModel]"
     needs: tuple[Source, ...]
     paper: str
 
     def reads(self, case: Case) -> bool:
         """Whether a patient has what the model needs."""
-        has = {"slide": any(len(bag) for bag in case.pyramid.values()), "genes": case.expression is not None}
+        has = {"slide": any(len(bag) for bag in case.bags.values()), "genes": case.expression is not None}
         return all(has[source] for source in self.needs)
 
 

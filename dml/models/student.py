@@ -9,8 +9,8 @@ Its tokens carry the teacher's names, tumor and TME, so that each is distilled f
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches, Subspace
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, ModelOutput, Subspace
+from dml.data.dims import ModelDims
 from dml.models.nn.aggregation import DensityPeaks, NoAggregation, SubspaceQueries
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.head import SubspaceHead, combined
@@ -19,7 +19,7 @@ from dml.models.nn.head import SubspaceHead, combined
 class Student(nn.Module):
     """Predicts from slides alone; transcriptomes in the batch are not looked at."""
 
-    def __init__(self, shape: DataShape, model: config.Model, aggregation: str) -> None:
+    def __init__(self, shape: ModelDims, model: config.Model, aggregation: str) -> None:
         super().__init__()
         self.kind = shape.kind
         self.project = TokenProjection(shape.token_width, model.width, shape.levels, model.dropout)
@@ -28,16 +28,16 @@ class Student(nn.Module):
         if aggregation == "none":
             self.aggregate = NoAggregation(model.width)
         else:
-            self.aggregate = gathers[aggregation](model.width, model.heads, model.references, model.dropout)
+            self.aggregate = gathers[aggregation](model.width, model.heads, model.n_queries, model.dropout)
         self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout, shape.auxiliary)
 
-    def forward(self, batch: Batch) -> Branches:
-        """Predict a batch; `relevance` says where each subspace looked, per level."""
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict a batch; `attention` says where each subspace looked, per level."""
         tokens: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
-        relevance: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
+        attention: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
         for index, level in enumerate(batch.levels):
             token, looked = self.aggregate(self.project(level.tokens, index), level)
             for s in SUBSPACES:
                 tokens[s].append(token[s])
-                relevance[s].append(looked[s])
-        return combined(self.head, self.kind, batch, tokens, relevance)
+                attention[s].append(looked[s])
+        return combined(self.head, self.kind, batch, tokens, attention)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches, Expression, Level, Subspace
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, Expression, MagnificationTokens, ModelOutput, Subspace
+from dml.data.dims import ModelDims
 from dml.models.nn.blocks import GeneNetwork, TokenProjection, masked_mean
 from dml.models.nn.deformable import DeformableCrossAttention, look_together
 from dml.models.nn.fusion import PooledFusion, SubspaceFusion
@@ -30,7 +30,7 @@ PerSubspace = dict[Subspace, Tensor]
 class Teacher(nn.Module):
     """Learns from slide and transcriptome; copes with either magnification set and with absent transcriptomes."""
 
-    def __init__(self, shape: DataShape, model: config.Model, teacher: config.Teacher) -> None:
+    def __init__(self, shape: ModelDims, model: config.Model, teacher: config.Teacher) -> None:
         super().__init__()
         self.kind, width = shape.kind, model.width
         genes = {"tumor": shape.tumor_genes, "tme": shape.tme_genes}
@@ -39,9 +39,9 @@ class Teacher(nn.Module):
             {s: GeneNetwork(genes[s], model.gene_width, width, model.dropout) for s in SUBSPACES}
         )
         self.absent = nn.ParameterDict({s: nn.Parameter(torch.zeros(width)) for s in SUBSPACES})
-        if teacher.fusion:
+        if teacher.use_fusion:
             self.seeds = nn.ParameterDict(
-                {s: nn.Parameter(torch.randn(model.references, width) * 0.1) for s in SUBSPACES}
+                {s: nn.Parameter(torch.randn(model.n_queries, width) * 0.1) for s in SUBSPACES}
             )
             self.look = nn.ModuleDict(
                 {s: DeformableCrossAttention(width, model.heads, model.dropout) for s in SUBSPACES}
@@ -50,35 +50,35 @@ class Teacher(nn.Module):
         else:
             self.seeds = nn.ParameterDict()
             self.fuse = PooledFusion(width, model.dropout)
-        reads = teacher.fusion and teacher.consistency > 0 and teacher.consistency_reading == "expression"
+        reads = teacher.use_fusion and teacher.consistency_weight > 0 and teacher.consistency_target == "expression"
         self.express = nn.ModuleDict({s: nn.Linear(width, genes[s]) for s in SUBSPACES} if reads else {})
         self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout, shape.auxiliary)
 
-    def forward(self, batch: Batch) -> Branches:
-        """Predict a batch; `relevance` says where each subspace looked, per level."""
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict a batch; `attention` says where each subspace looked, per level."""
         return self.read(batch, {s: self._embedded(batch.expression, s) for s in SUBSPACES})
 
-    def read(self, batch: Batch, genes: PerSubspace) -> Branches:
+    def read(self, batch: Batch, genes: PerSubspace) -> ModelOutput:
         """Predict a batch whose gene embeddings o_s (each b d) are given."""
         tokens: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
-        relevance: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
+        attention: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
         expressed: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
         for index, level in enumerate(batch.levels):
             projected = self.project(level.tokens, index)
             fused, looked = self._level(projected, level, genes)
             for s in SUBSPACES:
                 tokens[s].append(fused[s])
-                relevance[s].append(looked[s])
+                attention[s].append(looked[s])
                 if s in self.express:
                     expressed[s].append(self.express[s]((looked[s][:, None] @ projected)[:, 0]))
-        branches = combined(self.head, self.kind, batch, tokens, relevance)
+        branches = combined(self.head, self.kind, batch, tokens, attention)
         return replace(branches, expressed={s: tuple(said) for s, said in expressed.items() if said})
 
     def _embedded(self, expression: Expression, s: Subspace) -> Tensor:
         measured: Tensor = self.genes[s](expression.of(s))
         return torch.where(expression.present[:, None], measured, self.absent[s])
 
-    def _level(self, tokens: Tensor, level: Level, genes: PerSubspace) -> tuple[PerSubspace, PerSubspace]:
+    def _level(self, tokens: Tensor, level: MagnificationTokens, genes: PerSubspace) -> tuple[PerSubspace, PerSubspace]:
         if not self.seeds:
             uniform = level.mask / level.mask.sum(1, keepdim=True).clamp_min(1)
             return self.fuse(masked_mean(tokens, level.mask), genes), dict.fromkeys(SUBSPACES, uniform)
@@ -86,7 +86,7 @@ class Teacher(nn.Module):
             [self.look[s] for s in SUBSPACES],
             [genes[s][:, None] + self.seeds[s] for s in SUBSPACES],
         )  # b r d
-        looked = look_together(looks, seeds, tokens, level.mask, level.coords_um, level.located)
+        looked = look_together(looks, seeds, tokens, level.mask, level.coords_um, level.has_coords)
         seen: PerSubspace = {s: token for s, (token, _) in zip(SUBSPACES, looked, strict=True)}
-        relevance: PerSubspace = {s: where for s, (_, where) in zip(SUBSPACES, looked, strict=True)}
-        return self.fuse(seen, genes), relevance
+        attention: PerSubspace = {s: where for s, (_, where) in zip(SUBSPACES, looked, strict=True)}
+        return self.fuse(seen, genes), attention

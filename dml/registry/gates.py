@@ -76,11 +76,11 @@ def teacher_gap(challenger: Entry, settings: Promotion) -> list[Gate]:
     if challenger.tags.get("model") != "student":
         return []
     main = primary(challenger)
-    known, wanted = challenger.tags.get(f"{TEACHER}{main}"), f"at most {settings.gap:.3f} below its teacher"
+    known, wanted = challenger.tags.get(f"{TEACHER}{main}"), f"at most {settings.max_teacher_gap:.3f} below its teacher"
     if known is None or main not in challenger.metrics:
         return [Gate("student-teacher gap", False, "no teacher was evaluated beside it", wanted)]
     below = float(known) - challenger.metrics[main]
-    return [Gate("student-teacher gap", below <= settings.gap, f"{main} {below:+.3f} below", wanted)]
+    return [Gate("student-teacher gap", below <= settings.max_teacher_gap, f"{main} {below:+.3f} below", wanted)]
 
 
 def model_card(challenger: Entry) -> Gate:
@@ -123,7 +123,7 @@ def non_inferior(
 
     Paired patient bootstrap of the difference; the lower end of its interval decides.
     """
-    wanted = f"difference above {-settings.margin:+.3f} ({settings.confidence:.0%} interval)"
+    wanted = f"difference above {-settings.non_inferiority_margin:+.3f} ({settings.confidence:.0%} interval)"
     gate = partial(Gate, "not inferior to champion", wanted=wanted)
     if challenger is None or champion is None:
         return gate(passed=False, found="no test predictions were packed with one of them")
@@ -136,7 +136,7 @@ def non_inferior(
     if found is None:
         return gate(passed=False, found="the metric is not defined on these patients")
     text = f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}), {len(one)} patients"
-    return gate(passed=bool(found.low > -settings.margin), found=text)
+    return gate(passed=bool(found.low > -settings.non_inferiority_margin), found=text)
 
 
 def _paired(challenger: pd.DataFrame, champion: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -93,7 +93,7 @@ def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = No
             signature=signature(ensemble),
             input_example=example(ensemble),
             pip_requirements=requirements(),
-            metadata={"task": ensemble.spec.preparation.task, "role": ensemble.spec.role},
+            metadata={"task": ensemble.spec.preprocessor.task, "role": ensemble.spec.role},
         )
     return str(logged.model_uri)
 
@@ -148,7 +148,7 @@ def requirements() -> list[str]:
 
 
 def signature(ensemble: Ensemble) -> "ModelSignature":
-    """Columns that the model takes and gives, and the parameter that asks for the tiles' relevance."""
+    """Columns that the model takes and gives, and the parameter that asks for the tiles' attention."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 

@@ -22,7 +22,7 @@ TABLES = (".csv", ".tsv")
 FORMATS = (".csv", ".parquet", ".json")
 DIGITS = "%.6g"
 """Of numbers in a CSV, which people read; Parquet keeps all."""
-RELEVANCE = "relevance"
+RELEVANCE = "attention"
 """Column and inference parameter of a registered model; said again here because naming it must not import torch."""
 _TCGA = re.compile(r"^TCGA-..-....")
 
@@ -63,7 +63,7 @@ def predict(
     expression: Path | None = None,
     slide_table: Path | None = None,
     progress: Callable[[Sequence["pd.DataFrame"]], Iterable["pd.DataFrame"]] = iter,
-    relevance: bool = False,
+    attention: bool = False,
 ) -> "pd.DataFrame":
     """Answer for every patient of some slides with a registered model, through the code it was packed with.
 
@@ -73,8 +73,8 @@ def predict(
         ``<name>@<alias>`` or ``<name>/<version>``.
     progress : callable
         Wraps the sequence of patients, to show how far it is.
-    relevance : bool
-        Ask for the column ``relevance``, too.
+    attention : bool
+        Ask for the column ``attention``, too.
 
     Returns
     -------
@@ -94,13 +94,13 @@ def predict(
     entry = registry.resolve(reference)
     table = requests(slides, expression, slide_table)
     patients = [pd.DataFrame(rows) for _, rows in table.groupby("patient_id", sort=False)]
-    params = {RELEVANCE: True} if relevance else {}
+    params = {RELEVANCE: True} if attention else {}
     with packed.opened(entry) as ask:
         return pd.concat([ask(rows, params) for rows in progress(patients)], ignore_index=True)
 
 
 def split_relevance(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
-    """Write the column ``relevance`` as ``<folder>/<patient_id>.parquet``, a row a tile; return the other columns."""
+    """Write the column ``attention`` as ``<folder>/<patient_id>.parquet``, a row a tile; return the other columns."""
     import pandas as pd
 
     for patient, text in table.set_index("patient_id")[RELEVANCE].dropna().items():

@@ -11,7 +11,7 @@ SECTIONS = ("## Takes", "## Gives", "## Evaluation", "## Limits")
 
 def headline(ensemble: Ensemble, cohort: str) -> str:
     """Say in one sentence what a registered model does; MLflow's lists show no more."""
-    spec, prepared = ensemble.spec, ensemble.spec.preparation
+    spec, prepared = ensemble.spec, ensemble.spec.preprocessor
     aim = "Survival" if prepared.kind == "survival" else f"{prepared.task} ({', '.join(prepared.classes)})"
     seen = "slides alone" if spec.role == "student" else "slides and, where there is one, the transcriptome"
     return f"{aim} from {seen}: the {spec.role} of cohort {cohort}, {len(ensemble.folds)} folds averaged."
@@ -29,7 +29,7 @@ def card(ensemble: Ensemble, cohort: str, metrics: Mapping[str, float], judged_o
     judged_on : str
         Which patients the metrics are of.
     """
-    spec, prepared = ensemble.spec, ensemble.spec.preparation
+    spec, prepared = ensemble.spec, ensemble.spec.preprocessor
     mpps = " and ".join(f"{mpp:g}" for mpp in prepared.mpps)
     genes = len(prepared.tumor_genes) + len(prepared.tme_genes)
     beside = f"; transcriptomes in {prepared.unit} ({genes} genes), optional" if spec.role == "teacher" else ""

@@ -46,7 +46,7 @@ def describe(
         shares = results.patients["label"].value_counts()
         labels = {name: int(shares.get(name, 0)) for name in results.classes}
         return content | {"classes": list(results.classes), "labels": labels, "confusion": tables}
-    adjust = settings.adjust
+    adjust = settings.adjust_for
     return content | {
         "deaths": int(results.patients["event"].sum()),
         "years": list(horizons.years),

@@ -13,7 +13,7 @@ from dml.core.files import read_parquet
 class Flow:
     """Counts of patients, from the whole cohort to those tested; `folds` has one mapping of role to count per fold.
 
-    `unpaired_tested` counts those of the tested who have no transcriptome (split.tested: slide).
+    `unpaired_tested` counts those of the tested who have no transcriptome (split.test_population: slide).
     """
 
     patients: int

@@ -35,7 +35,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def only(self, first: Collection[str]) -> "Table":
+    def subset(self, first: Collection[str]) -> "Table":
         """Keep the rows that begin with some names."""
         return Table(self.columns, tuple(row for row in self.rows if row[0] in first))
 

@@ -27,7 +27,7 @@ ITEMS = {
     "5b": "dates",
     "6a-b": "setting, eligibility",
     "6c": "treatments",
-    "7": "data preparation",
+    "7": "data preprocessor",
     "8a": "outcome",
     "8b-c": "who judged the outcome, and blinding",
     "9a-b": "predictors",

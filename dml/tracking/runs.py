@@ -98,7 +98,7 @@ def _alive(pid: str | None) -> bool:
 
 def search(client: "MlflowClient", experiment: str, query: str) -> list["Run"]:
     """Return the runs that match a query, oldest first."""
-    runs: list["Run"] = []
+    runs: list[Run] = []
     token: str | None = None
     while True:
         page = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"], page_token=token)

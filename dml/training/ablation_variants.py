@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from dml.config import params as config
 from dml.training.checkpoint import FoldModel
-from dml.training.ensemble_trainer import Trained
+from dml.training.ensemble_trainer import TrainingResult
 from dml.training.folds import Fold
 from dml.training.train import distil, teach
 
@@ -53,27 +53,27 @@ class Variant:
 
 VARIANTS = (
     Variant("teacher", "teacher", {}),
-    Variant("no disentangled fusion", "teacher", {"teacher": {"fusion": False}}),
-    Variant("no gradient coordination", "teacher", {"teacher": {"coordination": False}}),
-    Variant("no consistency", "teacher", {"teacher": {"consistency": 0.0}}, magnifications=2),
-    Variant("consistency of expression", "teacher", {"teacher": {"consistency_reading": "expression"}}),
-    Variant("with disentangling loss", "teacher", {"teacher": {"disentangling": 0.3}}),
-    Variant("no auxiliary labels", "teacher", {"teacher": {"auxiliary": 0.0}}),
-    Variant("no linear start", "teacher", {"model": {"linear": 0}}),
-    Variant("no unpaired patients", "teacher", {"teacher": {"unpaired": False}}),
+    Variant("no disentangled fusion", "teacher", {"teacher": {"use_fusion": False}}),
+    Variant("no gradient coordination", "teacher", {"teacher": {"use_gradient_coordination": False}}),
+    Variant("no consistency", "teacher", {"teacher": {"consistency_weight": 0.0}}, magnifications=2),
+    Variant("consistency of expression", "teacher", {"teacher": {"consistency_target": "expression"}}),
+    Variant("with disentangling loss", "teacher", {"teacher": {"disentanglement_weight": 0.3}}),
+    Variant("no auxiliary labels", "teacher", {"teacher": {"auxiliary_weight": 0.0}}),
+    Variant("no linear start", "teacher", {"model": {"linear_offset": config.LinearOffset()}}),
+    Variant("no unpaired patients", "teacher", {"teacher": {"use_unpaired": False}}),
     Variant("no modality dropout", "teacher", {"teacher": {"modality_dropout": 0.0}}),
-    Variant("Cox loss, half", "teacher", {"optimisation": {"cox": 0.5}}),
-    Variant("Cox loss", "teacher", {"optimisation": {"cox": 1.0}}),
+    Variant("Cox loss, half", "teacher", {"optimisation": {"cox_loss_weight": 0.5}}),
+    Variant("Cox loss", "teacher", {"optimisation": {"cox_loss_weight": 1.0}}),
     Variant("student", "student", {}),
     Variant("no distillation", "student", {}, lesson="none"),
     Variant("lessons of another patient", "student", {}, lesson="another"),
-    Variant("no feature distillation", "student", {"distillation": {"features": 0.0}}),
-    Variant("no prediction distillation", "student", {"distillation": {"predictions": 0.0}}),
-    Variant("student: no auxiliary labels", "student", {"distillation": {"auxiliary": 0.0}}),
-    Variant("student: no linear start", "student", {"distillation": {"linear": False}}),
-    Variant("student: linear start", "student", {"distillation": {"linear": True}}),
-    Variant("student: no unpaired patients", "student", {"distillation": {"unpaired": False}}),
-    Variant("generated genes", "student", {"distillation": {"student": "generated_genes"}}),
+    Variant("no feature distillation", "student", {"distillation": {"feature_weight": 0.0}}),
+    Variant("no prediction distillation", "student", {"distillation": {"prediction_weight": 0.0}}),
+    Variant("student: no auxiliary labels", "student", {"distillation": {"auxiliary_weight": 0.0}}),
+    Variant("student: no linear start", "student", {"distillation": {"use_linear_offset": False}}),
+    Variant("student: linear start", "student", {"distillation": {"use_linear_offset": True}}),
+    Variant("student: no unpaired patients", "student", {"distillation": {"use_unpaired": False}}),
+    Variant("generated genes", "student", {"distillation": {"architecture": "gene_imputation"}}),
     Variant("density-peak clustering", "student", {"distillation": {"aggregation": "density_peaks"}}),
     Variant("no aggregation", "student", {"distillation": {"aggregation": "none"}}),
 )
@@ -81,7 +81,7 @@ VARIANTS = (
 FULL = {variant.kind: variant for variant in reversed(VARIANTS) if not variant.changes and variant.lesson == "own"}
 
 
-def train(variant: Variant, fold: Fold, params: config.Params, task: str, teacher: FoldModel | None) -> Trained:
+def train(variant: Variant, fold: Fold, params: config.Params, task: str, teacher: FoldModel | None) -> TrainingResult:
     """Train one row on one fold.
 
     Parameters

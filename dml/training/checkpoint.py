@@ -17,23 +17,23 @@ from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.files import atomic, read_json, write_json
 from dml.core.predictions import class_column, horizon_days, survival_column
-from dml.core.types import Branches, Case, Cohort
+from dml.core.types import Case, Cohort, ModelOutput
 from dml.data.batches import Patient, PatientReader, batches
-from dml.data.preprocessing import Preparation
+from dml.data.preprocessing import Preprocessor
 from dml.models import registry
-from dml.models.gene_imputation import Generator
-from dml.models.nn.head import Headed
+from dml.models.gene_imputation import GeneImputationStudent
+from dml.models.nn.head import SubspaceModel
 from dml.models.student import Student
 from dml.models.teacher import Teacher
-from dml.training.distillation import Lesson
-from dml.training.linear_offset import LinearStart
+from dml.training.distillation import DistillationTargets
+from dml.training.linear_offset import LinearOffset
 from dml.training.threads import on_threads
 
 Role = Literal["teacher", "student"] | Annotated[str, Field(pattern=f"^{registry.PREFIX}")]
 """What a model is: ours, or the deep baseline of that name."""
 
 
-class Spec(BaseModel):
+class ModelSpec(BaseModel):
     """What a fold's model is and how it reads patients.
 
     `learnt` has the digest of each learning patient's id, so that nobody it was fitted on is a stranger later.
@@ -42,7 +42,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Role
-    preparation: Preparation
+    preprocessor: Preprocessor
     model: config.Model
     teacher: config.Teacher
     distillation: config.Distillation
@@ -53,16 +53,16 @@ class Spec(BaseModel):
     train_cutoff: float = 0.0
     train_risk_deviation: float = 1.0
     versions: Mapping[str, str] = {}
-    linear: LinearStart | None = None
-    learnt: tuple[str, ...] = ()
+    linear: LinearOffset | None = None
+    training_patient_hashes: tuple[str, ...] = ()
 
-    def build(self) -> Teacher | Student | Generator | Headed:
+    def build(self) -> Teacher | Student | GeneImputationStudent | SubspaceModel:
         """Make one untrained member."""
-        shape = self.preparation.shape
+        shape = self.preprocessor.dims
         if self.role == "teacher":
             return Teacher(shape, self.model, self.teacher)
-        if self.role == "student" and self.distillation.student == "generated_genes":
-            return Generator(shape, self.model, self.teacher)
+        if self.role == "student" and self.distillation.architecture == "gene_imputation":
+            return GeneImputationStudent(shape, self.model, self.teacher)
         if self.role == "student":
             return Student(shape, self.model, self.distillation.aggregation)
         return registry.get(self.role.removeprefix(registry.PREFIX)).build(shape, self.model)
@@ -71,14 +71,14 @@ class Spec(BaseModel):
         """Whether a patient has what the model cannot do without: a slide, or what a baseline says."""
         if self.role.startswith(registry.PREFIX):
             return registry.get(self.role.removeprefix(registry.PREFIX)).reads(case)
-        return any(len(bag) for bag in case.pyramid.values())
+        return any(len(bag) for bag in case.bags.values())
 
 
 @dataclass(frozen=True, slots=True)
 class FoldModel:
     """The trained members of one fold; predictions are their mean."""
 
-    spec: Spec
+    spec: ModelSpec
     members: tuple[nn.Module, ...]
 
     def save(self, folder: Path) -> None:
@@ -103,7 +103,7 @@ class FoldModel:
         """
         remedy = "Train it again: dvc repro"
         try:
-            spec = Spec.model_validate(read_json(folder / "model.json"))
+            spec = ModelSpec.model_validate(read_json(folder / "model.json"))
             weights = load_file(folder / "weights.safetensors")
             members = tuple(spec.build() for _ in range(spec.members))
             for i, member in enumerate(members):
@@ -147,13 +147,13 @@ class FoldModel:
         with on_threads(1):
             patients = [read(case) for case in cohort.cases if self.spec.reads(case)]
             logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size, asked)]
-        joined = torch.cat(logits).double().numpy() if logits else np.zeros((0, self.spec.preparation.shape.outputs))
+        joined = torch.cat(logits).double().numpy() if logits else np.zeros((0, self.spec.preprocessor.dims.outputs))
         table = pd.DataFrame({"patient_id": [p.patient_id for p in patients]})
         return table.assign(**columns(joined, self.spec))
 
     def reader(self, cohort: Cohort, parts: Mapping[str, int] | None = None) -> PatientReader:
         """Return what reads patients for this model."""
-        return PatientReader(self.spec.preparation, cohort, self.spec.linear, parts)
+        return PatientReader(self.spec.preprocessor, cohort, self.spec.linear, parts)
 
     def turns(self, parts: int) -> dict[int, list[int]]:
         """Return which members were selected on each inner part of the fold, and so have not learnt from it."""
@@ -162,15 +162,15 @@ class FoldModel:
             by_part.setdefault(member % parts, []).append(member)
         return by_part
 
-    def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, Lesson]:
+    def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, DistillationTargets]:
         """Return what one member teaches of each patient: nothing of a patient without transcriptome."""
-        taught: dict[str, Lesson] = {}
+        taught: dict[str, DistillationTargets] = {}
         with on_threads(1), torch.inference_mode():
-            for batch in batches(patients, self.spec.preparation, batch_size):
+            for batch in batches(patients, self.spec.preprocessor, batch_size):
                 said = self.members[member](batch)
                 for i, patient in enumerate(batch.patient_ids):
                     row = slice(i, i + 1)
-                    taught[patient] = Lesson(
+                    taught[patient] = DistillationTargets(
                         said.tumor[row].clone(),
                         said.tme[row].clone(),
                         said.logits[row].clone(),
@@ -180,31 +180,31 @@ class FoldModel:
 
     def _outputs(
         self, patients: Sequence[Patient], batch_size: int, members: Sequence[int]
-    ) -> Iterator[list[Branches]]:
+    ) -> Iterator[list[ModelOutput]]:
         with torch.inference_mode():
-            for batch in batches(patients, self.spec.preparation, batch_size):
+            for batch in batches(patients, self.spec.preprocessor, batch_size):
                 yield [self.members[i](batch) for i in members]
 
-    def _mean_outputs(self, said: Sequence[Branches]) -> Tensor:
-        if self.spec.preparation.kind == "classification":
+    def _mean_outputs(self, said: Sequence[ModelOutput]) -> Tensor:
+        if self.spec.preprocessor.kind == "classification":
             return torch.stack([torch.softmax(b.logits, -1) for b in said]).mean(0)
         return torch.stack([torch.sigmoid(b.logits) for b in said]).mean(0)
 
 
-def columns(outputs: np.ndarray, spec: Spec) -> dict[str, Any]:
+def columns(outputs: np.ndarray, spec: ModelSpec) -> dict[str, Any]:
     """Name what a model returns: class probabilities.
 
     Or risk and survival at the horizons from hazards (patients x bins).
     """
-    preparation = spec.preparation
-    if preparation.kind == "classification":
-        return {class_column(name): outputs[:, i] for i, name in enumerate(preparation.classes)}
+    preprocessor = spec.preprocessor
+    if preprocessor.kind == "classification":
+        return {class_column(name): outputs[:, i] for i, name in enumerate(preprocessor.classes)}
     survival = np.cumprod(1 - outputs, axis=1)
-    curves = {survival_column(y): survival_at(survival, float(horizon_days(y)), preparation) for y in spec.years}
+    curves = {survival_column(y): survival_at(survival, float(horizon_days(y)), preprocessor) for y in spec.years}
     return {"risk": -survival.sum(1), **curves}
 
 
-def survival_at(survival: np.ndarray, days: float, preparation: Preparation) -> np.ndarray:
+def survival_at(survival: np.ndarray, days: float, preprocessor: Preprocessor) -> np.ndarray:
     """Survival probability after some days, the hazard being constant within a bin; constant after the last follow-up.
 
     Parameters
@@ -213,10 +213,10 @@ def survival_at(survival: np.ndarray, days: float, preparation: Preparation) -> 
         Probability to be alive at the end of each bin.
     """
     last = (
-        max(preparation.last_day, float(preparation.bin_edges[-1]) + 1.0)
-        if len(preparation.bin_edges)
-        else preparation.last_day
+        max(preprocessor.last_day, float(preprocessor.bin_edges[-1]) + 1.0)
+        if len(preprocessor.bin_edges)
+        else preprocessor.last_day
     )
-    ends = np.concatenate([[0.0], preparation.bin_edges.astype(float), [last]])
+    ends = np.concatenate([[0.0], preprocessor.bin_edges.astype(float), [last]])
     log_survival = np.log(np.clip(np.concatenate([np.ones((len(survival), 1)), survival], axis=1), 1e-12, 1.0))
     return np.exp([np.interp(days, ends, row) for row in log_survival])

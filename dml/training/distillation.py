@@ -20,12 +20,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from dml.core.types import SUBSPACES, Branches
+from dml.core.types import SUBSPACES, ModelOutput
 from dml.models.nn.head import Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class DistillationTargets:
     """What a teacher says of a batch; `given` False where it has no transcriptome to teach from."""
 
     tumor: Float[Tensor, "b d"]
@@ -47,13 +47,13 @@ def prediction_divergence(
     return temperature**2 * bernoulli.mean(-1)
 
 
-def feature_distance(lesson: Lesson, student: Branches) -> Float[Tensor, "b"]:
+def feature_distance(lesson: DistillationTargets, student: ModelOutput) -> Float[Tensor, "b"]:
     """Mean squared error between each student token and the teacher's token of the same subspace, per patient."""
     errors = [(student.of(s) - getattr(lesson, s)).square().mean(-1) for s in SUBSPACES]
     return torch.stack(errors).mean(0)
 
 
-def exchange(lessons: Mapping[str, Lesson], seed: int) -> dict[str, Lesson]:
+def exchange(lessons: Mapping[str, DistillationTargets], seed: int) -> dict[str, DistillationTargets]:
     """Give each taught patient the lesson of another taught one, at random: what distillation is to be told from."""
     taught = [patient for patient, lesson in lessons.items() if bool(lesson.given)]
     order = np.random.default_rng(seed).permutation(len(taught))
@@ -61,7 +61,7 @@ def exchange(lessons: Mapping[str, Lesson], seed: int) -> dict[str, Lesson]:
     return {patient: lessons[around.get(patient, patient)] for patient in lessons}
 
 
-def taught_mean(per_patient: Float[Tensor, "b"], lesson: Lesson) -> Float[Tensor, ""]:
+def taught_mean(per_patient: Float[Tensor, "b"], lesson: DistillationTargets) -> Float[Tensor, ""]:
     """Mean over the patients the teacher taught; 0 if there is none."""
     given = lesson.given.to(per_patient.dtype)
     return (per_patient * given).sum() / given.sum().clamp_min(1.0)

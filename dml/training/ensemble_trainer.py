@@ -16,31 +16,31 @@ from dml.core.errors import ConfigError
 from dml.core.files import digest
 from dml.core.types import SURVIVAL, Case
 from dml.data.batches import Patient, PatientReader
-from dml.data.preprocessing import Preparation, fit_preparation
-from dml.models.gene_imputation import Generator
+from dml.data.preprocessing import Preprocessor, fit_preprocessor
+from dml.models.gene_imputation import GeneImputationStudent
 from dml.models.teacher import Teacher
-from dml.training.checkpoint import FoldModel, Role, Spec
-from dml.training.distillation import Lesson, exchange
+from dml.training.checkpoint import FoldModel, ModelSpec, Role
+from dml.training.distillation import DistillationTargets, exchange
 from dml.training.distributed import Team, together
 from dml.training.folds import Fold
 from dml.training.fork_map import spread
-from dml.training.linear_offset import COMBINATIONS, LinearStart, fit_start, truth_of
+from dml.training.linear_offset import COMBINATIONS, LinearOffset, fit_linear_offset, truth_of
 from dml.training.objectives import Objective, StudentObjective
-from dml.training.trainer import Recipe, fit, reproducible, resolved
+from dml.training.trainer import TrainConfig, fit, reproducible, resolved
 
 log = logging.getLogger(__name__)
 Weights = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingResult:
     """A fold's model and how its training went, one block of epochs per member."""
 
     model: FoldModel
     history: pd.DataFrame
 
 
-class Learner:
+class EnsembleTrainer:
     """Trains the members of one model of one fold."""
 
     def __init__(
@@ -49,46 +49,48 @@ class Learner:
         fold: Fold,
         params: config.Params,
         task: str,
-        recipe: Recipe,
+        recipe: TrainConfig,
         kept: Sequence[Case],
         teacher: FoldModel | None = None,
     ) -> None:
         self.role, self.fold, self.params, self.task, self.recipe = role, fold, params, task, recipe
         self.teacher = teacher
         # Fitted on all learning patients of the fold: teacher, student and members share scaling, bins and classes.
-        self.preparation: Preparation = fit_preparation(fold.learning, params, task)
+        self.preprocessor: Preprocessor = fit_preprocessor(fold.learning, params, task)
         self.turns = {
             c.patient_id: fold.parts.get(c.patient_id, i % max(fold.turns, 1))
             for i, c in enumerate(fold.learning.cases)
         }
         self.spec = self._spec()
-        self.cases = fold.learning.only({case.patient_id for case in kept})
-        read = PatientReader(self.preparation, self.cases, self.spec.linear, self.turns)
+        self.cases = fold.learning.subset({case.patient_id for case in kept})
+        read = PatientReader(self.preprocessor, self.cases, self.spec.linear, self.turns)
         self.patients = [read(case) for case in self.cases.cases]
         self.judged = {c.patient_id for c in fold.learning.cases if self.spec.reads(c) and has_target(c, task)}
 
-    def train(self, objective: Callable[[int], Objective]) -> Trained:
+    def train(self, objective: Callable[[int], Objective]) -> TrainingResult:
         """Train all members, each with the objective of its number."""
         spec = self.spec
         states, histories = zip(*self._members(objective), strict=True)
         model = FoldModel(spec, tuple(self._restored(i, state) for i, state in enumerate(states)))
-        seen = self.cases.only({case.patient_id for case in self.cases.cases if spec.reads(case)})
+        seen = self.cases.subset({case.patient_id for case in self.cases.cases if spec.reads(case)})
         risk = model.predict(seen).get("risk", pd.Series(dtype=float))
         if len(risk):
             update = {"train_cutoff": float(risk.median()), "train_risk_deviation": float(risk.std(ddof=0)) or 1.0}
             model = FoldModel(spec.model_copy(update=update), model.members)
-        return Trained(model, pd.concat(histories, ignore_index=True))
+        return TrainingResult(model, pd.concat(histories, ignore_index=True))
 
     def student_objective(self, member: int, exchanged: bool) -> StudentObjective:
         """Return what a member learns: the task and, if there is a teacher, what one of it says of each patient."""
         teacher = self.teacher
-        lessons: Mapping[str, Lesson] | None = None
+        lessons: Mapping[str, DistillationTargets] | None = None
         if teacher is not None:
             read = teacher.reader(self.cases, self.turns)
             lessons = teacher.lessons([read(case) for case in self.cases.cases], member % len(teacher.members))
             if exchanged:
                 lessons = exchange(lessons, self.params.seed)
-        return StudentObjective(self.preparation, self.params.distillation, lessons, self.params.optimisation.cox)
+        return StudentObjective(
+            self.preprocessor, self.params.distillation, lessons, self.params.optimisation.cox_loss_weight
+        )
 
     def _members(self, objective: Callable[[int], Objective]) -> list[tuple[Weights, pd.DataFrame]]:
         """Train one after the other on several devices, or side by side in processes of the CPU."""
@@ -108,17 +110,17 @@ class Learner:
             recipe = replace(self.recipe, seed=seed)
             if team.rank:  # the same weights in all of a team, then dropout of their own
                 torch.manual_seed(seed + team.rank)
-            history = fit(member, objective(index), *self._turn(index), self.preparation, recipe, team)
+            history = fit(member, objective(index), *self._turn(index), self.preprocessor, recipe, team)
         weights = {name: value.cpu().numpy() for name, value in member.state_dict().items()}
         return weights, history.assign(member=index)
 
     def _untrained(self, index: int) -> nn.Module:
         member = self.spec.build()
-        if isinstance(member, Generator):
+        if isinstance(member, GeneImputationStudent):
             member.adopt(self._teacher_of(index))
             return member
         with torch.no_grad():  # a head that starts from the base rates has only the patients to learn
-            member.head.bias.copy_(torch.from_numpy(self.preparation.base_logits))
+            member.head.bias.copy_(torch.from_numpy(self.preprocessor.base_logits))
         return member
 
     def _restored(self, index: int, weights: Weights) -> nn.Module:
@@ -128,7 +130,7 @@ class Learner:
 
     def _teacher_of(self, member: int) -> Teacher:
         if self.teacher is None:
-            raise ConfigError("distillation.student: generated_genes needs a teacher")
+            raise ConfigError("distillation.architecture: gene_imputation needs a teacher")
         taught = self.teacher.members[member % len(self.teacher.members)]
         if not isinstance(taught, Teacher):
             raise ConfigError(f"a {self.teacher.spec.role} is no teacher")
@@ -142,32 +144,34 @@ class Learner:
         log.info("%s %s fold %d member %d: %d training, %d validation patients", *counts)
         return training, validation
 
-    def _linear(self) -> LinearStart | None:
+    def _linear(self) -> LinearOffset | None:
         """Fit the linear model that ours start from, on the sources they see."""
-        components = self.params.model.linear
-        wanted = self.preparation.kind == "survival" or self.params.model.linear_tasks == "all"
-        wanted &= self.role != "student" or self.params.distillation.linear
+        components = self.params.model.linear_offset.components
+        wanted = self.preprocessor.kind == "survival" or self.params.model.linear_offset.tasks == "all"
+        wanted &= self.role != "student" or self.params.distillation.use_linear_offset
         if not components or not wanted or self.role not in COMBINATIONS or self.fold.turns < 2:
             return None
         cases = self.fold.learning.cases
-        rows = PatientReader(self.preparation, self.fold.learning).rows(cases)
-        truth = truth_of(cases, self.preparation)
-        return fit_start(rows, [self.turns[c.patient_id] for c in cases], COMBINATIONS[self.role], truth, components)
+        rows = PatientReader(self.preprocessor, self.fold.learning).rows(cases)
+        truth = truth_of(cases, self.preprocessor)
+        return fit_linear_offset(
+            rows, [self.turns[c.patient_id] for c in cases], COMBINATIONS[self.role], truth, components
+        )
 
-    def _spec(self) -> Spec:
+    def _spec(self) -> ModelSpec:
         p = self.params
-        return Spec(
+        return ModelSpec(
             role=self.role,
-            preparation=self.preparation,
+            preprocessor=self.preprocessor,
             model=p.model,
             teacher=p.teacher,
             distillation=p.distillation,
             tiles=p.tiles,
             years=p.evaluation.years,
-            members=p.optimisation.members,
+            members=p.optimisation.ensemble_size,
             seed=p.seed,
             linear=self._linear(),
-            learnt=tuple(sorted(digest(case.patient_id) for case in self.fold.learning.cases)),
+            training_patient_hashes=tuple(sorted(digest(case.patient_id) for case in self.fold.learning.cases)),
             versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
         )
 

@@ -28,7 +28,7 @@ def judged(model: FoldModel, fold: Fold, test: Cohort, name: str) -> tuple[pd.Da
     metadata : dict
         Task, classes, median training risk, follow-up of the learning patients.
     """
-    task = model.spec.preparation.task
+    task = model.spec.preprocessor.task
     parts = {"validation": (fold.learning, unseen(model, fold)), "test": (test, model.predict(test))}
     rows = pd.concat([_with_truth(*part, task).assign(role=role) for role, part in parts.items()], ignore_index=True)
     return rows.assign(fold=fold.index, model=name), _metadata(model, fold)
@@ -50,11 +50,11 @@ def _truth(case: Case, task: str) -> dict[str, object]:
 
 def _metadata(model: FoldModel, fold: Fold) -> dict[str, Any]:
     follow_up = [case.survival for case in fold.learning.cases if case.survival is not None]
-    preparation = model.spec.preparation
+    preprocessor = model.spec.preprocessor
     return {
-        "task": preparation.task,
-        "kind": preparation.kind,
-        "classes": list(preparation.classes),
+        "task": preprocessor.task,
+        "kind": preprocessor.kind,
+        "classes": list(preprocessor.classes),
         "train_cutoff": model.spec.train_cutoff,
         "train_days": [s.days for s in follow_up],
         "train_event": [s.event for s in follow_up],

@@ -38,11 +38,11 @@ class Fold:
 
     def training(self, member: int = 0) -> Cohort:
         """Whom a member learns from."""
-        return self.learning.only({c.patient_id for c in self.learning.cases} - self._turn(member))
+        return self.learning.subset({c.patient_id for c in self.learning.cases} - self._turn(member))
 
     def validation(self, member: int = 0) -> Cohort:
         """Whom a member is selected on."""
-        return self.learning.only(self._turn(member))
+        return self.learning.subset(self._turn(member))
 
     def _turn(self, member: int) -> set[str]:
         return {patient for patient, part in self.parts.items() if part == member % max(self.turns, 1)}
@@ -62,12 +62,12 @@ def fold_of(cohort: Cohort, splits: pd.DataFrame, index: int) -> Fold:
     learning = rows[rows["role"] != "test"]
     turn_takers = learning[learning["part"] >= 0]
     parts = dict(zip(turn_takers["patient_id"], turn_takers["part"].astype(int), strict=True))
-    return Fold(index, cohort.only(set(learning["patient_id"])), parts)
+    return Fold(index, cohort.subset(set(learning["patient_id"])), parts)
 
 
 def held_out(cohort: Cohort, splits: pd.DataFrame, index: int) -> Cohort:
     """Cut the test patients of a fold out of a cohort: for prediction only."""
-    return cohort.only(_ids(splits[splits["fold"] == index], "test"))
+    return cohort.subset(_ids(splits[splits["fold"] == index], "test"))
 
 
 def unseen(model: FoldModel, fold: Fold) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dml.core.types import Branches, Target
+from dml.core.types import ModelOutput, Target
 from dml.models.nn.head import SubspaceHead
 from dml.training.losses import log_likelihood
 
@@ -67,13 +67,13 @@ def _overlaps(
     return off_tumor, off_tme, conflict, dot / size.prod(0).clamp_min(1e-30)
 
 
-def confidences(head: SubspaceHead, branches: Branches, target: Target) -> tuple[float, float]:
+def confidences(head: SubspaceHead, branches: ModelOutput, target: Target) -> tuple[float, float]:
     """Mean probability that each half of the head gives to what was observed (tumor, TME)."""
     tumor, tme = _confidences(head, branches, target).tolist()
     return tumor, tme
 
 
-def _confidences(head: SubspaceHead, branches: Branches, target: Target) -> Float[Tensor, "2"]:
+def _confidences(head: SubspaceHead, branches: ModelOutput, target: Target) -> Float[Tensor, "2"]:
     known = target.known
     with torch.no_grad():
         halves = head.halves(branches.tumor, branches.tme)
@@ -83,7 +83,11 @@ def _confidences(head: SubspaceHead, branches: Branches, target: Target) -> Floa
 
 
 def coordinated_backward(
-    loss: Float[Tensor, ""], branches: Branches, head: SubspaceHead, parameters: Sequence[nn.Parameter], target: Target
+    loss: Float[Tensor, ""],
+    branches: ModelOutput,
+    head: SubspaceHead,
+    parameters: Sequence[nn.Parameter],
+    target: Target,
 ) -> Coordination:
     """Accumulate the coordinated gradient of the task loss into `parameters`.
 

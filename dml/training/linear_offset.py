@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from dml.core.errors import InputError
 from dml.core.types import Case
-from dml.data.preprocessing import WINSORISED, Preparation, Vector
+from dml.data.preprocessing import WINSORISED, Preprocessor, Vector
 from dml.models.linear.cox import Cox
 from dml.models.linear.design_matrix import Reduction
 from dml.models.linear.logistic import Logistic
@@ -79,7 +79,7 @@ class LinearModel(BaseModel):
         return np.asarray(sum((self.maps[source](rows[source]) for source in self.maps), self.bias))
 
 
-class LinearStart(BaseModel):
+class LinearOffset(BaseModel):
     """Linear models by the sources they need, one per inner part left out; the richest that a patient has speaks."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -115,13 +115,13 @@ class LinearStart(BaseModel):
         return sorted(self.models.items(), key=lambda item: (-len(item[1][0].maps), item[0]))
 
 
-def fit_start(
+def fit_linear_offset(
     rows: Rows,
     parts: Sequence[int],
     sources: Sequence[tuple[Source, ...]],
     truth: "Truth",
     components: int,
-) -> LinearStart:
+) -> LinearOffset:
     """Fit on the learning patients of a fold.
 
     Parameters
@@ -154,7 +154,7 @@ def fit_start(
             crossed[mine] = model({source: rows[source][mine] for source in combination})
         models[name], slopes[name] = fitted, truth.slope(crossed, whole)
         log.info("linear start from %s: %d patients, slope %.2f", name, whole.sum(), slopes[name])
-    return LinearStart(models=models, slopes=slopes, outputs=truth.outputs)
+    return LinearOffset(models=models, slopes=slopes, outputs=truth.outputs)
 
 
 class Truth:
@@ -206,7 +206,7 @@ class Truth:
 def _fitted(rows: Rows, where: np.ndarray, combination: Sequence[Source], truth: Truth, components: int) -> LinearModel:
     if where.sum() < FEWEST:
         found = f"{where.sum()} patients have {' and '.join(combination)}, fewer than {FEWEST}"
-        raise InputError("linear start", found, "Set model.linear: 0")
+        raise InputError("linear start", found, "Set model.linear_offset.components: 0")
     reductions = {s: Reduction.fit(rows[s][where], components, WINSORISED) for s in combination}
     blocks = [reductions[s](rows[s][where]) for s in combination]
     weight, bias = truth.fit(np.concatenate(blocks, axis=1), where)
@@ -229,12 +229,12 @@ def _present(rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def truth_of(cases: Sequence[Case], preparation: Preparation) -> Truth:
+def truth_of(cases: Sequence[Case], preprocessor: Preprocessor) -> Truth:
     """Return what was observed of some patients, in arrays; 0 where it is not known."""
-    if preparation.kind == "survival":
+    if preprocessor.kind == "survival":
         known = np.array([c.survival is not None for c in cases])
         days = np.array([0.0 if c.survival is None else c.survival.days for c in cases])
         return Truth(known, days, np.array([c.survival is not None and c.survival.event for c in cases]))
-    labels = [c.labels.get(preparation.task) for c in cases]
-    index = np.array([0 if label is None else preparation.classes.index(label) for label in labels])
-    return Truth(np.array([label is not None for label in labels]), label=index, classes=preparation.classes)
+    labels = [c.labels.get(preprocessor.task) for c in cases]
+    index = np.array([0 if label is None else preprocessor.classes.index(label) for label in labels])
+    return Truth(np.array([label is not None for label in labels]), label=index, classes=preprocessor.classes)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from dml.core.types import ClassTarget, Level, Target
+from dml.core.types import ClassTarget, MagnificationTokens, Target
 
 
 def discrete_time_log_likelihood(
@@ -76,11 +76,11 @@ def _negative_log_likelihood(logits: Tensor, target: Target, class_weights: Tens
 
 
 def inter_magnification_consistency(
-    fine_relevance: Float[Tensor, "b n"], coarse_relevance: Float[Tensor, "b c"], fine: Level
+    fine_relevance: Float[Tensor, "b n"], coarse_relevance: Float[Tensor, "b c"], fine: MagnificationTokens
 ) -> Float[Tensor, ""]:
     """How far two magnifications look at different tissue: Jensen-Shannon divergence in [0, 1], mean over patients.
 
-    The relevance of fine tokens is summed into the coarse token that physically contains them; both maps are
+    The attention of fine tokens is summed into the coarse token that physically contains them; both maps are
     renormalised on the tissue seen at both magnifications. 0 for patients without shared tissue. Differs from the
     authors' code, which takes a variance over the batch: 0 for unrelated maps that are alike across patients, NaN for
     one patient.

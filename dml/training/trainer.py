@@ -17,10 +17,10 @@ from torch._functorch import config as functorch
 
 from dml.config import params as config
 from dml.core.errors import DmlError
-from dml.core.types import Batch, Branches, Level, Target
+from dml.core.types import Batch, MagnificationTokens, ModelOutput, Target
 from dml.data.batch_sampler import dealt, passes
 from dml.data.batches import Patient, batches, collate
-from dml.data.preprocessing import Preparation
+from dml.data.preprocessing import Preprocessor
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.head import SubspaceHead
 from dml.training.device import sent
@@ -31,12 +31,12 @@ from dml.training.memory import keep_freed_memory
 from dml.training.objectives import Losses, Objective
 from dml.training.threads import on_threads
 
-OnEpoch = Callable[[int, float], None]
+EpochCallback = Callable[[int, float], None]
 """Told the epoch (from 0 for every member) and its validation loss; what it raises ends the training."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class TrainConfig:
     """How one model is trained."""
 
     optimisation: config.Optimisation
@@ -44,7 +44,7 @@ class Recipe:
     coordination: bool = False
     token_dropout: float = 0.0
     modality_dropout: float = 0.0
-    on_epoch: OnEpoch | None = None
+    on_epoch: EpochCallback | None = None
 
 
 def fit(
@@ -52,8 +52,8 @@ def fit(
     objective: Objective,
     training: Sequence[Patient],
     validation: Sequence[Patient],
-    preparation: Preparation,
-    recipe: Recipe,
+    preprocessor: Preprocessor,
+    recipe: TrainConfig,
     team: Team,
 ) -> pd.DataFrame:
     """Train a model in place and leave it at its best validation loss.
@@ -80,7 +80,7 @@ def fit(
     weight_decay, rate_ = settings.weight_decay, settings.learning_rate
     optimiser = torch.optim.AdamW(model.parameters(), rate_, weight_decay=weight_decay, fused=True)
     steps = math.ceil(len(training) / settings.batch_size) * settings.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps, settings.warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps, settings.warmup_fraction))
     history: list[dict[str, float]] = []
     best, best_state, waited = math.inf, copy.deepcopy(model.state_dict()), 0
     for epoch in range(settings.epochs):
@@ -89,13 +89,13 @@ def fit(
             model,
             objective,
             dealt(training, settings.batch_size, generator),
-            preparation,
+            preprocessor,
             recipe,
             optimiser,
             schedule,
             team,
         )
-        row["validation_loss"] = team.agreed(validation_loss(model, validation, preparation, settings))
+        row["validation_loss"] = team.agreed(validation_loss(model, validation, preprocessor, settings))
         if not math.isfinite(row["validation_loss"]):
             raise DmlError(f"training diverged in epoch {epoch}: lower optimisation.learning_rate in params.yaml")
         improved = row["validation_loss"] < best
@@ -133,28 +133,28 @@ def rate(step: int, steps: int, warmup: float) -> float:
 
 
 def validation_loss(
-    model: nn.Module, patients: Sequence[Patient], preparation: Preparation, settings: config.Optimisation
+    model: nn.Module, patients: Sequence[Patient], preprocessor: Preprocessor, settings: config.Optimisation
 ) -> float:
     """Task loss over all known patients at once, without class weights or dropout."""
     model.eval()
     device = _place(model)
     logits, targets = [], []
     with torch.inference_mode():
-        for batch in batches(patients, preparation, settings.batch_size):
+        for batch in batches(patients, preprocessor, settings.batch_size):
             logits.append(model(sent(batch, device)).logits.cpu())
             targets.append(batch.target)
         whole = stacked(targets)
         if not whole.known.any():
             raise DmlError("no validation patient has a target: raise split.validation_share or use fewer folds")
-        return float(task_loss(torch.cat(logits), whole, cox=settings.cox))
+        return float(task_loss(torch.cat(logits), whole, cox=settings.cox_loss_weight))
 
 
 def _epoch(
     model: nn.Module,
     objective: Objective,
     data: Iterator[list[Patient]],
-    preparation: Preparation,
-    recipe: Recipe,
+    preprocessor: Preprocessor,
+    recipe: TrainConfig,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     team: Team,
@@ -168,30 +168,30 @@ def _epoch(
         own = passes(patients, settings.max_tokens, team.size)[team.rank :: team.size]
         for part in own:  # their gradients, and those of the team, add up to the step's
             share = len(part) / len(patients)
-            for name, value in _pass(model, objective, collate(part, preparation), recipe, share).items():
+            for name, value in _pass(model, objective, collate(part, preprocessor), recipe, share).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
         team.add_up(parameters)
-        nn.utils.clip_grad_norm_(parameters, settings.clip)
+        nn.utils.clip_grad_norm_(parameters, settings.grad_clip_norm)
         optimiser.step()
         schedule.step()
         count += 1
     return team.summed({name: float(value) / count for name, value in sums.items()})
 
 
-def _pass(model: nn.Module, objective: Objective, batch: Batch, recipe: Recipe, share: float) -> dict[str, Tensor]:
+def _pass(model: nn.Module, objective: Objective, batch: Batch, recipe: TrainConfig, share: float) -> dict[str, Tensor]:
     """Add the gradients of a share of a step's patients."""
     device, precision = _place(model), recipe.optimisation.precision
     coordinated = recipe.coordination and bool(batch.target.known.any())  # asked here: a GPU would have to wait
     hidden = with_dropout(sent(batch, device), recipe)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        branches: Branches = model(hidden)
+        branches: ModelOutput = model(hidden)
         losses = objective(hidden, branches)
     coordination = _backward(model, branches, losses.scaled(share), hidden, coordinated)
     return _figures(losses, coordination)
 
 
 def _backward(
-    model: nn.Module, branches: Branches, losses: Losses, batch: Batch, coordinated: bool
+    model: nn.Module, branches: ModelOutput, losses: Losses, batch: Batch, coordinated: bool
 ) -> Coordination | None:
     others, head = list(losses.others.values()), model.head
     if not (coordinated and isinstance(head, SubspaceHead)):
@@ -211,19 +211,19 @@ def _figures(losses: Losses, coordination: Coordination | None) -> dict[str, Ten
     return figures
 
 
-def with_dropout(batch: Batch, recipe: Recipe) -> Batch:
+def with_dropout(batch: Batch, recipe: TrainConfig) -> Batch:
     """Hide a share of the tokens (never all of a bag) and of the transcriptomes."""
     levels = tuple(_thinned(level, recipe.token_dropout) for level in batch.levels)
     present = batch.expression.present
     if recipe.modality_dropout:
         present = present & (torch.rand(present.shape, device=present.device) >= recipe.modality_dropout)
     start = batch.start
-    if start is not None and batch.start_hidden is not None:
-        start = torch.where(present[:, None], start, batch.start_hidden)
+    if start is not None and batch.offset_without_genes is not None:
+        start = torch.where(present[:, None], start, batch.offset_without_genes)
     return replace(batch, levels=levels, expression=replace(batch.expression, present=present), start=start)
 
 
-def _thinned(level: Level, share: float) -> Level:
+def _thinned(level: MagnificationTokens, share: float) -> MagnificationTokens:
     if not share:
         return level
     draw = torch.rand(level.mask.shape, device=level.mask.device).masked_fill(~level.mask, -1.0)

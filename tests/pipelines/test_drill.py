@@ -144,11 +144,11 @@ def ask_over_http(place: Workplace) -> None:
     slide = a_slide(place)
     rows = [{"patient_id": "somebody", "path": str(slide)}, {"patient_id": "nobody", "path": "absent.svs"}]
     with served(place) as address:
-        said = asked(address, {"dataframe_records": rows, "params": {"relevance": True}})
+        said = asked(address, {"dataframe_records": rows, "params": {"attention": True}})
     answers = {row["patient_id"]: row for row in said["predictions"]}
     assert answers["somebody"]["status"] == "ok", answers["somebody"]["reason"]
     assert 0 < answers["somebody"]["survival_730"] < answers["somebody"]["survival_365"] < 1
-    assert {tile["slide"] for tile in json.loads(answers["somebody"]["relevance"])} == {slide.stem}
+    assert {tile["slide"] for tile in json.loads(answers["somebody"]["attention"])} == {slide.stem}
     assert answers["nobody"]["status"] == "refused"
 
 

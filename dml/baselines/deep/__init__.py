@@ -1,1 +1,1 @@
-"""Published deep models as references: folds, preparation, head and loop of teacher and student, task loss only."""
+"""Published deep models as references: folds, preprocessor, head and loop of teacher and student, task loss only."""

@@ -7,26 +7,26 @@ tumor and tme halves read the same token.
 import torch
 
 from dml.config import params as config
-from dml.core.types import Batch, Branches
-from dml.data.dims import DataShape
+from dml.core.types import Batch, ModelOutput
+from dml.data.dims import ModelDims
 from dml.models.nn.blocks import GeneNetwork
-from dml.models.nn.head import Headed, SubspaceHead
+from dml.models.nn.head import SubspaceHead, SubspaceModel
 from dml.models.registry import DeepBaseline
 
 
-class GenesSnn(Headed):
+class GenesSnn(SubspaceModel):
     """Predicts from the transcriptome; slides in the batch are not looked at."""
 
-    def __init__(self, shape: DataShape, model: config.Model) -> None:
+    def __init__(self, shape: ModelDims, model: config.Model) -> None:
         super().__init__()
         genes = shape.tumor_genes + shape.tme_genes
         self.genes = GeneNetwork(genes, model.gene_width, model.width, model.dropout)
         self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout)
 
-    def forward(self, batch: Batch) -> Branches:
-        """Predict a batch; there is no `relevance`."""
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict a batch; there is no `attention`."""
         token = self.genes(torch.cat([batch.expression.tumor, batch.expression.tme], dim=1))
-        return Branches(tumor=token, tme=token, logits=self.head(token, token, batch.covariates))
+        return ModelOutput(tumor=token, tme=token, logits=self.head(token, token, batch.covariates))
 
 
 BASELINE = DeepBaseline(GenesSnn, needs=("genes",), paper="arXiv 1706.02515")

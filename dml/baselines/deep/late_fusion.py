@@ -7,19 +7,19 @@ modalities, not subspaces. A patient without transcriptome has a learned token i
 import torch
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, ModelOutput
+from dml.data.dims import ModelDims
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.gated import GatedAttention
-from dml.models.nn.head import Headed, SubspaceHead, combined
+from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
 from dml.models.nn.optional_genes import OptionalGenes
 from dml.models.registry import DeepBaseline
 
 
-class LateFusion(Headed):
+class LateFusion(SubspaceModel):
     """Predicts from slide and transcriptome, which meet only in the sum of their logits."""
 
-    def __init__(self, shape: DataShape, model: config.Model) -> None:
+    def __init__(self, shape: ModelDims, model: config.Model) -> None:
         super().__init__()
         self.kind, genes = shape.kind, shape.tumor_genes + shape.tme_genes
         self.project = TokenProjection(shape.token_width, model.width, shape.levels, model.dropout)
@@ -27,8 +27,8 @@ class LateFusion(Headed):
         self.genes = OptionalGenes(genes, model.gene_width, model.width, model.dropout)
         self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout)
 
-    def forward(self, batch: Batch) -> Branches:
-        """Predict a batch; `relevance` is the slide's attention."""
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict a batch; `attention` is the slide's attention."""
         pooled = [self.pool(self.project(level.tokens, i), level.mask) for i, level in enumerate(batch.levels)]
         slide, looked = [token for token, _ in pooled], [weights for _, weights in pooled]
         expression = batch.expression

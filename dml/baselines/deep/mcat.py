@@ -5,19 +5,19 @@
     h   = GatedAttention(Encoder(h_T, h_M)),  g = GatedAttention(Encoder(g_T, g_M))
     f   = MLP([h; g])
 
-One space after the fusion: the head's tumor and tme halves read the same token f; `relevance` is per gene group.
+One space after the fusion: the head's tumor and tme halves read the same token f; `attention` is per gene group.
 """
 
 import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches, Level, Subspace
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput, Subspace
+from dml.data.dims import ModelDims
 from dml.models.nn.attention import attention_weights, heads_of, merged
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.gated import GatedAttention
-from dml.models.nn.head import Headed, SubspaceHead, combined
+from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
 from dml.models.nn.optional_genes import OptionalGenes
 from dml.models.registry import DeepBaseline
 
@@ -61,10 +61,10 @@ class Encoder(nn.Module):
         return pooled
 
 
-class Mcat(Headed):
+class Mcat(SubspaceModel):
     """Predicts from slide and transcriptome; the genes decide where to look."""
 
-    def __init__(self, shape: DataShape, model: config.Model) -> None:
+    def __init__(self, shape: ModelDims, model: config.Model) -> None:
         super().__init__()
         self.kind, width = shape.kind, model.width
         counts = {"tumor": shape.tumor_genes, "tme": shape.tme_genes}
@@ -78,21 +78,23 @@ class Mcat(Headed):
         self.fuse = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout)
 
-    def forward(self, batch: Batch) -> Branches:
-        """Predict a batch; `relevance` is the co-attention of each gene group."""
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict a batch; `attention` is the co-attention of each gene group."""
         expression = batch.expression
         genes = torch.stack([self.genes[s](expression.of(s), expression.present) for s in SUBSPACES], dim=1)  # b s d
         summary = self.gene_encoder(genes)
         tokens: list[Tensor] = []
-        relevance: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
+        attention: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
         for index, level in enumerate(batch.levels):
             token, looked = self._level(self.project(level.tokens, index), level, genes, summary)
             tokens.append(token)
             for i, s in enumerate(SUBSPACES):
-                relevance[s].append(looked[:, i])
-        return combined(self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), relevance)
+                attention[s].append(looked[:, i])
+        return combined(self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), attention)
 
-    def _level(self, tokens: Tensor, level: Level, genes: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
+    def _level(
+        self, tokens: Tensor, level: MagnificationTokens, genes: Tensor, summary: Tensor
+    ) -> tuple[Tensor, Tensor]:
         seen, looked = self.look(genes, tokens, level.mask)
         return self.fuse(torch.cat([self.slide_encoder(seen), summary], dim=-1)), looked
 

@@ -4,30 +4,30 @@ One space: the head's tumor and tme halves read the same token, and their sum is
 """
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, ModelOutput
+from dml.data.dims import ModelDims
 from dml.models.nn.blocks import TokenProjection, masked_mean
-from dml.models.nn.head import Headed, SubspaceHead, combined
+from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
 from dml.models.registry import DeepBaseline
 
 
-class MeanPool(Headed):
+class MeanPool(SubspaceModel):
     """Predicts from the mean token of each magnification."""
 
-    def __init__(self, shape: DataShape, model: config.Model) -> None:
+    def __init__(self, shape: ModelDims, model: config.Model) -> None:
         super().__init__()
         self.kind = shape.kind
         self.project = TokenProjection(shape.token_width, model.width, shape.levels, model.dropout)
         self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout)
 
-    def forward(self, batch: Batch) -> Branches:
-        """Predict a batch; `relevance` is uniform."""
-        tokens, relevance = [], []
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict a batch; `attention` is uniform."""
+        tokens, attention = [], []
         for index, level in enumerate(batch.levels):
             tokens.append(masked_mean(self.project(level.tokens, index), level.mask))
-            relevance.append(level.mask / level.mask.sum(1, keepdim=True).clamp_min(1))
+            attention.append(level.mask / level.mask.sum(1, keepdim=True).clamp_min(1))
         return combined(
-            self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), dict.fromkeys(SUBSPACES, relevance)
+            self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), dict.fromkeys(SUBSPACES, attention)
         )
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches, Level, Subspace
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput, Subspace
+from dml.data.dims import ModelDims
 from dml.models.nn.attention import attention_weights, heads_of, merged
 from dml.models.nn.blocks import TokenProjection, masked_mean
-from dml.models.nn.head import Headed, SubspaceHead, combined
+from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
 from dml.models.nn.optional_genes import OptionalGenes
 from dml.models.registry import DeepBaseline
 
@@ -44,10 +44,10 @@ class GeneGuidedLook(nn.Module):
         return torch.tanh(self.join(self.dropout(torch.cat([genes, seen], -1)))), weights.mean((1, 2))
 
 
-class SubspaceFusionNet(Headed):
+class SubspaceFusionNet(SubspaceModel):
     """Predicts from slide and transcriptome, split into tumor and microenvironment."""
 
-    def __init__(self, shape: DataShape, model: config.Model) -> None:
+    def __init__(self, shape: ModelDims, model: config.Model) -> None:
         super().__init__()
         self.kind, width = shape.kind, model.width
         counts = {"tumor": shape.tumor_genes, "tme": shape.tme_genes}
@@ -58,28 +58,28 @@ class SubspaceFusionNet(Headed):
         self.look = nn.ModuleDict({s: GeneGuidedLook(width, model.heads, model.dropout) for s in SUBSPACES})
         self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout)
 
-    def forward(self, batch: Batch) -> Branches:
-        """Predict a batch; `relevance` is per subspace."""
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict a batch; `attention` is per subspace."""
         expression = batch.expression
         genes = {s: self.genes[s](expression.of(s), expression.present) for s in SUBSPACES}
         tokens: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
-        relevance: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
+        attention: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
         for index, level in enumerate(batch.levels):
-            self._level(self.project(level.tokens, index), level, genes, tokens, relevance)
-        return combined(self.head, self.kind, batch, tokens, relevance)
+            self._level(self.project(level.tokens, index), level, genes, tokens, attention)
+        return combined(self.head, self.kind, batch, tokens, attention)
 
     def _level(
         self,
         projected: Tensor,
-        level: Level,
+        level: MagnificationTokens,
         genes: dict[Subspace, Tensor],
         tokens: dict[Subspace, list[Tensor]],
-        relevance: dict[Subspace, list[Tensor]],
+        attention: dict[Subspace, list[Tensor]],
     ) -> None:
         for s in SUBSPACES:
             token, looked = self.look[s](genes[s], projected, level.mask)
             tokens[s].append(token)
-            relevance[s].append(looked)
+            attention[s].append(looked)
 
 
 BASELINE = DeepBaseline(SubspaceFusionNet, needs=("slide",), paper="arXiv 2406.13979")

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches, Level
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput
+from dml.data.dims import ModelDims
 from dml.models.nn.attention import attention_weights, heads_of, merged
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.deformable import standardised
-from dml.models.nn.head import Headed, SubspaceHead, combined
+from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
 from dml.models.nn.linear_attention import LinearAttention
 from dml.models.registry import DeepBaseline
 
@@ -45,10 +45,10 @@ class ClassToken(nn.Module):
         return self.after(self.token + seen), weights.mean((1, 2))
 
 
-class TransMil(Headed):
+class TransMil(SubspaceModel):
     """Predicts from the class token of each magnification; memory is linear in the tokens."""
 
-    def __init__(self, shape: DataShape, model: config.Model) -> None:
+    def __init__(self, shape: ModelDims, model: config.Model) -> None:
         super().__init__()
         self.kind, width = shape.kind, model.width
         self.project = TokenProjection(shape.token_width, width, shape.levels, model.dropout)
@@ -58,17 +58,17 @@ class TransMil(Headed):
         self.read = ClassToken(width, model.heads, model.dropout)
         self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout)
 
-    def forward(self, batch: Batch) -> Branches:
-        """Predict a batch; `relevance` is where the class token looked."""
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict a batch; `attention` is where the class token looked."""
         read = [self._level(self.project(level.tokens, i), level) for i, level in enumerate(batch.levels)]
-        tokens, relevance = [token for token, _ in read], [weights for _, weights in read]
+        tokens, attention = [token for token, _ in read], [weights for _, weights in read]
         return combined(
-            self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), dict.fromkeys(SUBSPACES, relevance)
+            self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), dict.fromkeys(SUBSPACES, attention)
         )
 
-    def _level(self, tokens: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+    def _level(self, tokens: Tensor, level: MagnificationTokens) -> tuple[Tensor, Tensor]:
         place = self.place(standardised(level.coords_um, level.mask))
-        placed = tokens + place * level.located[:, None, None].to(place.dtype)
+        placed = tokens + place * level.has_coords[:, None, None].to(place.dtype)
         mixed = placed + self.dropout(self.mix(self.norm(placed), level.mask))
         token, looked = self.read(mixed, level.mask)
         return token, looked

@@ -56,8 +56,8 @@ def read_subjects(folder: Path, cohort: Cohort, splits: pd.DataFrame, task: str)
         if not tested & known:
             raise InputError(folder, f"fold {fold} has no test patient with a known outcome", "Check splits.parquet")
         models = {name: FoldModel.load(folder / name / f"fold-{fold}") for name in MODELS}
-        learning = cohort.only(set(rows.loc[rows["role"] != "test", "patient_id"]))
-        subjects.append(Subject(int(fold), models, learning, cohort.only(tested & known)))
+        learning = cohort.subset(set(rows.loc[rows["role"] != "test", "patient_id"]))
+        subjects.append(Subject(int(fold), models, learning, cohort.subset(tested & known)))
     return subjects
 
 
@@ -109,11 +109,11 @@ def views(subjects: Sequence[Subject], model: str) -> list[View]:
 
 def with_slide(cohort: Cohort) -> Cohort:
     """Return the patients who have a tile."""
-    return cohort.only({case.patient_id for case in cohort.cases if any(len(bag) for bag in case.pyramid.values())})
+    return cohort.subset({case.patient_id for case in cohort.cases if any(len(bag) for bag in case.bags.values())})
 
 
 def _read(model: FoldModel, cohort: Cohort) -> list[Patient]:
-    reader = PatientReader(model.spec.preparation, cohort)
+    reader = PatientReader(model.spec.preprocessor, cohort)
     return [reader(case) for case in with_slide(cohort).cases]
 
 

@@ -80,13 +80,13 @@ def _exchange(modality: str, seed: np.random.SeedSequence) -> Change:
 
 
 def _has(case: Case, modality: str) -> bool:
-    return case.expression is not None if modality == "genes" else any(len(bag) for bag in case.pyramid.values())
+    return case.expression is not None if modality == "genes" else any(len(bag) for bag in case.bags.values())
 
 
 def _given(case: Case, donor: Case, modality: str) -> Case:
     if modality == "genes":
         return replace(case, expression=donor.expression)
-    return replace(case, pyramid=donor.pyramid)
+    return replace(case, bags=donor.bags)
 
 
 def _ranks(truth: pd.DataFrame, random: np.random.Generator) -> np.ndarray:

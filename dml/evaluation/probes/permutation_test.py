@@ -80,10 +80,10 @@ def _trained(cohort: Cohort, splits: pd.DataFrame, params: config.Params, task: 
     dealt = shuffled(cohort, {c.patient_id for c in test.cases}, task, (params.seed, fold, repeat))
     seeded = params.model_copy(update={"seed": params.seed + 1000 * (repeat + 1)})
     model = teach(fold_of(dealt, splits, fold), seeded, task).model
-    judged = test.only({c.patient_id for c in test.cases if observed(c, task)})
+    judged = test.subset({c.patient_id for c in test.cases if observed(c, task)})
     truth = pd.DataFrame([{"patient_id": c.patient_id, "fold": 0, **observed(c, task)} for c in judged.cases])
-    kind = model.spec.preparation.kind
-    judge = Judge(kind, tuple(model.spec.preparation.classes), truth, np.ones((1, len(truth))), 0.95)
+    kind = model.spec.preprocessor.kind
+    judge = Judge(kind, tuple(model.spec.preprocessor.classes), truth, np.ones((1, len(truth))), 0.95)
     value = float(judge.metric(model.predict(judged))(judge.weights)[0])
     log.info("%s fold %d, shuffled outcomes: %s %.3f", task, fold, PRIMARY[kind], value)
     return value

@@ -48,7 +48,7 @@ def site_probe(
     if len(sites) < 2 or judge.truth.loc[tested, "site"].nunique() < 2:
         return {"left_out": f"fewer than two sites have {smallest} learning patients in every fold and test patients"}
     scores = {name: _from_views(subjects, own, sites) for name, own in seen.items()}
-    mpps = subjects[0].models["teacher"].spec.preparation.mpps
+    mpps = subjects[0].models["teacher"].spec.preprocessor.mpps
     scores |= {"input": _from_features(subjects, partial(_input, mpps=mpps), sites)}
     scores |= {"outcome": _from_features(subjects, partial(_outcome, task=task), sites)}
     chance = {"auc": 0.5, "balanced_accuracy": rounded(1 / len(sites))}
@@ -108,13 +108,13 @@ def _judged(judge: Judge, rows: Mapping[str, np.ndarray], sites: list[str]) -> d
 
 def _input(cohort: Cohort, mpps: Sequence[float]) -> np.ndarray:
     """Mean tile features, resolution by resolution; of a resolution a patient lacks, zeros."""
-    bags = (bag for case in cohort.cases for bag in case.pyramid.values() if len(bag))
+    bags = (bag for case in cohort.cases for bag in case.bags.values() if len(bag))
     width = next(bag.tokens.shape[1] for bag in bags)
     return np.array([np.concatenate([_mean(case, mpp, width) for mpp in mpps]) for case in cohort.cases])
 
 
 def _mean(case: Case, mpp: float, width: int) -> np.ndarray:
-    bags = [bag for resolution, bag in case.pyramid.items() if float(resolution) == mpp and len(bag)]
+    bags = [bag for resolution, bag in case.bags.items() if float(resolution) == mpp and len(bag)]
     return bags[0].tokens.double().mean(0).numpy() if bags else np.zeros(width)
 
 

@@ -38,7 +38,7 @@ def probe(
     -------
     dict
         ``metric``, ``patients``, ``missing_modality``, ``exchanged``, ``site``, ``subspaces``, ``trainings`` and
-        ``shuffled_labels`` (None unless `probes.shuffles`).
+        ``shuffled_labels`` (None unless `probes.permutations`).
 
     Raises
     ------
@@ -46,16 +46,18 @@ def probe(
         If a model of a fold is missing.
     """
     settings, subjects = params.probes, read_subjects(models, cohort, splits, task)
-    prepared = subjects[0].models["teacher"].spec.preparation
+    prepared = subjects[0].models["teacher"].spec.preprocessor
     judge = Judge.of(prepared.kind, prepared.classes, truth(subjects, task), params.evaluation, params.seed)
     content: dict[str, Any] = {"metric": PRIMARY[prepared.kind], "patients": len(judge.truth)}
-    content["missing_modality"] = missing_modality(subjects, judge, settings.hidden, settings.repeats, params.seed)
+    content["missing_modality"] = missing_modality(
+        subjects, judge, settings.missing_fractions, settings.repeats, params.seed
+    )
     content["exchanged"] = exchanged(subjects, judge, settings.repeats, params.seed)
     seen = {model: views(subjects, model) for model in MODELS}
-    content["site"] = site_probe(subjects, seen, judge, task, settings.min_site)
+    content["site"] = site_probe(subjects, seen, judge, task, settings.min_site_patients)
     content["subspaces"] = subspaces(seen, judge, settings.components, planted)
     content["trainings"] = trainings(subjects, judge)
-    repeats = settings.shuffles
+    repeats = settings.permutations
     content["shuffled_labels"] = shuffled_labels(cohort, splits, params, task, repeats) if repeats else None
     return content
 

@@ -19,10 +19,10 @@ from dml.evaluation.metrics.concordance import harrell_c
 from dml.experiments.tuning.search_space import Kind
 from dml.experiments.tuning.teachers import read_teachers
 from dml.training.checkpoint import FoldModel
-from dml.training.ensemble_trainer import Trained
+from dml.training.ensemble_trainer import TrainingResult
 from dml.training.folds import Fold, fold_of, unseen
 from dml.training.train import distil, teach
-from dml.training.trainer import OnEpoch
+from dml.training.trainer import EpochCallback
 
 COUNTED, DECIMALS = 16, 6
 """Patients whose predictions are counted for the cost, and its decimals."""
@@ -78,7 +78,7 @@ class Objective:
         teachers = read_teachers(params, task, chosen_folds(params)) if kind == "distil" else None
         return cls.of(params, kind, task, cohort, splits, teachers)
 
-    def score(self, params: Params, fold: int, on_epoch: OnEpoch | None = None) -> Score:
+    def score(self, params: Params, fold: int, on_epoch: EpochCallback | None = None) -> Score:
         """Train on one fold and judge it by the fold's validation patients; `on_epoch` is told how it goes."""
         part = self.folds[fold]
         if self.kind == "teacher":
@@ -86,19 +86,21 @@ class Objective:
         else:
             trained = distil(part, params, self.task, self.teachers[fold], on_epoch)
         value = self._loss(trained) if self.metric == "validation_loss" else self._ranking(trained, part)
-        return Score(value, gflops(trained.model, part.learning) if params.tuning.cost == "gflops" else None)
+        return Score(
+            value, gflops(trained.model, part.learning) if params.tuning.second_objective == "gflops" else None
+        )
 
-    def _loss(self, trained: Trained) -> float:
+    def _loss(self, trained: TrainingResult) -> float:
         return float(trained.history.groupby("member")["validation_loss"].min().mean())
 
-    def _ranking(self, trained: Trained, fold: Fold) -> float:
+    def _ranking(self, trained: TrainingResult, fold: Fold) -> float:
         """Judge each validation patient by the members that have not seen him; pairs of the same inner part count."""
         known = {case.patient_id: case for case in fold.learning.cases if _has_target(case, self.task)}
         predicted = unseen(trained.model, fold)
         said = predicted[predicted["patient_id"].isin(known)].reset_index(drop=True)
         cases = [known[patient] for patient in said["patient_id"]]
         part = said["patient_id"].map(fold.parts).to_numpy(int)
-        classes = trained.model.spec.preparation.classes
+        classes = trained.model.spec.preprocessor.classes
         found = concordance(said, cases, part) if self.task == SURVIVAL else area(said, cases, part, self.task, classes)
         if not np.isfinite(found):
             what = f"{self.metric} is not defined on the validation patients of fold {fold.index}"
@@ -115,7 +117,7 @@ def gflops(model: FoldModel, patients: Cohort) -> float:
     asked = [case.patient_id for case in patients.cases if model.spec.reads(case)][:COUNTED]
     counter = FlopCounterMode(display=False)
     with counter:
-        model.predict(patients.only(set(asked)), batch_size=1)
+        model.predict(patients.subset(set(asked)), batch_size=1)
     return round(float(counter.get_total_flops()) / 1e9 / max(1, len(asked)), DECIMALS)
 
 

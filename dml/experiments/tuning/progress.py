@@ -16,7 +16,7 @@ def block(params: Params, space: Space) -> int:
     """
     if params.tuning.objective != "validation_loss":
         return 1
-    return most(params, space, "optimisation.epochs") * most(params, space, "optimisation.members") + 1
+    return most(params, space, "optimisation.epochs") * most(params, space, "optimisation.ensemble_size") + 1
 
 
 @dataclass(slots=True)

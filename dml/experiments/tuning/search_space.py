@@ -21,7 +21,7 @@ SECTIONS: Mapping[Kind, tuple[str, ...]] = {
     "distil": ("distillation",),  # the student's model and optimisation are the teacher's, too: tuned with it
 }
 MODELS: Mapping[Kind, str] = {"teacher": "teacher", "distil": "student"}
-REDEFINING = ("inputs.bins", "optimisation.cox")
+REDEFINING = ("inputs.time_bins", "optimisation.cox_loss_weight")
 """Parameters that change what the validation loss is."""
 DIGITS = 4
 """Significant digits of a sampled number, so that what is trained with is what params.yaml will say."""
@@ -44,7 +44,7 @@ class Space:
             Naming the key, if the space is empty, names a parameter that is not there or not this study's, or holds a
             value that the parameter cannot have.
         """
-        found = params.tuning.teacher if kind == "teacher" else params.tuning.distil
+        found = params.tuning.teacher if kind == "teacher" else params.tuning.student
         if not found:
             raise ConfigError(f"tuning.{kind}: empty; name the values to tune, e.g. {SECTIONS[kind][0]}.<name>: ...")
         for name, domain in found.items():

@@ -60,7 +60,7 @@ def trained_with(params: Params) -> Params:
 
     Trials share the processors, so the members of one do not.
     """
-    members = params.tuning.members or params.optimisation.members
+    members = params.tuning.ensemble_size or params.optimisation.ensemble_size
     optimisation = params.optimisation.model_copy(update={"members": members, "workers": 1})
     return params.model_copy(update={"optimisation": optimisation})
 
@@ -114,14 +114,14 @@ def _created(job: Job, storage: BaseStorage) -> optuna.Study:
         storage=storage,
         study_name=job.name,
         directions=directions(job.params),
-        pruner=FoldPruner(job.params.tuning.warmup, block(job.params, job.space)),
+        pruner=FoldPruner(job.params.tuning.n_startup_trials, block(job.params, job.space)),
         load_if_exists=True,
     )
 
 
 def _name_objectives(study: optuna.Study, params: Params) -> None:
     """Say what the objectives are; the dashboard calls them Objective 0 and 1 otherwise."""
-    names: list[str] = [params.tuning.objective, params.tuning.cost]
+    names: list[str] = [params.tuning.objective, params.tuning.second_objective]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(names[: len(study.directions)])
@@ -130,7 +130,7 @@ def _name_objectives(study: optuna.Study, params: Params) -> None:
 def directions(params: Params) -> list[StudyDirection]:
     """Where better values of each objective lie."""
     first = StudyDirection.MAXIMIZE if params.tuning.objective in MAXIMISED else StudyDirection.MINIMIZE
-    return [first] if params.tuning.cost == "none" else [first, StudyDirection.MINIMIZE]
+    return [first] if params.tuning.second_objective == "none" else [first, StudyDirection.MINIMIZE]
 
 
 def best_of(study: optuna.Study) -> FrozenTrial | None:
@@ -171,7 +171,7 @@ def identity(job: Job) -> dict[str, Any]:
         "task": task,
         "kind": job.kind,
         "objective": job.params.tuning.objective,
-        "cost": job.params.tuning.cost,
+        "cost": job.params.tuning.second_objective,
         "folds": list(chosen_folds(job.params)),
         **{f"{_SPACE}{name}": domain.model_dump(mode="json") for name, domain in sorted(space.domains.items())},
         **{name: value for name, value in base.items() if name not in (*space.domains, *_WHERE)},

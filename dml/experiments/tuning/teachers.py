@@ -8,10 +8,10 @@ from dml.config.params import Params
 from dml.core.errors import InputError
 from dml.core.types import Case, Cohort
 from dml.data.batches import Patient, PatientReader
-from dml.data.preprocessing import Preparation
+from dml.data.preprocessing import Preprocessor
 from dml.training.checkpoint import FoldModel
-from dml.training.distillation import Lesson
-from dml.training.linear_offset import LinearStart
+from dml.training.distillation import DistillationTargets
+from dml.training.linear_offset import LinearOffset
 
 Asked = tuple[int, tuple[str, ...]]
 """Which member, about whom."""
@@ -24,13 +24,13 @@ class ReadOnce(PatientReader):
 
     def __init__(
         self,
-        preparation: Preparation,
+        preprocessor: Preprocessor,
         cohort: Cohort,
-        start: LinearStart | None,
+        start: LinearOffset | None,
         parts: Mapping[str, int] | None,
         kept: dict[Known, Patient],
     ) -> None:
-        super().__init__(preparation, cohort, start, parts)
+        super().__init__(preprocessor, cohort, start, parts)
         self._part_of, self._kept = parts or {}, kept
 
     def __call__(self, case: Case) -> Patient:
@@ -46,13 +46,13 @@ class AskedOnce(FoldModel):
     """A teacher of one fold that keeps its lessons: every trial of a study asks about the same patients."""
 
     patients: dict[Known, Patient] = field(default_factory=dict)
-    taught: dict[Asked, dict[str, Lesson]] = field(default_factory=dict)
+    taught: dict[Asked, dict[str, DistillationTargets]] = field(default_factory=dict)
 
     def reader(self, cohort: Cohort, parts: Mapping[str, int] | None = None) -> PatientReader:
         """Return what reads patients, each of them once."""
-        return ReadOnce(self.spec.preparation, cohort, self.spec.linear, parts, self.patients)
+        return ReadOnce(self.spec.preprocessor, cohort, self.spec.linear, parts, self.patients)
 
-    def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, Lesson]:
+    def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, DistillationTargets]:
         """Return what `FoldModel.lessons` says, computed the first time only."""
         asked = member, tuple(patient.patient_id for patient in patients)
         if asked not in self.taught:

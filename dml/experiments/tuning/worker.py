@@ -100,7 +100,12 @@ def _run(taken: Claim, job: Job, objective: Objective) -> tuple[TrialState, list
 def _over_folds(taken: Claim, job: Job, objective: Objective) -> list[float]:
     """Train on fold after fold; return the mean of their values and, where it is asked for, the cost (of the last)."""
     params, tuning = overridden(job.params, taken.values), job.params.tuning
-    progress = Progress(taken.trial, block(job.params, job.space), tuning.grace, prunes=tuning.cost == "none")
+    progress = Progress(
+        taken.trial,
+        block(job.params, job.space),
+        tuning.min_epochs_before_pruning,
+        prunes=tuning.second_objective == "none",
+    )
     for fold in objective.folds:
         started = time.monotonic()
         score = objective.score(params, fold, progress.epoch)

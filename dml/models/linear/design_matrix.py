@@ -21,7 +21,7 @@ SMALLEST_DEVIATION = 1e-6
 def available(case: Case, source: Source) -> bool:
     """Whether a patient has a source at all; single missing clinical values are filled in, an absent slide is not."""
     if source == "slide":
-        return any(len(bag) > 0 for bag in case.pyramid.values())
+        return any(len(bag) > 0 for bag in case.bags.values())
     if source == "genes":
         return case.expression is not None
     return any(name in case.covariates for name in CLINICAL)
@@ -116,10 +116,10 @@ class Design:
 
 
 def _pooled(cases: Sequence[Case]) -> np.ndarray:
-    widths = {float(mpp): bag.tokens.shape[1] for case in cases for mpp, bag in case.pyramid.items()}
+    widths = {float(mpp): bag.tokens.shape[1] for case in cases for mpp, bag in case.bags.items()}
     rows = []
     for case in cases:
-        by_mpp = {float(mpp): bag for mpp, bag in case.pyramid.items() if len(bag)}
+        by_mpp = {float(mpp): bag for mpp, bag in case.bags.items() if len(bag)}
         means = [
             by_mpp[mpp].tokens.double().mean(dim=0).numpy() if mpp in by_mpp else np.full(width, np.nan)
             for mpp, width in sorted(widths.items())

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dml.core.types import SUBSPACES, Level, Subspace
+from dml.core.types import SUBSPACES, MagnificationTokens, Subspace
 from dml.models.nn.attention import attention_weights, heads_of, merged
 from dml.models.nn.blocks import masked_mean
 from dml.models.nn.deformable import DeformableCrossAttention, look_together
@@ -33,17 +33,17 @@ class SubspaceQueries(nn.Module):
         self.norm = nn.ModuleDict({s: nn.LayerNorm(width) for s in SUBSPACES})
         self.gate = nn.ModuleDict({s: nn.Linear(width, 1, bias=False) for s in SUBSPACES})
 
-    def forward(self, tokens: Float[Tensor, "b n d"], level: Level) -> Aggregated:
-        """Return one token (b d) and the relevance (b n) per subspace."""
+    def forward(self, tokens: Float[Tensor, "b n d"], level: MagnificationTokens) -> Aggregated:
+        """Return one token (b d) and the attention (b n) per subspace."""
         merged: dict[Subspace, Tensor] = {}
-        relevance: dict[Subspace, Tensor] = {}
+        attention: dict[Subspace, Tensor] = {}
         looks, seeds = zip(*((self.look[s], self.seeds[s].expand(len(tokens), -1, -1)) for s in SUBSPACES), strict=True)
-        looked = look_together(looks, seeds, tokens, level.mask, level.coords_um, level.located)
+        looked = look_together(looks, seeds, tokens, level.mask, level.coords_um, level.has_coords)
         for s, (seen, where) in zip(SUBSPACES, looked, strict=True):
-            relevance[s] = where
+            attention[s] = where
             gate = torch.softmax(self.gate[s](self.norm[s](seen)), dim=1)  # b r 1
             merged[s] = torch.tanh(self.norm[s]((gate * seen).sum(1)))
-        return merged, relevance
+        return merged, attention
 
 
 class DensityPeaks(nn.Module):
@@ -62,8 +62,8 @@ class DensityPeaks(nn.Module):
         self.norm = nn.ModuleDict({s: nn.LayerNorm(width) for s in SUBSPACES})
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Float[Tensor, "b n d"], level: Level) -> Aggregated:
-        """Return one token (b d) and the relevance (b n) per subspace."""
+    def forward(self, tokens: Float[Tensor, "b n d"], level: MagnificationTokens) -> Aggregated:
+        """Return one token (b d) and the attention (b n) per subspace."""
         weights = torch.exp(self.weigh(self.norm_tokens(tokens))[..., 0].clamp(-10, 10)) * level.mask  # b n
         members = self._assigned(tokens.detach(), level.mask) * level.mask[..., None]  # b n r, one-hot
         mass = torch.einsum("bnr,bn->br", members, weights)
@@ -71,13 +71,13 @@ class DensityPeaks(nn.Module):
         merged_tokens = share.transpose(1, 2) @ tokens  # b r d
         keys, values = (heads_of(map_(merged_tokens), self.heads) for map_ in (self.keys, self.values))
         gathered: dict[Subspace, Tensor] = {}
-        relevance: dict[Subspace, Tensor] = {}
+        attention: dict[Subspace, Tensor] = {}
         for s in SUBSPACES:
             query = heads_of(self.query[s].expand(len(tokens), -1, -1), self.heads)
             looked = attention_weights(query, keys, mass > 0)  # b h 1 r
             gathered[s] = torch.tanh(self.norm[s](self.query[s] + self.dropout(merged(looked @ values)[:, 0])))
-            relevance[s] = (share @ looked.mean((1, 2))[..., None])[..., 0]
-        return gathered, relevance
+            attention[s] = (share @ looked.mean((1, 2))[..., None])[..., 0]
+        return gathered, attention
 
     def _assigned(self, tokens: Tensor, mask: Tensor) -> Tensor:
         one_hot = tokens.new_zeros(*mask.shape, self.clusters)
@@ -94,8 +94,8 @@ class NoAggregation(nn.Module):
         super().__init__()
         self.map = nn.ModuleDict({s: nn.Linear(width, width) for s in SUBSPACES})
 
-    def forward(self, tokens: Float[Tensor, "b n d"], level: Level) -> Aggregated:
-        """Return one token (b d) and the (uniform) relevance (b n) per subspace."""
+    def forward(self, tokens: Float[Tensor, "b n d"], level: MagnificationTokens) -> Aggregated:
+        """Return one token (b d) and the (uniform) attention (b n) per subspace."""
         pooled = masked_mean(tokens, level.mask)
         uniform = level.mask / level.mask.sum(1, keepdim=True).clamp_min(1)
         return {s: torch.tanh(self.map[s](pooled)) for s in SUBSPACES}, dict.fromkeys(SUBSPACES, uniform)

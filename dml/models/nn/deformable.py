@@ -51,18 +51,18 @@ class DeformableCrossAttention(nn.Module):
         tokens: Float[Tensor, "b n d"],
         mask: Bool[Tensor, "b n"],
         coords_um: Float[Tensor, "b n 2"],
-        located: Bool[Tensor, "b"],
+        has_coords: Bool[Tensor, "b"],
     ) -> tuple[Float[Tensor, "b r d"], Float[Tensor, "b n"]]:
-        """Attend; bags that are not `located` are treated as sets.
+        """Attend; bags that are not `has_coords` are treated as sets.
 
         Returns
         -------
         tokens : Tensor, b r d
             The seeds with what they saw.
-        relevance : Tensor, b n
+        attention : Tensor, b n
             Mean attention over heads and reference points: a distribution over the bag's tokens.
         """
-        return look_together([self], [seeds], tokens, mask, coords_um, located)[0]
+        return look_together([self], [seeds], tokens, mask, coords_um, has_coords)[0]
 
 
 def look_together(
@@ -71,7 +71,7 @@ def look_together(
     tokens: Float[Tensor, "b n d"],
     mask: Bool[Tensor, "b n"],
     coords_um: Float[Tensor, "b n 2"],
-    located: Bool[Tensor, "b"],
+    has_coords: Bool[Tensor, "b"],
 ) -> list[tuple[Float[Tensor, "b r d"], Float[Tensor, "b n"]]]:
     """Let several deformable attentions look at the same tokens, each with its own seeds: one pass over the tissue.
 
@@ -80,8 +80,8 @@ def look_together(
     """
     attentions = [look for look in looks if isinstance(look, DeformableCrossAttention)]
     shared = all(own.stride(0) == 0 for own in seeds)
-    seen, relevance = _look(attentions, torch.stack(list(seeds)), shared, tokens, mask, coords_um, located)
-    return list(zip(seen, relevance, strict=True))
+    seen, attention = _look(attentions, torch.stack(list(seeds)), shared, tokens, mask, coords_um, has_coords)
+    return list(zip(seen, attention, strict=True))
 
 
 def _look(
@@ -91,9 +91,9 @@ def _look(
     tokens: Tensor,
     mask: Tensor,
     coords_um: Tensor,
-    located: Tensor,
+    has_coords: Tensor,
 ) -> tuple[Float[Tensor, "s b r d"], Float[Tensor, "s b n"]]:
-    tissue, all_ = Tissue(tokens, mask, coords_um, located), Looks(looks)
+    tissue, all_ = Tissue(tokens, mask, coords_um, has_coords), Looks(looks)
     asking = seeds[:, :1] if shared else seeds
     looked, place, _ = all_.attend(all_.linear("first", all_.norm(asking)), None, tissue)
     context = all_.read(looked, tissue)
@@ -101,4 +101,4 @@ def _look(
     points = place + REACH * torch.tanh(all_.linear("offset.2", moved))  # s b r 2
     looked, _, weights = all_.attend(all_.linear("second", all_.norm(seeds + context)), points, tissue)
     seen = seeds + looks[0].dropout(all_.linear("out", all_.read(looked, tissue)))
-    return seen, tissue.relevance(weights, len(looks))
+    return seen, tissue.attention(weights, len(looks))

@@ -44,11 +44,11 @@ class Tissue:
         tokens: Float[Tensor, "b n d"],
         mask: Bool[Tensor, "b n"],
         coords_um: Float[Tensor, "b n 2"],
-        located: Bool[Tensor, "b"],
+        has_coords: Bool[Tensor, "b"],
     ) -> None:
         self.patients, self.length = mask.shape
         self.some = mask.any(1)[:, None, None].to(tokens.dtype)  # b 1 1: zero for a bag without any tile
-        places = standardised(coords_um, mask) * located[:, None, None].to(coords_um.dtype)
+        places = standardised(coords_um, mask) * has_coords[:, None, None].to(coords_um.dtype)
         hidden = torch.where(mask, 0.0, HIDDEN)[..., None]
         columns = torch.cat([places, places.square().sum(-1, keepdim=True), hidden], -1).to(tokens.dtype)  # b n 4
         self.runs = runs(mask)
@@ -64,7 +64,7 @@ class Tissue:
         ]
         return _joined([a @ part for a, part in zip(weights, self.parts, strict=True)]), weights
 
-    def relevance(self, weights: Sequence[Float[Tensor, "_ q _"]], attentions: int) -> Float[Tensor, "s b n"]:
+    def attention(self, weights: Sequence[Float[Tensor, "_ q _"]], attentions: int) -> Float[Tensor, "s b n"]:
         """Return the mean weight of each token over the queries of each attention."""
         means = [a.view(len(a), attentions, -1, a.shape[-1]).mean(2) for a in weights]
         whole = _joined([functional.pad(mean, (0, self.length - mean.shape[-1])) for mean in means])

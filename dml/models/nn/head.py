@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dml.core.types import SUBSPACES, Batch, Branches, Subspace
+from dml.core.types import SUBSPACES, Batch, ModelOutput, Subspace
 
 Kind = Literal["survival", "classification"]
 
@@ -53,7 +53,7 @@ class SubspaceHead(nn.Module):
         return {name: head(both) for name, head in self.auxiliary.items()}
 
 
-class Headed(nn.Module):
+class SubspaceModel(nn.Module):
     """A model that predicts through a SubspaceHead: what the loop asks of every model it trains."""
 
     head: SubspaceHead
@@ -86,8 +86,8 @@ def combined(
     kind: Kind,
     batch: Batch,
     tokens: dict[Subspace, list[Tensor]],
-    relevance: dict[Subspace, list[Tensor]],
-) -> Branches:
+    attention: dict[Subspace, list[Tensor]],
+) -> ModelOutput:
     """Combine the magnifications of each subspace token by the certainty of their predictions, and predict."""
     by_level = {s: torch.stack(tokens[s], dim=1) for s in SUBSPACES}  # b m d
     covariates = batch.covariates[:, None].expand(-1, len(batch.levels), -1)
@@ -96,10 +96,10 @@ def combined(
         logits = started(head(by_level["tumor"], by_level["tme"], covariates), batch)
         weights = certainty_weights(logits, kind, seen)  # b m
     mixed = {s: (weights[..., None] * by_level[s]).sum(1) for s in SUBSPACES}
-    return Branches(
+    return ModelOutput(
         tumor=mixed["tumor"],
         tme=mixed["tme"],
         logits=started(head(mixed["tumor"], mixed["tme"], batch.covariates), batch),
-        relevance={s: tuple(relevance[s]) for s in SUBSPACES},
+        attention={s: tuple(attention[s]) for s in SUBSPACES},
         auxiliary=head.others(mixed["tumor"], mixed["tme"]),
     )

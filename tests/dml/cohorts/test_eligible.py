@@ -30,7 +30,7 @@ def test_a_slide_that_worked_and_expression_if_anybody_has_it(built: CohortDescr
 
 def test_few_transcriptomes_are_enough_where_slides_alone_are_tested(built: CohortDescription, tmp_path: Path) -> None:
     data, out, survival = tmp_path / "data", tmp_path / "out", ("survival",)
-    matrix = read_expression(data / "expression.parquet").only({"P00", "P01", "P02"})
+    matrix = read_expression(data / "expression.parquet").subset({"P00", "P01", "P02"})
     write_expression(data / "expression.parquet", matrix)
     few = r"quantity patients with slide and expression \(split\.tested: slide asks .*\), found 3, needed 20"
     with pytest.raises(CheckFailed, match=few):

@@ -147,7 +147,7 @@ def test_written_and_read_back_bit_by_bit(tmp_path: Path) -> None:
         found.source,
     )
     np.testing.assert_array_equal(back.values, found.values)
-    assert back.only({"B"}).values.tolist() == [[5.0, 3.0, 1.0]]
+    assert back.subset({"B"}).values.tolist() == [[5.0, 3.0, 1.0]]
 
 
 def test_a_cohort_without_expression_has_an_empty_matrix(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_the_shipped_file_loads() -> None:
 
 def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     params = load(tmp_path, SMALL)
-    assert (params.tiles.tile_px, params.split.tested, params.evaluation.resamples) == (256, "paired", 2000)
+    assert (params.tiles.tile_px, params.split.test_population, params.evaluation.resamples) == (256, "paired", 2000)
 
 
 @pytest.mark.parametrize(

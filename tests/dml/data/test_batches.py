@@ -1,4 +1,4 @@
-"""Preparation and batches: fitted on what it was handed, magnifications linked physically, missing things normal."""
+"""Preprocessor and batches: fitted on what it was handed, magnifications linked physically, missing things normal."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from dml.core.errors import InputError
 from dml.core.types import Bag, ClassTarget, Cohort, Microns, Mpp, SurvivalTarget
 from dml.data.batch_sampler import passes
 from dml.data.batches import PatientReader, batches, collate, parents_of, side_by_side
-from dml.data.preprocessing import Preparation, Scaling, fit_preparation
+from dml.data.preprocessing import Preprocessor, Scaling, fit_preprocessor
 from tests.synthetic import COARSE, FINE, TILE_UM, cohort, grid_bags
 
 PARAMS = config.Params(cohort="synthetic", tasks=("survival",), folds=(0, 1), tiles=config.Tiles(mpps=(0.5, 1.0)))
@@ -81,8 +81,8 @@ def test_published_z_scores_of_thousands_count_as_the_largest_usual_value() -> N
 
 
 def test_preparation_survives_json_exactly() -> None:
-    prepared = fit_preparation(cohort(20), PARAMS, "survival")
-    again = Preparation.model_validate_json(prepared.model_dump_json())
+    prepared = fit_preprocessor(cohort(20), PARAMS, "survival")
+    again = Preprocessor.model_validate_json(prepared.model_dump_json())
     assert again.model_dump_json() == prepared.model_dump_json()
     assert np.array_equal(again.tokens.mean, prepared.tokens.mean)
 
@@ -90,13 +90,13 @@ def test_preparation_survives_json_exactly() -> None:
 def test_bins_are_quantiles_of_the_events_and_not_of_the_censored() -> None:
     data = cohort(40)
     events = [c.survival.days for c in data.cases if c.survival.event]
-    prepared = fit_preparation(data, PARAMS, "survival")
+    prepared = fit_preprocessor(data, PARAMS, "survival")
     np.testing.assert_allclose(prepared.bin_edges, np.quantile(events, [0.25, 0.5, 0.75]), rtol=1e-6)
 
 
 def test_shuffled_batches_hold_everyone_once_and_bags_of_similar_size() -> None:
     data = cohort(60)
-    prepared = fit_preparation(data, PARAMS, "survival")
+    prepared = fit_preprocessor(data, PARAMS, "survival")
     read = PatientReader(prepared, data)
     patients = [read(c) for c in data.cases]
     made = list(batches(patients, prepared, 8, torch.Generator().manual_seed(1)))
@@ -110,7 +110,7 @@ def test_shuffled_batches_hold_everyone_once_and_bags_of_similar_size() -> None:
 
 def test_the_head_starts_from_the_training_hazards() -> None:
     data = cohort(60)
-    prepared = fit_preparation(data, PARAMS, "survival")
+    prepared = fit_preprocessor(data, PARAMS, "survival")
     edge = prepared.bin_edges[0]
     died = sum(c.survival.event and c.survival.days < edge for c in data.cases)
     expected = np.log((died + 1) / (60 - died + 1))
@@ -121,9 +121,9 @@ def test_a_batch_of_patients_with_missing_parts() -> None:
     data = cohort(6, absent=2)
     cases = list(data.cases)
     cases[3] = replace(cases[3], survival=None, labels={})
-    cases[4] = replace(cases[4], pyramid={COARSE: cases[4].pyramid[COARSE]})
+    cases[4] = replace(cases[4], bags={COARSE: cases[4].bags[COARSE]})
     data = replace(data, cases=tuple(cases))
-    prepared = fit_preparation(data, PARAMS, "survival")
+    prepared = fit_preprocessor(data, PARAMS, "survival")
     read = PatientReader(prepared, data)
     made = collate([read(c) for c in data.cases], prepared)
     assert made.expression.present.tolist() == [False, False, True, True, True, True]
@@ -131,14 +131,14 @@ def test_a_batch_of_patients_with_missing_parts() -> None:
     assert isinstance(made.target, SurvivalTarget)
     assert made.target.known.tolist() == [True, True, True, False, True, True]
     assert made.levels[0].mask[4].sum() == 0
-    assert made.levels[1].mask[4].sum() == len(data.cases[4].pyramid[COARSE])
-    label = collate([read(c) for c in data.cases], fit_preparation(data, PARAMS, "grade")).target
+    assert made.levels[1].mask[4].sum() == len(data.cases[4].bags[COARSE])
+    label = collate([read(c) for c in data.cases], fit_preprocessor(data, PARAMS, "grade")).target
     assert isinstance(label, ClassTarget)
 
 
 def test_genes_are_found_by_symbol_in_any_order() -> None:
     data = cohort(8)
-    prepared = fit_preparation(data, PARAMS, "survival")
+    prepared = fit_preprocessor(data, PARAMS, "survival")
     order = np.random.default_rng(1).permutation(len(data.genes))
     shuffled = replace(
         data,
@@ -161,19 +161,19 @@ def test_genes_are_found_by_symbol_in_any_order() -> None:
         ),
         (lambda c: replace(c, labels={"grade": "low"}), "grade", "no training patient of class high"),
         (lambda c: c, "colour", "unknown task 'colour'"),
-        (lambda c: replace(c, pyramid={}), "survival", "no training patient has features at mpp"),
+        (lambda c: replace(c, bags={}), "survival", "no training patient has features at mpp"),
     ],
 )
 def test_what_cannot_be_learnt_is_said(change: object, task: str, message: str) -> None:
     data: Cohort = cohort(8)
     data = replace(data, cases=tuple(change(c) for c in data.cases))
     with pytest.raises(InputError, match=message):
-        fit_preparation(data, PARAMS, task)
+        fit_preprocessor(data, PARAMS, task)
 
 
 def test_a_batch_is_cut_into_passes_that_are_small_when_padded(rng: np.random.Generator) -> None:
     data = cohort(12)
-    read = PatientReader(fit_preparation(data, PARAMS, "survival"), data)
+    read = PatientReader(fit_preprocessor(data, PARAMS, "survival"), data)
     patients = [read(case) for case in data.cases]
     sizes = sorted(p.size for p in patients)
     limit = 2 * sizes[-1]
@@ -189,7 +189,7 @@ def test_a_batch_is_cut_into_passes_that_are_small_when_padded(rng: np.random.Ge
 @pytest.mark.parametrize("fewest", [2, 3, 5, 50])
 def test_a_team_has_a_pass_for_everyone_while_there_are_patients(most_tokens: int | None, fewest: int) -> None:
     data = cohort(12)
-    read = PatientReader(fit_preparation(data, PARAMS, "survival"), data)
+    read = PatientReader(fit_preprocessor(data, PARAMS, "survival"), data)
     patients = [read(case) for case in data.cases]
     cut = passes(patients, most_tokens, fewest)
     assert len(cut) >= min(fewest, len(patients))

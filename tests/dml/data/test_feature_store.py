@@ -128,9 +128,9 @@ def test_other_encoder_or_width_is_named(tmp_path: Path) -> None:
         read_features(tmp_path / "a.parquet", width=1024)
 
 
-def store(folder: Path, slide: str, mpp: float, n: int, located: bool = True, d: int = 8, **changes: Any) -> None:
+def store(folder: Path, slide: str, mpp: float, n: int, has_coords: bool = True, d: int = 8, **changes: Any) -> None:
     meta = {**META, "mpp": mpp, "tile_um": 256 * mpp, "slide_id": slide, **changes}
-    write_bag(bag_path(folder, "fake", mpp, slide), tokens(n, d, seed=n), places(n) if located else None, meta)
+    write_bag(bag_path(folder, "fake", mpp, slide), tokens(n, d, seed=n), places(n) if has_coords else None, meta)
 
 
 def test_slides_of_a_patient_become_one_bag_a_resolution(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_slides_of_a_patient_become_one_bag_a_resolution(tmp_path: Path) -> None
 
 def test_coordinates_only_if_all_slides_have_them(tmp_path: Path) -> None:
     store(tmp_path, "a", 0.5, 3)
-    store(tmp_path, "b", 0.5, 3, located=False)
+    store(tmp_path, "b", 0.5, 3, has_coords=False)
     assert read_pyramid(tmp_path / "fake", ["a", "b"], [0.5])[0.5].coords_um is None
     assert read_pyramid(tmp_path / "fake", ["a"], [0.5])[0.5].coords_um is not None
 

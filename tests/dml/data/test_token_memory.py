@@ -12,7 +12,7 @@ from dml.data.token_memory import Shelf, available, shelved
 from tests.synthetic import cohort
 
 COHORT = cohort(6)
-PYRAMIDS = {case.patient_id: case.pyramid for case in COHORT.cases}
+PYRAMIDS = {case.patient_id: case.bags for case in COHORT.cases}
 TOKENS = sum(len(bag) for pyramid in PYRAMIDS.values() for bag in pyramid.values())
 
 

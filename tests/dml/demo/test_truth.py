@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
 from dml.demo.expression import HOMEOSTATIC, SUPPRESSORS, draw_expression, gene_groups, noise_genes
-from dml.demo.factors import Recipe, draw_patients, slide_factors
+from dml.demo.factors import DemoConfig, draw_patients, slide_factors
 from dml.demo.oracle import classification, concordance, oracle
 from dml.demo.survival import (
     GRADES,
@@ -21,8 +21,8 @@ from dml.demo.survival import (
 )
 from dml.demo.tables import patient_table, without
 
-RECIPE = Recipe()
-LARGE = Recipe(patients=3000)
+RECIPE = DemoConfig()
+LARGE = DemoConfig(patients=3000)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_an_ideal_reader_gains_from_reading_both() -> None:
     slide, genes = (np.square(noise) for noise in (RECIPE.slide_noise, RECIPE.expression_noise))
     found = []
     for seed in range(60):
-        rng, recipe = np.random.default_rng(seed), Recipe(seed=seed, missing=0.0)
+        rng, recipe = np.random.default_rng(seed), DemoConfig(seed=seed, missing=0.0)
         planted = draw_patients(recipe)
         table, factors = draw_survival(recipe, planted), planted[["tumor", "tme"]].to_numpy()
         seen, expressed = (factors + rng.normal(0, np.sqrt(v), factors.shape) for v in (slide, genes))
@@ -96,7 +96,7 @@ def test_missing_entries_are_as_declared_and_of_different_patients(planted: pd.D
 
 @pytest.mark.parametrize("seed", [7, 1, 2, 3])
 def test_survival_is_censored_as_declared_and_the_oracle_is_good_not_perfect(seed: int) -> None:
-    recipe = Recipe(seed=seed, missing=0.0)
+    recipe = DemoConfig(seed=seed, missing=0.0)
     planted = draw_patients(recipe)
     table = patient_table(recipe, planted)
     assert 1 - table["event"].mean() == pytest.approx(0.4)

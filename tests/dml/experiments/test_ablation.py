@@ -18,7 +18,7 @@ PARAMS = config.Params(
     cohort="synthetic",
     tasks=("survival", "grade"),
     folds=(0, 1),
-    model=config.Model(width=8, heads=2, references=2, gene_width=8),
+    model=config.Model(width=8, heads=2, n_queries=2, gene_width=8),
     optimisation=config.Optimisation(epochs=1, batch_size=16, device="cpu"),
     evaluation=config.Evaluation(resamples=50),
 )

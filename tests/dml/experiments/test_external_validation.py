@@ -38,7 +38,7 @@ def stores(client: MlflowClient) -> Callable[..., None]:
         folder, rows, whole = Path("data/other"), [], cohort(patients)
         for case in whole.cases:
             for mpp in mpps:
-                bag = next(iter(case.pyramid.values()))
+                bag = next(iter(case.bags.values()))
                 meta = {"encoder": encoder, "mpp": mpp, "tile_um": tile_px * mpp, "slide_id": f"s-{case.patient_id}"}
                 place = folder / "features" / encoder / f"{mpp:g}" / f"s-{case.patient_id}.parquet"
                 write_bag(place, bag.tokens.numpy(), None, {**meta, "patient_id": case.patient_id})
@@ -163,7 +163,7 @@ def test_patients_it_learnt_from_and_was_never_tested_on_are_left_out(
     stores: Callable[..., None], registered: Callable[..., str]
 ) -> None:
     stores(patients=40)
-    out = external(registered("student", learnt=("p3", "p7", "p8", "elsewhere")), "other", SETTINGS)
+    out = external(registered("student", training_patient_hashes=("p3", "p7", "p8", "elsewhere")), "other", SETTINGS)
     covered = read_json(out / "coverage.json")
     assert (covered["patients_seen_in_training"], covered["patients_evaluated"]) == (3, 37)
     assert not {"p3", "p7", "p8"} & set(pd.read_parquet(out / "predictions.parquet")["patient_id"])

@@ -62,13 +62,13 @@ def test_recorded_parameters_win_over_those_of_the_commit(tmp_path: Path) -> Non
     path = tmp_path / "params.yaml"
     path.write_text("cohort: demo\nseed: 1\nmodel: {width: 64, dropout: 0.1}\nbaselines: {deep: [abmil]}\n")
     logged = {"seed": "7", "model.width": "128", "inputs.covariates": "['age']", "years": "[1.0, 2.0]",
-              "optimisation.device": "auto", "teacher.fusion": "True"}  # fmt: skip
+              "optimisation.device": "auto", "teacher.use_fusion": "True"}  # fmt: skip
     write_params(path, _record(params=logged, model="baseline_mcat"))
     content = yaml.safe_load(path.read_text())
     assert content == {
         "cohort": "other", "seed": 7, "model": {"width": 128, "dropout": 0.1}, "baselines": {"deep": ["mcat"]},
         "inputs": {"covariates": ["age"]}, "evaluation": {"years": [1.0, 2.0]}, "optimisation": {"device": "auto"},
-        "teacher": {"fusion": True},
+        "teacher": {"use_fusion": True},
     }  # fmt: skip
 
 

@@ -80,15 +80,15 @@ def _as_cohort(path: Path):  # type: ignore[no-untyped-def]
 
     spec = FoldModel.load(path.parents[1] / "student" / "fold-0").spec
     whole = cohort()
-    return replace(whole, cases=(replace(whole.cases[0], pyramid=read_slides([path], spec)[0], covariates={}),))
+    return replace(whole, cases=(replace(whole.cases[0], bags=read_slides([path], spec)[0], covariates={}),))
 
 
 def test_relevance_is_a_share_of_each_subspace_over_the_tiles_of_a_resolution(tmp_path: Path, write: Write) -> None:
     answering, rows = model(tmp_path), [("a", write("s1", tiles=12)), ("a", write("s2", tiles=4)), ("b", "absent.svs")]
     table = pd.DataFrame([[patient, str(path)] for patient, path in rows], columns=["patient_id", "path"])
-    said = answering(table, relevance=True)
-    assert said["relevance"][1] is None
-    tiles = pd.DataFrame(json.loads(said["relevance"][0]))
+    said = answering(table, attention=True)
+    assert said["attention"][1] is None
+    tiles = pd.DataFrame(json.loads(said["attention"][0]))
     assert tiles.groupby(["mpp", "slide"]).size().to_dict() == {
         (0.5, "s1"): 12,
         (0.5, "s2"): 4,
@@ -99,7 +99,7 @@ def test_relevance_is_a_share_of_each_subspace_over_the_tiles_of_a_resolution(tm
     np.testing.assert_allclose(sums, 1, atol=1e-6)
     assert (tiles[["tumor", "tme"]] >= 0).all(axis=None)
     assert tiles.loc[tiles["slide"] == "s1", "x_um"].max() == 3.5 * 256
-    pd.testing.assert_frame_equal(said.drop(columns="relevance"), answering(table))
+    pd.testing.assert_frame_equal(said.drop(columns="attention"), answering(table))
 
 
 def test_classes_are_probabilities_and_the_likeliest_is_named(tmp_path: Path, write: Write) -> None:

@@ -7,16 +7,16 @@ import torch
 from torch import nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, Branches, Level
-from dml.data.dims import DataShape
+from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput
+from dml.data.dims import ModelDims
 from dml.models.student import Student
 from dml.models.teacher import Teacher
 from tests.synthetic import TME, TUMOR, WIDTH, batch
 
-SHAPE = DataShape(
+SHAPE = ModelDims(
     kind="survival", token_width=WIDTH, levels=2, tumor_genes=len(TUMOR), tme_genes=len(TME), covariates=0, outputs=4
 )
-SMALL = config.Model(width=16, heads=2, references=3, gene_width=8, dropout=0.1)
+SMALL = config.Model(width=16, heads=2, n_queries=3, gene_width=8, dropout=0.1)
 
 
 def teacher(**options: object) -> Teacher:
@@ -42,7 +42,7 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
     return MODELS[request.param]()
 
 
-def permuted(level: Level, order: torch.Tensor) -> Level:
+def permuted(level: MagnificationTokens, order: torch.Tensor) -> MagnificationTokens:
     parent = None if level.parent is None else level.parent[:, order]
     return replace(
         level,
@@ -53,7 +53,7 @@ def permuted(level: Level, order: torch.Tensor) -> Level:
     )
 
 
-def padded(level: Level, extra: int) -> Level:
+def padded(level: MagnificationTokens, extra: int) -> MagnificationTokens:
     b = len(level.tokens)
     noise = torch.randn(b, extra, level.tokens.shape[2]) * 50
     return replace(
@@ -65,7 +65,7 @@ def padded(level: Level, extra: int) -> Level:
     )
 
 
-def same(a: Branches, b: Branches) -> None:
+def same(a: ModelOutput, b: ModelOutput) -> None:
     for left, right in ((a.logits, b.logits), (a.tumor, b.tumor), (a.tme, b.tme)):
         torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-4)
 
@@ -92,12 +92,12 @@ def test_neighbours_in_the_batch_do_not_matter(model: nn.Module) -> None:
 def row(data: Batch, i: int) -> Batch:
     at = slice(i, i + 1)
     levels = tuple(
-        Level(
+        MagnificationTokens(
             x.mpp,
             x.tokens[at],
             x.mask[at],
             x.coords_um[at],
-            x.located[at],
+            x.has_coords[at],
             None if x.parent is None else x.parent[at],
         )
         for x in data.levels
@@ -117,10 +117,10 @@ def test_any_number_of_tokens_gives_a_finite_answer(model: nn.Module, sizes: lis
     said = model(batch(sizes))
     assert torch.isfinite(said.logits).all()
     for s in SUBSPACES:
-        for level, relevance in zip(batch(sizes).levels, said.relevance[s], strict=True):
-            sums = relevance.sum(1)
+        for level, attention in zip(batch(sizes).levels, said.attention[s], strict=True):
+            sums = attention.sum(1)
             torch.testing.assert_close(sums, level.mask.any(1).to(sums.dtype), atol=1e-5, rtol=0)
-            assert (relevance[~level.mask] == 0).all()
+            assert (attention[~level.mask] == 0).all()
 
 
 def test_a_magnification_without_tiles_counts_nothing(model: nn.Module) -> None:
@@ -153,7 +153,7 @@ def test_position_matters_where_there_is_one(name: str) -> None:
     data = batch([(20, 5)])
     moved = replace(data, levels=tuple(replace(x, coords_um=x.coords_um.flip(1)) for x in data.levels))
     assert not torch.allclose(model(data).logits, model(moved).logits, atol=1e-6)
-    nowhere = tuple(replace(x, located=torch.zeros(1, dtype=torch.bool)) for x in data.levels)
+    nowhere = tuple(replace(x, has_coords=torch.zeros(1, dtype=torch.bool)) for x in data.levels)
     nowhere_moved = tuple(replace(x, coords_um=x.coords_um.flip(1)) for x in nowhere)
     same(model(replace(data, levels=nowhere)), model(replace(data, levels=nowhere_moved)))
 
@@ -168,15 +168,15 @@ def test_moving_or_zooming_the_whole_slide_does_not_matter(name: str) -> None:
 
 def test_where_the_teacher_looks_depends_on_genes_and_tissue() -> None:
     model, data = teacher(), batch([(20, 5)])
-    looked = model(data).relevance["tumor"][0]
+    looked = model(data).attention["tumor"][0]
     genes = model(replace(data, expression=replace(data.expression, tumor=data.expression.tumor + 3)))
-    assert not torch.allclose(looked, genes.relevance["tumor"][0], atol=1e-6)
+    assert not torch.allclose(looked, genes.attention["tumor"][0], atol=1e-6)
     # The reference points of the first tokens move when the tissue elsewhere changes.
     level = data.levels[0]
     tokens = level.tokens.clone()
     tokens[:, 10:] += 5
     tissue = model(replace(data, levels=(replace(level, tokens=tokens), data.levels[1])))
-    ratio = tissue.relevance["tumor"][0][:, :10] / looked[:, :10]
+    ratio = tissue.attention["tumor"][0][:, :10] / looked[:, :10]
     assert ratio.std() > 1e-4  # not merely rescaled by the softmax
 
 

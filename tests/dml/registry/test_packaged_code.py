@@ -46,10 +46,10 @@ def test_the_code_of_a_version_is_recognised(version: Path) -> None:
 
 @pytest.mark.slow
 def test_other_code_than_that_of_the_working_tree_answers_the_same(version: Path) -> None:
-    here = prediction.predict(f"{NAME}@challenger", Path("s1.npy"), relevance=True)
+    here = prediction.predict(f"{NAME}@challenger", Path("s1.npy"), attention=True)
     answering = version / "ops" / "answering.py"
     answering.write_text(answering.read_text().replace('"ok" if request.case', '"ok then" if request.case'))
-    there = prediction.predict(f"{NAME}@challenger", Path("s1.npy"), relevance=True)
+    there = prediction.predict(f"{NAME}@challenger", Path("s1.npy"), attention=True)
     assert there["status"].tolist() == ["ok then"]  # said by the packed code and no other
     pd.testing.assert_frame_equal(there.drop(columns="status"), here.drop(columns="status"))
 
@@ -63,9 +63,9 @@ def test_a_version_that_fails_by_its_own_code_says_why(version: Path) -> None:
 
 def test_relevance_goes_to_a_file_for_each_patient(version: Path, tmp_path: Path) -> None:
     Path("absent.csv").write_text("patient_id,path\na/b,s1.npy\nc,gone.npy\n")
-    said = prediction.predict(f"{NAME}@challenger", Path("absent.csv"), relevance=True)
+    said = prediction.predict(f"{NAME}@challenger", Path("absent.csv"), attention=True)
     kept = prediction.split_relevance(said, tmp_path / "looked")
-    assert "relevance" not in kept.columns
+    assert "attention" not in kept.columns
     (file,) = (tmp_path / "looked").iterdir()
     tiles = pd.read_parquet(file)
     assert (file.name, len(tiles)) == ("a_b.parquet", 5)

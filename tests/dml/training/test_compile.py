@@ -14,7 +14,7 @@ from tests.synthetic import cohort
 
 data = cohort(60)
 plain, compiled = (quiet(changed(1, compile=on, members=2, workers=2)) for on in (False, True))
-coordinated = {"teacher": plain.teacher.model_copy(update={"coordination": True})}
+coordinated = {"teacher": plain.teacher.model_copy(update={"use_gradient_coordination": True})}
 plain, compiled = (params.model_copy(update=coordinated) for params in (plain, compiled))
 teachers = [teach(fold(data), params, "survival") for params in (plain, compiled)]
 np.testing.assert_allclose(*(t.history for t in teachers), rtol=1e-3, atol=1e-4)

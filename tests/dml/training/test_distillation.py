@@ -3,8 +3,8 @@
 import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from dml.core.types import Branches
-from dml.training.distillation import Lesson, feature_distance, prediction_divergence, taught_mean
+from dml.core.types import ModelOutput
+from dml.training.distillation import DistillationTargets, feature_distance, prediction_divergence, taught_mean
 
 
 def test_hazards_are_distilled_as_bernoulli_variables() -> None:
@@ -28,14 +28,16 @@ def test_classes_are_distilled_as_a_categorical_variable() -> None:
 
 def test_tokens_are_matched_by_their_names() -> None:
     tumor, tme = torch.randn(2, 5), torch.randn(2, 5)
-    lesson = Lesson(tumor, tme, torch.zeros(2, 1), torch.tensor([True, True]))
-    right, swapped = Branches(tumor, tme, torch.zeros(2, 1)), Branches(tme, tumor, torch.zeros(2, 1))
+    lesson = DistillationTargets(tumor, tme, torch.zeros(2, 1), torch.tensor([True, True]))
+    right, swapped = ModelOutput(tumor, tme, torch.zeros(2, 1)), ModelOutput(tme, tumor, torch.zeros(2, 1))
     assert feature_distance(lesson, right).abs().max() == 0
     assert (feature_distance(lesson, swapped) > 0.1).all()
 
 
 def test_only_the_taught_count() -> None:
-    lesson = Lesson(torch.zeros(3, 1), torch.zeros(3, 1), torch.zeros(3, 1), torch.tensor([True, False, True]))
+    lesson = DistillationTargets(
+        torch.zeros(3, 1), torch.zeros(3, 1), torch.zeros(3, 1), torch.tensor([True, False, True])
+    )
     assert float(taught_mean(torch.tensor([1.0, 100.0, 3.0]), lesson)) == 2.0
-    nobody = Lesson(*[torch.zeros(3, 1)] * 3, torch.zeros(3, dtype=torch.bool))
+    nobody = DistillationTargets(*[torch.zeros(3, 1)] * 3, torch.zeros(3, dtype=torch.bool))
     assert float(taught_mean(torch.tensor([1.0, 100.0, 3.0]), nobody)) == 0.0

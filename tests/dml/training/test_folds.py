@@ -23,7 +23,7 @@ PARAMS = config.Params(
     cohort="synthetic",
     tasks=("survival", "grade"),
     folds=(0, 1),
-    model=config.Model(width=16, heads=2, references=3, gene_width=16, dropout=0.1),
+    model=config.Model(width=16, heads=2, n_queries=3, gene_width=16, dropout=0.1),
     optimisation=config.Optimisation(epochs=12, batch_size=8, learning_rate=3e-3, patience=12, device="cpu"),
 )
 
@@ -37,7 +37,9 @@ def quiet(params: config.Params) -> config.Params:
     """Nothing drawn, and nothing that is not a sum over patients."""
     update = {
         "model": params.model.model_copy(update={"dropout": 0.0, "token_dropout": 0.0}),
-        "teacher": params.teacher.model_copy(update={"coordination": False, "modality_dropout": 0.0, "consistency": 0}),
+        "teacher": params.teacher.model_copy(
+            update={"use_gradient_coordination": False, "modality_dropout": 0.0, "consistency_weight": 0}
+        ),
     }
     return params.model_copy(update=update)
 
@@ -100,7 +102,7 @@ def test_survival_curves_fall_and_agree_with_the_slow_twin(taught: tuple[Cohort,
     curves = predicted.filter(like="survival_").to_numpy()
     assert (np.diff(curves, axis=1) <= 1e-9).all()
     assert ((curves > 0) & (curves <= 1)).all()
-    prepared = model.spec.preparation
+    prepared = model.spec.preprocessor
     hazards = np.array([[0.1, 0.3, 0.2, 0.4]])
     ends = [*prepared.bin_edges.tolist(), prepared.last_day]
     for days in (50.0, 365.0, 1200.0, 9e4):
@@ -137,7 +139,7 @@ def test_same_seed_same_model_other_seed_other_model() -> None:
 
 def test_members_trained_side_by_side_are_the_same() -> None:
     data = cohort(60)
-    two = PARAMS.optimisation.model_copy(update={"epochs": 2, "members": 3})
+    two = PARAMS.optimisation.model_copy(update={"epochs": 2, "ensemble_size": 3})
     alone = PARAMS.model_copy(update={"optimisation": two})
     together = PARAMS.model_copy(update={"optimisation": two.model_copy(update={"workers": 2})})
     teachers = [teach(fold(data), params, "survival") for params in (alone, together)]
@@ -156,7 +158,7 @@ def test_gradients_of_passes_add_up_to_those_of_the_batch() -> None:
 
 def test_members_are_averaged() -> None:
     data = cohort(30)
-    update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2, "members": 2})}
+    update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2, "ensemble_size": 2})}
     both = teach(fold(data), PARAMS.model_copy(update=update), "grade").model
     alone = [FoldModel(both.spec, (member,)).predict(data)["p_high"] for member in both.members]
     np.testing.assert_allclose(both.predict(data)["p_high"], (alone[0] + alone[1]) / 2, atol=1e-7)
@@ -174,7 +176,7 @@ def test_members_take_turns_with_the_validation_parts() -> None:
         assert not learnt & judged
         assert judged == {patient for patient, part in whole.parts.items() if part == member % 3}
         assert learnt | judged == {c.patient_id for c in whole.learning.cases}
-    update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1, "members": 3})}
+    update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1, "ensemble_size": 3})}
     model = teach(whole, PARAMS.model_copy(update=update), "grade").model
     said = unseen(model, whole)
     assert sorted(said["patient_id"]) == sorted(whole.parts)
@@ -192,7 +194,7 @@ def test_a_validation_patient_cannot_change_the_member_selected_on_him_but_other
         replace(c, labels={"grade": other[c.labels["grade"]]}) if c.patient_id in poisoned_ids else c
         for c in data.cases
     )
-    settings = PARAMS.optimisation.model_copy(update={"epochs": 1, "members": 2})
+    settings = PARAMS.optimisation.model_copy(update={"epochs": 1, "ensemble_size": 2})
     quick = PARAMS.model_copy(update={"optimisation": settings})
     clean, dirty = (distil(fold(d), quick, "grade", None) for d in (data, replace(data, cases=turned)))
     weights = [[m.state_dict()["head.tumor.weight"] for m in t.model.members] for t in (clean, dirty)]
@@ -205,9 +207,9 @@ def test_a_validation_patient_cannot_change_the_member_selected_on_him_but_other
 
 def test_the_teacher_learns_from_patients_without_slide() -> None:
     data = cohort(40)
-    bare = replace(data, cases=tuple(replace(c, pyramid={}) if i % 5 == 0 else c for i, c in enumerate(data.cases)))
+    bare = replace(data, cases=tuple(replace(c, bags={}) if i % 5 == 0 else c for i, c in enumerate(data.cases)))
     quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1})})
-    only = quick.model_copy(update={"teacher": quick.teacher.model_copy(update={"unpaired": False})})
+    only = quick.model_copy(update={"teacher": quick.teacher.model_copy(update={"use_unpaired": False})})
     whole, paired = (teach(fold(bare), params, "survival").model.members[0] for params in (quick, only))
     assert not torch.equal(whole.state_dict()["head.tme.weight"], paired.state_dict()["head.tme.weight"])
 
@@ -217,15 +219,17 @@ def test_auxiliary_labels_are_learnt_beside_the_task() -> None:
     data = cohort(120)
     update = {
         "inputs": config.Inputs(auxiliary=("grade",)),
-        "teacher": PARAMS.teacher.model_copy(update={"auxiliary": 1.0}),
-        "distillation": PARAMS.distillation.model_copy(update={"auxiliary": 1.0}),
+        "teacher": PARAMS.teacher.model_copy(update={"auxiliary_weight": 1.0}),
+        "distillation": PARAMS.distillation.model_copy(update={"auxiliary_weight": 1.0}),
     }
     params = PARAMS.model_copy(update=update)
     for trained in (teach(fold(data), params, "survival"), distil(fold(data), params, "survival", None)):
         history = trained.history["train_auxiliary"]
         assert history.iloc[-1] < history.iloc[0] < 1.0
-        assert trained.model.spec.preparation.auxiliary == {"grade": ("low", "high")}
-    assert not teach(fold(data), params, "grade").model.spec.preparation.auxiliary, "the task is no auxiliary of itself"
+        assert trained.model.spec.preprocessor.auxiliary == {"grade": ("low", "high")}
+    assert not teach(fold(data), params, "grade").model.spec.preprocessor.auxiliary, (
+        "the task is no auxiliary of itself"
+    )
     unknown = params.model_copy(update={"inputs": config.Inputs(auxiliary=("idh",))})
     with pytest.raises(InputError, match=r"inputs\.auxiliary: unknown label 'idh'"):
         teach(fold(data), unknown, "survival")
@@ -249,7 +253,7 @@ def test_the_student_learns_from_unpaired_patients() -> None:
     data = replace(data, cases=cases)
     quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
     teacher = teach(fold(data), quick, "survival").model
-    update = {"distillation": config.Distillation(unpaired=False)}
+    update = {"distillation": config.Distillation(use_unpaired=False)}
     paired_only = distil(fold(data), quick.model_copy(update=update), "survival", teacher)
     everyone = distil(fold(data), quick, "survival", teacher)
     changed = any(
@@ -270,7 +274,7 @@ def test_the_student_learns_from_unpaired_patients() -> None:
 def _patient(model: FoldModel, data: Cohort, case: object) -> object:
     from dml.data.batches import PatientReader
 
-    return PatientReader(model.spec.preparation, data)(case)
+    return PatientReader(model.spec.preprocessor, data)(case)
 
 
 def test_schedule_rises_then_falls_to_zero_at_the_last_step() -> None:
@@ -300,7 +304,7 @@ def test_a_student_may_be_the_frozen_teacher_with_generated_genes(
     taught: tuple[Cohort, FoldModel], tmp_path: Path
 ) -> None:
     data, teacher = taught
-    generating = PARAMS.model_copy(update={"distillation": config.Distillation(student="generated_genes")})
+    generating = PARAMS.model_copy(update={"distillation": config.Distillation(architecture="gene_imputation")})
     trained = distil(fold(data), generating, "survival", teacher)
     kept = trained.model.members[0].teacher.state_dict()
     for name, value in teacher.members[0].state_dict().items():
@@ -311,11 +315,13 @@ def test_a_student_may_be_the_frozen_teacher_with_generated_genes(
     trained.model.save(tmp_path)
     pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(data), trained.model.predict(data))
     alone = distil(fold(data), generating, "survival", None)
-    assert alone.model.spec.distillation.student == "tokens"
+    assert alone.model.spec.distillation.architecture == "tokens"
 
 
 def test_the_second_reading_of_consistency_learns_genes_from_tissue() -> None:
     data = cohort(120, absent=10)
-    telling = PARAMS.model_copy(update={"teacher": config.Teacher(consistency=1.0, consistency_reading="expression")})
+    telling = PARAMS.model_copy(
+        update={"teacher": config.Teacher(consistency_weight=1.0, consistency_target="expression")}
+    )
     history = teach(fold(data), telling, "survival").history["train_consistency"]
     assert history.iloc[-1] < history.iloc[0]

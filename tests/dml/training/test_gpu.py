@@ -12,10 +12,10 @@ from dml.models.teacher import Teacher
 from dml.training.device import sent
 from dml.training.gradients import coordinated_backward
 from dml.training.losses import task_loss
-from dml.training.trainer import Recipe, reproducible, with_dropout
+from dml.training.trainer import TrainConfig, reproducible, with_dropout
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-RECIPE = Recipe(config.Optimisation(), seed=0, token_dropout=0.1, modality_dropout=0.2)
+RECIPE = TrainConfig(config.Optimisation(), seed=0, token_dropout=0.1, modality_dropout=0.2)
 
 
 def gradient(device: str, precision: str = "float32") -> torch.Tensor:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dml.config import params as config
-from dml.core.types import Branches, ClassTarget, SurvivalTarget
-from dml.data.dims import DataShape
+from dml.core.types import ClassTarget, ModelOutput, SurvivalTarget
+from dml.data.dims import ModelDims
 from dml.models.nn.head import SubspaceHead
 from dml.models.teacher import Teacher
 from dml.training.gradients import confidences, coordinate, coordinated_backward
@@ -52,7 +52,7 @@ def test_rows_are_resolved_one_by_one() -> None:
 
 def test_survival_confidence_is_the_likelihood_of_what_was_observed() -> None:
     head = SubspaceHead(2, 3, 0, 0.0)
-    said = Branches(torch.randn(4, 2), torch.randn(4, 2), torch.zeros(4, 3))
+    said = ModelOutput(torch.randn(4, 2), torch.randn(4, 2), torch.zeros(4, 3))
     bins, event = torch.tensor([0, 1, 2, 1]), torch.tensor([True, False, True, False])
     target = SurvivalTarget(bins, event, torch.zeros(4), torch.tensor([True, True, True, False]))
     halves = head.halves(said.tumor, said.tme)
@@ -67,7 +67,7 @@ def test_survival_confidence_is_the_likelihood_of_what_was_observed() -> None:
 
 def test_class_confidence_is_the_probability_of_the_true_class() -> None:
     head = SubspaceHead(2, 3, 0, 0.0)
-    said = Branches(torch.randn(4, 2), torch.randn(4, 2), torch.zeros(4, 3))
+    said = ModelOutput(torch.randn(4, 2), torch.randn(4, 2), torch.zeros(4, 3))
     label = torch.tensor([0, 1, 2, 1])
     tumor, _ = confidences(head, said, ClassTarget(label, torch.ones(4, dtype=torch.bool)))
     half = torch.softmax(head.halves(said.tumor, said.tme)[0].detach(), -1)
@@ -75,7 +75,7 @@ def test_class_confidence_is_the_probability_of_the_true_class() -> None:
 
 
 def make() -> Teacher:
-    shape = DataShape(
+    shape = ModelDims(
         kind="survival",
         token_width=WIDTH,
         levels=2,
@@ -84,7 +84,7 @@ def make() -> Teacher:
         covariates=0,
         outputs=4,
     )
-    return Teacher(shape, config.Model(width=16, heads=2, references=3, gene_width=8), config.Teacher()).eval()
+    return Teacher(shape, config.Model(width=16, heads=2, n_queries=3, gene_width=8), config.Teacher()).eval()
 
 
 def gradients(model: Teacher, coordinated: bool) -> tuple[dict[str, torch.Tensor], int]:
@@ -159,7 +159,7 @@ def test_the_halves_of_the_head_are_coordinated_row_by_row() -> None:
     source = torch.randn(5, 3, requires_grad=True)
     tumor, tme = source * 1, source * -1
     target = ClassTarget(torch.tensor([0, 1, 0, 1, 1]), torch.ones(5, dtype=torch.bool))
-    said = Branches(tumor, tme, head(tumor, tme, torch.zeros(5, 0)))
+    said = ModelOutput(tumor, tme, head(tumor, tme, torch.zeros(5, 0)))
     tumor_leads = confidences(head, said, target)[0] >= confidences(head, said, target)[1]
     coordinated_backward(task_loss(said.logits, target), said, head, list(head.parameters()), target)
     leader, follower = (head.tumor, head.tme) if tumor_leads else (head.tme, head.tumor)
@@ -180,7 +180,7 @@ def test_agreeing_subspaces_train_as_if_there_were_no_coordination() -> None:
         both.zero_grad(set_to_none=True)
         token = trunk(x)
         tumor, tme = token.clone(), token.clone()
-        said = Branches(tumor, tme, head(tumor, tme, torch.zeros(5, 0)))
+        said = ModelOutput(tumor, tme, head(tumor, tme, torch.zeros(5, 0)))
         loss = task_loss(said.logits, target)
         if coordinated:
             coordinated_backward(loss, said, head, list(both.parameters()), target)

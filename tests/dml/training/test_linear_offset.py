@@ -12,16 +12,16 @@ from dml.core.types import Cohort, Survival
 from dml.data.batches import PatientReader
 from dml.training.checkpoint import FoldModel
 from dml.training.folds import fold_of, held_out, unseen
-from dml.training.linear_offset import COMBINATIONS, LinearStart, Truth, fit_start, truth_of
+from dml.training.linear_offset import COMBINATIONS, LinearOffset, Truth, fit_linear_offset, truth_of
 from dml.training.train import distil, teach
-from dml.training.trainer import Recipe, with_dropout
+from dml.training.trainer import TrainConfig, with_dropout
 from tests.dml.training.test_folds import PARAMS, concordance, fold, splits
 from tests.synthetic import cohort
 
 LINEAR = PARAMS.model_copy(
     update={
-        "model": PARAMS.model.model_copy(update={"linear": 5, "linear_tasks": "all"}),
-        "optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1, "learning_rate": 1e-9, "members": 3}),
+        "model": PARAMS.model.model_copy(update={"linear_offset": config.LinearOffset(components=5, tasks="all")}),
+        "optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1, "learning_rate": 1e-9, "ensemble_size": 3}),
     }
 )
 
@@ -39,14 +39,16 @@ def test_it_finds_a_linear_effect_and_shrinks_noise_to_nothing() -> None:
     known = np.ones(300, bool)
     parts = [i % 5 for i in range(300)]
     rows = {"slide": x, "genes": np.full((300, 3), np.nan)}
-    found = fit_start(rows, parts, (("slide", "genes"), ("slide",)), Truth(known, label=label, classes="ab"), 10)
+    found = fit_linear_offset(
+        rows, parts, (("slide", "genes"), ("slide",)), Truth(known, label=label, classes="ab"), 10
+    )
     assert set(found.models) == {"slide"}, "nobody has genes"
     assert found.slopes["slide"] > 0.8
     new, truth = columns(200, seed=1)
     said = found({"slide": new, "genes": np.full((200, 3), np.nan)}, [None] * 200)
     assert ((said[:, 1] > said[:, 0]) == (truth > 0)).mean() > 0.8
     shuffled = np.random.default_rng(0).permutation(label)
-    nothing = fit_start(rows, parts, (("slide",),), Truth(known, label=shuffled, classes="ab"), 10)
+    nothing = fit_linear_offset(rows, parts, (("slide",),), Truth(known, label=shuffled, classes="ab"), 10)
     noise = nothing({"slide": new, "genes": np.full((200, 3), np.nan)}, [None] * 200)
     assert noise.std() < 0.2 * said.std()
 
@@ -62,9 +64,9 @@ def test_a_learning_patient_starts_from_what_has_not_seen_his_outcome() -> None:
 
 def _start_of(patient: str, data: Cohort) -> np.ndarray:
     whole = fold(data)
-    params = LINEAR.model_copy(update={"optimisation": LINEAR.optimisation.model_copy(update={"members": 1})})
+    params = LINEAR.model_copy(update={"optimisation": LINEAR.optimisation.model_copy(update={"ensemble_size": 1})})
     spec = teach(whole, params, "survival").model.spec
-    read = PatientReader(spec.preparation, data, spec.linear, whole.parts)
+    read = PatientReader(spec.preprocessor, data, spec.linear, whole.parts)
     raw = read(next(c for c in data.cases if c.patient_id == patient)).start
     slope = spec.linear.slopes["slide+genes"]  # one number over everybody: it alone has seen the outcome
     return np.round(raw / slope, 4)
@@ -75,7 +77,7 @@ def test_at_the_start_the_network_says_what_the_linear_model_says() -> None:
     data = cohort(150)
     model = teach(fold(data), LINEAR, "survival").model
     test = held_out(data, splits(data), 0)
-    read = PatientReader(model.spec.preparation, data, model.spec.linear)
+    read = PatientReader(model.spec.preprocessor, data, model.spec.linear)
     linear = pd.DataFrame(
         {"patient_id": [c.patient_id for c in test.cases], "risk": [read(c).start[0] for c in test.cases]}
     )
@@ -95,7 +97,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path) -> None:
 
 
 def test_labels_start_from_nothing_unless_asked_for() -> None:
-    only_survival = LINEAR.model_copy(update={"model": LINEAR.model.model_copy(update={"linear_tasks": "survival"})})
+    only_survival = LINEAR.model_copy(update={"model": LINEAR.model.model_copy(update={"linear_offset": config.LinearOffset(components=5)})})
     data = cohort(40)
     assert teach(fold(data), only_survival, "grade").model.spec.linear is None
     assert teach(fold(data), LINEAR, "grade").model.spec.linear is not None
@@ -110,8 +112,8 @@ def test_a_hidden_transcriptome_is_hidden_from_the_start_too() -> None:
     bare = [read(replace(case, expression=None)) for case in data.cases[:16]]
     from dml.data.batches import collate
 
-    batch = collate(patients, model.spec.preparation)
-    recipe = Recipe(PARAMS.optimisation, seed=0, modality_dropout=0.5)
+    batch = collate(patients, model.spec.preprocessor)
+    recipe = TrainConfig(PARAMS.optimisation, seed=0, modality_dropout=0.5)
     torch.manual_seed(0)
     hidden = with_dropout(batch, recipe)
     gone = ~hidden.expression.present.numpy()
@@ -127,8 +129,8 @@ def test_a_patient_without_the_sources_starts_from_nothing(role: str) -> None:
     cases = fold(data).learning.cases
     model = teach(fold(data), PARAMS, "survival").model
     rows = model.reader(data).rows(cases)
-    truth = truth_of(cases, model.spec.preparation)
-    found: LinearStart = fit_start(rows, [i % 3 for i in range(len(cases))], COMBINATIONS[role], truth, 4)
+    truth = truth_of(cases, model.spec.preprocessor)
+    found: LinearOffset = fit_linear_offset(rows, [i % 3 for i in range(len(cases))], COMBINATIONS[role], truth, 4)
     empty = {source: np.full_like(values[:2], np.nan) for source, values in rows.items()}
     np.testing.assert_array_equal(found(empty, [None, 1]), np.zeros((2, 1)))
 
@@ -143,7 +145,9 @@ def test_it_is_off_without_inner_parts_to_cross() -> None:
 
 def test_a_student_need_not_start_where_its_teacher_does() -> None:
     data = cohort(45)
-    off = LINEAR.model_copy(update={"distillation": LINEAR.distillation.model_copy(update={"linear": False})})
+    off = LINEAR.model_copy(
+        update={"distillation": LINEAR.distillation.model_copy(update={"use_linear_offset": False})}
+    )
     taught = teach(fold(data), off, "survival").model
     assert taught.spec.linear is not None
     started, free = (distil(fold(data), params, "survival", taught).model for params in (LINEAR, off))

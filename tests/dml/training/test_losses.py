@@ -9,7 +9,7 @@ import pytest
 import torch
 from lifelines import CoxPHFitter
 
-from dml.core.types import ClassTarget, Level, Mpp, SurvivalTarget
+from dml.core.types import ClassTarget, MagnificationTokens, Mpp, SurvivalTarget
 from dml.training.losses import (
     cox_loss,
     discrete_time_log_likelihood,
@@ -95,10 +95,10 @@ def test_class_weights_match_torch() -> None:
     torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(logits, label, weights))
 
 
-def fine(parents: list[list[int]]) -> Level:
+def fine(parents: list[list[int]]) -> MagnificationTokens:
     parent = torch.tensor(parents)
     b, n = parent.shape
-    return Level(
+    return MagnificationTokens(
         Mpp(0.5), torch.zeros(b, n, 1), parent > -2, torch.zeros(b, n, 2), torch.ones(b, dtype=torch.bool), parent
     )
 

@@ -27,8 +27,8 @@ PARAMS = config.Params(
     cohort="synthetic",
     tasks=("survival", "grade"),
     folds=(0, 1),
-    model=config.Model(width=8, heads=2, references=2, gene_width=8, dropout=0.1, linear=2),
-    optimisation=config.Optimisation(epochs=1, batch_size=16, learning_rate=3e-3, members=2, device="cpu"),
+    model=config.Model(width=8, heads=2, n_queries=2, gene_width=8, dropout=0.1, linear_offset=config.LinearOffset(components=2)),
+    optimisation=config.Optimisation(epochs=1, batch_size=16, learning_rate=3e-3, ensemble_size=2, device="cpu"),
 )
 HORIZONS = {"survival_365": 365, "survival_1096": 1096}
 
@@ -50,7 +50,7 @@ def spoilt(case: Case) -> Case:
         expression=None if case.expression is None else np.full_like(case.expression, 1e6),
         labels={"grade": "low"},
         covariates={"age": 1e4},
-        pyramid={mpp: painted_over(bag) for mpp, bag in case.pyramid.items()},
+        bags={mpp: painted_over(bag) for mpp, bag in case.bags.items()},
     )
 
 
@@ -71,7 +71,7 @@ def student(part: Fold, task: str) -> FoldModel:
 
 
 def generating(part: Fold, task: str) -> FoldModel:
-    chosen = PARAMS.distillation.model_copy(update={"student": "generated_genes"})
+    chosen = PARAMS.distillation.model_copy(update={"architecture": "gene_imputation"})
     params = PARAMS.model_copy(update={"distillation": chosen})
     return distil(part, params, task, teach(part, params, task).model).model
 

@@ -33,7 +33,7 @@ def test_the_number_comes_back_even_after_an_error(threads):
 
 def test_predictions_and_lessons_are_the_same_to_the_bit(threads):
     data = cohort(30)
-    wide = config.Model(width=64, heads=2, references=3, gene_width=64, linear=2)
+    wide = config.Model(width=64, heads=2, n_queries=3, gene_width=64, linear_offset=config.LinearOffset(components=2))
     quick = config.Optimisation(epochs=1, batch_size=16, device="cpu")
     params = config.Params(cohort="x", tasks=("survival",), folds=(0, 1), model=wide, optimisation=quick)
     model = teach(fold_of(data, splits(data), 0), params, "survival").model

@@ -12,20 +12,20 @@ import yaml
 from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.core.types import SUBSPACES, Cohort
-from dml.data.dims import DataShape
+from dml.data.dims import ModelDims
 from dml.models import registry
-from dml.models.nn.head import Headed
+from dml.models.nn.head import SubspaceModel
 from dml.models.nn.linear_attention import LinearAttention
-from dml.training.checkpoint import FoldModel, Spec
+from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.folds import Fold, fold_of
 from dml.training.train import teach, train_baseline
 from tests.dml.models.test_models import padded, permuted, row, same
 from tests.synthetic import TME, TUMOR, WIDTH, batch, cohort
 
-SHAPE = DataShape(
+SHAPE = ModelDims(
     kind="survival", token_width=WIDTH, levels=2, tumor_genes=len(TUMOR), tme_genes=len(TME), covariates=0, outputs=4
 )
-SMALL = config.Model(width=16, heads=2, references=3, gene_width=8, dropout=0.1)
+SMALL = config.Model(width=16, heads=2, n_queries=3, gene_width=8, dropout=0.1)
 SEES_SLIDES = ("abmil", "late_fusion", "mcat", "mean_pool", "subspace_fusion", "transmil")
 SEES_GENES = ("genes_snn", "late_fusion", "mcat", "subspace_fusion")
 BOTH = ("late_fusion", "mcat", "subspace_fusion")
@@ -38,13 +38,13 @@ PARAMS = config.Params(
 )
 
 
-def built(name: str, shape: DataShape = SHAPE) -> Headed:
+def built(name: str, shape: ModelDims = SHAPE) -> SubspaceModel:
     torch.manual_seed(0)
     return registry.get(name).build(shape, SMALL).eval()
 
 
 @pytest.fixture(params=registry.names())
-def model(request: pytest.FixtureRequest) -> Headed:
+def model(request: pytest.FixtureRequest) -> SubspaceModel:
     return built(request.param)
 
 
@@ -62,18 +62,18 @@ def test_dvc_knows_the_output_of_every_baseline() -> None:
     assert sorted(Path(out).parent.name for out in stage["outs"]) == [registry.PREFIX + n for n in registry.names()]
 
 
-def test_order_of_tokens_does_not_matter(model: Headed) -> None:
+def test_order_of_tokens_does_not_matter(model: SubspaceModel) -> None:
     data = batch([(8, 3), (5, 2)])
     shuffled = replace(data, levels=tuple(permuted(x, torch.randperm(x.tokens.shape[1])) for x in data.levels))
     same(model(data), model(shuffled))
 
 
-def test_padding_does_not_matter(model: Headed) -> None:
+def test_padding_does_not_matter(model: SubspaceModel) -> None:
     data = batch([(8, 3), (5, 2)])
     same(model(data), model(replace(data, levels=tuple(padded(x, 4) for x in data.levels))))
 
 
-def test_neighbours_in_the_batch_do_not_matter(model: Headed) -> None:
+def test_neighbours_in_the_batch_do_not_matter(model: SubspaceModel) -> None:
     data = batch([(8, 3), (5, 2), (1, 1)])
     together = model(data)
     for i in range(3):
@@ -81,17 +81,17 @@ def test_neighbours_in_the_batch_do_not_matter(model: Headed) -> None:
 
 
 @pytest.mark.parametrize("sizes", [[(1, 1)], [(1, 0)], [(0, 1)], [(0, 0)], [(300, 75), (1, 1)]])
-def test_any_number_of_tokens_gives_a_finite_answer(model: Headed, sizes: list[tuple[int, int]]) -> None:
+def test_any_number_of_tokens_gives_a_finite_answer(model: SubspaceModel, sizes: list[tuple[int, int]]) -> None:
     data = batch(sizes)
     said = model(data)
     assert torch.isfinite(said.logits).all()
     for s in SUBSPACES:
-        for level, relevance in zip(data.levels, said.relevance.get(s, ()), strict=bool(said.relevance)):
-            torch.testing.assert_close(relevance.sum(1), level.mask.any(1).float(), atol=1e-5, rtol=0)
-            assert (relevance[~level.mask] == 0).all()
+        for level, attention in zip(data.levels, said.attention.get(s, ()), strict=bool(said.attention)):
+            torch.testing.assert_close(attention.sum(1), level.mask.any(1).float(), atol=1e-5, rtol=0)
+            assert (attention[~level.mask] == 0).all()
 
 
-def test_same_input_same_output(model: Headed) -> None:
+def test_same_input_same_output(model: SubspaceModel) -> None:
     data = batch([(8, 3), (5, 2)])
     assert torch.equal(model(data).logits, model(data).logits)
 
@@ -157,7 +157,7 @@ def test_late_fusion_is_the_sum_of_two_models() -> None:
 def test_where_mcat_looks_depends_on_the_genes_of_the_group() -> None:
     model, data = built("mcat"), batch([(8, 3)])
     genes = replace(data, expression=replace(data.expression, tumor=data.expression.tumor + 3))
-    before, after = model(data).relevance, model(genes).relevance
+    before, after = model(data).attention, model(genes).attention
     assert not torch.allclose(before["tumor"][0], after["tumor"][0], atol=1e-6)
     assert torch.equal(before["tme"][0], after["tme"][0])
 
@@ -167,7 +167,7 @@ def test_transmil_knows_places_only_where_there_are_any() -> None:
     moved = replace(data, levels=tuple(replace(x, coords_um=x.coords_um.flip(1)) for x in data.levels))
     assert not torch.allclose(model(data).logits, model(moved).logits, atol=1e-6)
     nowhere = torch.zeros(1, dtype=torch.bool)
-    both = [replace(d, levels=tuple(replace(x, located=nowhere) for x in d.levels)) for d in (data, moved)]
+    both = [replace(d, levels=tuple(replace(x, has_coords=nowhere) for x in d.levels)) for d in (data, moved)]
     assert torch.equal(model(both[0]).logits, model(both[1]).logits)
 
 
@@ -203,7 +203,7 @@ def test_training_improves_over_knowing_nothing(name: str, tmp_path: Path) -> No
 
 def test_the_genes_baseline_leaves_out_patients_without_and_reads_those_without_slide() -> None:
     data = cohort(30, absent=5)
-    without_slide = tuple(replace(c, pyramid={}) if i > 26 else c for i, c in enumerate(data.cases))
+    without_slide = tuple(replace(c, bags={}) if i > 26 else c for i, c in enumerate(data.cases))
     data = replace(data, cases=without_slide)
     quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1})})
     predicted = {
@@ -230,6 +230,6 @@ def test_a_description_written_before_there_were_baselines_still_loads() -> None
     written = teach(fold(cohort(20)), quick, "survival").model.spec.model_dump(mode="json")
     assert written["role"] == "teacher"
     assert not any("baseline" in key for key in written)
-    assert Spec.model_validate(written | {"role": "student"}).role == "student"
+    assert ModelSpec.model_validate(written | {"role": "student"}).role == "student"
     with pytest.raises(ValueError, match="role"):
-        Spec.model_validate(written | {"role": "professor"})
+        ModelSpec.model_validate(written | {"role": "professor"})

@@ -18,7 +18,7 @@ def parts():
     """120 training patients of whom 20 have no transcriptome, 40 for each of validation and test."""
     invented = cohort(200, seed=3, absent=20)
     ids = [case.patient_id for case in invented.cases]
-    return tuple(invented.only(set(ids[a:b])) for a, b in ((0, 120), (120, 160), (160, 200)))
+    return tuple(invented.subset(set(ids[a:b])) for a, b in ((0, 120), (120, 160), (160, 200)))
 
 
 def fitted(name, parts, task="survival"):
@@ -71,7 +71,7 @@ def test_what_test_and_validation_patients_lived_through_changes_nothing(parts):
 
 def test_a_patient_is_judged_alike_in_any_company(parts):
     training, validation, test = parts
-    alone = test.only({test.cases[7].patient_id})
+    alone = test.subset({test.cases[7].patient_id})
     together = fitted("baseline_both", parts).rows.set_index("patient_id")["risk"]
     single = fitted("baseline_both", (training, validation, alone)).rows.set_index("patient_id")["risk"]
     assert single[test.cases[7].patient_id] == pytest.approx(together[test.cases[7].patient_id], abs=1e-9)

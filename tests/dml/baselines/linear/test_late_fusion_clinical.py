@@ -32,7 +32,7 @@ def judged():
     """A slide-only Cox model's predictions for 100 validation and 100 test patients."""
     data = aged(320)
     ids = [case.patient_id for case in data.cases]
-    training, validation, test = (data.only(set(ids[a:b])) for a, b in ((0, 120), (120, 220), (220, 320)))
+    training, validation, test = (data.subset(set(ids[a:b])) for a, b in ((0, 120), (120, 220), (220, 320)))
     learner = learner_of("survival", training, HORIZONS)
     parts = {"validation": validation, "test": test}
     settings = Baselines(components=5, penalty=0.1)
@@ -76,7 +76,7 @@ def test_the_truth_of_test_patients_is_not_looked_at(judged):
 def test_probabilities_stay_probabilities(judged):
     data = judged[0]
     ids = [case.patient_id for case in data.cases]
-    training, validation, test = (data.only(set(ids[a:b])) for a, b in ((0, 120), (120, 220), (220, 320)))
+    training, validation, test = (data.subset(set(ids[a:b])) for a, b in ((0, 120), (120, 220), (220, 320)))
     learner = learner_of("grade", training, HORIZONS)
     parts = {"validation": validation, "test": test}
     slide = fit_reference("baseline_slide", training, parts, learner, Baselines(components=5, penalty=0.1))

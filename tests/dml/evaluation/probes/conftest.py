@@ -16,8 +16,10 @@ PARAMS = config.Params(
     cohort="synthetic",
     tasks=("survival",),
     folds=(0, 1),
-    model=config.Model(width=16, heads=2, references=3, gene_width=16, dropout=0.1),
-    optimisation=config.Optimisation(epochs=12, batch_size=8, learning_rate=3e-3, patience=12, device="cpu", members=2),
+    model=config.Model(width=16, heads=2, n_queries=3, gene_width=16, dropout=0.1),
+    optimisation=config.Optimisation(
+        epochs=12, batch_size=8, learning_rate=3e-3, patience=12, device="cpu", ensemble_size=2
+    ),
     evaluation=config.Evaluation(resamples=200),
 )
 
@@ -43,7 +45,7 @@ def subjects(data: Cohort) -> list[Subject]:
         fold = fold_of(data, table, index)
         teacher = teach(fold, PARAMS, "survival").model
         models = {"teacher": teacher, "student": distil(fold, PARAMS, "survival", teacher).model}
-        learning = data.only(set(table.loc[(table["fold"] == index) & (table["role"] != "test"), "patient_id"]))
+        learning = data.subset(set(table.loc[(table["fold"] == index) & (table["role"] != "test"), "patient_id"]))
         found.append(Subject(index, models, learning, held_out(data, table, index)))
     return found
 

@@ -43,7 +43,7 @@ def test_nobody_keeps_its_own_when_exchanged(subjects):
         for before, after in zip(test.cases, changed.cases, strict=True):
             assert before.patient_id == after.patient_id
             assert (before.expression is after.expression) == (modality == "slides")
-            assert (before.pyramid is after.pyramid) == (modality == "genes")
+            assert (before.bags is after.bags) == (modality == "genes")
 
 
 def test_teacher_tokens_know_their_own_genes(subjects, judge, planted):
@@ -80,11 +80,11 @@ def _stained(cohort):
     for case in cohort.cases:
         own = 3 + int(case.site[1:])
         pyramid = {}
-        for mpp, bag in case.pyramid.items():
+        for mpp, bag in case.bags.items():
             tokens = bag.tokens.clone()
             tokens[:, own] += 5.0
             pyramid[mpp] = replace(bag, tokens=tokens)
-        cases.append(replace(case, pyramid=pyramid))
+        cases.append(replace(case, bags=pyramid))
     return replace(cohort, cases=tuple(cases))
 
 
@@ -106,7 +106,7 @@ def test_shuffling_deals_the_same_outcomes_out_to_others_and_spares_the_kept(dat
     assert after[:20] == before[:20]
     assert sorted(s.days for s in after) == sorted(s.days for s in before)
     assert sum(a is b for a, b in zip(after[20:], before[20:], strict=True)) < 10
-    assert all(a.pyramid is b.pyramid for a, b in zip(data.cases, dealt.cases, strict=True))
+    assert all(a.bags is b.bags for a, b in zip(data.cases, dealt.cases, strict=True))
 
 
 def test_models_trained_on_shuffled_outcomes_know_nothing(data):

@@ -16,7 +16,7 @@ from dml.experiments.tuning.objective import Objective
 from dml.experiments.tuning.studies import load_study
 from dml.experiments.tuning.teachers import read_teachers
 from dml.training.checkpoint import FoldModel
-from dml.training.distillation import Lesson
+from dml.training.distillation import DistillationTargets
 from dml.training.folds import fold_of
 from dml.training.train import teach
 from tests.planted_store import PARAMS, job, splits
@@ -43,8 +43,8 @@ def test_distillation_is_judged_with_the_teachers_that_are_there(taught: tuple[C
     study = load_study("d")
     assert [set(t.intermediate_values) >= {0} for t in study.get_trials()] == [True, True]
     assert study.get_trials()[0].state == TrialState.COMPLETE
-    assert study.get_trials()[0].params == {"distillation.features": 1.0}
-    changed = PARAMS.model_copy(update={"model": PARAMS.model.model_copy(update={"references": 4})})
+    assert study.get_trials()[0].params == {"distillation.feature_weight": 1.0}
+    changed = PARAMS.model_copy(update={"model": PARAMS.model.model_copy(update={"n_queries": 4})})
     with pytest.raises(InputError, match="trained with other `model` or `teacher` parameters"):
         working.tune(job(2, params=changed, kind="distil", task=TASK, name="d"))
 
@@ -62,7 +62,9 @@ def test_a_teacher_is_asked_once_whatever_trials_follow(
     asked: Counter[int] = Counter()
     lessons = FoldModel.lessons
 
-    def counted(self: FoldModel, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, Lesson]:
+    def counted(
+        self: FoldModel, patients: Sequence[Patient], member: int, batch_size: int = 16
+    ) -> dict[str, DistillationTargets]:
         asked[member] += 1
         return lessons(self, patients, member, batch_size)
 

@@ -108,8 +108,8 @@ def test_trials_may_have_fewer_members_and_where_they_are_trained_does_not_matte
         return PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update=changes)})
 
     many = with_optimisation(members=5, workers=2)
-    few = many.model_copy(update={"tuning": many.tuning.model_copy(update={"members": 2})})
-    members = [trained_with(params).optimisation.members for params in (many, few)]
+    few = many.model_copy(update={"tuning": many.tuning.model_copy(update={"ensemble_size": 2})})
+    members = [trained_with(params).optimisation.ensemble_size for params in (many, few)]
     assert members == [5, 2]
     assert {trained_with(params).optimisation.workers for params in (many, few)} == {1}
     working.work(job(1, params=few), Planted())

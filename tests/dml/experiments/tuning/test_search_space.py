@@ -32,7 +32,7 @@ def test_values_are_drawn_with_their_type_and_as_params_yaml_will_print_them() -
         {
             "optimisation.learning_rate": RATE,
             "model.heads": {"type": "int", "low": 1, "high": 2},
-            "teacher.coordination": {"type": "categorical", "choices": [True, False]},
+            "teacher.use_gradient_coordination": {"type": "categorical", "choices": [True, False]},
         }
     )
     trials = drawn(found)
@@ -40,18 +40,18 @@ def test_values_are_drawn_with_their_type_and_as_params_yaml_will_print_them() -
     assert all(1e-4 <= rate <= 1e-2 and rate == float(f"{rate:.4g}") for rate in rates)
     assert sum(rate < 1e-3 for rate in rates) > 15  # log: a decade is half of the range
     assert {trial["model.heads"] for trial in trials} == {1, 2}
-    assert {trial["teacher.coordination"] for trial in trials} == {True, False}
+    assert {trial["teacher.use_gradient_coordination"] for trial in trials} == {True, False}
     assert overridden(found, trials[0]).optimisation.learning_rate == rates[0]
 
 
 def test_a_conditional_value_is_drawn_only_under_its_condition() -> None:
-    when = {"teacher.fusion": [True]}
+    when = {"teacher.use_fusion": [True]}
     space = {
-        "teacher.disentangling": {"type": "float", "low": 0, "high": 1, "when": when},
-        "teacher.fusion": {"type": "categorical", "choices": [True, False]},
+        "teacher.disentanglement_weight": {"type": "float", "low": 0, "high": 1, "when": when},
+        "teacher.use_fusion": {"type": "categorical", "choices": [True, False]},
     }
     for trial in drawn(params(space)):
-        assert ("teacher.disentangling" in trial) == trial["teacher.fusion"]
+        assert ("teacher.disentanglement_weight" in trial) == trial["teacher.use_fusion"]
 
 
 def test_the_first_trial_is_params_yaml_as_it_is() -> None:
@@ -73,7 +73,7 @@ def test_the_first_trial_is_params_yaml_as_it_is() -> None:
         ),
         ({"model.dropout": {**RATE, "high": 2.0}}, r"tuning\.teacher\.model\.dropout: 2\.0 is no value"),
         ({"model.width": {"type": "categorical", "choices": [64, "wide"]}}, r"tuning\.teacher\.model\.width: 'wide'"),
-        ({"inputs.bins": {"type": "int", "low": 2, "high": 8}}, r"inputs\.bins: losses of different bins"),
+        ({"inputs.time_bins": {"type": "int", "low": 2, "high": 8}}, r"inputs\.bins: losses of different bins"),
         (
             {"model.dropout": {**RATE, "when": {"model.mood": ["good"]}}},
             r"model\.dropout\.when: no parameter",
@@ -119,7 +119,11 @@ def test_values_are_written_with_comments_kept_and_the_change_shown(tmp_path: Pa
     path = tmp_path / "params.yaml"
     before = (ROOT / "params.yaml").read_text()
     path.write_text(before)
-    values = {"optimisation.learning_rate": 1e-5, "teacher.coordination": False, "distillation.temperature": 3.5}
+    values = {
+        "optimisation.learning_rate": 1e-5,
+        "teacher.use_gradient_coordination": False,
+        "distillation.temperature": 3.5,
+    }
     diff = rewrite(path, lambda content: [nested(values)], "trial 3", "values")
     after = load(path)
     assert after == overridden(load(ROOT / "params.yaml"), values)

@@ -41,8 +41,8 @@ def test_test_patients_do_not_reach_the_objective(metric: str) -> None:
     def poisoned(case: Any) -> Any:
         if case.patient_id not in tested:
             return case
-        bags = {m: replace(bag, tokens=torch.full_like(bag.tokens, 1e4)) for m, bag in case.pyramid.items()}
-        return replace(case, pyramid=bags, expression=case.expression * 100, survival=Survival(1.0, True))
+        bags = {m: replace(bag, tokens=torch.full_like(bag.tokens, 1e4)) for m, bag in case.bags.items()}
+        return replace(case, bags=bags, expression=case.expression * 100, survival=Survival(1.0, True))
 
     spoilt = replace(data, cases=tuple(map(poisoned, data.cases)))
     clean, other = (Objective.of(params, "teacher", "survival", d, table) for d in (data, spoilt))

@@ -11,7 +11,7 @@ def test_tokens_are_averaged_per_resolution_and_put_side_by_side():
     invented = cohort(4, seed=1)
     matrix = source_matrix(invented, invented.cases, "slide")
     assert matrix.shape == (4, 2 * WIDTH)
-    bags = invented.cases[2].pyramid
+    bags = invented.cases[2].bags
     means = [bags[mpp].tokens.double().numpy().mean(axis=0) for mpp in (FINE, COARSE)]
     np.testing.assert_allclose(matrix[2], np.concatenate(means), atol=1e-12)
 
@@ -19,7 +19,7 @@ def test_tokens_are_averaged_per_resolution_and_put_side_by_side():
 def test_a_missing_resolution_is_unknown_and_filled_with_the_mean():
     invented = cohort(6, seed=1)
     first = invented.cases[0]
-    lacking = replace(first, pyramid={FINE: first.pyramid[FINE]})
+    lacking = replace(first, bags={FINE: first.bags[FINE]})
     matrix = source_matrix(invented, [lacking, *invented.cases[1:]], "slide")
     assert np.isnan(matrix[0, WIDTH:]).all()
     scaled = Reduction.fit(matrix, None)(matrix)
@@ -44,7 +44,7 @@ def test_which_sources_a_patient_has():
     lacking, whole = invented.cases
     assert [available(lacking, source) for source in ("slide", "genes", "clinical")] == [True, False, True]
     assert available(whole, "genes")
-    assert not available(replace(whole, pyramid={}), "slide")
+    assert not available(replace(whole, bags={}), "slide")
     assert not available(replace(whole, covariates={}), "clinical")
 
 

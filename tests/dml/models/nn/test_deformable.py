@@ -62,10 +62,10 @@ def test_together_is_what_the_equations_say(sizes: list[int]) -> None:
 
 def test_one_alone_is_what_it_is_in_company() -> None:
     looks, (seeds, *tissue) = attentions(), inputs([6, 3])
-    for look, own, (seen, relevance) in zip(looks, seeds, look_together(looks, seeds, *tissue), strict=True):
+    for look, own, (seen, attention) in zip(looks, seeds, look_together(looks, seeds, *tissue), strict=True):
         alone = look(own, *tissue)
         torch.testing.assert_close(alone[0], seen)
-        torch.testing.assert_close(alone[1], relevance)
+        torch.testing.assert_close(alone[1], attention)
 
 
 def test_seeds_shared_by_all_patients_change_nothing() -> None:
@@ -81,10 +81,10 @@ def test_seeds_shared_by_all_patients_change_nothing() -> None:
 
 
 def test_weights_of_hidden_tiles_are_exactly_zero_and_the_rest_sums_to_one() -> None:
-    looks, (seeds, tokens, mask, coords, located) = attentions(1), inputs([40, 1, 7, 3, 39, 12, 9, 40], 1)
-    relevance = look_together(looks, seeds, tokens * 100, mask, coords * 1e3, located)[0][1]
-    assert (relevance[~mask] == 0).all()
-    torch.testing.assert_close(relevance.sum(1), torch.ones(8))
+    looks, (seeds, tokens, mask, coords, has_coords) = attentions(1), inputs([40, 1, 7, 3, 39, 12, 9, 40], 1)
+    attention = look_together(looks, seeds, tokens * 100, mask, coords * 1e3, has_coords)[0][1]
+    assert (attention[~mask] == 0).all()
+    torch.testing.assert_close(attention.sum(1), torch.ones(8))
 
 
 @pytest.mark.parametrize(
