@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from dml.models.nn.head import Kind
+from dml.core.predictions import Kind
 
 
 class ModelDims(BaseModel):

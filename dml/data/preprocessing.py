@@ -13,7 +13,7 @@ from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.types import SURVIVAL, Case, Cohort
 from dml.data.dims import ModelDims
-from dml.models.nn.head import Kind
+from dml.core.predictions import Kind
 
 Vector = Annotated[
     np.ndarray,

@@ -1,68 +1,109 @@
-"""The deep baselines by name.
+"""The only list of models: every `ModelEntry` that a module of the library defines.
 
-To add one, write a module in this folder that defines ``BASELINE``, and list its output in stage deep_baseline of
-dvc.yaml; nothing else changes.
+A deep baseline is one file in dml/baselines/deep that defines ``MODEL``, and its name in params.yaml (baselines.deep).
 """
 
 import importlib
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping
+from functools import cache
+from types import MappingProxyType
 
-from dml.config import params as config
 from dml.core.errors import ConfigError
-from dml.core.types import Case
+from dml.core.model_name import ModelName
+from dml.models.entry import ModelEntry
 
-if TYPE_CHECKING:
-    from dml.data.dims import ModelDims
-    from dml.models.nn.head import SubspaceModel
-
-PREFIX = "baseline_"
-"""Before the name of a baseline in folders, runs and tables: baseline_abmil."""
-Source = Literal["slide", "genes"]
+MODULES = ("dml.models.teacher", "dml.models.student", "dml.baselines.deep", "dml.baselines.linear.fit")
+"""Modules, and packages of modules, that define entries, in the order of tables."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeepBaseline:
-    """A published model.
-
-    Attributes
-    ----------
-    build : callable
-        (ModelDims, config.Model) -> untrained module that maps a Batch to ModelOutput.
-    needs : tuple of str
-        What a patient must have to be read; a source that is used where there is one is not among them.
-    paper : str
-        Where it is described.
-    """
-
-    build: "Callable[[ModelDims, config.Model], SubspaceModel]"
-    needs: tuple[Source, ...]
-    paper: str
-
-    def reads(self, case: Case) -> bool:
-        """Whether a patient has what the model needs."""
-        has = {"slide": any(len(bag) for bag in case.bags.values()), "genes": case.expression is not None}
-        return all(has[source] for source in self.needs)
+@cache
+def entries() -> Mapping[str, ModelEntry]:
+    """Return all models by name: ours, the deep baselines, the linear baselines."""
+    return MappingProxyType({entry.name: entry for module in MODULES for entry in _defined_in(module)})
 
 
-def names() -> list[str]:
-    """Return the names of all deep baselines."""
-    import dml.baselines.deep as package
+def _defined_in(module_name: str) -> Iterator[ModelEntry]:
+    module = importlib.import_module(module_name)
+    if hasattr(module, "__path__"):
+        for child in sorted(info.name for info in pkgutil.iter_modules(module.__path__)):
+            yield from _defined_in(f"{module_name}.{child}")
+    else:
+        yield from getattr(module, "MODELS", None) or (module.MODEL,)
 
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name != "registry")
 
-
-def get(name: str) -> DeepBaseline:
-    """Return a deep baseline.
+def entry(name: str) -> ModelEntry:
+    """Return one model.
 
     Raises
     ------
     ConfigError
         If there is none of that name; the message lists those there are.
+
+    Examples
+    --------
+    >>> entry("abmil").inputs
+    ('slide',)
     """
-    if name not in names():
-        raise ConfigError(f"baselines.deep: unknown baseline {name!r}; there are: {', '.join(names())}")
-    baseline: DeepBaseline = importlib.import_module(f"dml.baselines.deep.{name}").BASELINE
-    return baseline
+    if name not in entries():
+        raise ConfigError(f"unknown model {name!r}; there are: {', '.join(entries())}")
+    return entries()[name]
+
+
+def deep_names() -> list[str]:
+    """Return the names of the deep baselines."""
+    return [name for name, model in entries().items() if model.family == "deep"]
+
+
+def linear_names() -> list[str]:
+    """Return the names of the linear baselines."""
+    return [name for name, model in entries().items() if model.family == "linear"]
+
+
+def our_names() -> list[str]:
+    """Return the names of the teacher and the students."""
+    return [name for name, model in entries().items() if model.family == "ours"]
+
+
+def is_baseline(name: str) -> bool:
+    """Whether a name, with or without additions, is that of a deep or linear baseline."""
+    model = entries().get(ModelName.parse(name).base)
+    return model is not None and model.family != "ours"
+
+
+def label(name: str) -> str:
+    """Return a model's name as tables and figures print it; a name that is not registered is printed as it is.
+
+    Examples
+    --------
+    >>> label("student_undistilled-clinical")
+    'student, undistilled + age + sex'
+    """
+    model = ModelName.parse(name)
+    if model.base not in entries():
+        return name
+    text = entries()[model.base].label + (" + age + sex" if model.clinical else "")
+    return f"{text}, recalibrated" if model.recalibrated else text
+
+
+def description(name: str) -> str:
+    """Describe a model's inputs and method in one line; of a name that is not registered, the name."""
+    model = ModelName.parse(name)
+    if model.base not in entries():
+        return name
+    text = entries()[model.base].description + ("; fused with age and sex" if model.clinical else "")
+    return f"{text}; level and spread of risk refitted on other patients of this cohort" if model.recalibrated else text
+
+
+# Until every caller uses the functions above:
+PREFIX = ""
+
+
+def names() -> list[str]:
+    """Return `deep_names`."""
+    return deep_names()
+
+
+def get(name: str) -> ModelEntry:
+    """Return `entry`."""
+    return entry(name)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, ModelOutput, Subspace
 from dml.data.dims import ModelDims
+from dml.models.entry import ModelEntry, ModelSections
+from dml.models.gene_imputation import GeneImputationStudent
 from dml.models.nn.aggregation import DensityPeaks, NoAggregation, SubspaceQueries
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.head import SubspaceHead, combined
@@ -41,3 +43,33 @@ class Student(nn.Module):
                 tokens[s].append(token[s])
                 attention[s].append(looked[s])
         return combined(self.head, self.kind, batch, tokens, attention)
+
+
+def build(dims: ModelDims, sections: ModelSections) -> Student | GeneImputationStudent:
+    """Build an untrained student of the architecture in ``distillation.architecture``."""
+    if sections.distillation.architecture == "gene_imputation":
+        return GeneImputationStudent(dims, sections.model, sections.teacher)
+    return Student(dims, sections.model, sections.distillation.aggregation)
+
+
+MODELS = (
+    ModelEntry(
+        "student",
+        label="student",
+        description="Sees the slide only; learned from the teacher's predictions and features",
+        family="ours",
+        inputs=("slide",),
+        requires=("slide",),
+        paper="arXiv:2508.16479",
+        build=build,
+    ),
+    ModelEntry(
+        "student_undistilled",
+        label="student, undistilled",
+        description="Sees the slide only; the student's network trained without the teacher",
+        family="ours",
+        inputs=("slide",),
+        requires=("slide",),
+        build=build,
+    ),
+)

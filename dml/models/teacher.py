@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, Expression, MagnificationTokens, ModelOutput, Subspace
 from dml.data.dims import ModelDims
+from dml.models.entry import ModelEntry, ModelSections
 from dml.models.nn.blocks import GeneNetwork, TokenProjection, masked_mean
 from dml.models.nn.deformable import DeformableCrossAttention, look_together
 from dml.models.nn.fusion import PooledFusion, SubspaceFusion
@@ -90,3 +91,21 @@ class Teacher(nn.Module):
         seen: PerSubspace = {s: token for s, (token, _) in zip(SUBSPACES, looked, strict=True)}
         attention: PerSubspace = {s: where for s, (_, where) in zip(SUBSPACES, looked, strict=True)}
         return self.fuse(seen, genes), attention
+
+
+def build(dims: ModelDims, sections: ModelSections) -> Teacher:
+    """Build an untrained teacher."""
+    return Teacher(dims, sections.model, sections.teacher)
+
+
+MODEL = ModelEntry(
+    "teacher",
+    label="teacher",
+    description="Sees slide and transcriptome",
+    family="ours",
+    inputs=("slide", "genes"),
+    requires=("slide",),
+    paper="arXiv:2508.16479",
+    build=build,
+    wants_gradient_coordination=True,
+)

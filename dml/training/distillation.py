@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dml.core.types import SUBSPACES, ModelOutput
-from dml.models.nn.head import Kind
+from dml.core.predictions import Kind
 
 
 @dataclass(frozen=True, slots=True)

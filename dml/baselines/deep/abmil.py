@@ -6,10 +6,10 @@ One space: the head's tumor and tme halves read the same pooled token.
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, ModelOutput
 from dml.data.dims import ModelDims
+from dml.models.entry import ModelEntry
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.gated import GatedAttention
 from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
-from dml.models.registry import DeepBaseline
 
 
 class Abmil(SubspaceModel):
@@ -31,4 +31,13 @@ class Abmil(SubspaceModel):
         )
 
 
-BASELINE = DeepBaseline(Abmil, needs=("slide",), paper="arXiv 1802.04712")
+MODEL = ModelEntry(
+    "abmil",
+    label="ABMIL",
+    description="Slide only: gated attention pooling (Ilse 2018)",
+    family="deep",
+    inputs=('slide',),
+    requires=('slide',),
+    paper="arXiv:1802.04712",
+    build=Abmil.build,
+)

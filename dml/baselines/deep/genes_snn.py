@@ -9,9 +9,9 @@ import torch
 from dml.config import params as config
 from dml.core.types import Batch, ModelOutput
 from dml.data.dims import ModelDims
+from dml.models.entry import ModelEntry
 from dml.models.nn.blocks import GeneNetwork
 from dml.models.nn.head import SubspaceHead, SubspaceModel
-from dml.models.registry import DeepBaseline
 
 
 class GenesSnn(SubspaceModel):
@@ -29,4 +29,13 @@ class GenesSnn(SubspaceModel):
         return ModelOutput(tumor=token, tme=token, logits=self.head(token, token, batch.covariates))
 
 
-BASELINE = DeepBaseline(GenesSnn, needs=("genes",), paper="arXiv 1706.02515")
+MODEL = ModelEntry(
+    "genes_snn",
+    label="genes SNN",
+    description="Transcriptome only: self-normalising network",
+    family="deep",
+    inputs=('genes',),
+    requires=('genes',),
+    paper="arXiv:1706.02515",
+    build=GenesSnn.build,
+)

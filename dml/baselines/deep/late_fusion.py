@@ -9,11 +9,11 @@ import torch
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, ModelOutput
 from dml.data.dims import ModelDims
+from dml.models.entry import ModelEntry
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.gated import GatedAttention
 from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
 from dml.models.nn.optional_genes import OptionalGenes
-from dml.models.registry import DeepBaseline
 
 
 class LateFusion(SubspaceModel):
@@ -39,4 +39,13 @@ class LateFusion(SubspaceModel):
         )
 
 
-BASELINE = DeepBaseline(LateFusion, needs=("slide",), paper="late fusion, as compared with in Chen et al. 2021 (MCAT)")
+MODEL = ModelEntry(
+    "late_fusion",
+    label="late fusion",
+    description="Slide and transcriptome, each with its own network; logits added",
+    family="deep",
+    inputs=('slide', 'genes'),
+    requires=('slide',),
+    paper="late fusion, as compared with in Chen et al. 2021 (MCAT)",
+    build=LateFusion.build,
+)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput, Subspace
 from dml.data.dims import ModelDims
+from dml.models.entry import ModelEntry
 from dml.models.nn.attention import attention_weights, heads_of, merged
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.gated import GatedAttention
 from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
 from dml.models.nn.optional_genes import OptionalGenes
-from dml.models.registry import DeepBaseline
 
 
 class CoAttention(nn.Module):
@@ -99,6 +99,13 @@ class Mcat(SubspaceModel):
         return self.fuse(torch.cat([self.slide_encoder(seen), summary], dim=-1)), looked
 
 
-BASELINE = DeepBaseline(
-    Mcat, needs=("slide",), paper="Multimodal Co-Attention Transformer for Survival Prediction, ICCV 2021"
+MODEL = ModelEntry(
+    "mcat",
+    label="MCAT-style",
+    description="Slide and transcriptome: gene-guided co-attention (after MCAT, Chen 2021)",
+    family="deep",
+    inputs=('slide', 'genes'),
+    requires=('slide',),
+    paper="Multimodal Co-Attention Transformer for Survival Prediction, ICCV 2021",
+    build=Mcat.build,
 )

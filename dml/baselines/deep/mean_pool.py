@@ -6,9 +6,9 @@ One space: the head's tumor and tme halves read the same token, and their sum is
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, ModelOutput
 from dml.data.dims import ModelDims
+from dml.models.entry import ModelEntry
 from dml.models.nn.blocks import TokenProjection, masked_mean
 from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
-from dml.models.registry import DeepBaseline
 
 
 class MeanPool(SubspaceModel):
@@ -31,4 +31,13 @@ class MeanPool(SubspaceModel):
         )
 
 
-BASELINE = DeepBaseline(MeanPool, needs=("slide",), paper="instance-embedding mean pooling, as in arXiv 1802.04712")
+MODEL = ModelEntry(
+    "mean_pool",
+    label="mean pooling",
+    description="Network on the mean of the slide's tile features",
+    family="deep",
+    inputs=('slide',),
+    requires=('slide',),
+    paper="instance-embedding mean pooling, as in arXiv:1802.04712",
+    build=MeanPool.build,
+)

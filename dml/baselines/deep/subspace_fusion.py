@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput, Subspace
 from dml.data.dims import ModelDims
+from dml.models.entry import ModelEntry
 from dml.models.nn.attention import attention_weights, heads_of, merged
 from dml.models.nn.blocks import TokenProjection, masked_mean
 from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
 from dml.models.nn.optional_genes import OptionalGenes
-from dml.models.registry import DeepBaseline
 
 
 class GeneGuidedLook(nn.Module):
@@ -82,4 +82,13 @@ class SubspaceFusionNet(SubspaceModel):
             attention[s].append(looked)
 
 
-BASELINE = DeepBaseline(SubspaceFusionNet, needs=("slide",), paper="arXiv 2406.13979")
+MODEL = ModelEntry(
+    "subspace_fusion",
+    label="subspace fusion",
+    description="Slide and transcriptome: the predecessor's subspace fusion (after Zhang 2024)",
+    family="deep",
+    inputs=('slide', 'genes'),
+    requires=('slide',),
+    paper="arXiv:2406.13979",
+    build=SubspaceFusionNet.build,
+)

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput
 from dml.data.dims import ModelDims
+from dml.models.entry import ModelEntry
 from dml.models.nn.attention import attention_weights, heads_of, merged
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.deformable import standardised
 from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
 from dml.models.nn.linear_attention import LinearAttention
-from dml.models.registry import DeepBaseline
 
 
 class ClassToken(nn.Module):
@@ -74,4 +74,13 @@ class TransMil(SubspaceModel):
         return token, looked
 
 
-BASELINE = DeepBaseline(TransMil, needs=("slide",), paper="arXiv 2106.00908")
+MODEL = ModelEntry(
+    "transmil",
+    label="TransMIL",
+    description="Slide only: attention between tiles (after TransMIL, Shao 2021)",
+    family="deep",
+    inputs=('slide',),
+    requires=('slide',),
+    paper="arXiv:2106.00908",
+    build=TransMil.build,
+)

@@ -13,20 +13,50 @@ import pandas as pd
 from dml.baselines.linear.tasks import ClassLearner, Learner, SurvivalLearner
 from dml.config import params as config
 from dml.core.types import SURVIVAL, Case, Cohort
-from dml.models.linear.design_matrix import Design, Source, available, column_names
+from dml.models.entry import ModelEntry, Source
+from dml.models.linear.design_matrix import Design, available, column_names
 
 log = logging.getLogger(__name__)
 
-BASELINES: Mapping[str, tuple[Source, ...]] = {
-    "baseline_null": (),
-    "baseline_clinical": ("clinical",),
-    "baseline_slide": ("slide",),
-    "baseline_genes": ("genes",),
-    "baseline_both": ("slide", "genes"),
-    "baseline_slide_clinical": ("slide", "clinical"),
-    "baseline_both_clinical": ("slide", "genes", "clinical"),
+_INPUTS: Mapping[Source, tuple[str, str]] = {
+    "slide": ("slide", "the mean of the slide's tile features"),
+    "genes": ("genes", "the transcriptome"),
+    "clinical": ("age + sex", "age and sex"),
 }
-"""Each baseline and the sources it sees. A patient that lacks one of them is left out of fitting and of predictions."""
+"""Label and description of each source."""
+
+
+def _linear(name: str, *sources: Source) -> ModelEntry:
+    labels, descriptions = zip(*(_INPUTS[source] for source in sources), strict=True)
+    return ModelEntry(
+        name,
+        label=f"linear: {' + '.join(labels)}",
+        description=f"Penalised regression on {', '.join(descriptions)}",
+        family="linear",
+        inputs=sources,
+        requires=sources,
+    )
+
+
+MODELS = (
+    ModelEntry(
+        "null",
+        label="no predictors",
+        description="No input: the average of the training patients",
+        family="linear",
+        inputs=(),
+        requires=(),
+    ),
+    _linear("linear_clinical", "clinical"),
+    _linear("linear_slide", "slide"),
+    _linear("linear_genes", "genes"),
+    _linear("linear_slide_genes", "slide", "genes"),
+    _linear("linear_slide_clinical", "slide", "clinical"),
+    _linear("linear_slide_genes_clinical", "slide", "genes", "clinical"),
+)
+"""A patient that lacks one of the inputs is left out of fitting and of predictions."""
+BASELINES: Mapping[str, tuple[Source, ...]] = {model.name: model.inputs for model in MODELS}
+"""Inputs of each baseline."""
 
 
 @dataclass(frozen=True, slots=True)

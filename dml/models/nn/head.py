@@ -11,15 +11,15 @@ Shape legend: b patients, m magnifications, d width, k classes or time bins, c c
 """
 
 from collections.abc import Mapping
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dml.core.predictions import Kind
 from dml.core.types import SUBSPACES, Batch, ModelOutput, Subspace
+from dml.data.dims import ModelDims
+from dml.models.entry import ModelSections
 
-Kind = Literal["survival", "classification"]
 
 
 class SubspaceHead(nn.Module):
@@ -57,6 +57,11 @@ class SubspaceModel(nn.Module):
     """A model that predicts through a SubspaceHead: what the loop asks of every model it trains."""
 
     head: SubspaceHead
+
+    @classmethod
+    def build(cls, dims: ModelDims, sections: ModelSections) -> "SubspaceModel":
+        """Build an untrained model from the sections of params.yaml."""
+        return cls(dims, sections.model)
 
 
 def entropy(logits: Float[Tensor, "*s k"], kind: Kind) -> Float[Tensor, "*s"]:
