@@ -46,9 +46,9 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where to.")] = Path("data/raw/demo"),
 ) -> None:
     """Generate the demo cohort: painted slides, expression and survival from known factors."""
-    from dml.demo import generate
+    from dml.demo import generate_cohort
 
-    generate(folder, patients=patients, seed=seed, slide_px=slide_px)
+    generate_cohort(folder, patients=patients, seed=seed, slide_px=slide_px)
     note(f"{patients} patients are in {folder}. Next: dvc repro")
 
 

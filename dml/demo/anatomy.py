@@ -1,4 +1,4 @@
-"""What a slide holds before anything is painted: where tissue is, and how much of everything the two factors ask for.
+"""Content of a slide before it is painted: where tissue lies, and the density of each structure given the two factors.
 
 Shape legend: r c cells of the coarse raster (fields.CELL pixels a side).
 """
@@ -12,11 +12,11 @@ from dml.demo.fields import CELL, Cells, raster_shape, smooth_noise
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class SlideContent:
     """How much of each structure a slide shows; densities are per square millimetre of tissue.
 
-    `tumor` decides `nuclei`, `atypia` and `mitoses`; `tme` decides the rest. What is a matter of chance (not of the
-    factors): `halo` (clear or pink rims of nuclei), `vacuoles`, `fragments`, `haemorrhage`.
+    The tumor factor sets `nuclei`, `atypia` and `mitoses`; the TME factor sets the rest. Drawn independently of both
+    factors: `halo` (clear or pink rims of nuclei), `vacuoles`, `fragments`, `haemorrhage`.
     """
 
     nuclei: float
@@ -34,10 +34,10 @@ class Content:
     haemorrhage: float
 
 
-def content(rng: np.random.Generator, tumor: float, tme: float) -> Content:
-    """Translate the factors of a slide (standard normal) into what is painted."""
+def draw_content(rng: np.random.Generator, tumor: float, tme: float) -> SlideContent:
+    """Map the two factors of a slide (standard normal) to the densities of its structures."""
     t, m = float(ndtr(tumor)), float(ndtr(tme))
-    return Content(
+    return SlideContent(
         nuclei=1000 * 5.2**t,
         atypia=t,
         mitoses=6 + 110 * t**2,
@@ -73,10 +73,12 @@ class Raster:
         return float(self.tissue.sum()) * (CELL * mpp / 1000) ** 2
 
 
-def lay_out(rng: np.random.Generator, canvas: tuple[int, int], margin: int, share: float, what: Content) -> Raster:
+def draw_raster(
+    rng: np.random.Generator, canvas: tuple[int, int], margin: int, share: float, content: SlideContent
+) -> Raster:
     """Draw the tissue's outline and regions; `share` of the slide inside the margins becomes tissue."""
     shape = raster_shape(canvas)
-    height = _outline(rng, shape, margin / CELL, what.fragments)
+    height = _draw_outline(rng, shape, margin / CELL, content.fragments)
     inner = np.zeros(shape, dtype=bool)
     cells = margin // CELL
     inner[cells : shape[0] - cells - 2, cells : shape[1] - cells - 2] = True
@@ -84,13 +86,13 @@ def lay_out(rng: np.random.Generator, canvas: tuple[int, int], margin: int, shar
     edge = np.where(inner, edge, np.minimum(edge, -0.05)).astype(np.float32)
     tissue = (edge > 0).astype(np.float32)
     size = min(shape) / 256
-    necrosis = _patches(rng, tissue, what.necrosis, 11 * size, deep=edge)
-    haemorrhage = _patches(rng, tissue, what.haemorrhage, 6 * size, deep=edge)
+    necrosis = _draw_patches(rng, tissue, content.necrosis, 11 * size, deep=edge)
+    haemorrhage = _draw_patches(rng, tissue, content.haemorrhage, 6 * size, deep=edge)
     cellularity = np.exp(0.28 * smooth_noise(rng, shape, 20 * size) + 0.12 * smooth_noise(rng, shape, 6))
     return Raster(canvas, edge, tissue, necrosis, haemorrhage, cellularity.astype(np.float32))
 
 
-def _outline(rng: np.random.Generator, shape: tuple[int, int], margin: float, fragments: int) -> Cells:
+def _draw_outline(rng: np.random.Generator, shape: tuple[int, int], margin: float, fragments: int) -> Cells:
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) * n / (n - 2 * margin) for n in shape)
     height: Cells = np.full(shape, -9.0, dtype=np.float32)
     for k in range(fragments):
@@ -107,7 +109,7 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int], margin: float, fr
     return result
 
 
-def _patches(rng: np.random.Generator, tissue: Cells, share: float, scale: float, deep: Cells) -> Cells:
+def _draw_patches(rng: np.random.Generator, tissue: Cells, share: float, scale: float, deep: Cells) -> Cells:
     noise = smooth_noise(rng, tissue.shape, scale) + 1.5 * np.minimum(deep, 0.5)
     if share <= 0 or not tissue.any():
         return np.zeros_like(tissue)

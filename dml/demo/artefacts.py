@@ -1,4 +1,4 @@
-"""What goes wrong on real slides: pen marks, regions out of focus, dust. Independent of the factors."""
+"""Artefacts of real slides: pen marks, regions out of focus, dust. Independent of the factors."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter
@@ -7,16 +7,16 @@ PENS = np.array([[25, 60, 150], [20, 110, 60], [35, 35, 40]], dtype=np.float32)
 
 
 def add_artefacts(rng: np.random.Generator, image: np.ndarray, um: float) -> tuple[str, ...]:
-    """Spoil an image [h w 3] in place; return what was done (`pen`, `blur`, `dust`)."""
-    done = []
-    for name, chance, spoil in (("blur", 0.2, _blur), ("dust", 0.3, _dust), ("pen", 0.15, _pen)):
+    """Add random artefacts to an image [h w 3] in place; return their names (`pen`, `blur`, `dust`)."""
+    added = []
+    for name, chance, add in (("blur", 0.2, _add_blur), ("dust", 0.3, _add_dust), ("pen", 0.15, _add_pen)):
         if rng.random() < chance:
-            spoil(rng, image, um)
-            done.append(name)
-    return tuple(done)
+            add(rng, image, um)
+            added.append(name)
+    return tuple(added)
 
 
-def _blur(rng: np.random.Generator, image: np.ndarray, um: float) -> None:
+def _add_blur(rng: np.random.Generator, image: np.ndarray, um: float) -> None:
     h, w = image.shape[:2]
     side_y, side_x = (int(n * rng.uniform(0.2, 0.35)) for n in (h, w))
     y, x = (int(rng.integers(0, n - s)) for n, s in ((h, side_y), (w, side_x)))
@@ -29,7 +29,7 @@ def _blur(rng: np.random.Generator, image: np.ndarray, um: float) -> None:
     view[...] = np.rint(view + (soft - view) * weight).astype(np.uint8)
 
 
-def _dust(rng: np.random.Generator, image: np.ndarray, um: float) -> None:
+def _add_dust(rng: np.random.Generator, image: np.ndarray, um: float) -> None:
     size = max(5, round(8 * um))
     steps = np.arange(-size, size + 1)
     for _ in range(int(rng.integers(2, 7))):
@@ -40,7 +40,7 @@ def _dust(rng: np.random.Generator, image: np.ndarray, um: float) -> None:
         view[...] = np.rint(view * through).astype(np.uint8)
 
 
-def _pen(rng: np.random.Generator, image: np.ndarray, um: float) -> None:
+def _add_pen(rng: np.random.Generator, image: np.ndarray, um: float) -> None:
     """Draw a thick arc near one edge of the slide."""
     h, w = image.shape[:2]
     colour = PENS[rng.integers(len(PENS))]
@@ -50,10 +50,10 @@ def _pen(rng: np.random.Generator, image: np.ndarray, um: float) -> None:
     reach = rng.uniform(0.18, 0.4) * along + rng.uniform(0.35, 0.65)
     inward = 0.03 + bend
     y, x = ((inward, reach), (1 - inward, reach), (reach, inward), (reach, 1 - inward))[edge]
-    _stroke(image, np.stack([y * h, x * w], axis=1), width, colour)
+    _draw_stroke(image, np.stack([y * h, x * w], axis=1), width, colour)
 
 
-def _stroke(image: np.ndarray, path: np.ndarray, width: float, colour: np.ndarray) -> None:
+def _draw_stroke(image: np.ndarray, path: np.ndarray, width: float, colour: np.ndarray) -> None:
     h, w = image.shape[:2]
     low = np.maximum(path.min(axis=0) - width, 0).astype(int)
     high = np.minimum(path.max(axis=0) + width + 1, (h, w)).astype(int)

@@ -44,7 +44,7 @@ HOUSEKEEPING: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("SNRP", ("A", "A1", "B", "B2", "C", "D1", "D2", "D3", "E", "F", "G", "N")),
     ("CCT", ("2", "3", "4", "5", "6A", "7", "8")),
 )
-"""Families of ubiquitously expressed genes: (prefix, suffixes). They carry no signal here."""
+"""Families of ubiquitously expressed genes: (prefix, suffixes). They carry no signal in this cohort."""
 GENE_NOISE, SITE_NOISE = 0.7, 0.35
 
 
@@ -55,11 +55,11 @@ def gene_groups() -> dict[str, tuple[str, ...]]:
 
 
 def noise_genes() -> tuple[str, ...]:
-    """Return the symbols of about 200 genes that tell nothing."""
+    """Return the symbols of about 200 genes that carry no signal."""
     return tuple(f"{prefix}{suffix}" for prefix, suffixes in HOUSEKEEPING for suffix in suffixes)
 
 
-def draw_expression(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
+def draw_expression(config: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
     """Draw log2(TPM + 1) of every patient.
 
     A gene of a subspace is ``base + loading * (factor + sampling noise) + site + noise``; the sampling noise is shared
@@ -70,14 +70,14 @@ def draw_expression(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
     DataFrame [p g]
         Indexed by patient_id, one column a gene in alphabetical order, rounded to 4 decimals.
     """
-    rng, p = recipe.stream("expression"), recipe.patients
-    loadings = _loadings(rng)
-    elsewhere = np.stack([normal_scores(rng, p) for _ in loadings.columns], axis=1)
-    sampled = planted[list(loadings.columns)].to_numpy() + np.array(recipe.expression_noise) * elsewhere
+    rng, p = config.stream("expression"), config.patients
+    loadings = _draw_loadings(rng)
+    sampling_noise = np.stack([normal_scores(rng, p) for _ in loadings.columns], axis=1)
+    sampled = planted[list(loadings.columns)].to_numpy() + np.array(config.expression_noise) * sampling_noise
     g = len(loadings)
     base = np.clip(rng.normal(5, 1.6, g), 2.5, 9)
     sites = planted["site"].str.removeprefix("site-").astype(int).to_numpy() - 1
-    shift = rng.normal(0, SITE_NOISE, (recipe.sites, g))[sites]
+    shift = rng.normal(0, SITE_NOISE, (config.sites, g))[sites]
     noise = rng.normal(0, GENE_NOISE, (p, g)) * rng.uniform(0.6, 1.6, g)
     values = base + (sampled[:, :, None] * loadings.to_numpy().T).sum(axis=1) + shift + noise
     table = pd.DataFrame(np.maximum(values, 0).round(4), columns=loadings.index)
@@ -85,11 +85,13 @@ def draw_expression(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
     return table.set_index("patient_id").sort_index(axis=1)
 
 
-def _loadings(rng: np.random.Generator) -> pd.DataFrame:
+def _draw_loadings(rng: np.random.Generator) -> pd.DataFrame:
     groups, noise = gene_groups(), noise_genes()
     columns = {}
     for subspace, genes in groups.items():
-        falling = [gene in SUPPRESSORS | HOMEOSTATIC for gene in genes]
-        columns[subspace] = pd.Series(rng.uniform(0.4, 1.2, len(genes)) * np.where(falling, -0.7, 1), index=list(genes))
+        is_falling = [gene in SUPPRESSORS | HOMEOSTATIC for gene in genes]
+        columns[subspace] = pd.Series(
+            rng.uniform(0.4, 1.2, len(genes)) * np.where(is_falling, -0.7, 1), index=list(genes)
+        )
     table = pd.DataFrame(columns, index=[*groups["tumor"], *groups["tme"], *noise])
     return table.fillna(0.0)[["tumor", "tme"]]

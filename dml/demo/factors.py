@@ -1,4 +1,4 @@
-"""Who the generated patients are: the recipe, and the latent factors planted in each patient.
+"""Configuration of the generated cohort, and the latent factors planted in each patient.
 
 Shape legend: p patients.
 """
@@ -18,7 +18,7 @@ STREAMS = {"patients": 1, "expression": 2, "survival": 3, "labels": 4, "missing"
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """What a generated cohort is made of; equal recipes give equal bytes.
+    """Settings of a generated cohort; equal settings give equal bytes.
 
     Parameters
     ----------
@@ -37,11 +37,11 @@ class DemoConfig:
     missing : float
         Share of patients without follow-up; the same share again, of other patients, per label.
     censored : float
-        Share of the followed patients whose death was not seen.
+        Share of the patients with follow-up who are censored.
     slide_noise, expression_noise : (float, float)
-        Standard deviations by which what one slide shows, and what the sequenced piece of tissue expresses, differ
-        from the patient's tumor and TME factor (which have standard deviation 1). A slide shows the microenvironment
-        better, sequencing the tumor: an ideal reader of both exceeds an ideal reader of either in C-index by 0.03.
+        Standard deviations of the noise that a slide, and the sequenced piece of tissue, add to the patient's tumor and
+        TME factor (which have standard deviation 1). The slide is the better measurement of the TME factor, expression
+        of the tumor factor: an ideal predictor from both exceeds one from either alone by 0.03 in C-index.
 
     Raises
     ------
@@ -63,16 +63,16 @@ class DemoConfig:
     expression_noise: tuple[float, float] = (0.25, 0.7)
 
     def __post_init__(self) -> None:
-        least = {"patients": 3, "seed": 0, "sites": 1, "slide_px": 512, "mpp": 0.2}
-        for name, value in least.items():
+        minimum = {"patients": 3, "seed": 0, "sites": 1, "slide_px": 512, "mpp": 0.2}
+        for name, value in minimum.items():
             if getattr(self, name) < value:
                 raise ConfigError(f"demo cohort: {name} must be at least {value}, found {getattr(self, name)}")
         for name in ("tissue", "second_slide", "without_expression", "missing", "censored"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"demo cohort: {name} is a share in [0, 1), found {getattr(self, name)}")
 
-    def content(self) -> dict[str, Any]:
-        """Return the recipe as plain data."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain data."""
         return asdict(self)
 
     def stream(self, name: str, *indices: int) -> np.random.Generator:
@@ -80,8 +80,8 @@ class DemoConfig:
         return np.random.default_rng([self.seed, STREAMS[name], *indices])
 
 
-def draw_patients(recipe: DemoConfig) -> pd.DataFrame:
-    """Draw the planted truth of every patient.
+def draw_patients(config: DemoConfig) -> pd.DataFrame:
+    """Draw the planted factors and the demographics of every patient.
 
     Returns
     -------
@@ -89,14 +89,14 @@ def draw_patients(recipe: DemoConfig) -> pd.DataFrame:
         `patient_id`, `site`, `age` (years), `sex`, `slides` (1 or 2) and the standardised, uncorrelated factors
         `tumor` and `tme`. The factors are independent of site, age and sex.
     """
-    rng, p = recipe.stream("patients"), recipe.patients
+    rng, p = config.stream("patients"), config.patients
     tumor, tme = normal_scores(rng, p), normal_scores(rng, p)
     tme = tme - tumor * (tumor @ tme) / (tumor @ tumor)
-    second = rng.permutation(p) < round(recipe.second_slide * p)
+    second = rng.permutation(p) < round(config.second_slide * p)
     return pd.DataFrame(
         {
             "patient_id": [f"DEMO-{i + 1:03d}" for i in range(p)],
-            "site": [f"site-{i + 1}" for i in rng.permutation(np.arange(p) % recipe.sites)],
+            "site": [f"site-{i + 1}" for i in rng.permutation(np.arange(p) % config.sites)],
             "age": np.clip(np.round(rng.normal(52, 13, p)), 19, 88).astype(int),
             "sex": np.where(rng.permutation(p) % 2 == 0, "female", "male"),
             "slides": 1 + second.astype(int),
@@ -107,13 +107,13 @@ def draw_patients(recipe: DemoConfig) -> pd.DataFrame:
 
 
 def normal_scores(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Return the n quantiles of the standard normal in random order: no lucky or unlucky sample."""
+    """Return the n quantiles of the standard normal in random order, so that the sample moments are exact."""
     scores: np.ndarray = norm.ppf((rng.permutation(n) + 0.5) / n)
     return scores
 
 
-def slide_factors(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
-    """Draw what each slide shows of its patient's factors.
+def draw_slide_factors(config: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
+    """Draw the noisy factors that each slide shows.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def slide_factors(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for i, patient in enumerate(planted.to_dict("records")):
         for k in range(patient["slides"]):
-            noise = recipe.stream("slides", i, k, 0).normal(0, recipe.slide_noise, 2)
+            noise = config.stream("slides", i, k, 0).normal(0, config.slide_noise, 2)
             rows.append(
                 {
                     "slide_id": f"{patient['patient_id']}-{k + 1}",

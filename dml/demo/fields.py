@@ -1,4 +1,4 @@
-"""Smooth random fields, textures and random points: what painted tissue is made of.
+"""Smooth random fields, textures and random points, from which tissue is painted.
 
 Shape legend: h w pixels of the canvas, t pixels of a texture, r c cells of the coarse raster (`CELL` pixels a side).
 """
@@ -50,19 +50,19 @@ def upsample(cells: Cells, rows: slice, width: int) -> Rows:
 
 
 @cache
-def texture(name: str) -> Float[np.ndarray, "t t"]:
+def make_texture(name: str) -> Float[np.ndarray, "t t"]:
     """Return a periodic texture [TEXTURE_PX TEXTURE_PX] of mean 0 and variance 1, the same in every process.
 
     `fibres` are fine and mostly along x (neuropil), `grains` a pixel or two wide, `clumps` a dozen, `discs` the size
     of red blood cells.
     """
     rng = np.random.default_rng(list(name.encode()))
-    layers = np.sum([weight * _filtered(rng, *widths) for weight, widths in TEXTURES[name]], axis=0)
+    layers = np.sum([weight * _filter_noise(rng, *widths) for weight, widths in TEXTURES[name]], axis=0)
     standard: Float[np.ndarray, "t t"] = ((layers - layers.mean()) / layers.std()).astype(np.float32)
     return standard
 
 
-def _filtered(rng: np.random.Generator, sigma_y: float, sigma_x: float) -> Float[np.ndarray, "t t"]:
+def _filter_noise(rng: np.random.Generator, sigma_y: float, sigma_x: float) -> Float[np.ndarray, "t t"]:
     n = TEXTURE_PX
     fy, fx = np.fft.fftfreq(n)[:, None], np.fft.rfftfreq(n)
     gain = np.exp(-2 * np.pi**2 * ((sigma_y * fy) ** 2 + (sigma_x * fx) ** 2)).astype(np.float32)
@@ -74,11 +74,13 @@ def _filtered(rng: np.random.Generator, sigma_y: float, sigma_x: float) -> Float
 
 
 class Warp:
-    """Textures laid over a canvas, bent along smooth waves of `bend_px` pixels so that nothing repeats visibly."""
+    """Textures tiled over a canvas and warped by smooth displacements of `bend_px` pixels, to hide the repetition."""
 
     def __init__(self, rng: np.random.Generator, names: Sequence[str], shape: tuple[int, int], bend_px: float) -> None:
-        turned = rng.random() < 0.5
-        self._sources = [np.ascontiguousarray(texture(name).T if turned else texture(name)).ravel() for name in names]
+        transposed = rng.random() < 0.5
+        self._sources = [
+            np.ascontiguousarray(make_texture(name).T if transposed else make_texture(name)).ravel() for name in names
+        ]
         start = rng.integers(TEXTURE_PX, 3 * TEXTURE_PX, 2)
         cells = raster_shape(shape)
         self._shift = [smooth_noise(rng, cells, 20) * np.float32(bend_px) + np.float32(start[k]) for k in (0, 1)]
@@ -95,10 +97,12 @@ class Warp:
         return [source.take(index) for source in self._sources]
 
 
-def scatter(rng: np.random.Generator, intensity: Cells, expected: float, apart_px: float) -> Float[np.ndarray, "n 2"]:
-    """Draw points [n 2] (y, x in pixels) with a density [r c] that integrates to `expected`, none too close.
+def scatter_points(
+    rng: np.random.Generator, intensity: Cells, expected: float, min_distance_px: float
+) -> Float[np.ndarray, "n 2"]:
+    """Draw points [n 2] (y, x in pixels) with a density [r c] that integrates to `expected` and a minimum distance.
 
-    Of two points nearer than `apart_px` the later one is dropped (Matérn's second hard-core process).
+    Of two points nearer than `min_distance_px` the later one is dropped (Matérn's second hard-core process).
     """
     total = float(intensity.sum())
     n = int(rng.poisson(expected)) if total > 0 else 0
@@ -108,7 +112,7 @@ def scatter(rng: np.random.Generator, intensity: Cells, expected: float, apart_p
     cells = np.searchsorted(chances, rng.random(n) * chances[-1], side="right").clip(0, intensity.size - 1)
     corner = np.stack(np.divmod(cells, intensity.shape[1]), axis=1)
     points = ((corner + rng.random((n, 2))) * CELL).astype(np.float32)
-    if apart_px > 0:
-        pairs = cKDTree(points).query_pairs(apart_px, output_type="ndarray")
+    if min_distance_px > 0:
+        pairs = cKDTree(points).query_pairs(min_distance_px, output_type="ndarray")
         points = np.delete(points, np.unique(pairs.max(axis=1)) if len(pairs) else [], axis=0)
     return points

@@ -1,4 +1,4 @@
-"""The demo cohort, generated into a folder: slides first, on every core; tables last, so that they mean complete."""
+"""Write the demo cohort to a folder: slides first, on all cores; tables last, so that their presence means complete."""
 
 import logging
 import os
@@ -10,18 +10,18 @@ from typing import Any
 
 import pandas as pd
 
-from dml.demo.factors import STREAMS, DemoConfig, draw_patients, slide_factors
+from dml.demo.factors import STREAMS, DemoConfig, draw_patients, draw_slide_factors
 from dml.demo.paint import SlidePlan
-from dml.demo.slide_file import is_there, make_slide
+from dml.demo.slide_file import is_current, make_slide
 from dml.demo.tables import TABLES, write_tables
 
 logger = logging.getLogger(__name__)
 
-FEW = 12
-"""Up to so many megapixels are painted in this process: starting others would take longer."""
+MAX_SERIAL_MEGAPIXELS = 12
+"""Up to this many megapixels are painted in this process: starting others would take longer."""
 
 
-def generate(
+def generate_cohort(
     folder: Path,
     patients: int = 80,
     seed: int = 7,
@@ -33,15 +33,15 @@ def generate(
     progress: bool = True,
     **others: Any,
 ) -> None:
-    """Generate patients.csv, slides.csv, expression.csv.gz, slides/*.tif, and the truth: oracle.csv, oracle.json.
+    """Write patients.csv, slides.csv, expression.csv.gz, slides/*.tif, and the planted truth: oracle.csv, oracle.json.
 
-    Equal arguments give equal bytes, whatever the number of workers. Slides that are already there from the same
-    arguments are kept, so that a killed run goes on where it stopped; slides of other arguments are replaced.
+    Equal arguments give equal bytes, whatever the number of workers. Slides that exist for the same arguments are
+    kept, so that a killed run resumes where it stopped; slides of other arguments are replaced.
 
     Parameters
     ----------
     folder : Path
-        Where to, usually data/raw/demo.
+        Target folder, usually data/raw/demo.
     patients, seed, sites, slide_px, mpp, **others
         See `DemoConfig`; `slide_px` is the typical side of a slide in pixels of `mpp` microns.
     workers : int, optional
@@ -54,40 +54,40 @@ def generate(
     ConfigError
         If a number is outside of what can be generated.
     """
-    recipe = DemoConfig(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **others)
+    config = DemoConfig(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **others)
     folder = Path(folder)
-    planted = draw_patients(recipe)
-    slides = slide_factors(recipe, planted)
-    plans = {folder / "slides" / f"{slide.slide_id}.tif": plan for slide, plan in _plans(recipe, slides)}
-    _tidy(folder / "slides", set(plans))
-    missing = {path: plan for path, plan in plans.items() if not is_there(plan, path)}
+    planted = draw_patients(config)
+    slides = draw_slide_factors(config, planted)
+    plans = {folder / "slides" / f"{slide.slide_id}.tif": plan for slide, plan in _plan_slides(config, slides)}
+    _remove_stale_files(folder / "slides", set(plans))
+    missing = {path: plan for path, plan in plans.items() if not is_current(plan, path)}
     if missing:
         for name in TABLES:
             (folder / name).unlink(missing_ok=True)
-        _follow(_make_all(missing, workers), len(plans), len(plans) - len(missing), progress)
-    write_tables(folder, recipe, planted, slides)
-    logger.info("%s: %d slides painted, %d were there", folder, len(missing), len(plans) - len(missing))
+        _show_progress(_paint_all(missing, workers), len(plans), len(plans) - len(missing), progress)
+    write_tables(folder, config, planted, slides)
+    logger.info("%s: %d slides painted, %d existed", folder, len(missing), len(plans) - len(missing))
 
 
-def _plans(recipe: DemoConfig, slides: pd.DataFrame) -> Iterator[tuple[pd.Series, SlidePlan]]:
+def _plan_slides(config: DemoConfig, slides: pd.DataFrame) -> Iterator[tuple[pd.Series, SlidePlan]]:
     for _, slide in slides.iterrows():
         plan = SlidePlan(
-            seed=(recipe.seed, STREAMS["slides"], int(slide["patient"]), int(slide["index"]), 1),
-            site=(recipe.seed, STREAMS["sites"], int(slide["site"].removeprefix("site-"))),
+            seed=(config.seed, STREAMS["slides"], int(slide["patient"]), int(slide["index"]), 1),
+            site=(config.seed, STREAMS["sites"], int(slide["site"].removeprefix("site-"))),
             tumor=float(slide["tumor"]),
             tme=float(slide["tme"]),
-            slide_px=recipe.slide_px,
-            mpp=recipe.mpp,
-            tissue=recipe.tissue,
+            slide_px=config.slide_px,
+            mpp=config.mpp,
+            tissue=config.tissue,
         )
         yield slide, plan
 
 
-def _make_all(plans: dict[Path, SlidePlan], workers: int | None) -> Iterator[None]:
-    """Paint slides, yielding as each gets ready."""
+def _paint_all(plans: dict[Path, SlidePlan], workers: int | None) -> Iterator[None]:
+    """Paint slides; yield after each."""
     workers = min(workers or os.cpu_count() or 1, len(plans))
     megapixels = sum(plan.slide_px**2 for plan in plans.values()) / 1e6
-    if workers == 1 or megapixels <= FEW:
+    if workers == 1 or megapixels <= MAX_SERIAL_MEGAPIXELS:
         for path, plan in plans.items():
             make_slide(plan, path)
             yield
@@ -102,29 +102,29 @@ def _make_all(plans: dict[Path, SlidePlan], workers: int | None) -> Iterator[Non
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _follow(done: Iterator[None], total: int, already: int, show: bool) -> None:
-    """Wait for all slides, with a progress bar."""
+def _show_progress(finished: Iterator[None], total: int, completed: int, show: bool) -> None:
+    """Consume the iterator with a progress bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("painting slides"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task("", total=total, completed=already)
-        for _ in done:
+        task = bar.add_task("", total=total, completed=completed)
+        for _ in finished:
             bar.advance(task)
 
 
-def _tidy(folder: Path, wanted: set[Path]) -> None:
-    """Remove slides of an earlier, larger cohort, and what killed processes left half-written."""
+def _remove_stale_files(folder: Path, wanted: set[Path]) -> None:
+    """Remove slides of an earlier, larger cohort, and temporary files of killed processes."""
     for path in folder.glob("DEMO-*.tif"):
         if path not in wanted:
             path.unlink()
     for path in folder.glob(".DEMO-*.tmp"):
-        if not _alive(int(path.name.split(".")[-2].split("-")[0])):
+        if not _is_alive(int(path.name.split(".")[-2].split("-")[0])):
             path.unlink(missing_ok=True)
 
 
-def _alive(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""How well the planted truth itself would do: the ceiling that every model on this cohort is held against.
+"""Scores of the planted factors themselves: the upper bound for every model on this cohort.
 
 Shape legend: p patients, k classes.
 """
@@ -25,44 +25,44 @@ def concordance(days: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float:
     return float(higher[comparable].sum() / pairs) if pairs else float("nan")
 
 
-def separation(scores: np.ndarray, positive: np.ndarray) -> float:
+def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
     """Return the area under the ROC curve of scores [p]: the share of (positive, negative) pairs in order."""
     difference = scores[positive][:, None] - scores[~positive]
     return float(((difference > 0) + 0.5 * (difference == 0)).mean())
 
 
-def classification(probabilities: np.ndarray, label: np.ndarray) -> dict[str, float]:
+def classification_scores(probabilities: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Return macro one-vs-rest AUC and balanced accuracy of probabilities [p k] for class indices [p]."""
     present = [k for k in range(probabilities.shape[1]) if 0 < (label == k).sum() < len(label)]
-    chosen = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1)
     return {
-        "auc": float(np.mean([separation(probabilities[:, k], label == k) for k in present])),
-        "balanced_accuracy": float(np.mean([(chosen[label == k] == k).mean() for k in present])),
+        "auc": float(np.mean([roc_auc(probabilities[:, k], label == k) for k in present])),
+        "balanced_accuracy": float(np.mean([(predicted[label == k] == k).mean() for k in present])),
     }
 
 
-def oracle(planted: pd.DataFrame, patients: pd.DataFrame) -> dict[str, Any]:
-    """Score the planted factors against what the patient table tells (its missing entries left out).
+def score_planted_factors(planted: pd.DataFrame, patients: pd.DataFrame) -> dict[str, Any]:
+    """Score the planted factors against the patient table, without its missing entries.
 
     Returns
     -------
     dict
-        `c_index` of the two factors (what slide and transcriptome can tell at most), `c_index_with_age`, and
+        `c_index` of the two factors (the most that slide and transcriptome can give), `c_index_with_age`, and
         per label `auc` and `balanced_accuracy` of the probabilities that the label was drawn from.
     """
-    followed = patients["survival_days"].notna().to_numpy()
-    days, event = (patients.loc[followed, column].to_numpy(dtype=float) for column in ("survival_days", "event"))
+    has_follow_up = patients["survival_days"].notna().to_numpy()
+    days, event = (patients.loc[has_follow_up, column].to_numpy(dtype=float) for column in ("survival_days", "event"))
     result: dict[str, Any] = {
-        "c_index": concordance(days, event, planted_risk(planted)[followed]),
-        "c_index_with_age": concordance(days, event, planted_risk(planted, with_age=True)[followed]),
-        "c_index_tumor": concordance(days, event, planted["tumor"].to_numpy()[followed]),
-        "c_index_tme": concordance(days, event, planted["tme"].to_numpy()[followed]),
+        "c_index": concordance(days, event, planted_risk(planted)[has_follow_up]),
+        "c_index_with_age": concordance(days, event, planted_risk(planted, with_age=True)[has_follow_up]),
+        "c_index_tumor": concordance(days, event, planted["tumor"].to_numpy()[has_follow_up]),
+        "c_index_tme": concordance(days, event, planted["tme"].to_numpy()[has_follow_up]),
     }
-    for name, classes, drawn_from in (
+    for name, classes, probabilities in (
         ("grade", GRADES, grade_probabilities(planted)),
         ("diagnosis", DIAGNOSES, diagnosis_probabilities(planted)),
     ):
-        known = patients[name].notna().to_numpy()
-        label = np.array([classes.index(value) for value in patients.loc[known, name]])
-        result[name] = classification(drawn_from[known], label)
+        has_label = patients[name].notna().to_numpy()
+        label = np.array([classes.index(value) for value in patients.loc[has_label, name]])
+        result[name] = classification_scores(probabilities[has_label], label)
     return {key: value for key, value in result.items() if value == value}

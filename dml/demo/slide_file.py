@@ -1,4 +1,4 @@
-"""A painted slide as a file: a tiled pyramidal TIFF that OpenSlide reads, with microns per pixel, byte for byte."""
+"""Painted slides as files: tiled pyramidal TIFF that OpenSlide reads, with microns per pixel and reproducible bytes."""
 
 from dataclasses import asdict
 from functools import cache
@@ -10,13 +10,13 @@ from dml.core.files import atomic, digest
 from dml.demo.paint import SlidePlan, paint
 
 TILE_PX = 256
-MIN_LEVELS, SMALLEST_PX = 3, 300
-PAINTERS = ("anatomy", "artefacts", "fields", "painting", "slide_file", "sprites", "stains", "vessels")
+MIN_LEVELS, MIN_SIDE_PX = 3, 300
+PAINTING_MODULES = ("anatomy", "artefacts", "fields", "paint", "slide_file", "sprites", "stains", "vessels")
 
 
-def is_there(plan: SlidePlan, path: Path) -> bool:
+def is_current(plan: SlidePlan, path: Path) -> bool:
     """Return whether the file exists and was painted from the same plan by the same code."""
-    return written_mark(path) == fingerprint(plan)
+    return read_fingerprint(path) == fingerprint(plan)
 
 
 def make_slide(plan: SlidePlan, path: Path) -> None:
@@ -25,18 +25,18 @@ def make_slide(plan: SlidePlan, path: Path) -> None:
 
 
 def fingerprint(plan: SlidePlan) -> str:
-    """Return what identifies the bytes of a slide: its plan and the code that paints it."""
-    return f"dml demo slide {digest(asdict(plan), sources())}"
+    """Return a string that identifies the bytes of a slide: a digest of its plan and of the painting code."""
+    return f"dml demo slide {digest(asdict(plan), hash_sources())}"
 
 
 @cache
-def sources() -> str:
-    """Return a hash of the code that decides what is painted."""
-    return digest(*((Path(__file__).parent / f"{name}.py").read_text() for name in PAINTERS))
+def hash_sources() -> str:
+    """Return a digest of the source of the painting modules."""
+    return digest(*((Path(__file__).parent / f"{name}.py").read_text() for name in PAINTING_MODULES))
 
 
-def written_mark(path: Path) -> str | None:
-    """Return the fingerprint inside a slide file; None if there is no such file or it is not one of ours."""
+def read_fingerprint(path: Path) -> str | None:
+    """Return the fingerprint inside a slide file; None if it is missing or not a TIFF."""
     import tifffile
 
     try:
@@ -54,7 +54,7 @@ def write_slide(path: Path, image: np.ndarray, mpp: float, description: str) -> 
     import tifffile
 
     with atomic(path) as temporary, tifffile.TiffWriter(temporary) as file:
-        for level, reduced in enumerate(pyramid(image)):
+        for level, reduced in enumerate(build_pyramid(image)):
             file.write(
                 reduced,
                 tile=(TILE_PX, TILE_PX),
@@ -72,15 +72,15 @@ def write_slide(path: Path, image: np.ndarray, mpp: float, description: str) -> 
             )
 
 
-def pyramid(image: np.ndarray) -> list[np.ndarray]:
-    """Return the image [h w 3] and its halvings, until a side falls below `SMALLEST_PX`."""
+def build_pyramid(image: np.ndarray) -> list[np.ndarray]:
+    """Return the image [h w 3] and its halvings, until a side falls below `MIN_SIDE_PX`."""
     levels = [image]
-    while len(levels) < MIN_LEVELS or min(levels[-1].shape[:2]) >= 2 * SMALLEST_PX:
-        levels.append(halved(levels[-1]))
+    while len(levels) < MIN_LEVELS or min(levels[-1].shape[:2]) >= 2 * MIN_SIDE_PX:
+        levels.append(downsample(levels[-1]))
     return levels
 
 
-def halved(image: np.ndarray) -> np.ndarray:
+def downsample(image: np.ndarray) -> np.ndarray:
     """Return the means of 2 x 2 pixels, rounded; an odd last row or column is dropped."""
     h, w = (n // 2 * 2 for n in image.shape[:2])
     total = np.full((h // 2, w // 2, 3), 2, dtype=np.uint16)

@@ -1,4 +1,4 @@
-"""Pre-rendered nuclei: batches of small images of haematoxylin density that are stamped on the canvas.
+"""Pre-rendered nuclei: batches of small images of haematoxylin density that are copied onto the canvas.
 
 Shape legend: k sprites, s pixels a side.
 """
@@ -18,7 +18,7 @@ Layer = Float[np.ndarray, "h w"]
 
 @dataclass(frozen=True, slots=True)
 class Sprites:
-    """Images of one kind of nucleus: what it adds in haematoxylin, and a ring around it (its cytoplasm or halo)."""
+    """Images of one kind of nucleus: haematoxylin density, and a ring around it (cytoplasm or halo)."""
 
     haematoxylin: Images
     ring: Images
@@ -32,7 +32,7 @@ class Sprites:
         return len(self.haematoxylin)
 
 
-def tumor_nuclei(rng: np.random.Generator, k: int, atypia: float, um: float) -> Sprites:
+def render_tumor_nuclei(rng: np.random.Generator, k: int, atypia: float, um: float) -> Sprites:
     """Render nuclei of a tumor; `atypia` in [0, 1] makes them larger, more unequal, irregular, darker and coarser.
 
     `um` is the number of pixels in a micron; diameters run from about 7 to 11 microns on average.
@@ -40,46 +40,52 @@ def tumor_nuclei(rng: np.random.Generator, k: int, atypia: float, um: float) -> 
     unequal = 0.07 + 0.17 * atypia
     radius = um * (3.4 + 1.9 * atypia) * np.exp(rng.normal(0, unequal, k)).clip(0.6, 1.6)
     elongation = np.exp(np.abs(rng.normal(0, 0.12 + 0.2 * atypia, k))).clip(1, 2.2)
-    inside = contours(rng, radius, elongation, 0.03 + 0.07 * atypia, side=_side(radius, elongation, um))
+    inside = draw_contours(rng, radius, elongation, 0.03 + 0.07 * atypia, side=_side_px(radius, elongation, um))
     dark = (0.78 + 0.32 * atypia) * rng.normal(1, 0.08 + 0.1 * atypia, k).clip(0.6, 1.4)
-    density = textured(rng, inside, dark, rim=0.1, coarse=0.1 + 0.12 * atypia)
-    return Sprites(with_nucleoli(rng, density, inside, share=0.15 + 0.5 * atypia), ring_of(inside, 2.2 * um))
+    density = render_chromatin(rng, inside, dark, rim=0.1, coarse=0.1 + 0.12 * atypia)
+    return Sprites(add_nucleoli(rng, density, inside, share=0.15 + 0.5 * atypia), render_ring(inside, 2.2 * um))
 
 
-def lymphocytes(rng: np.random.Generator, k: int, um: float) -> Sprites:
-    """Render lymphocytes: round, about 6 microns, almost black, hardly any cytoplasm."""
+def render_lymphocytes(rng: np.random.Generator, k: int, um: float) -> Sprites:
+    """Render lymphocytes: round, about 6 microns, almost black, with little cytoplasm."""
     radius = um * rng.normal(3.0, 0.22, k)
-    inside = contours(rng, radius, np.full(k, 1.06), 0.03, side=_side(radius, np.full(k, 1.1), um))
-    return Sprites(textured(rng, inside, rng.normal(1.42, 0.1, k), rim=0.1, coarse=0.13), ring_of(inside, 0.8 * um))
+    inside = draw_contours(rng, radius, np.full(k, 1.06), 0.03, side=_side_px(radius, np.full(k, 1.1), um))
+    return Sprites(
+        render_chromatin(rng, inside, rng.normal(1.42, 0.1, k), rim=0.1, coarse=0.13), render_ring(inside, 0.8 * um)
+    )
 
 
-def rods(rng: np.random.Generator, k: int, um: float) -> Sprites:
+def render_rods(rng: np.random.Generator, k: int, um: float) -> Sprites:
     """Render rod-like nuclei of microglia and endothelium, sorted by angle from 0 to pi."""
     radius, elongation = um * rng.normal(2.7, 0.2, k), rng.uniform(2.2, 3.4, k)
     angle = (np.arange(k) + 0.5) * np.pi / k
-    inside = contours(rng, radius, elongation, 0.05, side=_side(radius, elongation, um), angle=angle)
-    return Sprites(textured(rng, inside, rng.normal(1.05, 0.1, k), rim=0.15, coarse=0.12), ring_of(inside, 0.8 * um))
+    inside = draw_contours(rng, radius, elongation, 0.05, side=_side_px(radius, elongation, um), angle=angle)
+    return Sprites(
+        render_chromatin(rng, inside, rng.normal(1.05, 0.1, k), rim=0.15, coarse=0.12), render_ring(inside, 0.8 * um)
+    )
 
 
-def mitoses(rng: np.random.Generator, k: int, um: float) -> Sprites:
+def render_mitoses(rng: np.random.Generator, k: int, um: float) -> Sprites:
     """Render mitotic figures: dark ragged plates in a cleared cell."""
     radius, elongation = um * rng.normal(3.3, 0.35, k), rng.uniform(1.6, 3.2, k)
-    inside = contours(rng, radius, elongation, 0.3, side=_side(radius * 1.35, elongation, um))
-    return Sprites(textured(rng, inside, np.full(k, 1.75), rim=0.0, coarse=0.15), ring_of(inside, 4.0 * um))
+    inside = draw_contours(rng, radius, elongation, 0.3, side=_side_px(radius * 1.35, elongation, um))
+    return Sprites(render_chromatin(rng, inside, np.full(k, 1.75), rim=0.0, coarse=0.15), render_ring(inside, 4.0 * um))
 
 
-def debris(rng: np.random.Generator, k: int, um: float) -> Sprites:
-    """Render the dust of broken nuclei in necrosis."""
+def render_debris(rng: np.random.Generator, k: int, um: float) -> Sprites:
+    """Render nuclear debris in necrosis."""
     radius = um * rng.uniform(0.5, 1.5, k)
-    inside = contours(rng, radius, np.full(k, 1.2), 0.2, side=_side(radius * 1.2, np.full(k, 1.3), um))
-    return Sprites(textured(rng, inside, rng.uniform(0.6, 1.3, k), rim=0.0, coarse=0.1), ring_of(inside, 0.5 * um))
+    inside = draw_contours(rng, radius, np.full(k, 1.2), 0.2, side=_side_px(radius * 1.2, np.full(k, 1.3), um))
+    return Sprites(
+        render_chromatin(rng, inside, rng.uniform(0.6, 1.3, k), rim=0.0, coarse=0.1), render_ring(inside, 0.5 * um)
+    )
 
 
-def _side(radius: Each, elongation: Each, um: float) -> int:
+def _side_px(radius: Each, elongation: Each, um: float) -> int:
     return 2 * int(np.ceil((radius * np.sqrt(elongation)).max() * 1.1 + 2 * um)) + 1
 
 
-def contours(
+def draw_contours(
     rng: np.random.Generator,
     radius: Each,
     elongation: Each,
@@ -87,7 +93,7 @@ def contours(
     side: int,
     angle: Each | None = None,
 ) -> Images:
-    """Return about how many pixels each point lies inside a wobbly ellipse [k s s], negative outside."""
+    """Return about how many pixels each point lies inside an irregular ellipse [k s s], negative outside."""
     k = len(radius)
     turn = rng.uniform(0, np.pi, k) if angle is None else angle
     steps = (np.arange(side) - side // 2).astype(np.float32)
@@ -96,15 +102,15 @@ def contours(
     along = (steps * cos + steps[:, None] * sin) / stretch
     across = (steps[:, None] * cos - steps * sin) * stretch
     distance, theta = np.hypot(along, across), np.arctan2(across, along)
-    wobble = np.ones_like(distance)
+    irregularity = np.ones_like(distance)
     for wave in (2, 3, 4, 5):
         size, phase = (x.astype(np.float32)[:, None, None] for x in (rng.normal(0, ragged, k), rng.uniform(0, 6.3, k)))
-        wobble += size * np.cos(wave * theta + phase) * np.float32(1.5 / wave)
-    result: Images = radius.astype(np.float32)[:, None, None] * wobble.clip(0.35, None) - distance
+        irregularity += size * np.cos(wave * theta + phase) * np.float32(1.5 / wave)
+    result: Images = radius.astype(np.float32)[:, None, None] * irregularity.clip(0.35, None) - distance
     return result
 
 
-def textured(rng: np.random.Generator, inside: Images, dark: Each, rim: float, coarse: float) -> Images:
+def render_chromatin(rng: np.random.Generator, inside: Images, dark: Each, rim: float, coarse: float) -> Images:
     """Turn contours [k s s] into densities: chromatin noise inside, a darker membrane, a soft edge of about a pixel."""
     noise = rng.standard_normal(inside.shape, dtype=np.float32)
     for _ in range(2):
@@ -116,7 +122,7 @@ def textured(rng: np.random.Generator, inside: Images, dark: Each, rim: float, c
     return result
 
 
-def with_nucleoli(rng: np.random.Generator, density: Images, inside: Images, share: float) -> Images:
+def add_nucleoli(rng: np.random.Generator, density: Images, inside: Images, share: float) -> Images:
     """Add a dark spot near the middle of a share of the nuclei [k s s]."""
     k, side = len(density), density.shape[-1]
     steps = (np.arange(side) - side // 2).astype(np.float32)
@@ -126,7 +132,7 @@ def with_nucleoli(rng: np.random.Generator, density: Images, inside: Images, sha
     return result
 
 
-def ring_of(inside: Images, width_px: float) -> Images:
+def render_ring(inside: Images, width_px: float) -> Images:
     """Return a soft ring [k s s] of about `width_px` around each contour, 0 inside and far outside."""
     outside = np.maximum(-inside, 0)
     ring: Images = (np.exp(-((outside / width_px) ** 2)) * (inside < 0.5)).astype(np.float32)
@@ -134,7 +140,7 @@ def ring_of(inside: Images, width_px: float) -> Images:
 
 
 def stamp(canvas: Layer, images: Images, which: Which, points: Points) -> None:
-    """Lay images [k s s] on a canvas, the darker of the two wins; points [n 2] are centres and lie well inside."""
+    """Copy images [k s s] onto a canvas by pixelwise maximum; points [n 2] are centres and lie well inside."""
     half = images.shape[-1] // 2
     corners = (np.rint(points).astype(int) - half).tolist()
     for (y, x), index in zip(corners, which.tolist(), strict=True):

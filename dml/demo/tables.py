@@ -1,4 +1,4 @@
-"""The tables of the generated cohort as files: what a hospital would hand over, and beside it the planted truth."""
+"""Tables of the generated cohort: patients, slides and expression as a hospital would provide them, and the truth."""
 
 import gzip
 from pathlib import Path
@@ -8,48 +8,48 @@ import pandas as pd
 from dml.core.files import atomic, write_json
 from dml.demo.expression import draw_expression
 from dml.demo.factors import DemoConfig
-from dml.demo.oracle import oracle
+from dml.demo.oracle import score_planted_factors
 from dml.demo.survival import draw_labels, draw_survival, planted_risk
 
 TABLES = ("patients.csv", "slides.csv", "expression.csv.gz", "oracle.csv", "oracle.json")
-"""What `write_tables` writes."""
+"""Files that `write_tables` writes."""
 
 
-def write_tables(folder: Path, recipe: DemoConfig, planted: pd.DataFrame, slides: pd.DataFrame) -> None:
-    """Write all tables. The oracle files hold the truth, for comparison only: no cohort description names them."""
-    patients = patient_table(recipe, planted)
-    known = without(recipe, planted, "expression", recipe.without_expression)
+def write_tables(folder: Path, config: DemoConfig, planted: pd.DataFrame, slides: pd.DataFrame) -> None:
+    """Write all tables. The oracle files hold the planted truth, for comparison only: no cohort reads them."""
+    patients = build_patient_table(config, planted)
+    missing = draw_missing(config, planted, "expression", config.without_expression)
     _write_csv(folder / "patients.csv", patients)
-    _write_csv(folder / "slides.csv", slide_table(slides))
-    _write_csv(folder / "expression.csv.gz", draw_expression(recipe, planted)[~known.to_numpy()].reset_index())
+    _write_csv(folder / "slides.csv", build_slide_table(slides))
+    _write_csv(folder / "expression.csv.gz", draw_expression(config, planted)[~missing.to_numpy()].reset_index())
     truth = planted[["patient_id", "tumor", "tme"]].assign(
         risk=planted_risk(planted), risk_with_age=planted_risk(planted, with_age=True)
     )
     _write_csv(folder / "oracle.csv", truth.round(6))
-    write_json(folder / "oracle.json", {**oracle(planted, patients), "recipe": recipe.content()})
+    write_json(folder / "oracle.json", {**score_planted_factors(planted, patients), "recipe": config.as_dict()})
 
 
-def patient_table(recipe: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
-    """Return the patient table with its missing entries [p]: follow-up and labels, each of other patients."""
-    drawn = [
+def build_patient_table(config: DemoConfig, planted: pd.DataFrame) -> pd.DataFrame:
+    """Return the patient table [p] with missing entries: follow-up and each label are missing in different patients."""
+    tables = [
         planted[["patient_id", "site", "age", "sex"]],
-        draw_survival(recipe, planted),
-        draw_labels(recipe, planted),
+        draw_survival(config, planted),
+        draw_labels(config, planted),
     ]
-    table = pd.concat(drawn, axis=1).astype({"survival_days": "Int64", "event": "Int64"})
+    table = pd.concat(tables, axis=1).astype({"survival_days": "Int64", "event": "Int64"})
     for k, columns in enumerate((["survival_days", "event"], ["grade"], ["diagnosis"])):
-        table.loc[without(recipe, planted, "entries", recipe.missing, turn=k), columns] = None
+        table.loc[draw_missing(config, planted, "entries", config.missing, block=k), columns] = None
     return table
 
 
-def without(recipe: DemoConfig, planted: pd.DataFrame, what: str, share: float, turn: int = 0) -> pd.Series:
-    """Return which patients [p] lack something: exactly a share of them; another `turn` is other patients."""
-    count = round(share * recipe.patients)
-    order = recipe.stream("missing", len(what)).permutation(recipe.patients)
-    return pd.Series((order >= turn * count) & (order < (turn + 1) * count), index=planted.index)
+def draw_missing(config: DemoConfig, planted: pd.DataFrame, stream: str, share: float, block: int = 0) -> pd.Series:
+    """Return a mask [p] of exactly a share of the patients; different blocks of one stream are disjoint."""
+    count = round(share * config.patients)
+    order = config.stream("missing", len(stream)).permutation(config.patients)
+    return pd.Series((order >= block * count) & (order < (block + 1) * count), index=planted.index)
 
 
-def slide_table(slides: pd.DataFrame) -> pd.DataFrame:
+def build_slide_table(slides: pd.DataFrame) -> pd.DataFrame:
     """Return slide_id, patient_id and path (relative to the raw folder)."""
     return slides[["slide_id", "patient_id"]].assign(path="slides/" + slides["slide_id"] + ".tif")
 

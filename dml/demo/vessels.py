@@ -1,11 +1,11 @@
-"""Vessels: an open or blood-filled lumen, a pink wall that thickens with the TME factor, endothelial nuclei on it."""
+"""Vessels: an empty or blood-filled lumen, a wall that thickens with the TME factor, endothelial nuclei in the wall."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from dml.demo.sprites import Layer, Points, Sprites, contours, stamp
+from dml.demo.sprites import Layer, Points, Sprites, draw_contours, stamp
 
 SIDE_UM = 80
 
@@ -31,14 +31,14 @@ def paint_vessels(
     halves = np.minimum(np.ceil(1.35 * radius * np.sqrt(elongation) + thick + 4), SIDE_UM * um / 2).astype(int)
     for i, (y, x) in enumerate(np.rint(points).astype(int).tolist()):
         half = int(halves[i])
-        inside = contours(rng, radius[i : i + 1], elongation[i : i + 1], 0.08, 2 * half + 1, angle[i : i + 1])[0]
+        inside = draw_contours(rng, radius[i : i + 1], elongation[i : i + 1], 0.08, 2 * half + 1, angle[i : i + 1])[0]
         view = np.s_[y - half : y + half + 1, x - half : x + half + 1]
-        _paint_one(canvas, view, inside, float(thick[i]), 0.9 if filled[i] else 0.0)
-        _line(rng, canvas.haematoxylin, points[i], inside, float(thick[i]), endothelium, um)
+        _paint_vessel(canvas, view, inside, float(thick[i]), 0.9 if filled[i] else 0.0)
+        _paint_endothelium(rng, canvas.haematoxylin, points[i], inside, float(thick[i]), endothelium, um)
     return np.column_stack([points, radius * np.sqrt(elongation) + thick])
 
 
-def _paint_one(canvas: Canvas, view: tuple[slice, slice], inside: Layer, thick: float, blood: float) -> None:
+def _paint_vessel(canvas: Canvas, view: tuple[slice, slice], inside: Layer, thick: float, blood: float) -> None:
     lumen = (inside + 0.5).clip(0, 1)
     outer = (inside + thick + 0.5).clip(0, 1)
     rim = ((inside + thick + 3) / 3).clip(0, 1)
@@ -48,7 +48,7 @@ def _paint_one(canvas: Canvas, view: tuple[slice, slice], inside: Layer, thick: 
     canvas.blood[view] = np.maximum(canvas.blood[view] * (1 - outer), blood * lumen)
 
 
-def _line(
+def _paint_endothelium(
     rng: np.random.Generator,
     layer: Layer,
     centre: Float[np.ndarray, "2"],
@@ -57,7 +57,7 @@ def _line(
     rods: Sprites,
     um: float,
 ) -> None:
-    """Stamp rod nuclei along the wall, each turned along the contour."""
+    """Stamp rod nuclei along the wall, aligned with the contour."""
     ring_y, ring_x = np.nonzero(np.abs(inside + thick * 0.55) < 0.7)
     if len(ring_y) == 0:
         return

@@ -1,6 +1,7 @@
 """The generated cohort as files: what is written, equal bytes for equal arguments, resuming."""
 
 import gzip
+import importlib
 import os
 import shutil
 from pathlib import Path
@@ -17,40 +18,40 @@ from dml.cohorts.gene_groups import build_gene_groups
 from dml.cohorts.patients import build_patients
 from dml.cohorts.slide_table import build_slides
 from dml.core.errors import ConfigError
-from dml.demo import generate
-from dml.demo import generate as generation
+from dml.demo import generate_cohort
 
 COHORTS = Path(__file__).parents[3] / "cohorts"
+GENERATE = importlib.import_module("dml.demo.generate")
 SMALL = {"patients": 6, "slide_px": 512, "progress": False}
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def read_files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    generate(folder, **SMALL)
+    generate_cohort(folder, **SMALL)
     return folder
 
 
 def test_equal_arguments_give_equal_bytes_and_another_seed_other_slides(demo: Path, tmp_path: Path) -> None:
-    generate(tmp_path / "again", **SMALL, workers=1)
-    first, again = contents(demo), contents(tmp_path / "again")
+    generate_cohort(tmp_path / "again", **SMALL, workers=1)
+    first, again = read_files(demo), read_files(tmp_path / "again")
     assert first == again
     assert set(first) >= {"patients.csv", "slides.csv", "expression.csv.gz", "oracle.csv", "oracle.json"}
-    generate(tmp_path / "other", **{**SMALL, "patients": 3}, seed=8)
-    other = contents(tmp_path / "other")
+    generate_cohort(tmp_path / "other", **{**SMALL, "patients": 3}, seed=8)
+    other = read_files(tmp_path / "other")
     shared = [name for name in first if name in other]
     assert [name for name in shared if first[name] == other[name]] == []
 
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_bytes_as_one(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "FEW", 0)
-    generate(tmp_path, **SMALL, workers=2)
-    assert contents(tmp_path) == contents(demo)
+    monkeypatch.setattr(GENERATE, "MAX_SERIAL_MEGAPIXELS", 0)
+    generate_cohort(tmp_path, **SMALL, workers=2)
+    assert read_files(tmp_path) == read_files(demo)
 
 
 def test_openslide_reads_resolution_and_levels(demo: Path) -> None:
@@ -72,7 +73,7 @@ def test_coarser_levels_are_means_of_finer_ones(demo: Path) -> None:
 
 
 def test_resolution_and_size_are_respected(tmp_path: Path) -> None:
-    generate(tmp_path, patients=3, sites=1, slide_px=640, mpp=0.25, second_slide=0.0, progress=False)
+    generate_cohort(tmp_path, patients=3, sites=1, slide_px=640, mpp=0.25, second_slide=0.0, progress=False)
     slides = pd.read_csv(tmp_path / "slides.csv")
     assert len(slides) == 3
     with openslide.OpenSlide(tmp_path / slides["path"][0]) as slide:
@@ -96,47 +97,47 @@ def test_the_description_reads_what_was_generated(demo: Path, monkeypatch: pytes
     assert matrix.unit == "log2_tpm"
 
 
-def copied(demo: Path, to: Path) -> Path:
+def copy_cohort(demo: Path, to: Path) -> Path:
     shutil.copytree(demo, to, dirs_exist_ok=True)
     return to
 
 
 def test_a_second_run_paints_only_what_is_missing_or_was_painted_otherwise(demo: Path, tmp_path: Path) -> None:
-    folder = copied(demo, tmp_path)
+    folder = copy_cohort(demo, tmp_path)
     first, second, third = sorted((folder / "slides").glob("*.tif"))[:3]
     untouched = first.stat().st_mtime_ns
     second.unlink()
     third.write_bytes(b"")
     (folder / "patients.csv").unlink()
-    generate(folder, **SMALL)
+    generate_cohort(folder, **SMALL)
     assert first.stat().st_mtime_ns == untouched
-    assert contents(folder) == contents(demo)
+    assert read_files(folder) == read_files(demo)
 
 
 def test_what_another_run_left_is_tidied(demo: Path, tmp_path: Path) -> None:
-    folder = copied(demo, tmp_path)
+    folder = copy_cohort(demo, tmp_path)
     dead, mine = 2**22 + 1, os.getpid()  # the first is above the largest process id
     half_files = [folder / f"slides/.DEMO-001-1.tif.{process}-0a1b2c3d.tmp" for process in (dead, mine)]
     of_a_larger_cohort = folder / "slides/DEMO-099-1.tif"
     for path in (*half_files, of_a_larger_cohort, folder / "slides/mine.tif"):
         path.touch()
-    generate(folder, **SMALL)
+    generate_cohort(folder, **SMALL)
     assert [path.exists() for path in half_files] == [False, True]
     assert not of_a_larger_cohort.exists()
     assert (folder / "slides/mine.tif").exists()
 
 
-def test_a_run_that_fails_leaves_no_table_of_another_recipe(
+def test_a_run_that_fails_leaves_no_table_of_other_arguments(
     demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = copied(demo, tmp_path)
+    folder = copy_cohort(demo, tmp_path)
 
     def full_disk(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(generation, "make_slide", full_disk)
+    monkeypatch.setattr(GENERATE, "make_slide", full_disk)
     with pytest.raises(OSError, match="no space"):
-        generate(folder, **SMALL, seed=9)
+        generate_cohort(folder, **SMALL, seed=9)
     assert not (folder / "patients.csv").exists()
     assert not (folder / "oracle.json").exists()
 
@@ -153,5 +154,5 @@ def test_expression_file_carries_no_time_stamp(demo: Path) -> None:
 )
 def test_impossible_arguments_are_named(tmp_path: Path, arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        generate(tmp_path, progress=False, **arguments)
-    assert contents(tmp_path) == {}
+        generate_cohort(tmp_path, progress=False, **arguments)
+    assert read_files(tmp_path) == {}

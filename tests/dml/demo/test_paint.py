@@ -1,4 +1,4 @@
-"""What is painted shows the factors: counted in the pixels, not asked from the painter."""
+"""Painted slides show the planted factors, measured in the pixels."""
 
 from dataclasses import replace
 
@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 from scipy.ndimage import label, uniform_filter
 
-from dml.demo.anatomy import content
-from dml.demo.fields import CELL, scatter, upsample
+from dml.demo.anatomy import draw_content
+from dml.demo.fields import CELL, scatter_points, upsample
 from dml.demo.paint import SlidePlan, paint
-from dml.demo.slide_file import fingerprint, halved, pyramid
+from dml.demo.slide_file import build_pyramid, downsample, fingerprint
 
 PLAN = SlidePlan(seed=(1, 2), site=(1, 7, 1), tumor=0.0, tme=0.0, slide_px=768, mpp=0.5, tissue=0.5)
 
 
-def tissue_of(image: np.ndarray) -> np.ndarray:
+def tissue_mask(image: np.ndarray) -> np.ndarray:
     return uniform_filter(image.astype(np.float32), size=(9, 9, 1)).min(axis=2) < 225
 
 
 def dark_share(image: np.ndarray) -> float:
     """Share of the tissue that haematoxylin makes dark in the red channel (eosin hardly absorbs there)."""
-    return float((image[..., 0] < 150)[tissue_of(image)].mean())
+    return float((image[..., 0] < 150)[tissue_mask(image)].mean())
 
 
 def small_dark_spots(image: np.ndarray) -> float:
     """Compact, almost black spots of a lymphocyte's size, per million pixels of tissue."""
     spots, _ = label(image[..., 0] < 115)
     sizes = np.bincount(spots.ravel())[1:]
-    return 1e6 * float(((sizes > 60) & (sizes < 190)).sum()) / tissue_of(image).sum()
+    return 1e6 * float(((sizes > 60) & (sizes < 190)).sum()) / tissue_mask(image).sum()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_tissue_covers_what_was_asked(
     pictures: dict[tuple[float, float], np.ndarray],
 ) -> None:
     for image in pictures.values():
-        tissue = tissue_of(image)
+        tissue = tissue_mask(image)
         assert 0.38 < tissue.mean() < 0.62
         border = np.concatenate([tissue[0], tissue[-1], tissue[:, 0], tissue[:, -1]])
         assert border.mean() < 0.15
@@ -48,7 +48,7 @@ def test_tissue_covers_what_was_asked(
 
 def test_background_is_bright_and_tissue_is_pink_to_purple(pictures: dict[tuple[float, float], np.ndarray]) -> None:
     for image in pictures.values():
-        tissue = tissue_of(image)
+        tissue = tissue_mask(image)
         red, green, blue = (float(np.median(image[..., k][tissue])) for k in range(3))
         assert green < red
         assert green < blue
@@ -70,7 +70,7 @@ def test_the_tme_factor_paints_lymphocytes_and_hardly_more_of_what_the_tumor_pai
 
 
 def test_content_rises_with_its_own_factor_and_ignores_the_other() -> None:
-    low, tumor, tme = (content(np.random.default_rng(0), t, m) for t, m in ((-1, -1), (1, -1), (-1, 1)))
+    low, tumor, tme = (draw_content(np.random.default_rng(0), t, m) for t, m in ((-1, -1), (1, -1), (-1, 1)))
     for name in ("nuclei", "atypia", "mitoses"):
         assert getattr(tumor, name) > getattr(low, name) == getattr(tme, name)
     for name in ("lymphocytes", "microglia", "cuffs", "vessels", "vessel_wall", "necrosis"):
@@ -80,7 +80,7 @@ def test_content_rises_with_its_own_factor_and_ignores_the_other() -> None:
 def test_sites_differ_in_colour_not_in_structure() -> None:
     first, second = (paint(replace(PLAN, site=(1, 7, site))) for site in (1, 2))
     assert first.shape == second.shape
-    pixels = [image[tissue_of(first)].astype(float) for image in (first, second)]
+    pixels = [image[tissue_mask(first)].astype(float) for image in (first, second)]
     assert np.abs(pixels[0].mean(axis=0) - pixels[1].mean(axis=0)).max() > 3
     assert np.corrcoef(pixels[0][:, 1], pixels[1][:, 1])[0, 1] > 0.9
 
@@ -102,19 +102,19 @@ def test_upsampling_interpolates_between_cells() -> None:
 def test_scattered_points_lie_where_the_density_is_and_keep_their_distance(rng: np.random.Generator) -> None:
     density = np.zeros((40, 40), dtype=np.float32)
     density[10:20, 5:30] = 1
-    points = scatter(rng, density, expected=200, apart_px=6)
+    points = scatter_points(rng, density, expected=200, min_distance_px=6)
     assert 90 < len(points) <= 200
     cells = (points // CELL).astype(int)
     assert (density[cells[:, 0], cells[:, 1]] == 1).all()
     distance = np.linalg.norm(points[:, None] - points, axis=2) + 99 * np.eye(len(points))
     assert distance.min() >= 6
-    assert scatter(rng, density * 0, expected=50, apart_px=6).shape == (0, 2)
+    assert scatter_points(rng, density * 0, expected=50, min_distance_px=6).shape == (0, 2)
 
 
 def test_halving_drops_an_odd_edge_and_rounds_means() -> None:
     image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
-    half = halved(image)
+    half = downsample(image)
     assert half.shape == (2, 3, 3)
     assert half[0, 0, 0] == round((0 + 3 + 21 + 24) / 4)
-    assert len(pyramid(np.zeros((2048, 2400, 3), np.uint8))) == 3
-    assert len(pyramid(np.zeros((2500, 2600, 3), np.uint8))) == 4
+    assert len(build_pyramid(np.zeros((2048, 2400, 3), np.uint8))) == 3
+    assert len(build_pyramid(np.zeros((2500, 2600, 3), np.uint8))) == 4
