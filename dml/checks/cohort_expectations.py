@@ -9,7 +9,7 @@ import pandas as pd
 from dml.checks.engine import Rule, Sheet
 from dml.checks.near_duplicates import same_transcriptome
 from dml.cohorts.stores import Stores
-from dml.config.params import Checks, Tested
+from dml.config.params import Checks, TestPopulation
 from dml.core.errors import ConfigError
 from dml.core.types import SUBSPACES, SURVIVAL
 
@@ -41,7 +41,9 @@ def _measured(stores: Stores, subspace: str) -> str:
     return f"{found} of {declared} ({found / declared:.0%})" if declared else "0"
 
 
-def sheets(stores: Stores, config: Checks, tasks: Sequence[str] | None, tested: Tested = "paired") -> list[Sheet]:
+def sheets(
+    stores: Stores, config: Checks, tasks: Sequence[str] | None, tested: TestPopulation = "paired"
+) -> list[Sheet]:
     """Lay out all sheets of a cohort. `tasks` are what will be learnt (default: all); others only warn.
 
     `tested` says whom folds may test (``split.test_population``); there must be enough of them.
@@ -111,7 +113,7 @@ def _patients(stores: Stores) -> Sheet:
     return Sheet("patients", "patients.parquet", frame, ("patient_id",), tuple(rules))
 
 
-def _sizes(stores: Stores, config: Checks, tasks: Sequence[str], tested: Tested) -> Sheet:
+def _sizes(stores: Stores, config: Checks, tasks: Sequence[str], tested: TestPopulation) -> Sheet:
     rows: list[tuple[str, int, int, str | None]] = [("patients", len(stores.patients), config.min_patients, None)]
     if stores.expression.patient_ids and tested == "paired":
         paired = "patients with slide and expression (split.test_population: slide asks for a slide only)"

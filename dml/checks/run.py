@@ -14,7 +14,7 @@ from dml.checks.site_expectations import AXES, cohort_sites
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.patients import read_patients
 from dml.cohorts.stores import Stores, read_stores
-from dml.config.params import Checks, Params, Tested
+from dml.config.params import Checks, Params, TestPopulation
 from dml.core.errors import CheckFailed, listed
 from dml.core.files import read_parquet
 
@@ -25,7 +25,7 @@ def check_cohort(
     config: Checks,
     out: Path,
     tasks: Sequence[str] | None = None,
-    tested: Tested = "paired",
+    tested: TestPopulation = "paired",
 ) -> None:
     """Check patients, slides, expression and gene groups of ``data/<cohort>``.
 
@@ -97,7 +97,7 @@ def check_disjoint(first: Path, second: Path) -> None:
         raise CheckFailed(f"{first} and {second} share {len(both)} patients: {listed(both)}. {remedy}")
 
 
-def eligible_patients(folder: Path, tested: Tested) -> set[str]:
+def eligible_patients(folder: Path, tested: TestPopulation) -> set[str]:
     """Return whom folds may test: patients with at least one slide whose features are there, and expression.
 
     Expression is not asked for where `tested` is ``slide``, nor in a cohort that has none at all.

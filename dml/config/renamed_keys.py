@@ -1,4 +1,4 @@
-"""Keys of params.yaml by the names they had before version 0.2: refused with the new name, rewritten by `dml migrate`."""
+"""Names that keys and values of params.yaml had before version 0.2, and their present names."""
 
 from collections.abc import Mapping
 
@@ -37,8 +37,8 @@ RENAMED: Mapping[str, str] = {
     "tuning.members": "tuning.ensemble_size",
     "tuning.distil": "tuning.student",
 }
-"""Old dotted name to new dotted name."""
+"""Old dotted key to new dotted key."""
 RENAMED_VALUES: Mapping[str, Mapping[str, str]] = {
     "distillation.architecture": {"tokens": "subspace_tokens", "generated_genes": "gene_imputation"},
 }
-"""New dotted name to old value to new value."""
+"""New dotted key to old value to new value."""

@@ -1,0 +1,48 @@
+"""Sections of params.yaml about evaluation, probes and the gates of promotion."""
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from dml.config.base import Fraction, Section
+
+
+class Evaluation(Section):
+    """Resampling and time points of the evaluation."""
+
+    resamples: PositiveInt = 2000
+    confidence: float = Field(0.95, gt=0, lt=1)
+    years: tuple[PositiveFloat, ...] = (1.0, 2.0, 3.0, 5.0)
+    subgroups: dict[str, dict[str, tuple[str, ...]]] = Field(
+        default_factory=dict, description="name: {column: allowed values}; metrics are repeated inside each"
+    )
+    min_patients: PositiveInt = Field(20, description="a row of the subgroup table has as many test patients")
+    min_events: PositiveInt = Field(10, description="... and deaths, or patients outside its commonest class")
+    adjust_for: tuple[str, ...] = Field(
+        ("age", "sex", "grade", "idh"), description="columns beside the risk group in the Cox model, where known"
+    )
+
+
+class Probes(Section):
+    """Probes of what models rely on: missing or exchanged genes, site, subspaces, permuted outcomes."""
+
+    missing_fractions: tuple[Fraction, ...] = Field(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), description="shares of test patients whose transcriptome is hidden"
+    )
+    repeats: PositiveInt = Field(5, description="random orders of hiding, and permutations of patients")
+    components: PositiveInt = Field(3, description="principal components of each gene group to be predicted")
+    min_site_patients: PositiveInt = Field(5, description="training patients of a site for it to be a class")
+    permutations: int = Field(0, ge=0, description="trainings per fold on permuted outcomes; 0 = none")
+
+
+class Promotion(Section):
+    """Gates between a registered challenger and the alias champion."""
+
+    floors: dict[str, float] = Field({"c_index": 0.6, "auc": 0.6}, description="lowest value of a metric")
+    calibration: dict[str, tuple[float, float]] = Field(
+        {"calibration_slope": (0.4, 2.5), "ece": (0.0, 0.25)}, description="lowest and highest value of a measure"
+    )
+    subgroup_floor: float = Field(0.5, description="lowest main metric inside each subgroup of evaluation.subgroups")
+    max_teacher_gap: float = Field(0.1, ge=0, description="how far below its teacher's main metric a student may be")
+    non_inferiority_margin: float = Field(
+        0.05, ge=0, description="how far below the champion's main metric the challenger may be"
+    )
+    confidence: float = Field(0.9, gt=0, lt=1, description="of the interval of the paired difference")

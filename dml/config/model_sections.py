@@ -1,0 +1,118 @@
+"""Sections of params.yaml about models: architecture, optimisation, the teacher, the student, baselines."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from dml.config.base import Fraction, Section
+
+
+class LinearOffset(Section):
+    """Ridge-penalised linear model whose prediction is added to the logits (the offset of a GLM)."""
+
+    components: int = Field(0, ge=0, description="principal components of each source; 0 = no offset")
+    tasks: Literal["survival", "all"] = Field("survival", description="tasks that get an offset")
+
+
+class Model(Section):
+    """Dimensions of teacher and student."""
+
+    width: PositiveInt = 128
+    heads: PositiveInt = 4
+    n_queries: PositiveInt = Field(16, description="reference points per subspace and resolution")
+    gene_width: PositiveInt = 128
+    dropout: float = Field(0.25, ge=0, lt=1)
+    linear_offset: LinearOffset = LinearOffset()
+    token_dropout: float = Field(0.1, ge=0, lt=1, description="share of tokens hidden in training")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Model":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Optimisation(Section):
+    """Optimiser, schedule (linear warm-up, cosine to zero at the last step) and hardware of a training."""
+
+    epochs: PositiveInt = 40
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat = 3e-4
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    patience: PositiveInt = Field(10, description="epochs without a better validation loss before stopping")
+    grad_clip_norm: PositiveFloat = 1.0
+    cox_loss_weight: Fraction = Field(0.0, description="share of the Cox partial likelihood in the survival loss")
+    threads: PositiveInt = Field(1, description="CPU threads of a training step; small bags gain nothing from more")
+    workers: PositiveInt = Field(1, description="processes that train the members of a model on a CPU; same results")
+    ensemble_size: PositiveInt = Field(
+        1, description="models per fold; they differ by seed and validation part, and their predictions are averaged"
+    )
+    max_tokens: PositiveInt | None = Field(
+        None, description="padded tokens of a micro-batch: gradients of larger batches are accumulated"
+    )
+    device: str = "auto"
+    devices: PositiveInt = Field(
+        1, description="GPUs, or on a CPU processes, that share every step's patients; needs Lightning Fabric"
+    )
+    compile: bool = Field(
+        False, description="torch.compile of the token projection: 6 s at every member's start; no gain on a CPU"
+    )
+    precision: Literal["float32", "medium", "bfloat16"] = Field(
+        "float32", description="medium: factors of matrix products are rounded to bfloat16; bfloat16: autocast"
+    )
+
+
+class Teacher(Section):
+    """Switches and loss weights of the teacher; the ablation turns each off."""
+
+    use_fusion: bool = Field(True, description="disentangled subspace fusion; off = one shared space")
+    use_gradient_coordination: bool = Field(True, description="confidence-guided gradient coordination")
+    consistency_weight: float = Field(0.1, ge=0, description="weight of the inter-magnification consistency; 0 = off")
+    consistency_target: Literal["attention", "expression"] = Field(
+        "attention",
+        description="what must agree between magnifications: attention on shared tissue, or predicted genes",
+    )
+    disentanglement_weight: float = Field(
+        0.0, ge=0, description="weight of the distance correlation between the subspaces; 0 = off"
+    )
+    auxiliary_weight: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
+    loss_weights: dict[str, NonNegativeFloat] = Field(
+        default_factory=dict, description="weights of further registered loss terms, by name"
+    )
+    modality_dropout: float = Field(0.2, ge=0, lt=1, description="share of transcriptomes hidden in training")
+    use_unpaired: bool = Field(True, description="train on labelled patients without transcriptome, too")
+
+
+class Distillation(Section):
+    """Architecture, switches and loss weights of the student."""
+
+    feature_weight: float = Field(1.0, ge=0, description="weight of the feature distillation; 0 = off")
+    prediction_weight: float = Field(1.0, ge=0, description="weight of the prediction distillation; 0 = off")
+    temperature: PositiveFloat = 2.0
+    auxiliary_weight: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
+    loss_weights: dict[str, NonNegativeFloat] = Field(
+        default_factory=dict, description="weights of further registered loss terms, by name"
+    )
+    architecture: Literal["subspace_tokens", "gene_imputation"] = Field(
+        "subspace_tokens", description="its own network, or the teacher with gene embeddings imputed from the slide"
+    )
+    aggregation: Literal["subspace_queries", "density_peaks", "none"] = "subspace_queries"
+    use_unpaired: bool = Field(True, description="train on patients without transcriptome or without label, too")
+    use_linear_offset: bool = Field(
+        True, description="add the slide's linear offset, where model.linear_offset has one"
+    )
+
+
+class Baselines(Section):
+    """Baselines on the same folds: every linear one, and the deep ones that are named."""
+
+    components: PositiveInt = Field(15, description="principal components before the penalised model")
+    penalty: PositiveFloat = 0.1
+    deep: tuple[str, ...] = Field(("abmil", "genes_snn"), description="names of modules in dml/baselines/deep")
+
+    @model_validator(mode="after")
+    def _unique(self) -> "Baselines":
+        if repeated := sorted({name for name in self.deep if self.deep.count(name) > 1}):
+            raise ValueError(f"deep: {', '.join(repeated)} is there twice")
+        return self
