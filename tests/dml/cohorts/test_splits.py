@@ -132,7 +132,7 @@ def test_rare_strata_fall_back_to_their_leading_columns() -> None:
 def test_what_cannot_be_split_is_said() -> None:
     patients = cohort(40, sites=2)
     with pytest.raises(
-        InputError, match=r"4 patients can be tested \(paired\); 5 folds need at least 10\. .*split\.tested: slide"
+        InputError, match=r"4 patients can be tested \(paired\); 5 folds need at least 10\. .*split\.test_population: slide"
     ):
         make_splits(patients, set(patients["patient_id"][:4]), 5, Split(), 0)
     with pytest.raises(InputError, match=r"2 sites cannot be kept together in 5 parts\. Set split\.group_sites: false"):
