@@ -1,6 +1,6 @@
 """Stage clinical: put age and sex beside every trained model of one task, fold by fold, fitted on its validation rows.
 
-Writes models/<cohort>/<task>/<model>_clinical/fold-<k>; a model that was left out, or a cohort without the covariates,
+Writes models/<cohort>/<task>/<model>-clinical/fold-<k>; a model that was left out, or a cohort without the covariates,
 leaves only the reason in model.json.
 """
 
@@ -20,8 +20,6 @@ from dml.training.threads import on_one_blas_thread
 from pipelines.inputs import Job, read_stores
 from pipelines.stage import stage, task_argument
 
-OURS = ("teacher", "student", "student_undistilled")
-
 
 @stage
 def main() -> None:
@@ -33,7 +31,7 @@ def main() -> None:
         for fold in params.folds:
             job = Job(params, task, fold)
             learner = learner_of(task, fold_of(cohort, splits, fold).learning, horizons)
-            for name in (*OURS, *(registry.PREFIX + name for name in registry.names())):
+            for name in (*registry.our_names(), *registry.deep_names()):
                 write(job, name, layered(job, cohort, name, learner))
 
 

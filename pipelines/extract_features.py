@@ -10,9 +10,10 @@ from dml.cohorts.description import CohortDescription
 from dml.cohorts.slide_table import read_slides
 from dml.config import params as config
 from dml.core.files import only_writer, read_parquet
-from dml.features.executors import opened
-from dml.features.extraction import embed_slides, import_features
-from dml.features.merge_features import combine_features
+from dml.features.encode_cohort import encode_cohort
+from dml.features.executors import open_executor
+from dml.features.import_features import import_features
+from dml.features.merge_features import merge_features
 from pipelines.stage import stage
 
 
@@ -20,13 +21,13 @@ def embed(params: config.Params, folder: Path) -> pd.DataFrame:
     """Write data/<cohort>/features; return its manifest."""
     out, description = folder / "features", CohortDescription.load(params.cohort)
     if description.combines:
-        return combine_features(description, out, params.tiles, params.embed.encoder)
+        return merge_features(description, out, params.tiles, params.embed.encoder)
     if params.embed.source == "import":
         slides = read_slides(folder / "slides.parquet")
         return import_features(slides, description, out, params.tiles, params.embed)
     slides = read_parquet(folder / "tiles" / "slides.parquet")[0].to_pandas()
-    with opened(params.scale, params.embed.workers) as engine:
-        return embed_slides(slides, folder / "tiles", out, params.tiles, params.embed, engine=engine)
+    with open_executor(params.scale, params.embed.workers) as executor:
+        return encode_cohort(slides, folder / "tiles", out, params.tiles, params.embed, executor=executor)
 
 
 @stage

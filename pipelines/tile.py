@@ -7,8 +7,8 @@ from pathlib import Path
 from dml.cohorts.slide_table import read_slides
 from dml.config import params as config
 from dml.core.files import only_writer
-from dml.features.executors import opened
-from dml.features.extraction import tile_slides
+from dml.features.executors import open_executor
+from dml.features.tile_cohort import tile_cohort
 from pipelines.stage import stage
 
 
@@ -21,8 +21,8 @@ def main() -> None:
     if params.embed.source == "import":
         logging.info("features are imported (embed.source): no slide is tiled")
         slides = slides.iloc[:0]
-    with only_writer("tile"), opened(params.scale, params.tiles.workers) as engine:
-        table = tile_slides(slides, folder / "tiles", params.tiles, engine=engine)
+    with only_writer("tile"), open_executor(params.scale, params.tiles.workers) as executor:
+        table = tile_cohort(slides, folder / "tiles", params.tiles, executor=executor)
     good = table["status"] == "ok"
     logging.info("%d slides tiled, %d failed, %d tiles", good.sum(), (~good).sum(), table.loc[good, "tiles"].sum())
 

@@ -18,11 +18,11 @@ NOT_NAMED = "not named in baselines.deep of params.yaml"
 
 @stage
 def main() -> None:
-    """Write models/<cohort>/<task>/baseline_<name>/fold-<k>/ for each deep baseline."""
+    """Write models/<cohort>/<task>/<name>/fold-<k>/ for each deep baseline."""
     job = Job.from_command_line()
     with only_writer(f"deep_baseline-{job.task}-{job.fold}"):
-        chosen = {name: registry.get(name) for name in job.params.baselines.deep}  # an unknown name ends it here
-        for name in registry.names():
+        chosen = {name: registry.entry(name) for name in job.params.baselines.deep}  # an unknown name ends it here
+        for name in registry.deep_names():
             if name not in chosen:
                 leave_out(job, name, NOT_NAMED)
         if chosen:
@@ -33,22 +33,20 @@ def main() -> None:
 
 def train(job: Job, inputs: Inputs, name: str) -> None:
     """Train, write and track one baseline."""
-    model = registry.PREFIX + name
-    with fold_run(job.params, job.task, model, job.fold) as run:
+    with fold_run(job.params, job.task, name, job.fold) as run:
         trained = train_baseline(inputs.fold, job.params, job.task, name)
         if trained is None:
-            needs = ", ".join(registry.get(name).needs)
+            needs = ", ".join(registry.entry(name).requires)
             leave_out(job, name, f"no training or no validation patient has a target and its sources: {needs}")
             return
-        save(trained, inputs, job, model)
+        save(trained, inputs, job, name)
         run.log_epochs(trained.history)
-        run.log_artifacts(job.folder(model))
+        run.log_artifacts(job.folder(name))
 
 
 def leave_out(job: Job, name: str, reason: str) -> None:
     """Write only why there is no such model."""
-    model = registry.PREFIX + name
-    write_json(job.folder(model) / "model.json", {"baseline": model, "left_out": reason})
+    write_json(job.folder(name) / "model.json", {"baseline": name, "left_out": reason})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pipelines.stage import stage
 
 @stage
 def main() -> None:
-    """Read the fold, write models/<cohort>/<task>/baseline_<x>/fold-<k>/ for each reference."""
+    """Read the fold, write models/<cohort>/<task>/<name>/fold-<k>/ for each reference."""
     job = Job.from_command_line()
     with only_writer(f"baseline-{job.task}-{job.fold}"):
         inputs = read_inputs(job)

@@ -2,17 +2,17 @@
 
 from functools import partial
 
-from benchmarks.measuring import repeated
-from benchmarks.registry import Benchmark, Measured, register
-from benchmarks.shapes import data_shape, made_batch, plain_step
+from benchmarks.measurement import time_repeats
+from benchmarks.registry import Benchmark, Measurement, register
+from benchmarks.shapes import make_batch, make_dims, make_training_step
 from dml.config import params as config
 from dml.models import registry
 
 
-def _step(name: str) -> Measured:
-    model = registry.get(name).build(data_shape(), config.Model())
-    return repeated(plain_step(model, made_batch([2500] * 4)), repeats=3, at_most=10)
+def _time_step(name: str) -> Measurement:
+    model = registry.entry(name).build(make_dims(), config.Params(cohort="synthetic"))
+    return time_repeats(make_training_step(model, make_batch([2500] * 4)), repeats=3, max_seconds=10)
 
 
-for name in registry.names():
-    register(Benchmark(f"{name} step, B = 4", "3 baselines", partial(_step, name)))
+for name in registry.deep_names():
+    register(Benchmark(f"{name} step, B = 4", "3 baselines", partial(_time_step, name)))

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from dml.core.errors import InputError, listed
+from dml.core.model_name import ModelName
 from dml.core.predictions import Kind, read_predictions, truths
+from dml.models.registry import entries
 
 log = logging.getLogger(__name__)
 
-OURS = ("teacher", "student", "student_undistilled")
-RECALIBRATED = "_recalibrated"
+RECALIBRATED = "-recalibrated"
 """End of the name of a model whose level and spread were refitted on another cohort."""
-CLINICAL = "_clinical"
+CLINICAL = "-clinical"
 """End of the name of a model that has seen age and sex."""
 
 
@@ -87,13 +88,16 @@ def read_results(folder: Path) -> Results:
 
 
 def ordered(names: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """Order models for tables and figures: without age and sex before with; ours first, then the rest by name."""
+    """Order models for tables and figures: without age and sex before with; then in the order of the registry."""
 
-    def place(name: str) -> tuple[bool, int, str]:
-        own = name.removesuffix(CLINICAL)
-        return knows_clinical(name), OURS.index(own) if own in OURS else len(OURS), name
+    order = list(entries())
 
-    return sorted(names, key=place)
+    def position(text: str) -> tuple[bool, bool, int]:
+        name = ModelName.parse(text)
+        at = order.index(name.base) if name.base in order else len(order)
+        return knows_clinical(text), name.recalibrated, at
+
+    return sorted(sorted(names), key=position)
 
 
 def reranked(model: str) -> bool:
@@ -103,7 +107,8 @@ def reranked(model: str) -> bool:
 
 def knows_clinical(model: str) -> bool:
     """Whether a model has seen age and sex."""
-    return model.endswith(CLINICAL)
+    name = ModelName.parse(model)
+    return name.clinical or (name.base in entries() and "clinical" in entries()[name.base].inputs)
 
 
 def risk_groups(model: ModelResult) -> pd.Series | None:

@@ -16,6 +16,7 @@ from dml.evaluation.metric_sets import ONLY_OVERALL, class_panel, survival_panel
 from dml.evaluation.metrics import Metric
 from dml.evaluation.results import CLINICAL, RECALIBRATED, Results, knows_clinical, reranked
 from dml.evaluation.rounding import rounded
+from dml.models.registry import is_baseline
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ def comparisons(models: Mapping[str, Any]) -> dict[str, list[str]]:
     """
     pairs: dict[str, list[str]] = {}
     for suffix in ("", CLINICAL):
-        references = [name for name in models if name.startswith("baseline_") and knows_clinical(name) == bool(suffix)]
+        references = [name for name in models if is_baseline(name) and knows_clinical(name) == bool(suffix)]
         pairs["teacher" + suffix] = [name for name in models if name == "student" + suffix] + references
         own = "student_undistilled" + suffix
         pairs["student" + suffix] = [name for name in models if name == own] + references

@@ -45,7 +45,7 @@ def external(
 ) -> Path:
     """Predict and score every patient of a cohort whose stores are in ``data/<cohort>``.
 
-    Two rows are reported: the model as it is (zero-shot), and ``<model>_recalibrated``, whose level and spread of risk
+    Two rows are reported: the model as it is (zero-shot), and ``<model>-recalibrated``, whose level and spread of risk
     were refitted on the other patients of that cohort (cross-fitting), where there are enough of them.
 
     Parameters

@@ -27,7 +27,6 @@ from dml.core.predictions import outputs, read_predictions
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.evaluation.metrics import unweighted
 from dml.evaluation.rounding import rounded
-from dml.models import registry as deep
 from dml.tracking import lineage, runs, store
 
 if TYPE_CHECKING:
@@ -222,7 +221,7 @@ def write_params(path: Path, fold: Recorded) -> None:
         section[key] = _value(text)
     content["cohort"] = fold.cohort
     if lineage.stage_of(fold.model) == "deep_baseline":
-        content.setdefault("baselines", {})["deep"] = [fold.model.removeprefix(deep.PREFIX)]
+        content.setdefault("baselines", {})["deep"] = [fold.model]
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 

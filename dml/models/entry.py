@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -14,6 +14,7 @@ Source = Literal["slide", "genes", "clinical"]
 Family = Literal["ours", "deep", "linear"]
 
 
+@runtime_checkable
 class ModelSections(Protocol):
     """The sections of params.yaml that decide a model's architecture; `Params` and `ModelSpec` have them."""
 

@@ -93,17 +93,3 @@ def description(name: str) -> str:
         return name
     text = entries()[model.base].description + ("; fused with age and sex" if model.clinical else "")
     return f"{text}; level and spread of risk refitted on other patients of this cohort" if model.recalibrated else text
-
-
-# Until every caller uses the functions above:
-PREFIX = ""
-
-
-def names() -> list[str]:
-    """Return `deep_names`."""
-    return deep_names()
-
-
-def get(name: str) -> ModelEntry:
-    """Return `entry`."""
-    return entry(name)

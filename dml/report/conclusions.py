@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dml.evaluation.results import CLINICAL
+from dml.models.registry import is_baseline
 from dml.report.contents import OURS, Contents
 from dml.report.names import SLIDE_ONLY, named
 from dml.report.tables import signed, title
@@ -56,7 +57,7 @@ def _looked_at(c: Contents, primary: str) -> Iterator[tuple[str, str, str]]:
     of_slides = [name for name in SLIDE_ONLY if name in c.compared.get("student", {})]
     pairs = [
         ("teacher", _highest(c, "teacher", primary), highest),
-        ("teacher", "baseline_both", ", which sees the same"),
+        ("teacher", "linear_slide_genes", ", which sees the same"),
         ("student", "student_undistilled", ""),
         ("student", _highest(c, "student", primary, of_slides), ", the highest of those that see the slide only"),
         ("teacher" + CLINICAL, _highest(c, "teacher" + CLINICAL, primary), highest + " with age and sex"),
@@ -70,7 +71,7 @@ def _looked_at(c: Contents, primary: str) -> Iterator[tuple[str, str, str]]:
 
 def _highest(c: Contents, model: str, primary: str, among: Sequence[str] | None = None) -> str | None:
     """Find the baseline with the highest value among those that a model is compared with."""
-    names = [name for name in c.compared.get(model, {}) if name.startswith("baseline_")] if among is None else among
+    names = [name for name in c.compared.get(model, {}) if is_baseline(name)] if among is None else among
     known = [name for name in names if primary in c.metrics[name]]
     return max(known, key=lambda name: float(c.metrics[name][primary]["value"]), default=None)
 

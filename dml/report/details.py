@@ -17,6 +17,7 @@ from dml.evaluation.metrics.kaplan_meier import log_rank
 from dml.evaluation.results import ModelResult, Results, risk_groups
 from dml.evaluation.rounding import DECIMALS
 from dml.evaluation.scoring import Omission
+from dml.models.registry import is_baseline
 from dml.report.context import About
 from dml.report.figures.calibration import counted
 
@@ -125,7 +126,7 @@ def _of_model(model: ModelResult, horizons: Horizons, patients: pd.DataFrame, ad
             content["log_rank"] = {"statistic": round(statistic, DECIMALS), "p": float(f"{p:.3g}")}
     if horizons.years:
         content["d_calibration"] = _d_calibration(rows, days, event, horizons)
-    hazard = adjusted_hazard(model, patients, adjust) if not model.name.startswith("baseline_") else None
+    hazard = adjusted_hazard(model, patients, adjust) if not is_baseline(model.name) else None
     return content if hazard is None else content | {"hazard": _rounded(asdict(hazard))}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.metric_sets import PRIMARY
 from dml.evaluation.results import ModelResult, Results, knows_clinical, reranked
+from dml.models.registry import is_baseline
 from dml.report.context import About
 from dml.report.figures.ablation import draw_ablation
 from dml.report.figures.calibration import draw_confusion, draw_reliability, draw_survival_calibration
@@ -31,7 +32,7 @@ def headline(results: Results, metrics: Mapping[str, Mapping[str, Any]]) -> list
     """Teacher, student and the strongest baseline that knows as little; without them the first three models."""
     primary = PRIMARY[results.kind]
     named = [name for name in ("teacher", "student") if name in results.models]
-    baselines = [n for n in metrics if n.startswith("baseline_") and primary in metrics[n] and not knows_clinical(n)]
+    baselines = [n for n in metrics if is_baseline(n) and primary in metrics[n] and not knows_clinical(n)]
     if baselines:
         named.append(max(baselines, key=lambda name: float(metrics[name][primary]["value"])))
     return [results.models[name] for name in (named if len(named) > 1 else list(results.models)[:3])]

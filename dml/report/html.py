@@ -9,6 +9,7 @@ from typing import Any
 from dml.core.files import atomic
 from dml.evaluation.metric_sets import LOWER_IS_BETTER, PRIMARY
 from dml.evaluation.results import CLINICAL, reranked
+from dml.models.registry import is_baseline
 from dml.report import ablation_tables, clinical_tables, probe_tables
 from dml.report import conclusions as verdicts
 from dml.report.contents import OURS, Contents
@@ -150,7 +151,7 @@ def _methods(c: Contents) -> list[str]:
     ]
     if c.kind == "classification" and len(c.details["classes"]) > 2:
         lines.append("AUC is the mean over the classes of each against the others (macro); so is F1.")
-    if any(name.startswith("baseline_") for name in c.metrics):
+    if any(is_baseline(name) for name in c.metrics):
         lines.append(
             "Baselines see the same folds. Linear: principal components of each source (age and sex as they are) and a "
             "ridge-penalised Cox or logistic model; the others are networks trained like ours. A network + age + sex: "

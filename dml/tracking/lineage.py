@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from dml.config.params import Params
 from dml.core.files import digest
+from dml.core.model_name import ModelName
 from dml.models import registry
 
 STORES = ("patients.parquet", "expression.parquet", "gene_groups.json", "features", "splits.parquet")
@@ -33,9 +34,8 @@ _STAGES = {"teacher": "teach", "student": "distil", "student_undistilled": "dist
 
 def stage_of(model: str) -> str:
     """Name of the stage that trains a model, or that a model with clinical columns beside it goes back to."""
-    name = model.removesuffix("_clinical")
-    deep = name.removeprefix(registry.PREFIX) in registry.names()
-    return _STAGES.get(name, "deep_baseline" if deep else "baseline")
+    name = ModelName.parse(model).base
+    return _STAGES.get(name, "deep_baseline" if name in registry.deep_names() else "baseline")
 
 
 def relevant(params: Params, model: str) -> dict[str, Any]:

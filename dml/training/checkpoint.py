@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,16 +21,9 @@ from dml.core.types import Case, Cohort, ModelOutput
 from dml.data.batches import Patient, PatientReader, batches
 from dml.data.preprocessing import Preprocessor
 from dml.models import registry
-from dml.models.gene_imputation import GeneImputationStudent
-from dml.models.nn.head import SubspaceModel
-from dml.models.student import Student
-from dml.models.teacher import Teacher
 from dml.training.distillation import DistillationTargets
 from dml.training.linear_offset import LinearOffset
 from dml.training.threads import on_threads
-
-Role = Literal["teacher", "student"] | Annotated[str, Field(pattern=f"^{registry.PREFIX}")]
-"""What a model is: ours, or the deep baseline of that name."""
 
 
 class ModelSpec(BaseModel):
@@ -41,7 +34,7 @@ class ModelSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: Role
+    role: str
     preprocessor: Preprocessor
     model: config.Model
     teacher: config.Teacher
@@ -56,22 +49,15 @@ class ModelSpec(BaseModel):
     linear: LinearOffset | None = None
     training_patient_hashes: tuple[str, ...] = ()
 
-    def build(self) -> Teacher | Student | GeneImputationStudent | SubspaceModel:
+    def build(self) -> nn.Module:
         """Make one untrained member."""
-        shape = self.preprocessor.dims
-        if self.role == "teacher":
-            return Teacher(shape, self.model, self.teacher)
-        if self.role == "student" and self.distillation.architecture == "gene_imputation":
-            return GeneImputationStudent(shape, self.model, self.teacher)
-        if self.role == "student":
-            return Student(shape, self.model, self.distillation.aggregation)
-        return registry.get(self.role.removeprefix(registry.PREFIX)).build(shape, self.model)
+        build = registry.entry(self.role).build
+        assert build is not None, f"{self.role} is fitted, not trained"
+        return build(self.preprocessor.dims, self)
 
     def reads(self, case: Case) -> bool:
         """Whether a patient has what the model cannot do without: a slide, or what a baseline says."""
-        if self.role.startswith(registry.PREFIX):
-            return registry.get(self.role.removeprefix(registry.PREFIX)).reads(case)
-        return any(len(bag) for bag in case.bags.values())
+        return registry.entry(self.role).accepts(case)
 
 
 @dataclass(frozen=True, slots=True)

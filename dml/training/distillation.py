@@ -20,8 +20,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from dml.core.types import SUBSPACES, ModelOutput
 from dml.core.predictions import Kind
+from dml.core.types import SUBSPACES, ModelOutput
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dml.data.batches import Patient, PatientReader
 from dml.data.preprocessing import Preprocessor, fit_preprocessor
 from dml.models.gene_imputation import GeneImputationStudent
 from dml.models.teacher import Teacher
-from dml.training.checkpoint import FoldModel, ModelSpec, Role
+from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.distillation import DistillationTargets, exchange
 from dml.training.distributed import Team, together
 from dml.training.folds import Fold
@@ -45,7 +45,7 @@ class EnsembleTrainer:
 
     def __init__(
         self,
-        role: Role,
+        role: str,
         fold: Fold,
         params: config.Params,
         task: str,

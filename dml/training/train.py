@@ -70,13 +70,13 @@ def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> T
     ConfigError
         If there is no such baseline.
     """
-    reads = registry.get(name).reads
+    reads = registry.entry(name).accepts
     kept = [c for c in fold.learning.cases if reads(c) and has_target(c, task)]
     judged = {c.patient_id for c in kept} & set(fold.parts)
     if not judged or (len(judged) == len(kept) and fold.turns < 2):
         return None
     recipe = TrainConfig(params.optimisation, seed=0, token_dropout=params.model.token_dropout)
-    learner = EnsembleTrainer(registry.PREFIX + name, fold, params, task, recipe, kept)
+    learner = EnsembleTrainer(name, fold, params, task, recipe, kept)
     objective = TaskObjective(learner.preprocessor, params.optimisation.cox_loss_weight)
     return learner.train(lambda member: objective)
 

@@ -50,7 +50,7 @@ def sample(request: pytest.FixtureRequest) -> FollowUp:
 
 
 CLASSES = ("G2", "G3", "G4")
-SKILL = {"teacher": 0.9, "student": 0.75, "student_undistilled": 0.6, "baseline_slide": 0.5, "baseline_null": 0.0}
+SKILL = {"teacher": 0.9, "student": 0.75, "student_undistilled": 0.6, "linear_slide": 0.5, "null": 0.0}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dml.cohorts.patients import read_patients
 from dml.config.params import load
 from dml.core.files import read_json, read_parquet
 from dml.features.encoders.registry import register
-from pipelines import check_cohort, check_features, cohort, embed, tile
+from pipelines import check_cohort, check_features, cohort, extract_features, tile
 from tests import portals
 from tests.painted import fake_card, tissue_pixels, write_slide
 
@@ -100,7 +100,7 @@ def bring_in(name: str, place: Path) -> Path:
         register(fake_card("efficientnet_lite0"))
         text = (place / "params.yaml").read_text().replace("tile_px: 256", "tile_px: 64")
         (place / "params.yaml").write_text(text)
-    for stage in (cohort, check_cohort, tile, embed, check_features):
+    for stage in (cohort, check_cohort, tile, extract_features, check_features):
         assert stage.main() == 0, stage.__name__
     return place / "data" / name
 

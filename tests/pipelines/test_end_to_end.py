@@ -27,7 +27,7 @@ def finished(finished_demo: Workplace) -> Workplace:
 
 def test_every_model_is_measured_with_an_interval(finished: Workplace) -> None:
     metrics = json.loads(finished.read(METRICS))
-    expected = {"teacher", "student", "student_undistilled", "baseline_slide", "baseline_genes"}
+    expected = {"teacher", "student", "student_undistilled", "linear_slide", "linear_genes"}
     assert expected <= set(metrics)
     for model in expected:
         c_index = metrics[model]["c_index"]

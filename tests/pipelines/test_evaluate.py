@@ -64,8 +64,8 @@ def test_baselines_of_all_folds_become_a_report(project, tmp_path, task, metric)
     out = tmp_path / "reports" / "synthetic" / task
     metrics = read_json(out / "metrics.json")
     assert set(metrics) == set(BASELINES)
-    assert metrics["baseline_both"][metric]["value"] > 0.7
-    assert metrics["baseline_null"][metric]["value"] == 0.5
+    assert metrics["linear_slide_genes"][metric]["value"] > 0.7
+    assert metrics["null"][metric]["value"] == 0.5
     together = read_parquet(out / "predictions.parquet")[0].to_pandas()
     assert together.groupby("model")["patient_id"].nunique().eq(90).all()
     page = (out / "report.html").read_text()
@@ -75,8 +75,8 @@ def test_baselines_of_all_folds_become_a_report(project, tmp_path, task, metric)
 
 def test_a_baseline_that_cannot_be_fitted_leaves_its_reason(project, tmp_path):
     job = Job(PARAMS, "survival", 0)
-    baseline.write(job, "baseline_clinical", None)
-    folder = tmp_path / "models" / "synthetic" / "survival" / "baseline_clinical" / "fold-0"
+    baseline.write(job, "linear_clinical", None)
+    folder = tmp_path / "models" / "synthetic" / "survival" / "linear_clinical" / "fold-0"
     assert "no training patient has its sources: clinical" in read_json(folder / "model.json")["left_out"]
     assert not (folder / "predictions.parquet").exists()
 

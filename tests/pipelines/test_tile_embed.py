@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dml.cohorts.slide_table import write_slides
-from dml.data.feature_store import read_pyramid
+from dml.data.feature_store import read_bags
 from dml.features.encoders.registry import register
 from pipelines import extract_features as embed
 from pipelines import tile
@@ -59,7 +59,7 @@ def test_slides_become_features(data: Path) -> None:
     assert embed.main() == 0
     manifest = pd.read_parquet(data / "features" / "manifest.parquet")
     assert manifest.groupby("slide_id")["status"].unique().str[0].to_dict() == {"a": "ok", "b": "ok", "bad": "failed"}
-    pyramid = read_pyramid(data / "features" / "fake", ["a"], [0.5, 1.0])
+    pyramid = read_bags(data / "features" / "fake", ["a"], [0.5, 1.0])
     assert len(pyramid[0.5]) == manifest.query("slide_id == 'a' and mpp == 0.5")["tiles"].iloc[0]
 
 
@@ -97,5 +97,5 @@ def test_import(data: Path) -> None:
     assert tile.main() == 0
     assert len(pd.read_parquet(data / "tiles" / "slides.parquet")) == 0
     assert embed.main() == 0
-    pyramid = read_pyramid(data / "features" / "e", ["P1-x"], [0.5])
+    pyramid = read_bags(data / "features" / "e", ["P1-x"], [0.5])
     assert pyramid[0.5].tokens.tolist() == [[1.0] * 4] * 3

@@ -21,7 +21,7 @@ from dml.core.files import read_json, read_parquet
 from dml.data.feature_store import bag_path
 from dml.training.folds import held_out
 from dml.training.train import distil, teach
-from pipelines import check_cohort, check_features, cohort, embed, evaluate, split, tile
+from pipelines import check_cohort, check_features, cohort, evaluate, extract_features, split, tile
 from pipelines import train_linear_baselines as baseline
 from pipelines.inputs import Job, read_inputs
 from tests import portals
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/howto/bring-your-data.md").read_text()
 RECIPES = dict(re.findall(r"```yaml\n# cohorts/(\w+)\.yaml\n(.*?)```", PAGE, re.DOTALL))
 PARTS = ("from_gdc", "from_xena")
-STAGES: tuple[ModuleType, ...] = (cohort, check_cohort, tile, embed, check_features, split)
+STAGES: tuple[ModuleType, ...] = (cohort, check_cohort, tile, extract_features, check_features, split)
 GENES = [g for genes in yaml.safe_load((RESOURCES / "default.yaml").read_text()).values() if isinstance(genes, list)
          for g in genes if g in portals.known_genes()]  # fmt: skip
 
@@ -153,7 +153,7 @@ def test_a_teacher_learns_from_both_and_the_report_has_a_row_for_each(place: Pat
     rows = {(g["column"], g["value"]): g["patients"] for g in details["subgroups"]["groups"]}
     assert (rows["cohort", "from_gdc"], rows["cohort", "from_xena"]) == (24, 22)
     metrics = read_json(place / "reports/together/survival/metrics.json")
-    assert {"c_index", "c_index_gdc", "c_index_xena"} <= set(metrics["baseline_slide"])
+    assert {"c_index", "c_index_gdc", "c_index_xena"} <= set(metrics["linear_slide"])
 
 
 @pytest.mark.slow

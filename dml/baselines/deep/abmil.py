@@ -36,8 +36,8 @@ MODEL = ModelEntry(
     label="ABMIL",
     description="Slide only: gated attention pooling (Ilse 2018)",
     family="deep",
-    inputs=('slide',),
-    requires=('slide',),
+    inputs=("slide",),
+    requires=("slide",),
     paper="arXiv:1802.04712",
     build=Abmil.build,
 )

@@ -34,8 +34,8 @@ MODEL = ModelEntry(
     label="genes SNN",
     description="Transcriptome only: self-normalising network",
     family="deep",
-    inputs=('genes',),
-    requires=('genes',),
+    inputs=("genes",),
+    requires=("genes",),
     paper="arXiv:1706.02515",
     build=GenesSnn.build,
 )

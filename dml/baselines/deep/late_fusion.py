@@ -44,8 +44,8 @@ MODEL = ModelEntry(
     label="late fusion",
     description="Slide and transcriptome, each with its own network; logits added",
     family="deep",
-    inputs=('slide', 'genes'),
-    requires=('slide',),
+    inputs=("slide", "genes"),
+    requires=("slide",),
     paper="late fusion, as compared with in Chen et al. 2021 (MCAT)",
     build=LateFusion.build,
 )

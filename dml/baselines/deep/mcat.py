@@ -104,8 +104,8 @@ MODEL = ModelEntry(
     label="MCAT-style",
     description="Slide and transcriptome: gene-guided co-attention (after MCAT, Chen 2021)",
     family="deep",
-    inputs=('slide', 'genes'),
-    requires=('slide',),
+    inputs=("slide", "genes"),
+    requires=("slide",),
     paper="Multimodal Co-Attention Transformer for Survival Prediction, ICCV 2021",
     build=Mcat.build,
 )

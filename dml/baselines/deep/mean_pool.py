@@ -36,8 +36,8 @@ MODEL = ModelEntry(
     label="mean pooling",
     description="Network on the mean of the slide's tile features",
     family="deep",
-    inputs=('slide',),
-    requires=('slide',),
+    inputs=("slide",),
+    requires=("slide",),
     paper="instance-embedding mean pooling, as in arXiv:1802.04712",
     build=MeanPool.build,
 )

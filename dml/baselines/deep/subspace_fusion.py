@@ -87,8 +87,8 @@ MODEL = ModelEntry(
     label="subspace fusion",
     description="Slide and transcriptome: the predecessor's subspace fusion (after Zhang 2024)",
     family="deep",
-    inputs=('slide', 'genes'),
-    requires=('slide',),
+    inputs=("slide", "genes"),
+    requires=("slide",),
     paper="arXiv:2406.13979",
     build=SubspaceFusionNet.build,
 )

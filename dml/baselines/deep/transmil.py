@@ -79,8 +79,8 @@ MODEL = ModelEntry(
     label="TransMIL",
     description="Slide only: attention between tiles (after TransMIL, Shao 2021)",
     family="deep",
-    inputs=('slide',),
-    requires=('slide',),
+    inputs=("slide",),
+    requires=("slide",),
     paper="arXiv:2106.00908",
     build=TransMil.build,
 )

@@ -24,7 +24,7 @@ PENALTY = 0.01
 """Ridge penalty: with this few columns it only keeps separable data finite."""
 FEWEST = 20
 """Patients below which no layer is fitted."""
-SUFFIX = "_clinical"
+SUFFIX = "-clinical"
 """After the name of the model that has the layer."""
 
 

@@ -11,6 +11,7 @@ Shape legend: b patients, m magnifications, d width, k classes or time bins, c c
 """
 
 from collections.abc import Mapping
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -19,7 +20,6 @@ from dml.core.predictions import Kind
 from dml.core.types import SUBSPACES, Batch, ModelOutput, Subspace
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelSections
-
 
 
 class SubspaceHead(nn.Module):

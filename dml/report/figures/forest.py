@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dml.evaluation.results import knows_clinical
+from dml.models.registry import is_baseline
 from dml.report.figures import CLASSES, FAINT, INK, LOW, MUTED, drawing
 from dml.report.names import named
 from dml.report.tables import title
@@ -20,7 +21,7 @@ def draw_forest(metrics: Mapping[str, Mapping[str, Any]], metric: str, path: Pat
     with drawing(path, 6.4, 0.8 + 0.32 * len(entries)) as figure:
         axes = figure.subplots()
         for row, (model, entry) in enumerate(entries.items()):
-            colour = MUTED if model.startswith("baseline_") else LOW
+            colour = MUTED if is_baseline(model) else LOW
             folds = [value for value in entry["folds"] if value is not None and len(entry["folds"]) > 1]
             axes.plot(folds, np.full(len(folds), row), "o", color=FAINT, markersize=4, zorder=1)
             axes.plot([entry["ci_low"], entry["ci_high"]], [row, row], color=colour, linewidth=2, zorder=2)

@@ -22,14 +22,14 @@ def test_curves_are_those_of_each_fold_training_patients(tmp_path, invented):
 
 
 def test_every_model_is_weighted_by_the_largest_training_set(tmp_path, invented):
-    invented.write(tmp_path, "survival", {"teacher": 0.8, "baseline_genes": 0.5})
+    invented.write(tmp_path, "survival", {"teacher": 0.8, "linear_genes": 0.5})
     for fold in range(3):
         path = tmp_path / "teacher" / f"fold-{fold}" / "predictions.parquet"
         rows, metadata = read_predictions(path)
         short = metadata | {"train_days": metadata["train_days"][:5], "train_event": metadata["train_event"][:5]}
         write_predictions(path, rows, short)
     horizons = usable_horizons(read_results(tmp_path), (1.0,))
-    training = read_results(tmp_path).models["baseline_genes"].training[0]
+    training = read_results(tmp_path).models["linear_genes"].training[0]
     assert horizons.folds[0].last_day == training.days.max()
 
 

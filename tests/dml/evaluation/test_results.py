@@ -7,7 +7,7 @@ from dml.evaluation.results import read_results, risk_groups
 
 def test_only_test_rows_are_judged_and_each_patient_once(tmp_path, invented):
     results = read_results(invented.write(tmp_path, "survival"))
-    assert list(results.models) == ["teacher", "student", "student_undistilled", "baseline_null", "baseline_slide"]
+    assert list(results.models) == ["teacher", "student", "student_undistilled", "null", "linear_slide"]
     for model in results.models.values():
         assert sorted(model.rows["patient_id"]) == sorted(invented.patients["patient_id"])
         assert set(model.rows["role"]) == {"test"}

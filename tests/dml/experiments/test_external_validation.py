@@ -119,11 +119,11 @@ def test_zero_shot_and_recalibrated_stand_apart(stores: Callable[..., None], reg
     stores(patients=60)
     out = external(registered("teacher"), "other", SETTINGS)
     metrics = read_json(out / "metrics.json")
-    assert set(metrics) == {"teacher", "teacher_recalibrated"}
-    assert metrics["teacher_recalibrated"]["c_index"] == metrics["teacher"]["c_index"]
+    assert set(metrics) == {"teacher", "teacher-recalibrated"}
+    assert metrics["teacher-recalibrated"]["c_index"] == metrics["teacher"]["c_index"]
     ratios = {model: abs(own["oe_1y"]["value"] - 1) for model, own in metrics.items()}
-    assert ratios["teacher_recalibrated"] < max(ratios["teacher"], 0.1)
-    assert "ibs" in read_json(out / "comparisons.json")["teacher_recalibrated"]["teacher"]
+    assert ratios["teacher-recalibrated"] < max(ratios["teacher"], 0.1)
+    assert "ibs" in read_json(out / "comparisons.json")["teacher-recalibrated"]["teacher"]
     assert {group["column"] for group in read_json(out / "details.json")["subgroups"]["groups"]} >= {"transcriptome"}
     assert not list((out / "figures").glob("kaplan_meier_*recalibrated*"))
     page = (out / "report.html").read_text()

@@ -63,7 +63,7 @@ def test_recorded_parameters_win_over_those_of_the_commit(tmp_path: Path) -> Non
     path.write_text("cohort: demo\nseed: 1\nmodel: {width: 64, dropout: 0.1}\nbaselines: {deep: [abmil]}\n")
     logged = {"seed": "7", "model.width": "128", "inputs.covariates": "['age']", "years": "[1.0, 2.0]",
               "optimisation.device": "auto", "teacher.use_fusion": "True"}  # fmt: skip
-    write_params(path, _record(params=logged, model="baseline_mcat"))
+    write_params(path, _record(params=logged, model="mcat"))
     content = yaml.safe_load(path.read_text())
     assert content == {
         "cohort": "other", "seed": 7, "model": {"width": 128, "dropout": 0.1}, "baselines": {"deep": ["mcat"]},
@@ -75,7 +75,7 @@ def test_recorded_parameters_win_over_those_of_the_commit(tmp_path: Path) -> Non
 def test_a_classical_reference_names_no_network(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("cohort: demo\nbaselines: {deep: [abmil], components: 5}\n")
-    write_params(path, _record(params={"baselines.components": "15"}, model="baseline_both"))
+    write_params(path, _record(params={"baselines.components": "15"}, model="linear_slide_genes"))
     content = yaml.safe_load(path.read_text())
     assert content == {"cohort": "other", "baselines": {"deep": ["abmil"], "components": 15}}
 
@@ -153,14 +153,14 @@ def test_what_makes_a_model_is_run_again_and_one_that_left_nothing_is_said(
         (workplace / "tree/params.yaml").write_text("cohort: demo\n")
         return run
 
-    for model, stages in {"student": ["teach", "distil"], "baseline_both": ["baseline"],
-                          "baseline_abmil": ["deep_baseline"]}.items():  # fmt: skip
+    for model, stages in {"student": ["teach", "distil"], "linear_slide_genes": ["baseline"],
+                          "abmil": ["deep_baseline"]}.items():  # fmt: skip
         run = tracked(model)
         client.log_artifact(run, str(_predictions(workplace / "predictions.parquet", -np.arange(10.0))))
         found = reproduction.reproduce(run)
         assert [one.row()["identical"] for one in found] == ["to the bit"]
         assert ran == stages
         ran.clear()
-    with pytest.raises(InputError, match="baseline_genes left no predictions of fold 0"):
-        reproduction.reproduce(tracked("baseline_genes"))
+    with pytest.raises(InputError, match="linear_genes left no predictions of fold 0"):
+        reproduction.reproduce(tracked("linear_genes"))
     assert ran == []

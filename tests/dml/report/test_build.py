@@ -35,7 +35,7 @@ def report(written):
 
 def test_metrics_have_the_promised_form(report):
     metrics = read_json(report("survival") / "metrics.json")
-    assert set(metrics) == {"teacher", "student", "student_undistilled", "baseline_null", "baseline_slide"}
+    assert set(metrics) == {"teacher", "student", "student_undistilled", "null", "linear_slide"}
     wanted = {"c_index", "c_uno", "ibs", "ibs_null", "auc_1y", "oe_3y", "calibration_slope", "c_index_lower_grade"}
     assert wanted <= set(metrics["teacher"])
     for own in metrics.values():
@@ -43,9 +43,9 @@ def test_metrics_have_the_promised_form(report):
             assert set(entry) == {"value", "ci_low", "ci_high", "folds"}, name
             assert entry["ci_low"] <= entry["ci_high"]
             assert len(entry["folds"]) == 3
-    null = metrics["baseline_null"]["c_index"]
+    null = metrics["null"]["c_index"]
     assert (null["value"], null["ci_low"], null["ci_high"]) == (0.5, 0.5, 0.5)
-    assert "calibration_slope" not in metrics["baseline_null"]
+    assert "calibration_slope" not in metrics["null"]
 
 
 def test_c_is_the_pairs_of_all_folds_and_the_folds_are_listed(report):
@@ -64,10 +64,10 @@ def test_c_is_the_pairs_of_all_folds_and_the_folds_are_listed(report):
 
 def test_better_models_score_better(report):
     survival = read_json(report("survival") / "metrics.json")
-    assert survival["teacher"]["c_index"]["value"] > survival["baseline_slide"]["c_index"]["value"] > 0.5
+    assert survival["teacher"]["c_index"]["value"] > survival["linear_slide"]["c_index"]["value"] > 0.5
     assert survival["teacher"]["ibs"]["value"] < survival["teacher"]["ibs_null"]["value"]
     grade = read_json(report("classification") / "metrics.json")
-    assert grade["teacher"]["auc"]["value"] > grade["baseline_slide"]["auc"]["value"] > 0.5
+    assert grade["teacher"]["auc"]["value"] > grade["linear_slide"]["auc"]["value"] > 0.5
     assert {"balanced_accuracy", "recall_G2", "f1", "ece", "brier", "auc_G4", "auc_lower_grade"} <= set(
         grade["teacher"]
     )
@@ -77,14 +77,14 @@ def test_better_models_score_better(report):
 def test_teacher_and_student_are_compared_with_their_references(report):
     compared = read_json(report("survival") / "comparisons.json")
     assert set(compared) == {"teacher", "student"}
-    assert set(compared["student"]) == {"student_undistilled", "baseline_slide", "baseline_null"}
+    assert set(compared["student"]) == {"student_undistilled", "linear_slide", "null"}
     for references in compared.values():
         for reference, found in references.items():
             entry = found["c_index"]
             assert entry["ci_low"] <= entry["difference"] <= entry["ci_high"], reference
             assert entry["p"] <= entry["p_holm"] <= 1
             assert entry["patients"] == 120
-    assert compared["teacher"]["baseline_null"]["c_index"]["ci_low"] > 0
+    assert compared["teacher"]["null"]["c_index"]["ci_low"] > 0
 
 
 @pytest.mark.parametrize("kind", ["survival", "classification"])
@@ -109,16 +109,16 @@ def test_another_seed_moves_intervals_but_no_value(tmp_path, invented):
 
 
 def test_a_model_with_fewer_patients_is_judged_on_its_own_and_compared_on_the_shared(tmp_path, invented):
-    models = invented.write(tmp_path / "m", "survival", {"teacher": 0.8, "baseline_genes": 0.5})
+    models = invented.write(tmp_path / "m", "survival", {"teacher": 0.8, "linear_genes": 0.5})
     for fold in range(3):
-        path = models / "baseline_genes" / f"fold-{fold}" / "predictions.parquet"
+        path = models / "linear_genes" / f"fold-{fold}" / "predictions.parquet"
         rows, metadata = read_predictions(path)
         write_predictions(path, rows.iloc[::2], metadata)
     evaluate(models, invented.patients, QUICK, 0, tmp_path / "r")
     details = read_json(tmp_path / "r" / "details.json")
-    shared = details["patients"]["baseline_genes"]
+    shared = details["patients"]["linear_genes"]
     assert shared < details["patients"]["teacher"] == 120
-    found = read_json(tmp_path / "r" / "comparisons.json")["teacher"]["baseline_genes"]["c_index"]
+    found = read_json(tmp_path / "r" / "comparisons.json")["teacher"]["linear_genes"]["c_index"]
     assert found["patients"] == shared
 
 
@@ -176,7 +176,7 @@ def test_every_group_of_patients_has_its_number_or_is_listed(report):
     assert {row["column"] for row in found["groups"]} == {"age", "sex", "site", "grade"}
     for row in found["groups"]:
         assert row["patients"] >= 20
-        assert set(row["models"]) == {"teacher", "student", "baseline_slide"}
+        assert set(row["models"]) == {"teacher", "student", "linear_slide"}
     page = (report("survival") / "report.html").read_text()
     assert "sex: female" in page
     assert "p, others" in page

@@ -18,15 +18,15 @@ def gap(difference, half, p_holm):
 
 @pytest.fixture
 def contents():
-    values = {"teacher": 0.84, "student": 0.80, "student_undistilled": 0.79, "teacher_clinical": 0.86,
-              "baseline_both": 0.82, "baseline_slide": 0.79, "baseline_abmil": 0.81, "baseline_mcat": 0.83,
-              "baseline_mcat_clinical": 0.87}  # fmt: skip
+    values = {"teacher": 0.84, "student": 0.80, "student_undistilled": 0.79, "teacher-clinical": 0.86,
+              "linear_slide_genes": 0.82, "linear_slide": 0.79, "abmil": 0.81, "mcat": 0.83,
+              "mcat-clinical": 0.87}  # fmt: skip
     metrics = {name: {"c_index": at(value), "ibs": at(0.1), "ibs_null": at(0.2)} for name, value in values.items()}
     compared = {
-        "teacher": {"baseline_both": gap(0.02, 0.01, 0.14), "baseline_mcat": gap(0.01, 0.02, 1.0)},
-        "student": {"student_undistilled": gap(0.01, 0.02, 1.0), "baseline_mcat": gap(-0.03, 0.01, 0.01),
-                    "baseline_slide": gap(0.01, 0.005, 0.01), "baseline_abmil": gap(-0.01, 0.005, 0.01)},
-        "teacher_clinical": {"baseline_mcat_clinical": gap(-0.01, 0.02, 1.0)},
+        "teacher": {"linear_slide_genes": gap(0.02, 0.01, 0.14), "mcat": gap(0.01, 0.02, 1.0)},
+        "student": {"student_undistilled": gap(0.01, 0.02, 1.0), "mcat": gap(-0.03, 0.01, 0.01),
+                    "linear_slide": gap(0.01, 0.005, 0.01), "abmil": gap(-0.01, 0.005, 0.01)},
+        "teacher-clinical": {"mcat-clinical": gap(-0.01, 0.02, 1.0)},
     }  # fmt: skip
     return Contents(About("x"), "survival", "survival", metrics, compared, {}, (), (), ())
 

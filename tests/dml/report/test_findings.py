@@ -16,7 +16,7 @@ def contents(kind, metrics, groups=()):
 
 def test_too_many_deaths_and_too_few_are_named_by_year_in_order():
     levels = {"oe_10y": at(1.4), "oe_2y": at(1.3), "oe_1y": at(0.7), "oe_3y": at(1.02), "oe_1y_lower_grade": at(0.2)}
-    said = findings(contents("survival", {"teacher": levels, "student": {"oe_1y": at(1.0)}, "baseline_mcat": levels}))
+    said = findings(contents("survival", {"teacher": levels, "student": {"oe_1y": at(1.0)}, "mcat": levels}))
     assert said == [
         "The teacher predicts too many deaths at 1 y (0.70) and too few deaths at 2 y (1.30), 10 y (1.40) "
         "(observed/expected)."

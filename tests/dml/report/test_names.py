@@ -2,7 +2,6 @@
 
 import pytest
 
-from dml.baselines.linear.fit import BASELINES
 from dml.evaluation.results import ordered
 from dml.models import registry
 from dml.report.names import SLIDE_ONLY, described, named
@@ -12,9 +11,8 @@ from dml.report.names import SLIDE_ONLY, described, named
     ("model", "said"),
     [
         ("teacher", "Sees slide and transcriptome"),
-        ("baseline_genes", "Penalised regression on the transcriptome"),
-        ("baseline_slide_clinical", "Penalised regression on the mean of the slide's tile features, age and sex"),
-        ("baseline_unheard_of", "baseline_unheard_of"),
+        ("linear_genes", "Penalised regression on the transcriptome"),
+        ("linear_slide_clinical", "Penalised regression on the mean of the slide's tile features, age and sex"),
         ("unheard_of", "unheard_of"),
     ],
 )
@@ -26,13 +24,12 @@ def test_models_are_described_by_what_they_see(model: str, said: str) -> None:
     ("model", "called"),
     [
         ("teacher", "teacher"),
-        ("teacher_clinical", "teacher + age + sex"),
-        ("student_undistilled_clinical", "student, undistilled + age + sex"),
-        ("teacher_recalibrated", "teacher, recalibrated"),
-        ("baseline_clinical", "linear: age + sex"),
-        ("baseline_both_clinical", "linear: slide + genes + age + sex"),
-        ("baseline_abmil_clinical", "ABMIL + age + sex"),
-        ("baseline_unheard_of", "baseline_unheard_of"),
+        ("teacher-clinical", "teacher + age + sex"),
+        ("student_undistilled-clinical", "student, undistilled + age + sex"),
+        ("teacher-recalibrated", "teacher, recalibrated"),
+        ("linear_clinical", "linear: age + sex"),
+        ("linear_slide_genes_clinical", "linear: slide + genes + age + sex"),
+        ("abmil-clinical", "ABMIL + age + sex"),
     ],
 )
 def test_models_have_names_for_readers(model: str, called: str) -> None:
@@ -40,14 +37,14 @@ def test_models_have_names_for_readers(model: str, called: str) -> None:
 
 
 def test_every_baseline_has_a_name_and_a_line() -> None:
-    every = [*BASELINES, *(registry.PREFIX + name for name in registry.names())]
+    every = [name for name in registry.entries() if registry.is_baseline(name)]
     assert [name for name in every if name in (named(name), described(name))] == []
     assert len({named(name) for name in every}) == len(every)
     assert set(SLIDE_ONLY) < set(every)
 
 
 def test_models_that_know_age_and_sex_come_after_those_that_do_not() -> None:
-    names = ["baseline_abmil", "baseline_abmil_clinical", "baseline_clinical", "student", "student_clinical", "teacher",
-             "teacher_recalibrated"]  # fmt: skip
-    assert ordered(names) == ["teacher", "student", "baseline_abmil", "teacher_recalibrated", "student_clinical",
-                              "baseline_abmil_clinical", "baseline_clinical"]  # fmt: skip
+    names = ["abmil", "abmil-clinical", "linear_clinical", "student", "student-clinical", "teacher",
+             "teacher-recalibrated"]  # fmt: skip
+    assert ordered(names) == ["teacher", "student", "abmil", "teacher-recalibrated", "student-clinical",
+                              "abmil-clinical", "linear_clinical"]  # fmt: skip

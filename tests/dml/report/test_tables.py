@@ -15,7 +15,7 @@ def entry(value, folds=(0.5, None)):
 
 METRICS = {
     "teacher": {"c_index": entry(0.8), "auc_3y": entry(0.82), "c_index_lower_grade": entry(0.7)},
-    "baseline_null": {"c_index": entry(0.5), "ibs": entry(0.2)},
+    "null": {"c_index": entry(0.5), "ibs": entry(0.2)},
 }
 
 
@@ -47,5 +47,5 @@ def test_subgroups_have_their_own_table():
 def test_folds_and_comparisons():
     assert fold_table(METRICS, "c_index").rows[0] == ("teacher", "0.500", "-")
     found = {"difference": 0.05, "ci_low": -0.01, "ci_high": 0.11, "p": 0.08, "p_holm": 0.16, "patients": 9}
-    row = comparison_table({"teacher": {"baseline_null": {"c_index": found}}}).rows[0]
+    row = comparison_table({"teacher": {"null": {"c_index": found}}}).rows[0]
     assert row == ("teacher", "no predictors", "Harrell C", "+0.050 (-0.010 to +0.110)", "0.080", "0.160")

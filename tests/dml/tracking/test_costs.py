@@ -25,9 +25,9 @@ def test_the_last_finished_run_of_every_fold_counts(workplace: object, params: B
     spend(own, "teacher", 0, 100.0, 900.0)  # trained again below
     spend(own, "teacher", 0, 10.0, 300.0)
     spend(own, "teacher", 1, 20.5, 200.0)
-    spend(own, "baseline_slide", 0, 1.0, 150.0)
+    spend(own, "linear_slide", 0, 1.0, 150.0)
     rows = costs.cost_rows(own.cohort, "survival")
-    assert [row["model"] for row in rows] == ["teacher", "baseline_slide"]
+    assert [row["model"] for row in rows] == ["teacher", "linear_slide"]
     teacher = rows[0]
     assert (teacher["folds"], teacher["seconds"], teacher["peak_megabytes"]) == (2, 30.5, 300)
     assert teacher["cpu_seconds"] >= 0

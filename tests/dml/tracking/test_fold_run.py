@@ -99,7 +99,7 @@ def test_a_report_finds_the_run_of_the_training_whatever_params_yaml_says_since(
 ) -> None:
     folder = Path("reports/demo/survival")
     folder.mkdir(parents=True)
-    models = ("teacher", "student", "baseline_slide", "baseline_abmil")
+    models = ("teacher", "student", "linear_slide", "abmil")
     (folder / "metrics.json").write_text(json.dumps({model: {"c_index": {"value": 0.7}} for model in models}))
     trained = params(optimisation={"epochs": 3}, baselines={"components": 5})
     stages = {
@@ -118,7 +118,7 @@ def test_a_report_finds_the_run_of_the_training_whatever_params_yaml_says_since(
     assert len(parents(client)) == len(models)
 
 
-@pytest.mark.parametrize("model", ["teacher", "student", "baseline_slide", "baseline_abmil"])
+@pytest.mark.parametrize("model", ["teacher", "student", "linear_slide", "abmil"])
 def test_what_makes_another_run_makes_dvc_train_again(params: Build, model: str) -> None:
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][lineage.stage_of(model)]
     taught = "teacher" if model == "student" else "-"  # reaches the student through the teacher's weights

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.shapes import made_batch
+from benchmarks.shapes import make_batch
 from dml.core.types import ClassTarget
 from dml.training.device import sent
 from tests.synthetic import batch
@@ -43,7 +43,7 @@ def test_on_a_cpu_nothing_is_copied() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_what_arrives_is_what_was_sent() -> None:
-    ours = made_batch([300, 100, 40])
+    ours = make_batch([300, 100, 40])
     there = sent(ours, torch.device("cuda"))
     torch.cuda.synchronize()
     assert all(torch.equal(a, b.cpu()) for a, b in zip(tensors(ours), tensors(there), strict=True))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from benchmarks.shapes import made_batch, teacher
+from benchmarks.shapes import make_batch, make_teacher
 from dml.config import params as config
 from dml.core.types import Batch
 from dml.models.teacher import Teacher
@@ -20,9 +20,9 @@ RECIPE = TrainConfig(config.Optimisation(), seed=0, token_dropout=0.1, modality_
 
 def gradient(device: str, precision: str = "float32") -> torch.Tensor:
     torch.manual_seed(0)
-    model, place = teacher().eval().to(device), torch.device(device)
+    model, place = make_teacher().eval().to(device), torch.device(device)
     with reproducible(0, 1):
-        batch = sent(made_batch([300, 100, 40]), place)
+        batch = sent(make_batch([300, 100, 40]), place)
         with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
             said = model(batch)
             loss = task_loss(said.logits, batch.target)
@@ -45,7 +45,7 @@ def test_the_same_step_twice_is_the_same_bits() -> None:
 
 @pytest.fixture
 def batch() -> Batch:
-    return sent(made_batch([300, 100, 40]), torch.device("cuda"))
+    return sent(make_batch([300, 100, 40]), torch.device("cuda"))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def step(model: Teacher, batch: Batch) -> None:
 
 
 def test_a_step_never_waits_for_the_device(batch: Batch, no_waiting: None) -> None:
-    model = teacher().train().to("cuda")
+    model = make_teacher().train().to("cuda")
     step(model, batch)  # first calls allocate and choose kernels
     torch.cuda.set_sync_debug_mode("error")
     step(model, batch)

@@ -90,7 +90,7 @@ TRAINED: dict[str, Callable[[Fold, str], FoldModel]] = {
     "student": student,
     "student that generates genes": generating,
     "student, undistilled": lambda part, task: distil(part, PARAMS, task, None).model,
-    **{name: deep(name) for name in registry.names()},
+    **{name: deep(name) for name in registry.deep_names()},
 }
 
 

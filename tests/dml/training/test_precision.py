@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.shapes import made_batch, teacher
+from benchmarks.shapes import make_batch, make_teacher
 from dml.config import params as config
 from dml.training.losses import task_loss
 from dml.training.trainer import reproducible
@@ -28,7 +28,7 @@ def test_medium_is_float32_within_the_rounding_of_bfloat16() -> None:
 
 def gradient(precision: str) -> torch.Tensor:
     torch.manual_seed(0)
-    batch, model = made_batch([300, 100]), teacher().eval()
+    batch, model = make_batch([300, 100]), make_teacher().eval()
     with reproducible(0, 1, precision):
         task_loss(model(batch).logits, batch.target).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])

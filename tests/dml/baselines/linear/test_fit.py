@@ -46,16 +46,16 @@ def test_every_baseline_predicts_every_validation_and_test_patient(parts, name, 
 
 def test_genes_and_slide_find_their_planted_factors(parts):
     scores = {name: c_index(fitted(name, parts)) for name in BASELINES}
-    assert scores["baseline_null"] == 0.5
-    assert scores["baseline_slide"] > 0.6
-    assert scores["baseline_genes"] > scores["baseline_slide"]
-    assert scores["baseline_both"] > scores["baseline_slide"]
+    assert scores["null"] == 0.5
+    assert scores["linear_slide"] > 0.6
+    assert scores["linear_genes"] > scores["linear_slide"]
+    assert scores["linear_slide_genes"] > scores["linear_slide"]
 
 
 def test_training_patients_without_the_source_are_left_out_and_counted(parts):
     counts = {name: fitted(name, parts).description["training_patients"] for name in BASELINES}
-    assert counts["baseline_slide"] == counts["baseline_null"] == 120
-    assert counts["baseline_genes"] == counts["baseline_both"] == 100
+    assert counts["linear_slide"] == counts["null"] == 120
+    assert counts["linear_genes"] == counts["linear_slide_genes"] == 100
 
 
 def test_what_test_and_validation_patients_lived_through_changes_nothing(parts):
@@ -64,7 +64,7 @@ def test_what_test_and_validation_patients_lived_through_changes_nothing(parts):
         replace(part, cases=tuple(replace(case, survival=Survival(1.0, True)) for case in part.cases))
         for part in (validation, test)
     )
-    honest, spoilt = fitted("baseline_both", parts), fitted("baseline_both", (training, *poisoned))
+    honest, spoilt = fitted("linear_slide_genes", parts), fitted("linear_slide_genes", (training, *poisoned))
     assert honest.description == spoilt.description
     np.testing.assert_array_equal(honest.rows["risk"], spoilt.rows["risk"])
 
@@ -72,15 +72,15 @@ def test_what_test_and_validation_patients_lived_through_changes_nothing(parts):
 def test_a_patient_is_judged_alike_in_any_company(parts):
     training, validation, test = parts
     alone = test.subset({test.cases[7].patient_id})
-    together = fitted("baseline_both", parts).rows.set_index("patient_id")["risk"]
-    single = fitted("baseline_both", (training, validation, alone)).rows.set_index("patient_id")["risk"]
+    together = fitted("linear_slide_genes", parts).rows.set_index("patient_id")["risk"]
+    single = fitted("linear_slide_genes", (training, validation, alone)).rows.set_index("patient_id")["risk"]
     assert single[test.cases[7].patient_id] == pytest.approx(together[test.cases[7].patient_id], abs=1e-9)
 
 
 def test_the_cut_off_and_follow_up_are_the_training_patients(parts):
-    metadata = fitted("baseline_genes", parts).metadata
+    metadata = fitted("linear_genes", parts).metadata
     assert len(metadata["train_days"]) == len(metadata["train_event"]) == 100
-    null = fitted("baseline_null", parts)
+    null = fitted("null", parts)
     assert null.metadata["train_cutoff"] == 0
     assert null.rows["survival_365"].nunique() == 1
 
@@ -88,11 +88,11 @@ def test_the_cut_off_and_follow_up_are_the_training_patients(parts):
 def test_without_the_source_in_training_there_is_no_baseline(parts, caplog):
     training, validation, test = parts
     bare = replace(training, cases=tuple(replace(case, expression=None) for case in training.cases))
-    assert fitted("baseline_genes", (bare, validation, test)) is None
+    assert fitted("linear_genes", (bare, validation, test)) is None
     assert "no training patient has genes" in caplog.text
 
 
 def test_class_shares_are_those_of_the_training_patients(parts):
-    null = fitted("baseline_null", parts, "grade")
+    null = fitted("null", parts, "grade")
     share = np.mean([case.labels["grade"] == "high" for case in parts[0].cases])
     assert null.rows["p_high"].to_numpy() == pytest.approx(share)

@@ -36,7 +36,7 @@ def judged():
     learner = learner_of("survival", training, HORIZONS)
     parts = {"validation": validation, "test": test}
     settings = Baselines(components=5, penalty=0.1)
-    return data, learner, fit_reference("baseline_slide", training, parts, learner, settings)
+    return data, learner, fit_reference("linear_slide", training, parts, learner, settings)
 
 
 def c_index(rows):
@@ -46,11 +46,11 @@ def c_index(rows):
 
 def test_age_adds_to_a_model_that_did_not_know_it(judged):
     data, learner, slide = judged
-    layered = with_clinical("baseline_slide", slide.rows, data, learner)
+    layered = with_clinical("linear_slide", slide.rows, data, learner)
     test = slide.rows[slide.rows["role"] == "test"]
     assert len(layered.rows) == len(test) == 100
     assert c_index(layered.rows) > c_index(test) + 0.05
-    assert set(layered.rows["model"]) == {"baseline_slide_clinical"}
+    assert set(layered.rows["model"]) == {"linear_slide-clinical"}
     assert (np.diff(layered.rows[list(HORIZONS)].to_numpy(), axis=1) <= 0).all()
 
 
@@ -79,8 +79,8 @@ def test_probabilities_stay_probabilities(judged):
     training, validation, test = (data.subset(set(ids[a:b])) for a, b in ((0, 120), (120, 220), (220, 320)))
     learner = learner_of("grade", training, HORIZONS)
     parts = {"validation": validation, "test": test}
-    slide = fit_reference("baseline_slide", training, parts, learner, Baselines(components=5, penalty=0.1))
-    layered = with_clinical("baseline_slide", slide.rows, data, learner)
+    slide = fit_reference("linear_slide", training, parts, learner, Baselines(components=5, penalty=0.1))
+    layered = with_clinical("linear_slide", slide.rows, data, learner)
     probabilities = layered.rows[["p_low", "p_high"]].to_numpy()
     np.testing.assert_allclose(probabilities.sum(1), 1)
     right = (probabilities.argmax(1) == (layered.rows["label"] == "high")).mean()
