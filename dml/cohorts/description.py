@@ -24,8 +24,8 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from dml.cohorts.columns import Label, PatientTable
-from dml.cohorts.expression_formats import Expression
 from dml.cohorts.raw_files import Features, Groups, Slides, resourced
+from dml.cohorts.readers.registry import Expression
 from dml.config.params import Section, parse
 from dml.core.errors import ConfigError
 

@@ -11,11 +11,9 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.expression_formats import AnnDataFile, CBioPortal, ExpressionTable, GdcFolder, Measured, Xena
 from dml.cohorts.expression_units import LINEAR, check_unit, convert, stored_unit, with_offset_one
 from dml.cohorts.gene_symbols import rename
-from dml.cohorts.readers import cbioportal, gdc, h5ad, matrix, xena
-from dml.cohorts.readers.matrix import RawMatrix
+from dml.cohorts.readers.expression_format import ExpressionFormat
 from dml.core.errors import InputError, listed
 from dml.core.files import read_parquet, write_parquet
 
@@ -59,7 +57,7 @@ def build_expression(description: CohortDescription) -> ExpressionMatrix:
     spec = description.expression
     if spec is None:
         return ExpressionMatrix((), (), np.zeros((0, 0), np.float32), "absent", "")
-    read = _read(description.raw_folder, spec)
+    read = spec.read(description.raw_folder)
     left_out = _named(read.frame, read.left_out, spec)
     table = _merged_patients(_merged_genes(read.frame, spec.unit), spec, read.where)
     table = table.drop(index=[p for p in table.index if p in description.exclude])
@@ -97,22 +95,7 @@ def read_expression(path: Path) -> ExpressionMatrix:
     return ExpressionMatrix(patients, genes, values, metadata["unit"], metadata["source"])
 
 
-def _read(raw: Path, spec: Measured) -> RawMatrix:
-    match spec:
-        case GdcFolder():
-            return gdc.read(raw, spec)
-        case CBioPortal():
-            return cbioportal.read(raw, spec)
-        case Xena():
-            return xena.read(raw, spec)
-        case AnnDataFile():
-            return h5ad.read(raw, spec)
-        case ExpressionTable():
-            return matrix.read(raw, spec)
-    raise TypeError(f"no reader for {type(spec).__name__}")
-
-
-def _named(frame: pd.DataFrame, left_out: Collection[str], spec: Measured) -> frozenset[str]:
+def _named(frame: pd.DataFrame, left_out: Collection[str], spec: ExpressionFormat) -> frozenset[str]:
     """Rename the genes in place where approved symbols are wanted; return the new names of those not to be stored."""
     if spec.symbols == "as_written":
         return frozenset(left_out)
@@ -138,7 +121,7 @@ def _merged_genes(matrix: pd.DataFrame, unit: str) -> pd.DataFrame:
     return pd.DataFrame(merged, index=matrix.index, columns=names)
 
 
-def _merged_patients(matrix: pd.DataFrame, spec: Measured, path: Path) -> pd.DataFrame:
+def _merged_patients(matrix: pd.DataFrame, spec: ExpressionFormat, path: Path) -> pd.DataFrame:
     if matrix.index.is_unique:
         return matrix.sort_index()
     grouped = matrix.groupby(level=0, sort=True)
@@ -150,7 +133,7 @@ def _merged_patients(matrix: pd.DataFrame, spec: Measured, path: Path) -> pd.Dat
     return grouped.mean() if spec.repeats == "mean" else grouped.first()
 
 
-def _finite(matrix: pd.DataFrame, spec: Measured, path: Path) -> pd.DataFrame:
+def _finite(matrix: pd.DataFrame, spec: ExpressionFormat, path: Path) -> pd.DataFrame:
     """Refuse values that are missing or infinite, or leave their genes out, as the description says."""
     good = np.isfinite(matrix.to_numpy(np.float64))
     if good.all():

@@ -10,7 +10,7 @@ from dml.cohorts.description import CohortDescription
 from dml.cohorts.merge_cohorts import STORES
 from dml.config.params import Params, Section
 from dml.config.rewrite_yaml import rewrite
-from dml.core.cache import link
+from dml.core.cache import hardlink
 from dml.core.errors import ConfigError, InputError
 from dml.core.files import atomic
 
@@ -105,7 +105,7 @@ def _taken(description: CohortDescription, data: Path) -> list[Path]:
             for origin, target in _files(data / part / store, description.raw_folder / part / store):
                 kept.add(target)
                 if not _same(origin, target):
-                    link(origin, target)
+                    hardlink(origin, target)
                     written.append(target)
         for file in [p for p in (description.raw_folder / part / "features").rglob("*") if p.is_file()]:
             if file not in kept:

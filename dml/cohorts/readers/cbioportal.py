@@ -6,12 +6,13 @@ The clinical files need no reader of their own: they are tables below four or fi
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
+from pydantic import Field
 
 from dml.cohorts.columns import Column
-from dml.cohorts.expression_formats import CBioPortal
-from dml.cohorts.readers.matrix import RawMatrix, numeric
+from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, to_float
 from dml.cohorts.readers.tables import column, keys, read_table, rows
 from dml.core.errors import InputError, listed
 
@@ -21,27 +22,37 @@ HUGO, ENTREZ = "Hugo_Symbol", "Entrez_Gene_Id"
 NOT_SAMPLES = (HUGO, ENTREZ, "Cytoband")
 
 
-def read(raw: Path, spec: CBioPortal) -> RawMatrix:
-    """Read the samples that the study's sample file knows, in order of their ids, as patients by genes.
+class CBioPortal(PortalFormat):
+    """A matrix of a cBioPortal study (data_mrna_seq_*.txt): Hugo_Symbol, Entrez_Gene_Id, then one column a sample."""
 
-    Raises
-    ------
-    InputError
-        If a file or column is missing, a gene has neither symbol nor Entrez id, or no sample is known.
-    """
-    path = raw / spec.file
-    frame = read_table(path, numeric=True, text=[HUGO, ENTREZ])
-    genes = _genes(frame, path, spec.symbols == "approved")
-    patients = _patients(raw / spec.samples, spec.sample_types)
-    samples = [str(c) for c in frame.columns if c not in NOT_SAMPLES]
-    known = sorted(sample for sample in samples if sample in patients)
-    if not known:
-        found = f"none of its samples ({listed(samples, 3)}) is in {spec.samples}"
-        raise InputError(path, found, "Correct expression.samples or expression.sample_types")
-    if len(known) < len(samples):
-        logger.info("%s: %d of %d samples are left out", path, len(samples) - len(known), len(samples))
-    body = numeric(frame[known], path).set_axis(genes, axis=0)
-    return RawMatrix(body.set_axis([patients[sample] for sample in known], axis=1).T, path)
+    format: Literal["cbioportal"]
+    file: str
+    samples: str = Field(default="data_clinical_sample.txt", description="SAMPLE_ID -> PATIENT_ID")
+    sample_types: tuple[str, ...] = Field(
+        default=(), description="values of SAMPLE_TYPE that are kept, e.g. [Primary]; empty = all"
+    )
+
+    def read(self, raw: Path) -> RawMatrix:
+        """Read the samples that the study's sample file knows, in order of their ids, as patients by genes.
+
+        Raises
+        ------
+        InputError
+            If a file or column is missing, a gene has neither symbol nor Entrez id, or no sample is known.
+        """
+        path = raw / self.file
+        frame = read_table(path, numeric=True, text=[HUGO, ENTREZ])
+        genes = _genes(frame, path, self.symbols == "approved")
+        patients = _patients(raw / self.samples, self.sample_types)
+        samples = [str(c) for c in frame.columns if c not in NOT_SAMPLES]
+        known = sorted(sample for sample in samples if sample in patients)
+        if not known:
+            problem = f"none of its samples ({listed(samples, 3)}) is in {self.samples}"
+            raise InputError(path, problem, "Correct expression.samples or expression.sample_types")
+        if len(known) < len(samples):
+            logger.info("%s: %d of %d samples are left out", path, len(samples) - len(known), len(samples))
+        body = to_float(frame[known], path).set_axis(genes, axis=0)
+        return RawMatrix(body.set_axis([patients[sample] for sample in known], axis=1).T, path)
 
 
 def _genes(frame: pd.DataFrame, path: Path, with_numbers: bool) -> list[str]:

@@ -6,15 +6,16 @@ named by its id; the sample sheet names files, cases and samples.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field, model_validator
 
-from dml.cohorts.expression_formats import GdcFolder
-from dml.cohorts.readers.archives import members
-from dml.cohorts.readers.matrix import RawMatrix
-from dml.cohorts.readers.tables import column, read_table
+from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, Unit
+from dml.cohorts.readers.tables import column, members, read_table
 from dml.core.errors import InputError, listed
 
 logger = logging.getLogger(__name__)
@@ -22,31 +23,61 @@ logger = logging.getLogger(__name__)
 DATA_TYPE = "Gene Expression Quantification"
 
 
-def read(raw: Path, spec: GdcFolder) -> RawMatrix:
-    """Read the samples of the wanted types, in order of case and sample, as samples by Ensembl ids.
+GDC_UNITS: Mapping[str, Unit] = {
+    "unstranded": "counts",
+    "tpm_unstranded": "tpm",
+    "fpkm_unstranded": "fpkm",
+    "fpkm_uq_unstranded": "fpkm_uq",
+}
 
-    Raises
-    ------
-    InputError
-        If the sheet or a file it names is missing or of another kind, or files are of different gene models.
-    """
-    folder = raw / spec.folder
-    sheet = _wanted(raw / spec.sample_sheet, spec.sample_types)
-    files = _files(folder, list(sheet["File Name"]), raw / spec.sample_sheet)
-    first: pd.DataFrame | None = None
-    values = []
-    for file in files:
-        table = _read_one(file, spec.measure)
-        if first is None:
-            first = table
-        elif not first.index.equals(table.index):
-            found = f"other genes than {files[0].name}: the files are of different gene models"
-            raise InputError(file, found, "Download all samples from one data release")
-        values.append(table[spec.measure].to_numpy(np.float64))
-    assert first is not None, "a sheet without samples is refused above"
-    frame = pd.DataFrame(np.stack(values), index=list(sheet["Case ID"]), columns=list(first.index))
-    left_out = ~first["gene_type"].isin(spec.gene_types) & bool(spec.gene_types)
-    return RawMatrix(frame, folder, frozenset(first.index[left_out]))
+
+class GdcFolder(PortalFormat):
+    """A folder of GDC's STAR counts, ``*.rna_seq.augmented_star_gene_counts.tsv``, and its sample sheet."""
+
+    format: Literal["gdc_star_counts"]
+    folder: str = Field(description="searched recursively, as gdc-client or the portal's archive lays the files out")
+    sample_sheet: str = Field(description="gdc_sample_sheet.<date>.tsv: File Name -> Case ID")
+    measure: Literal["unstranded", "tpm_unstranded", "fpkm_unstranded", "fpkm_uq_unstranded"] = "tpm_unstranded"
+    sample_types: tuple[str, ...] = Field(default=("Primary Tumor",), min_length=1, description="others are left out")
+    gene_types: tuple[str, ...] = Field(
+        default=("protein_coding",), description="GENCODE types that are stored (after the conversion); empty = all"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unit_of_the_measure(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        unit = GDC_UNITS.get(str(content.get("measure", "tpm_unstranded")))
+        if content.get("unit", unit) != unit:
+            raise ValueError(f"unit: {content.get('measure', 'tpm_unstranded')} is {unit}; leave `unit` out")
+        return {**content, "unit": unit} if unit else content
+
+    def read(self, raw: Path) -> RawMatrix:
+        """Read the samples of the wanted types, in order of case and sample, as samples by Ensembl ids.
+
+        Raises
+        ------
+        InputError
+            If the sheet or a file it names is missing or of another kind, or files are of different gene models.
+        """
+        folder = raw / self.folder
+        sheet = _wanted(raw / self.sample_sheet, self.sample_types)
+        files = _files(folder, list(sheet["File Name"]), raw / self.sample_sheet)
+        first: pd.DataFrame | None = None
+        values = []
+        for file in files:
+            table = _read_one(file, self.measure)
+            if first is None:
+                first = table
+            elif not first.index.equals(table.index):
+                problem = f"other genes than {files[0].name}: the files are of different gene models"
+                raise InputError(file, problem, "Download all samples from one data release")
+            values.append(table[self.measure].to_numpy(np.float64))
+        assert first is not None, "a sheet without samples is refused above"
+        frame = pd.DataFrame(np.stack(values), index=list(sheet["Case ID"]), columns=list(first.index))
+        left_out = ~first["gene_type"].isin(self.gene_types) & bool(self.gene_types)
+        return RawMatrix(frame, folder, frozenset(first.index[left_out]))
 
 
 def _wanted(path: Path, sample_types: tuple[str, ...]) -> pd.DataFrame:

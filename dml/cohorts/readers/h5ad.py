@@ -4,46 +4,52 @@ Format: Virshup et al. 2024, anndata, doi 10.21105/joss.04371.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
-from dml.cohorts.columns import Column
-from dml.cohorts.expression_formats import AnnDataFile
-from dml.cohorts.readers.matrix import RawMatrix
-from dml.cohorts.readers.tables import keys
+from dml.cohorts.columns import Column, Key
+from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix
+from dml.cohorts.readers.tables import existing, keys
 from dml.core.errors import InputError, listed
 
 
-def read(raw: Path, spec: AnnDataFile) -> RawMatrix:
-    """Read the matrix as samples by genes.
+class AnnDataFile(PortalFormat):
+    """An AnnData file (.h5ad): samples by genes, dense or sparse."""
 
-    Raises
-    ------
-    InputError
-        If the file is missing, not AnnData, or has no such layer or column.
-    """
-    import h5py
+    format: Literal["h5ad"]
+    file: str
+    layer: str = Field(default="X", description="X, or the name of a layer")
+    id: Key | None = Field(default=None, description="column of obs with the patient; default: the index of obs")
+    gene: str | None = Field(default=None, description="column of var with the gene; default: the index of var")
 
-    path = raw / spec.file
-    if not path.is_file():
-        raise InputError(path, "the file does not exist", "Put it there (dml cohort import) or correct the description")
-    try:
-        with h5py.File(path, "r") as file:
-            values = _matrix(file, spec.layer, path)
-            genes = _names(file, "var", spec.gene, path)
-            key = spec.id or Column(column="the index of obs")
-            samples = _names(file, "obs", None if spec.id is None else key.column, path)
-    except (OSError, KeyError) as error:
-        raise InputError(path, f"not an AnnData file ({error})", "Write it with anndata 0.7 or later") from None
-    if values.shape != (len(samples), len(genes)):
-        raise InputError(
-            path, f"{spec.layer} is {values.shape}, obs and var {len(samples), len(genes)}", "Write it again"
-        )
-    table = pd.DataFrame({key.column: samples}, index=range(1, len(samples) + 1))
-    return RawMatrix(pd.DataFrame(values, index=list(keys(table, path, key)), columns=genes), path)
+    def read(self, raw: Path) -> RawMatrix:
+        """Read the matrix as samples by genes.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, not AnnData, or has no such layer or column.
+        """
+        import h5py
+
+        path = existing(raw / self.file)
+        try:
+            with h5py.File(path, "r") as file:
+                values = _matrix(file, self.layer, path)
+                genes = _names(file, "var", self.gene, path)
+                key = self.id or Column(column="the index of obs")
+                samples = _names(file, "obs", None if self.id is None else key.column, path)
+        except (OSError, KeyError) as error:
+            raise InputError(path, f"not an AnnData file ({error})", "Write it with anndata 0.7 or later") from None
+        if values.shape != (len(samples), len(genes)):
+            problem = f"{self.layer} is {values.shape}, obs and var {len(samples), len(genes)}"
+            raise InputError(path, problem, "Write it again")
+        table = pd.DataFrame({key.column: samples}, index=range(1, len(samples) + 1))
+        return RawMatrix(pd.DataFrame(values, index=list(keys(table, path, key)), columns=genes), path)
 
 
 def _matrix(file: Any, layer: str, path: Path) -> NDArray[np.float64]:

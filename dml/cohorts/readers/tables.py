@@ -47,11 +47,23 @@ def read_table(path: Path, numeric: bool = False, text: Sequence[str | int] = ()
     InputError
         If the file is missing, empty, not text in UTF-8, ragged, or repeats a header.
     """
-    if not path.exists():
-        raise InputError(path, "the file does not exist", "Put it there (dml cohort import) or correct the description")
+    existing(path)
     if path.suffix == ".parquet":
         return _read_parquet(path, numeric)
     return _parse(path, _decoded(path), numeric, text)
+
+
+def existing(path: Path) -> Path:
+    """Return the path of a file that is there.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if not path.is_file():
+        raise InputError(path, "the file does not exist", "Put it there (dml cohort import) or correct the description")
+    return path
 
 
 def _read_parquet(path: Path, numeric: bool) -> pd.DataFrame:
@@ -181,3 +193,22 @@ def rows(mask: pd.Series) -> str:
     """Name the rows where a mask is true: ``rows 3, 8``."""
     numbers_ = [int(i) for i in mask.index[mask.to_numpy()]]
     return f"row{'s' if len(numbers_) > 1 else ''} {listed(numbers_)}"
+
+
+def members(path: Path) -> list[str]:
+    """List the files of a folder (recursively) or of a zip, sorted, hidden ones left out.
+
+    Raises
+    ------
+    InputError
+        If it is missing, or neither a folder nor a zip file.
+    """
+    if path.is_dir():
+        names = [str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()]
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+    else:
+        problem = "is neither a folder nor a zip file" if path.exists() else "does not exist"
+        raise InputError(path, problem, "Put it there (dml cohort import) or correct the description")
+    return sorted(name for name in names if not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts))

@@ -1,31 +1,41 @@
 """UCSC Xena: one matrix, genes (first column, whatever its name) by samples, tab-separated, often compressed."""
 
 from pathlib import Path
+from typing import Literal
 
-from dml.cohorts.columns import Column
-from dml.cohorts.expression_formats import Xena
-from dml.cohorts.readers.matrix import RawMatrix, matching, numeric
+from pydantic import Field
+
+from dml.cohorts.columns import Column, Pattern
+from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, match_headers, to_float
 from dml.cohorts.readers.tables import keys, read_table
 from dml.core.errors import InputError, listed
 
+TCGA_PRIMARY = r"^(TCGA-..-....)-0[135]"
+"""TCGA sample barcodes of primary tumors (01 solid, 03 blood, 05 additional); the part that is kept is the patient."""
 
-def read(raw: Path, spec: Xena) -> RawMatrix:
-    """Read the samples whose barcodes match, in order of their barcodes, as patients by genes.
 
-    Raises
-    ------
-    InputError
-        If the file is missing or wrong, or no sample matches (the message shows some that there are).
-    """
-    path = raw / spec.file
-    frame = read_table(path, numeric=True, text=[0])
-    genes = str(frame.columns[0])
-    names = keys(frame, path, Column(column=genes))
-    samples = sorted(str(c) for c in frame.columns[1:])
-    patients = matching(samples, spec.id)
-    if not patients:
-        raise InputError(
-            path, f"no sample matches {spec.id!r}; there are {listed(samples, 3)}", "Correct expression.id"
-        )
-    body = numeric(frame[list(patients)], path).set_axis(names.to_list(), axis=0)
-    return RawMatrix(body.set_axis(list(patients.values()), axis=1).T, path)
+class Xena(PortalFormat):
+    """A matrix of UCSC Xena: genes by samples, tab-separated (.gz); the first column holds the genes."""
+
+    format: Literal["xena"]
+    file: str
+    id: Pattern = Field(default=TCGA_PRIMARY, description="sample -> patient; samples that do not match are left out")
+
+    def read(self, raw: Path) -> RawMatrix:
+        """Read the samples whose barcodes match, in order of their barcodes, as patients by genes.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or wrong, or no sample matches (the message shows some that there are).
+        """
+        path = raw / self.file
+        frame = read_table(path, numeric=True, text=[0])
+        names = keys(frame, path, Column(column=str(frame.columns[0])))
+        samples = sorted(str(c) for c in frame.columns[1:])
+        patients = match_headers(samples, self.id)
+        if not patients:
+            problem = f"no sample matches {self.id!r}; there are {listed(samples, 3)}"
+            raise InputError(path, problem, "Correct expression.id")
+        body = to_float(frame[list(patients)], path).set_axis(names.to_list(), axis=0)
+        return RawMatrix(body.set_axis(list(patients.values()), axis=1).T, path)

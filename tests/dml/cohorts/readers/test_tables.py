@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dml.cohorts.columns import Column
-from dml.cohorts.readers.tables import column, delimiter, keys, numbers, read_table
+from dml.cohorts.readers.tables import column, delimiter, keys, members, numbers, read_table
 from dml.core.errors import InputError
 
 TEXT = "id,days\nA,1.5\nB,NA\nC,3\n"
@@ -149,3 +149,22 @@ def test_what_is_no_number_is_named(tmp_path: Path, cell: str) -> None:
 )
 def test_the_delimiter_is_found_whatever_quoted_cells_hold(cells: list[str], separator: str) -> None:
     assert delimiter(separator.join(f'"{cell}"' for cell in cells) + "\nx") == separator
+
+
+def test_folder_and_zip_list_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    (folder / "sub").mkdir(parents=True)
+    for name in ["b.h5", "sub/a.h5", ".hidden"]:
+        (folder / name).write_text("x")
+    with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
+        for name in ["sub/a.h5", "b.h5", ".hidden", "__MACOSX/b.h5"]:
+            archive.writestr(name, "x")
+    assert members(folder) == members(tmp_path / "f.zip") == ["b.h5", "sub/a.h5"]
+
+
+def test_what_is_neither_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "f.zip").write_text("not a zip")
+    with pytest.raises(InputError, match="is neither a folder nor a zip file"):
+        members(tmp_path / "f.zip")
+    with pytest.raises(InputError, match="does not exist"):
+        members(tmp_path / "none")
