@@ -1,1 +1,1 @@
-"""Benchmarks: each a small file in `cases/`, measured in its own process. Run `make bench` or `make bench-full`."""
+"""Benchmarks, one small file each in `cases/`, measured in separate processes: `make bench` or `make bench-full`."""

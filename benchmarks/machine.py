@@ -1,4 +1,4 @@
-"""Where and with what the benchmarks ran."""
+"""Machine and software versions of a benchmark run."""
 
 import os
 import platform
@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.measuring import ROOT
+from benchmarks.measurement import ROOT
 
 PACKAGES = ("torch", "numpy", "pyarrow", "pandas", "dvc", "mlflow-skinny")
 
 
-def describe() -> dict[str, str]:
+def describe_machine() -> dict[str, str]:
     """Return commit (with + where the tree differs from it), time, processor, cores, load and versions."""
     return {
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
@@ -25,14 +25,14 @@ def describe() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    process = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return process.stdout.strip()
 
 
 def _processor() -> str:
-    facts = {}
+    fields = {}
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         name, _, value = line.partition(":")
-        facts.setdefault(name.strip(), value.strip())
-    amx = " with AMX" if "amx_bf16" in facts.get("flags", "") else ""
-    return f"{facts.get('model name', platform.processor())}{amx}"
+        fields.setdefault(name.strip(), value.strip())
+    amx = " with AMX" if "amx_bf16" in fields.get("flags", "") else ""
+    return f"{fields.get('model name', platform.processor())}{amx}"

@@ -1,4 +1,4 @@
-"""The benchmarks by name. A module in `cases/` registers what it measures; nothing is measured at import."""
+"""Registry of the benchmarks by name. A module in `cases/` registers its benchmarks; nothing is measured at import."""
 
 import importlib
 import pkgutil
@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
-class NotHereError(Exception):
-    """What a benchmark needs is not there: the reason is its only argument."""
+class SkipBenchmark(Exception):
+    """A prerequisite of a benchmark is missing; the reason is the only argument."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What a benchmark found: seconds of one repeat, and other figures by name (tokens/s, MiB of a file)."""
+class Measurement:
+    """Seconds of one repeat, and other figures by name (tokens/s, MB of a file)."""
 
-    wall: float
-    cpu: float
+    wall_s: float
+    cpu_s: float
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-Run = Callable[[], Measured]
+Run = Callable[[], Measurement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,15 @@ class Benchmark:
     Attributes
     ----------
     name, group : str
-        The line and the table it is in.
+        Name of the line, and the group of lines it is sorted into.
     run : callable
-        Prepares, repeats and measures; called in a fresh process.
+        Prepares, repeats and measures; called in a separate process.
     threads : int
         CPU threads of PyTorch.
     seconds, gigabytes : float or None
-        Targets of DESIGN.md on the machine named there.
+        Targets on two cores, see docs/benchmarks.md.
     reference : str
-        What the authors' code took on that machine.
+        Time and memory of the authors' code on such a machine.
     full : bool
         Only in `make bench-full`.
     """

@@ -1,14 +1,14 @@
-"""Run one benchmark and print what was found as one line of JSON: `python -m benchmarks.worker NAME`."""
+"""Run one benchmark and print its result as one line of JSON: `python -m benchmarks.worker NAME`."""
 
 import json
 import sys
 
-from benchmarks.measuring import forget_peak, peak_bytes, product
-from benchmarks.registry import NotHereError, benchmarks
+from benchmarks.measurement import read_peak_bytes, reset_peak_bytes, time_matrix_product
+from benchmarks.registry import SkipBenchmark, benchmarks
 
 
 def main(name: str) -> None:
-    """Measure one benchmark after the unit; memory is counted from what is held before it starts."""
+    """Measure the matrix product, then one benchmark; memory is the peak above that before it starts."""
     import torch
 
     from dml.training.memory import keep_freed_memory
@@ -17,22 +17,22 @@ def main(name: str) -> None:
     torch.set_num_threads(benchmark.threads)
     torch.manual_seed(0)
     keep_freed_memory()
-    unit = product()
-    start = forget_peak()
+    unit = time_matrix_product()
+    start_bytes = reset_peak_bytes()
     try:
         measured = benchmark.run()
-    except NotHereError as reason:
+    except SkipBenchmark as reason:
         print(json.dumps({"skipped": str(reason)}))
         return
-    found = {
-        "wall": measured.wall,
-        "cpu": measured.cpu,
-        "product_wall": unit.wall,
-        "product_cpu": unit.cpu,
-        "peak": peak_bytes() - start,
+    result = {
+        "wall": measured.wall_s,
+        "cpu": measured.cpu_s,
+        "product_wall": unit.wall_s,
+        "product_cpu": unit.cpu_s,
+        "peak": read_peak_bytes() - start_bytes,
         "figures": dict(measured.figures),
     }
-    print(json.dumps(found))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

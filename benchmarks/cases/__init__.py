@@ -1,1 +1,1 @@
-"""One benchmark or one family of them a file; a new file is found by itself."""
+"""One file for each benchmark or family of benchmarks; a new file is picked up automatically."""

@@ -1,4 +1,4 @@
-"""Features of one slide (2,500 x 1,024 float16) written and read to a summed tensor: our store beside other formats."""
+"""Features of one slide (2,500 x 1,024 float16) written, and read to a tensor: our store and other formats."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measuring import repeated
-from benchmarks.registry import Benchmark, Measured, register
+from benchmarks.measurement import time_repeats
+from benchmarks.registry import Benchmark, Measurement, register
 from dml.data.feature_store import read_features, write_bag
 
 TILES, WIDTH = 2500, 1024
@@ -67,17 +67,17 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Tokens], None], Callable[[Path], t
 }
 
 
-def _measured(name: str, write: bool) -> Measured:
+def _time_format(name: str, write: bool) -> Measurement:
     suffix, save, load = FORMATS[name]
     tokens = np.random.default_rng(0).normal(size=(TILES, WIDTH)).astype(np.float16)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"slide{suffix}"
         save(path, tokens)
         work = (lambda: save(path, tokens)) if write else (lambda: load(path).view(torch.int64).sum())
-        found = repeated(work, repeats=30, warm=3, at_most=10)
-        return Measured(found.wall, found.cpu, {"MB": path.stat().st_size / 1e6})
+        result = time_repeats(work, repeats=30, warm=3, max_seconds=10)
+        return Measurement(result.wall_s, result.cpu_s, {"MB": path.stat().st_size / 1e6})
 
 
 for name in FORMATS:
-    register(Benchmark(f"read, {name}", "6 feature files", partial(_measured, name, write=False), threads=1))
-    register(Benchmark(f"write, {name}", "6 feature files", partial(_measured, name, write=True), threads=1))
+    register(Benchmark(f"read, {name}", "6 feature files", partial(_time_format, name, write=False), threads=1))
+    register(Benchmark(f"write, {name}", "6 feature files", partial(_time_format, name, write=True), threads=1))

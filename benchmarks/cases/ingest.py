@@ -6,49 +6,51 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.measuring import repeated
-from benchmarks.registry import Benchmark, Measured, register
+from benchmarks.measurement import time_repeats
+from benchmarks.registry import Benchmark, Measurement, register
 from dml.cohorts.expression import ExpressionMatrix, read_expression, write_expression
 from dml.cohorts.readers.tables import read_table
 
 SAMPLES, GENES = 10_000, 20_000
-TABLE = 500
+TEXT_SAMPLES = 500
 """Samples of the text table: a twentieth, since text is 20 times the work."""
 
 
-def _matrix() -> ExpressionMatrix:
+def _make_matrix() -> ExpressionMatrix:
     values = np.random.default_rng(0).gamma(2.0, 2.0, (SAMPLES, GENES)).astype(np.float32)
     patients = tuple(f"P{i:05d}" for i in range(SAMPLES))
     return ExpressionMatrix(patients, tuple(f"G{i:05d}" for i in range(GENES)), values, "log2_tpm", "benchmark")
 
 
-def _write() -> Measured:
-    matrix = _matrix()
+def _time_write() -> Measurement:
+    matrix = _make_matrix()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "expression.parquet"
-        found = repeated(lambda: write_expression(path, matrix), repeats=1, warm=0)
-        return Measured(found.wall, found.cpu, {"MB": path.stat().st_size / 1e6})
+        result = time_repeats(lambda: write_expression(path, matrix), repeats=1, warm=0)
+        return Measurement(result.wall_s, result.cpu_s, {"MB": path.stat().st_size / 1e6})
 
 
-def _read() -> Measured:
+def _time_read() -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "expression.parquet"
-        write_expression(path, _matrix())
-        return repeated(lambda: read_expression(path), repeats=3, warm=0)
+        write_expression(path, _make_matrix())
+        return time_repeats(lambda: read_expression(path), repeats=3, warm=0)
 
 
-def _table() -> Measured:
-    values = np.random.default_rng(0).gamma(2.0, 2.0, (GENES, TABLE)).round(3)
+def _time_text() -> Measurement:
+    values = np.random.default_rng(0).gamma(2.0, 2.0, (GENES, TEXT_SAMPLES)).round(3)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "expression.csv"
-        frame = pd.DataFrame(values, columns=[f"P{i:05d}" for i in range(TABLE)])
+        frame = pd.DataFrame(values, columns=[f"P{i:05d}" for i in range(TEXT_SAMPLES)])
         frame.insert(0, "gene", [f"G{i:05d}" for i in range(GENES)])
         frame.to_csv(path, index=False)
-        found = repeated(lambda: read_table(path, numeric=True), repeats=1, warm=0)
-        return Measured(found.wall, found.cpu, {"s for 10,000 samples": found.wall * SAMPLES / TABLE})
+        result = time_repeats(lambda: read_table(path, numeric=True), repeats=1, warm=0)
+        return Measurement(
+            result.wall_s, result.cpu_s, {"s for 10,000 samples": result.wall_s * SAMPLES / TEXT_SAMPLES}
+        )
 
 
 GROUP = "7 tables"
-register(Benchmark("expression to the store, 10,000 x 20,000", GROUP, _write, full=True))
-register(Benchmark("expression from the store, 10,000 x 20,000", GROUP, _read, full=True))
-register(Benchmark("expression from text, 500 x 20,000", GROUP, _table))
+register(Benchmark("expression to the store, 10,000 x 20,000", GROUP, _time_write, full=True))
+register(Benchmark("expression from the store, 10,000 x 20,000", GROUP, _time_read, full=True))
+register(Benchmark("expression from text, 500 x 20,000", GROUP, _time_text))

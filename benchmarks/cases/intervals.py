@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from benchmarks.measuring import repeated
-from benchmarks.registry import Benchmark, Measured, register
+from benchmarks.measurement import time_repeats
+from benchmarks.registry import Benchmark, Measurement, register
 from dml.core.predictions import horizon_days, survival_column
 from dml.evaluation.horizons import FoldCurves, Horizons
 from dml.evaluation.intervals import bootstrap_weights, estimate
@@ -14,19 +14,19 @@ from dml.evaluation.metrics.kaplan_meier import censoring_curve, survival_curve
 PATIENTS, RESAMPLES, YEARS = 500, 2000, (1.0, 2.0, 3.0, 5.0)
 
 
-def _rows() -> pd.DataFrame:
+def _make_predictions() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     risk = rng.normal(size=PATIENTS)
-    died, left = rng.exponential(1200 * np.exp(-risk)), rng.uniform(200, 5000, PATIENTS)
+    death_days, censoring_days = rng.exponential(1200 * np.exp(-risk)), rng.uniform(200, 5000, PATIENTS)
     rows = pd.DataFrame({"fold": np.arange(PATIENTS) % 5, "risk": risk + rng.normal(size=PATIENTS)})
-    rows["days"], rows["event"] = np.minimum(died, left), died <= left
+    rows["days"], rows["event"] = np.minimum(death_days, censoring_days), death_days <= censoring_days
     for year in YEARS:
         rows[survival_column(year)] = np.exp(-horizon_days(year) / (1200 * np.exp(-rows["risk"] / 2)))
     return rows
 
 
-def _bootstrap() -> Measured:
-    rows = _rows()
+def _time_bootstrap() -> Measurement:
+    rows = _make_predictions()
     days, event = rows["days"].to_numpy(), rows["event"].to_numpy()
     curves = FoldCurves(censoring_curve(days, event), survival_curve(days, event), float(days.max()))
     panel = survival_panel(rows, Horizons(YEARS, dict.fromkeys(range(5), curves), {}))
@@ -36,8 +36,8 @@ def _bootstrap() -> Measured:
         for metric in panel.values():
             estimate(metric, weights, 0.95)
 
-    found = repeated(run, repeats=3, warm=0)
-    return Measured(found.wall, found.cpu, {"metrics": float(len(panel))})
+    result = time_repeats(run, repeats=3, warm=0)
+    return Measurement(result.wall_s, result.cpu_s, {"metrics": float(len(panel))})
 
 
-register(Benchmark("bootstrap, 500 patients x 2,000 x all metrics", "8 evaluation", _bootstrap))
+register(Benchmark("bootstrap, 500 patients x 2,000 x all metrics", "8 evaluation", _time_bootstrap))

@@ -1,42 +1,42 @@
-"""Folds of the real cohort, where its raw data are (../shared/data, or DML_SHARED_DATA): teacher, then student."""
+"""Teacher and student on folds of the real cohort, if its raw data exist (../shared/data, or DML_SHARED_DATA)."""
 
 import contextlib
 import os
 import time
 from pathlib import Path
 
-from benchmarks.clones import clone, run
-from benchmarks.measuring import ROOT, cpu_seconds, repeated
-from benchmarks.registry import Benchmark, Measured, NotHereError, register
-from benchmarks.shapes import data_shape, made_batch, teacher, teacher_step
+from benchmarks.measurement import ROOT, read_cpu_seconds, time_repeats
+from benchmarks.registry import Benchmark, Measurement, SkipBenchmark, register
+from benchmarks.repository_copy import copy_repository, run_command
+from benchmarks.shapes import make_batch, make_dims, make_teacher, make_teacher_step
 
 COHORT = "tcga_gbmlgg"
 LENGTHS = [1, 4, 9, 16, 22, 30, 41, 55, 82, 120, 165, 262]
 """Quantiles of the real bags; a batch of 32 repeats them."""
 
 
-def _step() -> Measured:
-    """Time a step of the real cohort's shape: 32 patients, 192 wide, one magnification, no coordinates."""
+def _time_step() -> Measurement:
+    """Time a step on bags of the real cohort's sizes: 32 patients, 192 wide, one magnification, no coordinates."""
     sizes = sorted((LENGTHS * 3)[:32])
-    batch = made_batch(sizes, levels=1, token_width=192, has_coords=False)
-    return repeated(teacher_step(teacher(data_shape(1, 192)), batch), repeats=15)
+    batch = make_batch(sizes, levels=1, token_width=192, has_coords=False)
+    return time_repeats(make_teacher_step(make_teacher(make_dims(1, 192)), batch), repeats=15)
 
 
-def _place() -> Path:
-    """Return a copy of the repository in which the real cohort was read and split; it stays for the next run."""
+def _prepare_copy() -> Path:
+    """Return a copy of the repository in which the real cohort is imported and split; the next run reuses it."""
     source = Path(os.environ.get("DML_SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not (source / COHORT).exists():
-        raise NotHereError(f"the cohort's raw data are not in {source / COHORT} (set DML_SHARED_DATA)")
-    place = clone(ROOT / ".work" / "benchmarks" / COHORT)
-    run(place, "dml", "cohort", "import", COHORT, "--source", str(source))
-    run(place, "dml", "cohort", "use", COHORT)
-    run(place, "dvc", "repro", "split")
-    return place
+        raise SkipBenchmark(f"the cohort's raw data are not in {source / COHORT} (set DML_SHARED_DATA)")
+    copy = copy_repository(ROOT / ".work" / "benchmarks" / COHORT)
+    run_command(copy, "dml", "cohort", "import", COHORT, "--source", str(source))
+    run_command(copy, "dml", "cohort", "use", COHORT)
+    run_command(copy, "dvc", "repro", "split")
+    return copy
 
 
-def _folds(count: int, student: bool = True) -> Measured:
+def _time_folds(count: int, student: bool = True) -> Measurement:
     """Train the teachers, and the students, of some folds, one fold after the other."""
-    with contextlib.chdir(_place()):
+    with contextlib.chdir(_prepare_copy()):
         from dml.config import params as config
         from dml.core.files import read_parquet
         from dml.data.load_cohort import read_cohort
@@ -46,24 +46,24 @@ def _folds(count: int, student: bool = True) -> Measured:
         params = config.load()
         cohort = read_cohort(Path("data") / COHORT, params.embed.encoder, params.tiles.mpps)
         splits = read_parquet(Path("data") / COHORT / "splits.parquet")[0].to_pandas()
-        start, cpu, teaching, epochs = time.perf_counter(), cpu_seconds(), 0.0, 0
+        start, cpu, teacher_s, epochs = time.perf_counter(), read_cpu_seconds(), 0.0, 0
         for index in range(count):
-            fold, begun = fold_of(cohort, splits, index), time.perf_counter()
-            taught = teach(fold, params, "survival")
-            teaching, epochs = teaching + time.perf_counter() - begun, epochs + len(taught.history)
+            fold, fold_start = fold_of(cohort, splits, index), time.perf_counter()
+            result = teach(fold, params, "survival")
+            teacher_s, epochs = teacher_s + time.perf_counter() - fold_start, epochs + len(result.history)
             if student:
-                distil(fold, params, "survival", taught.model)
+                distil(fold, params, "survival", result.model)
         figures = {
-            "teachers s": teaching,
+            "teachers s": teacher_s,
             "teacher epochs": float(epochs),
             "members": params.optimisation.ensemble_size,
         }
-        return Measured(time.perf_counter() - start, cpu_seconds() - cpu, figures)
+        return Measurement(time.perf_counter() - start, read_cpu_seconds() - cpu, figures)
 
 
-def _classical() -> Measured:
-    """Fit every classical reference of a fold, on all learning patients and without each inner part."""
-    with contextlib.chdir(_place()):
+def _time_linear_baselines() -> Measurement:
+    """Fit every linear baseline of a fold, on all training patients and without each inner fold."""
+    with contextlib.chdir(_prepare_copy()):
         from dml.baselines.linear.fit import BASELINES
         from dml.config import params as config
         from pipelines.inputs import Job, read_inputs
@@ -71,13 +71,13 @@ def _classical() -> Measured:
 
         job = Job(config.load(), "survival", 0)
         inputs = read_inputs(job)
-        found = repeated(lambda: [reference(job, inputs, name) for name in BASELINES], repeats=1, warm=0)
-        return Measured(found.wall, found.cpu, {"references": len(BASELINES)})
+        result = time_repeats(lambda: [reference(job, inputs, name) for name in BASELINES], repeats=1, warm=0)
+        return Measurement(result.wall_s, result.cpu_s, {"models": len(BASELINES)})
 
 
 GROUP = "4 real cohort"
-register(Benchmark("teacher step, real bags, B = 32", GROUP, _step))
-register(Benchmark("classical baselines, one fold", GROUP, _classical, full=True))
-register(Benchmark("teacher, one fold", GROUP, lambda: _folds(1, student=False), seconds=60, full=True))
-register(Benchmark("teacher + student, one fold", GROUP, lambda: _folds(1), full=True))
-register(Benchmark("teacher + student, five folds", GROUP, lambda: _folds(5), seconds=600, full=True))
+register(Benchmark("teacher step, real bags, B = 32", GROUP, _time_step))
+register(Benchmark("classical baselines, one fold", GROUP, _time_linear_baselines, full=True))
+register(Benchmark("teacher, one fold", GROUP, lambda: _time_folds(1, student=False), seconds=60, full=True))
+register(Benchmark("teacher + student, one fold", GROUP, lambda: _time_folds(1), full=True))
+register(Benchmark("teacher + student, five folds", GROUP, lambda: _time_folds(5), seconds=600, full=True))

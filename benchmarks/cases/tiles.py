@@ -1,4 +1,4 @@
-"""Tiles a second: reading alone, the encoder alone, and the pipeline of both; the last is to be near the encoder."""
+"""Tiles per second: reading alone, the encoder alone, and both as a pipeline, which should be near the encoder."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measuring import repeated
-from benchmarks.registry import Benchmark, Measured, register
+from benchmarks.measurement import time_repeats
+from benchmarks.registry import Benchmark, Measurement, register
 from dml.config.params import Tiles
 from dml.core.types import Mpp, TileGrid
 from dml.demo.slide_file import write_slide
-from dml.features.encode_tiles import Job, encode
+from dml.features.encode_tiles import EncodingJob, encode_tiles
+from dml.features.encoders.backends.tile_encoder import one_core_each
 from dml.features.encoders.registry import get
-from dml.features.encoders.tile_encoder import one_core_each
 from dml.slides.grid import corners_px, tile_grids
 from dml.slides.reader import open_slide
 
@@ -24,8 +24,8 @@ ENCODER = "efficientnet_lite0"
 
 
 @contextmanager
-def _slide() -> Iterator[tuple[Path, dict[Mpp, TileGrid]]]:
-    """Paint a pyramidal TIFF of stained-looking noise, all of it tissue: 256 tiles at 20x, 64 at 10x."""
+def _painted_slide() -> Iterator[tuple[Path, dict[Mpp, TileGrid]]]:
+    """Write a pyramidal TIFF of coloured noise, all of it tissue: 256 tiles at 20x, 64 at 10x."""
     rng = np.random.default_rng(0)
     coarse = rng.normal(size=(SIDE // 32, SIDE // 32, 3))
     smooth = np.kron(coarse, np.ones((32, 32, 1))) * 20 + rng.normal(size=(SIDE, SIDE, 3)) * 8
@@ -38,12 +38,14 @@ def _slide() -> Iterator[tuple[Path, dict[Mpp, TileGrid]]]:
         yield path, dict(grids)
 
 
-def _per_second(found: Measured, tiles: int) -> Measured:
-    return Measured(found.wall, found.cpu, {"tiles/s": tiles / found.wall, "tiles/s CPU": tiles / found.cpu})
+def _per_second(result: Measurement, tiles: int) -> Measurement:
+    return Measurement(
+        result.wall_s, result.cpu_s, {"tiles/s": tiles / result.wall_s, "tiles/s CPU": tiles / result.cpu_s}
+    )
 
 
-def _reading() -> Measured:
-    with _slide() as (path, grids), open_slide(path) as slide:
+def _time_reading() -> Measurement:
+    with _painted_slide() as (path, grids), open_slide(path) as slide:
         grid = grids[Mpp(MPP)]
         corners = corners_px(grid)
 
@@ -51,29 +53,31 @@ def _reading() -> Measured:
             for x, y in corners:
                 slide.read_tile(x, y, grid.tile_px, grid.mpp)
 
-        return _per_second(repeated(read, repeats=3), len(corners))
+        return _per_second(time_repeats(read, repeats=3), len(corners))
 
 
-def _encoder(precision: str) -> Measured:
+def _time_encoder(precision: str) -> Measurement:
     encoder = get(ENCODER).load("cpu", precision)
     tiles = np.random.default_rng(0).integers(0, 255, (BATCH, 256, 256, 3), dtype=np.uint8)
     with one_core_each(), ThreadPoolExecutor(WORKERS) as pool:
-        found = repeated(lambda: list(pool.map(encoder, [tiles] * WORKERS)), repeats=4)
-    return _per_second(found, BATCH * WORKERS)
+        result = time_repeats(lambda: list(pool.map(encoder, [tiles] * WORKERS)), repeats=4)
+    return _per_second(result, BATCH * WORKERS)
 
 
-def _pipeline(precision: str) -> Measured:
+def _time_pipeline(precision: str) -> Measurement:
     encoder = get(ENCODER).load("cpu", precision)
-    with _slide() as (path, grids):
-        jobs = [Job("S", path, None, grid) for grid in grids.values()]
-        found = repeated(lambda: list(encode(jobs, encoder, WORKERS, BATCH)), repeats=3, warm=0, at_most=30)
-    made = _per_second(found, sum(len(grid.coords_px) for grid in grids.values()))
-    share = 100 * made.figures["tiles/s CPU"] / _encoder(precision).figures["tiles/s CPU"]
-    return Measured(made.wall, made.cpu, {**made.figures, "% of the encoder alone": share})
+    with _painted_slide() as (path, grids):
+        jobs = [EncodingJob("S", path, None, grid) for grid in grids.values()]
+        result = time_repeats(
+            lambda: list(encode_tiles(jobs, encoder, WORKERS, BATCH)), repeats=3, warm=0, max_seconds=30
+        )
+    rates = _per_second(result, sum(len(grid.coords_px) for grid in grids.values()))
+    share = 100 * rates.figures["tiles/s CPU"] / _time_encoder(precision).figures["tiles/s CPU"]
+    return Measurement(rates.wall_s, rates.cpu_s, {**rates.figures, "% of the encoder alone": share})
 
 
 GROUP = "5 slides"
-register(Benchmark("tile reading, one reader", GROUP, _reading, threads=1))
+register(Benchmark("tile reading, one reader", GROUP, _time_reading, threads=1))
 for precision in ("float32", "bfloat16"):
-    register(Benchmark(f"encoder alone, {precision}", GROUP, lambda p=precision: _encoder(p)))
-    register(Benchmark(f"tiles to tokens, {precision}", GROUP, lambda p=precision: _pipeline(p)))
+    register(Benchmark(f"encoder alone, {precision}", GROUP, lambda p=precision: _time_encoder(p)))
+    register(Benchmark(f"tiles to tokens, {precision}", GROUP, lambda p=precision: _time_pipeline(p)))

@@ -2,16 +2,20 @@
 
 from functools import partial
 
-from benchmarks.measuring import repeated
-from benchmarks.registry import Benchmark, Measured, register
-from benchmarks.shapes import data_shape, made_batch, plain_step, student, teacher, teacher_step
+from benchmarks.measurement import time_repeats
+from benchmarks.registry import Benchmark, Measurement, register
+from benchmarks.shapes import make_batch, make_dims, make_student, make_teacher, make_teacher_step, make_training_step
 
 
-def _step(kind: str, tokens: int) -> Measured:
-    batch, shape = made_batch([tokens], levels=1), data_shape(levels=1)
-    step = teacher_step(teacher(shape), batch) if kind == "teacher" else plain_step(student(shape), batch)
-    found = repeated(step, repeats=5, at_most=15)
-    return Measured(found.wall, found.cpu, {"us CPU a token": found.cpu / tokens * 1e6})
+def _step(kind: str, tokens: int) -> Measurement:
+    batch, dims = make_batch([tokens], levels=1), make_dims(levels=1)
+    step = (
+        make_teacher_step(make_teacher(dims), batch)
+        if kind == "teacher"
+        else make_training_step(make_student(dims), batch)
+    )
+    result = time_repeats(step, repeats=5, max_seconds=15)
+    return Measurement(result.wall_s, result.cpu_s, {"us CPU a token": result.cpu_s / tokens * 1e6})
 
 
 for kind in ("teacher", "student"):

@@ -1,4 +1,4 @@
-"""What tracking adds: MLflow to the training of one fold, Optuna (and MLflow) to a trial."""
+"""Overhead of tracking: MLflow for one fold, Optuna and MLflow for one trial."""
 
 import contextlib
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.measuring import ROOT, repeated
-from benchmarks.registry import Benchmark, Measured, NotHereError, register
+from benchmarks.measurement import ROOT, time_repeats
+from benchmarks.registry import Benchmark, Measurement, SkipBenchmark, register
 
 EPOCHS, FOLD_SECONDS = 15, 30.0
 """A fold of the real cohort trains for about half a minute."""
@@ -19,24 +19,24 @@ TRIALS, TRIAL_SECONDS = 20, 90.0
 
 
 @contextlib.contextmanager
-def _own_store() -> Iterator[Path]:
+def _temporary_store() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
         yield Path(folder)
 
 
-def _fold() -> Measured:
+def _time_fold() -> Measurement:
     """Track a run with parameters, 15 epochs of curves and a file."""
     from dml.config import params as config
     from dml.tracking.fold_run import fold_run
 
     params = config.load(ROOT / "params.yaml")
     if not (ROOT / "data" / params.cohort / "splits.parquet").exists():
-        raise NotHereError("the runs are keyed by data that are not here: dvc repro first")
+        raise SkipBenchmark("the data that identify runs do not exist: dvc repro first")
     rng = np.random.default_rng(0)
     names = ["learning_rate", "train_task", "conflicts", "cosine", "validation_loss", "best"]
     history = pd.DataFrame(rng.normal(size=(EPOCHS, len(names))), columns=names).assign(epoch=range(EPOCHS))
-    with _own_store() as folder:
+    with _temporary_store() as folder:
         file = folder / "history.csv"
         history.to_csv(file)
 
@@ -46,12 +46,12 @@ def _fold() -> Measured:
                 run.log_metrics({"c_index": 0.8})
                 run.log_artifacts(file)
 
-        found = repeated(track, repeats=5, warm=1)
-    return Measured(found.wall, found.cpu, {"% of a 30 s fold": 100 * found.cpu / FOLD_SECONDS})
+        result = time_repeats(track, repeats=5, warm=1)
+    return Measurement(result.wall_s, result.cpu_s, {"% of a 30 s fold": 100 * result.cpu_s / FOLD_SECONDS})
 
 
-class _Free:
-    """An objective that costs nothing: what remains is the bookkeeping."""
+class _NoOpObjective:
+    """Objective without training: what remains is the bookkeeping."""
 
     folds = (0, 1, 2)
 
@@ -65,20 +65,20 @@ class _Free:
         return Score(loss)
 
 
-def _trial() -> Measured:
+def _time_trial() -> Measurement:
     """Run a trial of a study in a journal: draw its values, report 3 x 15 epochs, tell the result and track it."""
     from dml.config import params as config
     from dml.experiments.tuning.studies import Job
     from dml.experiments.tuning.worker import work
 
     params = config.load(ROOT / "params.yaml")
-    with _own_store() as folder, contextlib.chdir(folder):
+    with _temporary_store() as folder, contextlib.chdir(folder):
         job = Job(params, "teacher", params.tasks[0], TRIALS, "benchmark")
-        found = repeated(lambda: work(job, _Free()), repeats=1, warm=0)
-    wall, cpu = found.wall / TRIALS, found.cpu / TRIALS
-    return Measured(wall, cpu, {"% of a 90 s trial": 100 * cpu / TRIAL_SECONDS})
+        result = time_repeats(lambda: work(job, _NoOpObjective()), repeats=1, warm=0)
+    wall, cpu = result.wall_s / TRIALS, result.cpu_s / TRIALS
+    return Measurement(wall, cpu, {"% of a 90 s trial": 100 * cpu / TRIAL_SECONDS})
 
 
 GROUP = "9 commands"
-register(Benchmark("MLflow, one fold", GROUP, _fold))
-register(Benchmark("Optuna and MLflow, one trial", GROUP, _trial))
+register(Benchmark("MLflow, one fold", GROUP, _time_fold))
+register(Benchmark("Optuna and MLflow, one trial", GROUP, _time_trial))

@@ -1,4 +1,4 @@
-"""Benchmarks: all are found, results land in the page and the history, a failure says so. Never a timed test."""
+"""Benchmarks: all register, results reach the page and the history, failures are reported. No test is timed."""
 
 import json
 import subprocess
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import measuring, recording, registry
-from benchmarks.registry import Benchmark, Measured
+from benchmarks import measurement, registry, results_page
+from benchmarks.registry import Benchmark, Measurement
 
 MACHINE = {"commit": "abc", "time": "2026-01-01 00:00", "load": "0.5", "torch": "2"}
-FOUND = {
+RESULT = {
     "wall": 0.5,
     "cpu": 0.25,
     "product_wall": 0.05,
@@ -23,22 +23,24 @@ FOUND = {
 
 
 def benchmark(name: str, **more: Any) -> Benchmark:
-    return Benchmark(name, "group", lambda: Measured(1.0, 1.0), **more)
+    return Benchmark(name, "group", lambda: Measurement(1.0, 1.0), **more)
 
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     page = tmp_path / "benchmarks.md"
-    page.write_text(f"before\n{recording.START}\n{recording.END}\nafter\n")
-    monkeypatch.setattr(recording, "PAGE", page)
-    monkeypatch.setattr(recording, "HISTORY", tmp_path / "history.json")
+    page.write_text(f"before\n{results_page.START}\n{results_page.END}\nafter\n")
+    monkeypatch.setattr(results_page, "PAGE", page)
+    monkeypatch.setattr(results_page, "HISTORY", tmp_path / "history.json")
     return page
 
 
 def test_every_case_registers_and_names_are_unique() -> None:
     """In a process of its own: importing the cases must measure nothing and take no heavy module along."""
     code = "import sys; from benchmarks.registry import benchmarks; print(len(benchmarks()), 'mlflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=measuring.ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=measurement.ROOT, capture_output=True, text=True, check=True
+    )
     count, mlflow = done.stdout.split()
     assert int(count) > 30
     assert mlflow == "False"
@@ -48,38 +50,40 @@ def test_every_case_registers_and_names_are_unique() -> None:
 
 
 def test_a_line_has_times_units_memory_target_and_figures(page: Path) -> None:
-    recording.record([benchmark("a", seconds=0.2, gigabytes=0.5, reference="4.5 s")], {"a": FOUND}, MACHINE)
+    results_page.record([benchmark("a", seconds=0.2, gigabytes=0.5, reference="4.5 s")], {"a": RESULT}, MACHINE)
     row = "| a | group | 500 ms | 250 ms | 5.00 | 0.20 GB | 0.2 s, 0.5 GB | 4.5 s | tiles/s 1,234 |"
     assert row in page.read_text().splitlines()
     assert page.read_text().startswith("before\n")
     assert page.read_text().endswith("after\n")
 
 
-def test_lines_not_run_this_time_are_kept_and_the_history_grows(page: Path) -> None:
+def test_lines_not_run_this_time_stay_and_the_history_grows(page: Path) -> None:
     for names in (["a", "b"], ["b", "c"]):
-        recording.record([benchmark(name) for name in names], dict.fromkeys(names, FOUND), MACHINE)
+        results_page.record([benchmark(name) for name in names], dict.fromkeys(names, RESULT), MACHINE)
     rows = [line.split("|")[1].strip() for line in page.read_text().splitlines() if line.startswith("| ")]
     assert sorted(rows) == ["a", "b", "benchmark", "c"]
-    runs = json.loads(recording.HISTORY.read_text())
+    runs = json.loads(results_page.HISTORY.read_text())
     assert [sorted(set(run) - {"time", "commit", "load"}) for run in runs] == [["a", "b"], ["b", "c"]]
     assert runs[0]["a"] == 5.0
 
 
-def test_what_was_skipped_or_failed_is_said_in_its_line(page: Path) -> None:
-    recording.record([benchmark("a"), benchmark("b")], {"a": {"skipped": "no data"}, "b": {"failed": "boom"}}, MACHINE)
+def test_skipped_and_failed_benchmarks_give_their_reason(page: Path) -> None:
+    results_page.record(
+        [benchmark("a"), benchmark("b")], {"a": {"skipped": "no data"}, "b": {"failed": "boom"}}, MACHINE
+    )
     assert "skipped: no data" in page.read_text()
     assert "failed: boom" in page.read_text()
 
 
-def test_a_benchmark_that_is_not_there_fails_with_the_last_line() -> None:
-    assert "KeyError" in measuring.in_fresh_process("no such benchmark")["failed"]
+def test_an_unknown_benchmark_fails_with_the_last_error_line() -> None:
+    assert "KeyError" in measurement.run_in_process("no such benchmark")["failed"]
 
 
-def test_the_peak_is_counted_from_where_it_was_forgotten() -> None:
-    held = bytearray(b"x" * 50_000_000)
-    del held
-    start = measuring.forget_peak()
-    assert measuring.peak_bytes() - start < 20_000_000
-    held = bytearray(b"x" * 50_000_000)
-    assert measuring.peak_bytes() - start > 40_000_000
-    assert len(held) == 50_000_000
+def test_the_peak_is_counted_from_its_reset() -> None:
+    block = bytearray(b"x" * 50_000_000)
+    del block
+    start = measurement.reset_peak_bytes()
+    assert measurement.read_peak_bytes() - start < 20_000_000
+    block = bytearray(b"x" * 50_000_000)
+    assert measurement.read_peak_bytes() - start > 40_000_000
+    assert len(block) == 50_000_000
