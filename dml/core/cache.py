@@ -7,12 +7,12 @@ from pathlib import Path
 from dml.core.files import WORK
 
 
-def work_folder(kind: str, key: str, root: Path | None = None) -> Path:
+def cache_dir(kind: str, key: str, root: Path | None = None) -> Path:
     """Return the folder of one finished or half-finished piece of work."""
     return (WORK if root is None else root) / kind / key[:2] / key
 
 
-def link(source: Path, target: Path) -> None:
+def hardlink(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`: a hard link, or a copy where links are not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

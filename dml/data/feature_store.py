@@ -116,7 +116,7 @@ def read_features(
     return tokens, _coordinates(table) if has_coords else None, meta
 
 
-def read_pyramid(folder: Path, slide_ids: Sequence[str], mpps: Sequence[float]) -> MultiScaleBags:
+def read_bags(folder: Path, slide_ids: Sequence[str], mpps: Sequence[float]) -> MultiScaleBags:
     """Read the slides of one patient and concatenate them at each resolution.
 
     Parameters
@@ -140,7 +140,7 @@ def read_pyramid(folder: Path, slide_ids: Sequence[str], mpps: Sequence[float]) 
     """
     if not slide_ids:
         return {}
-    return {Mpp(mpp): _joined(folder, slide_ids, Mpp(mpp)) for mpp in mpps}
+    return {Mpp(mpp): _read_bag(folder, slide_ids, Mpp(mpp)) for mpp in mpps}
 
 
 def bag_path(folder: Path, encoder: str, mpp: float, slide_id: str) -> Path:
@@ -148,7 +148,7 @@ def bag_path(folder: Path, encoder: str, mpp: float, slide_id: str) -> Path:
     return folder / encoder / f"{mpp:g}" / f"{slide_id}.parquet"
 
 
-def _joined(folder: Path, slide_ids: Sequence[str], mpp: Mpp) -> Bag:
+def _read_bag(folder: Path, slide_ids: Sequence[str], mpp: Mpp) -> Bag:
     tokens: list[Tensor] = []
     coords: list[Tensor] = []
     tile_um: float | None = None

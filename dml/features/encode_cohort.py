@@ -12,13 +12,14 @@ from typing import Any
 import pandas as pd
 
 from dml.config.params import Embed, Tiles
-from dml.core.cache import link, work_folder
+from dml.core.cache import cache_dir, hardlink
 from dml.core.errors import InputError
 from dml.core.progress import Advance, progress
 from dml.data.feature_store import bag_path, write_bag
-from dml.features.encode_tiles import Encoded, Job, encode
-from dml.features.encoders.registry import EncoderCard, TileEncoder, get
-from dml.features.executors import Engine, Local, Task
+from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
+from dml.features.encoders.card import EncoderCard, TileEncoder
+from dml.features.encoders.registry import get
+from dml.features.executors import Executor, LocalExecutor, ParallelTask
 from dml.features.fingerprint import encoding_key
 from dml.features.manifest import manifest_row, write_manifest
 from dml.features.tile_cohort import check_failed
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class EncodingUnit:
     """One slide at one resolution: where its tiles are, and where its finished features are or will be."""
 
     slide_id: str
@@ -40,31 +41,31 @@ class Piece:
     key: str
     finished: Path
 
-    def job(self) -> Job:
+    def job(self) -> EncodingJob:
         """Read the tiles; the resolution was settled when they were cut."""
         grid = read_grid(self.grid)[0]
-        return Job(self.slide_id, self.path, float(grid.slide_mpp), grid)
+        return EncodingJob(self.slide_id, self.path, float(grid.slide_mpp), grid)
 
 
-Slices = tuple[Piece, ...]
+SlideUnits = tuple[EncodingUnit, ...]
 """One slide at the resolutions that are still to be encoded."""
 
 
-def embed_slides(
+def encode_cohort(
     slides: pd.DataFrame,
     tiles_folder: Path,
     out: Path,
     tiles: Tiles,
     embed: Embed,
     work: Path | None = None,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Embed all slides that were cut.
 
     Parameters
     ----------
     slides : DataFrame
-        As `tile_slides` returns: slide_id, patient_id, path, fingerprint, status, reason.
+        As `tile_cohort` returns: slide_id, patient_id, path, fingerprint, status, reason.
     tiles_folder : Path
         ``data/<cohort>/tiles``.
     out : Path
@@ -75,7 +76,7 @@ def embed_slides(
         Encoder, workers, batch size, precision, device.
     work : Path, optional
         Where finished slides are kept for the next run; default .work.
-    engine : Engine, optional
+    executor : Executor, optional
         What does it; default threads of this process.
 
     Returns
@@ -88,36 +89,40 @@ def embed_slides(
     CheckFailed
         If more than `tiles.max_failed` of the slides failed, counting those that could not be cut.
     """
-    engine = engine or Local()
+    executor = executor or LocalExecutor()
     card = get(embed.encoder)
     facts = {"encoder": card.name, "weights": card.weights_hash(), "precision": embed.precision}
-    facts["device"] = engine.device(embed.device).split(":")[0]
+    facts["device"] = executor.device(embed.device).split(":")[0]
     rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in slides.to_dict("records")]
     cut = [row for row in rows if row["status"] == "ok"]
     pieces = [_piece(row, mpp, tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
     reasons = {row["slide_id"]: row["reason"] for row in rows if row["status"] != "ok"}
-    reasons |= _encode_missing(pieces, embed, facts, engine)
+    reasons |= _encode_missing(pieces, embed, facts, executor)
     for piece in pieces:
         if piece.slide_id not in reasons:
-            link(piece.finished, bag_path(out, card.name, piece.mpp, piece.slide_id))
-    described = _rows(slides, {(piece.slide_id, piece.mpp): piece for piece in pieces}, tiles, reasons)
+            hardlink(piece.finished, bag_path(out, card.name, piece.mpp, piece.slide_id))
+    described = _manifest_rows(slides, {(piece.slide_id, piece.mpp): piece for piece in pieces}, tiles, reasons)
     manifest = write_manifest(out / "manifest.parquet", described)
     check_failed(manifest, tiles.max_failed, out / "manifest.parquet", "tiles.max_failed")
     return manifest
 
 
-def _piece(row: dict[str, Any], mpp: float, tiles_folder: Path, facts: dict[str, Any], work: Path | None) -> Piece:
+def _piece(
+    row: dict[str, Any], mpp: float, tiles_folder: Path, facts: dict[str, Any], work: Path | None
+) -> EncodingUnit:
     slide_id, patient_id = row["slide_id"], row["patient_id"]
     place = tiles_folder / f"{mpp:g}" / f"{slide_id}.parquet"
     grid, _ = read_grid(place)
     key = encoding_key(row["fingerprint"], grid, **facts)
-    folder = work_folder("features", key, work)
+    folder = cache_dir("features", key, work)
     # the file names its slide and patient inside, so a renamed slide is written anew
     finished = folder / f"{slide_id}@{'' if patient_id is None else patient_id}.parquet"
-    return Piece(slide_id, patient_id, Path(row["path"]), float(mpp), place, len(grid.coords_px), key, finished)
+    return EncodingUnit(slide_id, patient_id, Path(row["path"]), float(mpp), place, len(grid.coords_px), key, finished)
 
 
-def _encode_missing(pieces: list[Piece], embed: Embed, facts: dict[str, Any], engine: Engine) -> dict[str, str]:
+def _encode_missing(
+    pieces: list[EncodingUnit], embed: Embed, facts: dict[str, Any], executor: Executor
+) -> dict[str, str]:
     """Encode what no earlier run has finished; return why slides failed."""
     missing = [piece for piece in pieces if not piece.finished.exists()]
     total, left = sum(piece.tiles for piece in pieces), sum(piece.tiles for piece in missing)
@@ -125,28 +130,28 @@ def _encode_missing(pieces: list[Piece], embed: Embed, facts: dict[str, Any], en
         return {}
     logger.info("%s: %d tiles, %d already embedded", facts["encoder"], total, total - left)
     slides = [tuple(group) for _, group in groupby(missing, key=lambda piece: piece.slide_id)]
-    run = partial(_encoded, batch=embed.batch_size, facts=facts)
+    run = partial(_encode_all, batch=embed.batch_size, facts=facts)
     gpu = facts["device"] == "cuda"
-    task = Task(run, lambda slide: sum(piece.tiles for piece in slide), lambda _, why: why, embed.workers, gpu)
+    task = ParallelTask(run, lambda slide: sum(piece.tiles for piece in slide), lambda _, why: why, embed.workers, gpu)
     try:
         with progress("embedding", total, "tiles", done=total - left) as advance:
-            reasons = engine.each(task, slides, advance)
+            reasons = executor.map(task, slides, advance)
     finally:
-        _loaded.cache_clear()
+        _load_encoder.cache_clear()
     return {slide[0].slide_id: why for slide, why in zip(slides, reasons, strict=True) if why is not None}
 
 
-def _encoded(
-    slides: Sequence[Slices], threads: int, advance: Advance, *, batch: int, facts: dict[str, Any]
+def _encode_all(
+    slides: Sequence[SlideUnits], threads: int, advance: Advance, *, batch: int, facts: dict[str, Any]
 ) -> list[str | None]:
     """Encode some slides and keep what is finished; return why each failed, None where it did not."""
-    card, encoder = _loaded(*(facts[name] for name in ("encoder", "weights", "device", "precision")))
+    card, encoder = _load_encoder(*(facts[name] for name in ("encoder", "weights", "device", "precision")))
     # a process of Ray that died may have finished one of two resolutions
     left = (piece for slide in slides for piece in slide if not piece.finished.exists())
     pieces = {(piece.slide_id, piece.mpp): piece for piece in left}
     reasons: dict[str, str] = {}
-    jobs: Iterator[Job] = (piece.job() for piece in pieces.values() if piece.slide_id not in reasons)
-    for result in encode(jobs, encoder, threads, batch, advance):
+    jobs: Iterator[EncodingJob] = (piece.job() for piece in pieces.values() if piece.slide_id not in reasons)
+    for result in encode_tiles(jobs, encoder, threads, batch, advance):
         try:
             _save(result, pieces[result.job.slide_id, float(result.job.grid.mpp)], card, facts)
         except InputError as error:
@@ -156,7 +161,7 @@ def _encoded(
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, weights: str, device: str, precision: str) -> tuple[EncoderCard, TileEncoder]:
+def _load_encoder(name: str, weights: str, device: str, precision: str) -> tuple[EncoderCard, TileEncoder]:
     """Load the encoder, once for all slides that a process works on; another machine must have the same weights."""
     card = get(name)
     if card.weights_hash() != weights:
@@ -165,7 +170,7 @@ def _loaded(name: str, weights: str, device: str, precision: str) -> tuple[Encod
     return card, card.load(device, precision)
 
 
-def _save(result: Encoded, piece: Piece, card: EncoderCard, facts: dict[str, Any]) -> None:
+def _save(result: EncodingResult, piece: EncodingUnit, card: EncoderCard, facts: dict[str, Any]) -> None:
     if result.tokens is None:
         raise result.error or InputError(piece.path, "no features", "Look at the log")
     if result.tokens.shape[1] != card.width:
@@ -179,8 +184,8 @@ def _save(result: Encoded, piece: Piece, card: EncoderCard, facts: dict[str, Any
     write_bag(piece.finished, result.tokens, grid.coords_um, {**about, **own, **where})
 
 
-def _rows(
-    slides: pd.DataFrame, pieces: dict[tuple[str, float], Piece], tiles: Tiles, reasons: dict[str, str]
+def _manifest_rows(
+    slides: pd.DataFrame, pieces: dict[tuple[str, float], EncodingUnit], tiles: Tiles, reasons: dict[str, str]
 ) -> list[dict[str, Any]]:
     rows = []
     for slide_id, patient_id in zip(slides["slide_id"], slides["patient_id"], strict=True):

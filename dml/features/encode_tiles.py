@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from dml.core.errors import InputError
 from dml.core.types import TileGrid
-from dml.features.encoders.registry import TileEncoder
-from dml.features.encoders.tile_encoder import one_core_each
+from dml.features.encoders.backends.tile_encoder import one_core_each
+from dml.features.encoders.card import TileEncoder
 from dml.slides.grid import corners_px
 from dml.slides.reader import Slide, open_slide
 
-Part = Future[NDArray[np.float16]]
+TokenBatch = Future[NDArray[np.float16]]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class EncodingJob:
     """The tiles of one slide at one resolution. `stated_mpp` is what the slide list says, None if nothing."""
 
     slide_id: str
@@ -35,15 +35,15 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodingResult:
     """What became of a job: float16 tokens [n d], or the error that ended it."""
 
-    job: Job
+    job: EncodingJob
     tokens: NDArray[np.float16] | None
     error: InputError | None = None
 
 
-class Readers:
+class SlideHandles:
     """One open slide per worker: handles are never shared, and stay open while a worker remains at a slide."""
 
     def __init__(self) -> None:
@@ -69,9 +69,13 @@ class Readers:
             self._open.popitem()[1].close()
 
 
-def encode(
-    jobs: Iterable[Job], encoder: TileEncoder, workers: int, batch: int, advance: Callable[[int], None] = lambda _: None
-) -> Iterator[Encoded]:
+def encode_tiles(
+    jobs: Iterable[EncodingJob],
+    encoder: TileEncoder,
+    workers: int,
+    batch: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[EncodingResult]:
     """Encode jobs; results come in their order, as soon as each is complete.
 
     Parameters
@@ -92,10 +96,10 @@ def encode(
     Encoded
         One per job; a slide that cannot be read gives an error and the rest goes on.
     """
-    readers = Readers()
-    waiting: deque[tuple[Job, list[Part]]] = deque()
+    readers = SlideHandles()
+    waiting: deque[tuple[EncodingJob, list[TokenBatch]]] = deque()
 
-    def part(job: Job, start: int) -> NDArray[np.float16]:
+    def part(job: EncodingJob, start: int) -> NDArray[np.float16]:
         slide = readers.get(job.path, job.stated_mpp)
         corners = corners_px(job.grid)[start : start + batch]
         tiles = np.stack([slide.read_tile(x, y, job.grid.tile_px, job.grid.mpp) for x, y in corners])
@@ -106,20 +110,20 @@ def encode(
             for job in jobs:
                 starts = range(0, len(job.grid.coords_px), batch)
                 waiting.append((job, [pool.submit(part, job, start) for start in starts]))
-                while len(waiting) > 1 and (waiting[0][1][-1].done() or _pending(waiting) > 4 * workers):
-                    yield _collected(*waiting.popleft(), advance)
+                while len(waiting) > 1 and (waiting[0][1][-1].done() or _count_pending(waiting) > 4 * workers):
+                    yield _collect(*waiting.popleft(), advance)
             while waiting:
-                yield _collected(*waiting.popleft(), advance)
+                yield _collect(*waiting.popleft(), advance)
         finally:
             pool.shutdown(cancel_futures=True)
             readers.close()
 
 
-def _pending(waiting: Iterable[tuple[Job, list[Part]]]) -> int:
+def _count_pending(waiting: Iterable[tuple[EncodingJob, list[TokenBatch]]]) -> int:
     return sum(not part.done() for _, parts in waiting for part in parts)
 
 
-def _collected(job: Job, parts: list[Part], advance: Callable[[int], None]) -> Encoded:
+def _collect(job: EncodingJob, parts: list[TokenBatch], advance: Callable[[int], None]) -> EncodingResult:
     tokens = []
     try:
         for part in parts:
@@ -128,5 +132,5 @@ def _collected(job: Job, parts: list[Part], advance: Callable[[int], None]) -> E
     except InputError as error:
         for part in parts:
             part.cancel()
-        return Encoded(job, None, error)
-    return Encoded(job, np.concatenate(tokens))
+        return EncodingResult(job, None, error)
+    return EncodingResult(job, np.concatenate(tokens))

@@ -2,7 +2,7 @@
 
 A task is a function of some slides. `Local` calls it once, with all of them. `OnRay` makes a Ray task of each; Ray
 places it, and starts it again if its process or machine dies. A finished slide is in .work by then, written there by
-whoever finished it, so nothing finished is lost, whichever side is ended.
+whoever finished it, so nothing finished is on_failure, whichever side is ended.
 
 On a cluster every machine sees the repository under the same path and has this package, weights included, installed.
 """
@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from dml.config.params import Scale
 from dml.core.errors import ConfigError, DmlError
 from dml.core.progress import Advance
-from dml.features.encoders.tile_encoder import pick_device
+from dml.features.encoders.backends.tile_encoder import pick_device
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,7 +32,7 @@ IN_FLIGHT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Task(Generic[Item, Result]):
+class ParallelTask(Generic[Item, Result]):
     """What is done to slides.
 
     Attributes
@@ -41,7 +41,7 @@ class Task(Generic[Item, Result]):
         (items, threads, advance) -> one result per item. On Ray it is pickled, and called in the folder of the driver.
     size : callable
         Units of progress in an item.
-    lost : callable
+    on_failure : callable
         (item, reason) -> the result of an item whose process died every time.
     threads : int
         Of this process; on Ray each task has one core, or as many as this if it has a GPU to feed.
@@ -51,36 +51,36 @@ class Task(Generic[Item, Result]):
 
     run: Run[Item, Result]
     size: Callable[[Item], int]
-    lost: Callable[[Item, str], Result]
+    on_failure: Callable[[Item, str], Result]
     threads: int
     gpu: bool = False
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Something that does a task to items."""
 
     def device(self, wanted: str) -> str:
         """Resolve ``auto`` to the device that tasks run on."""
         ...
 
-    def each(self, task: Task[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
+    def map(self, task: ParallelTask[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
         """Return the results in the order of the items."""
         ...
 
 
-class Local:
+class LocalExecutor:
     """Threads of this process."""
 
     def device(self, wanted: str) -> str:
         """See `Engine`."""
         return pick_device(wanted)
 
-    def each(self, task: Task[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
+    def map(self, task: ParallelTask[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
         """See `Engine`."""
         return task.run(items, task.threads, advance)
 
 
-class OnRay:
+class RayExecutor:
     """Tasks on the Ray cluster this process is connected to."""
 
     def __init__(self, retries: int = 3) -> None:
@@ -88,12 +88,12 @@ class OnRay:
 
     def device(self, wanted: str) -> str:
         """See `Engine`; ``auto`` is ``cuda`` if a machine of the cluster has a GPU."""
-        there = ray_module().cluster_resources().get("GPU", 0) > 0
+        there = import_ray().cluster_resources().get("GPU", 0) > 0
         if wanted.startswith("cuda") and not there:
             raise ConfigError(f"embed.device: {wanted} is asked for, but no machine of the Ray cluster has a GPU")
         return ("cuda" if there else "cpu") if wanted == "auto" else wanted
 
-    def each(self, task: Task[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
+    def map(self, task: ParallelTask[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
         """See `Engine`.
 
         Raises
@@ -101,9 +101,9 @@ class OnRay:
         DmlError
             What a task raised, or that the cluster is gone.
         """
-        ray = ray_module()
+        ray = import_ray()
         cores = task.threads if task.gpu else 1
-        remote = ray.remote(_alone).options(
+        remote = ray.remote(_run_alone).options(
             num_cpus=cores, num_gpus=int(task.gpu), max_retries=self._retries, scheduling_strategy="SPREAD"
         )
         here, run = str(Path.cwd()), ray.put(task.run)
@@ -120,13 +120,13 @@ class OnRay:
                 advance(task.size(items[index]))
         return [results[index] for index in range(len(items))]
 
-    def _result(self, reference: Any, task: Task[Item, Result], item: Item) -> Result:
+    def _result(self, reference: Any, task: ParallelTask[Item, Result], item: Item) -> Result:
         from ray import exceptions
 
         try:
-            result: Result = ray_module().get(reference)
+            result: Result = import_ray().get(reference)
         except (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError, exceptions.NodeDiedError) as error:
-            return task.lost(item, f"its process died {self._retries + 1} times ({type(error).__name__})")
+            return task.on_failure(item, f"its process died {self._retries + 1} times ({type(error).__name__})")
         except exceptions.RayTaskError as error:
             if isinstance(error.cause, DmlError):
                 raise error.cause from None
@@ -137,14 +137,14 @@ class OnRay:
         return result
 
 
-def _alone(folder: str, run: Run[Item, Result], item: Item, threads: int) -> Result:
+def _run_alone(folder: str, run: Run[Item, Result], item: Item, threads: int) -> Result:
     """Do a task to one item, in a worker process of Ray."""
     with contextlib.chdir(folder):
         return run([item], threads, lambda _: None)[0]
 
 
 @contextlib.contextmanager
-def opened(settings: Scale, workers: int) -> Iterator[Engine]:
+def open_executor(settings: Scale, workers: int) -> Iterator[Executor]:
     """Yield the engine that params.yaml asks for; what was started for it ends with it.
 
     Parameters
@@ -161,20 +161,20 @@ def opened(settings: Scale, workers: int) -> Iterator[Engine]:
         If Ray is asked for and not installed, or no cluster answers.
     """
     if settings.engine == "local":
-        yield Local()
+        yield LocalExecutor()
         return
-    ray = ray_module()
+    ray = import_ray()
     joined = ray.is_initialized()
     if not joined:
         _connect(ray, settings.address or os.environ.get("RAY_ADDRESS") or "local", workers)
     try:
-        yield OnRay(settings.retries)
+        yield RayExecutor(settings.retries)
     finally:
         if not joined:
             ray.shutdown()
 
 
-def ray_module() -> ModuleType:
+def import_ray() -> ModuleType:
     """Import Ray, without its usage reports."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without a GPU sees none
@@ -192,7 +192,7 @@ def _connect(ray: ModuleType, address: str, workers: int) -> None:
     own = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: on a busy machine that is hardly any time
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(address=address, logging_level="error", **own)
     except (OSError, RuntimeError, ValueError) as error:
         said = str(error).splitlines()[0]
@@ -200,7 +200,7 @@ def _connect(ray: ModuleType, address: str, workers: int) -> None:
         raise ConfigError(f"scale.engine: no Ray cluster at {address} ({said}). {remedy}") from None
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise OSError if nobody listens there, or ValueError if it is no address: Ray itself tries for minutes."""
     if address not in ("local", "auto"):
         host, _, port = address.removeprefix("ray://").rpartition(":")

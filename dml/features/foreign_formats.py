@@ -29,7 +29,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, zipfile.Ba
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class FileLayout:
     """How to understand a foreign file.
 
     Attributes
@@ -51,8 +51,8 @@ class Form:
     tile_um: float | None = None
 
 
-def read_foreign(
-    path: Path, form: Form | None = None, content: bytes | None = None
+def read_features_file(
+    path: Path, form: FileLayout | None = None, content: bytes | None = None
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n 2"] | None]:
     """Read the features of one slide.
 
@@ -77,7 +77,7 @@ def read_foreign(
     InputError
         If the file is missing, damaged, of another format, or has no features of that shape.
     """
-    form = form or Form()
+    form = form or FileLayout()
     arrays, attributes = _arrays(path, content)
     tokens = _tokens(path, arrays, form)
     if "coords_um" in arrays:
@@ -134,7 +134,7 @@ def _trident(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _centres(
-    path: Path, coords: NDArray[np.float64], attributes: Mapping[str, Any], form: Form
+    path: Path, coords: NDArray[np.float64], attributes: Mapping[str, Any], form: FileLayout
 ) -> NDArray[np.float64] | None:
     """Turn a file's coordinates into tile centres in microns, if its unit is known."""
     nominal, side = (_number(attributes.get(key)) for key in ("level0_magnification", "patch_size_level0"))
@@ -158,7 +158,7 @@ def _number(value: Any) -> float | None:
     return number if number > 0 else None
 
 
-def _tokens(path: Path, arrays: Arrays, form: Form) -> NDArray[Any]:
+def _tokens(path: Path, arrays: Arrays, form: FileLayout) -> NDArray[Any]:
     floating = [name for name, array in arrays.items() if np.issubdtype(array.dtype, np.floating) and array.ndim > 1]
     name = form.tokens if form.tokens in arrays else floating[0] if len(floating) == 1 else None
     if name is None:

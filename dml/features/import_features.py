@@ -15,12 +15,12 @@ from dml.cohorts.description import CohortDescription
 from dml.cohorts.raw_files import Features
 from dml.cohorts.slide_table import feature_files
 from dml.config.params import Embed, Tiles
-from dml.core.cache import link, work_folder
+from dml.core.cache import cache_dir, hardlink
 from dml.core.errors import InputError, listed
 from dml.core.progress import progress
 from dml.data.feature_store import bag_path, write_bag
 from dml.features.fingerprint import importing_key, slide_fingerprint
-from dml.features.foreign_formats import Form, read_foreign
+from dml.features.foreign_formats import FileLayout, read_features_file
 from dml.features.manifest import manifest_row, write_manifest
 from dml.features.tile_cohort import check_failed
 
@@ -128,7 +128,7 @@ def _imported(
         return [manifest_row(slide_id, patient_id, mpp, reason=reason) for mpp in origins]
     rows = []
     for mpp, (encoder, finished, key) in done.items():
-        link(finished, bag_path(out, encoder, mpp, slide_id))
+        hardlink(finished, bag_path(out, encoder, mpp, slide_id))
         rows.append(manifest_row(slide_id, patient_id, mpp, pq.read_metadata(finished).num_rows, None, key))
     return rows
 
@@ -143,9 +143,9 @@ def _import_one(
         raise InputError(places, f"no file of slide {slide_id}", "Extract its features, or leave the slide out")
     spec, member = origin.spec, origin.files[slide_id]
     key = importing_key(origin.identity(member), spec.model_dump(mode="json"))
-    finished = work_folder("imported", key, work) / f"{slide_id}@{patient_id or ''}.parquet"
+    finished = cache_dir("imported", key, work) / f"{slide_id}@{patient_id or ''}.parquet"
     if not finished.exists():
-        tokens, coords = read_foreign(origin.path / member, _form(spec), origin.content(member))
+        tokens, coords = read_features_file(origin.path / member, _form(spec), origin.content(member))
         if tokens.shape[1] != spec.width:
             found = f"features of width {tokens.shape[1]}, not {spec.width}"
             raise InputError(origin.path / member, found, "Correct features.width in the cohort description")
@@ -155,5 +155,5 @@ def _import_one(
     return spec.encoder, finished, key
 
 
-def _form(spec: Features) -> Form:
-    return Form(spec.tokens, spec.coords, spec.coords_mpp, spec.coords_at, spec.tile_um)
+def _form(spec: Features) -> FileLayout:
+    return FileLayout(spec.tokens, spec.coords, spec.coords_mpp, spec.coords_at, spec.tile_um)

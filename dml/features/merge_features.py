@@ -8,7 +8,7 @@ import pandas as pd
 
 from dml.cohorts.description import CohortDescription
 from dml.config.params import Tiles
-from dml.core.cache import link
+from dml.core.cache import hardlink
 from dml.core.errors import InputError, listed
 from dml.core.files import read_parquet
 from dml.data.feature_store import bag_path
@@ -18,7 +18,7 @@ IMPORTED = "imported"
 """Weights of features that were extracted elsewhere: not known."""
 
 
-def combine_features(description: CohortDescription, out: Path, tiles: Tiles, encoder: str) -> pd.DataFrame:
+def merge_features(description: CohortDescription, out: Path, tiles: Tiles, encoder: str) -> pd.DataFrame:
     """Link the features of the parts of a cohort.
 
     Parameters
@@ -51,7 +51,7 @@ def combine_features(description: CohortDescription, out: Path, tiles: Tiles, en
             if row["status"] == "ok":
                 path = bag_path(folder, encoder, row["mpp"], row["slide_id"])
                 _check_alike(path, row["mpp"], part, kinds)
-                link(path, bag_path(out, encoder, row["mpp"], row["slide_id"]))
+                hardlink(path, bag_path(out, encoder, row["mpp"], row["slide_id"]))
     return write_manifest(out / "manifest.parquet", rows)
 
 

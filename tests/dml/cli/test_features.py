@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from dml.cli.app import app
 from dml.data.feature_store import bag_path, write_bag
-from dml.features.foreign_formats import read_foreign
+from dml.features.foreign_formats import read_features_file
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_exported_features_can_be_imported_again(tokens: np.ndarray) -> None:
     done = CliRunner().invoke(app, ["features", "export", "out", "--cohort", "mine", "--slide", "s1"])
     assert done.exit_code == 0, done.output
     path = Path("out/uni/0.5/s1.h5")
-    found, coords = read_foreign(path)
+    found, coords = read_features_file(path)
     np.testing.assert_array_equal(found, tokens)
     assert coords is not None
     assert coords[1].tolist() == [192.0, 64.0]

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dml.core.errors import ConfigError, InputError
-from dml.features.encoders import get, names
 from dml.features.encoders.backends import weights as weights_module
 from dml.features.encoders.backends.timm_network import TokenOf
 from dml.features.encoders.backends.weights import Weights
+from dml.features.encoders.registry import get, names
 from tests.painted import tissue_pixels
 
 TIMM = ("resnet50", "uni", "uni2_h", "virchow2", "h_optimus_0", "prov_gigapath")
@@ -109,7 +109,7 @@ def test_virchow2_puts_the_class_token_beside_the_mean_patch(place: Path, monkey
     assert tokens.shape == (3, 32)
     np.testing.assert_allclose(tokens[0, :16], network.first[0].half().numpy(), rtol=1e-3)
     with torch.inference_mode():
-        from dml.features.encoders.tile_encoder import resized
+        from dml.features.encoders.backends.tile_encoder import resized
 
         pixels = torch.from_numpy(resized(TILES[:1], 224)).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (get("virchow2").mean, get("virchow2").std))
@@ -175,7 +175,7 @@ class Mean(nn.Module):
 
 
 def expected_means() -> np.ndarray:
-    from dml.features.encoders.tile_encoder import resized
+    from dml.features.encoders.backends.tile_encoder import resized
 
     pixels = (resized(TILES, 32) / 255 - get("mine").mean) / get("mine").std
     return np.concatenate([pixels.mean(axis=(1, 2)), pixels.max(axis=(1, 2, 3))[:, None]], axis=1)

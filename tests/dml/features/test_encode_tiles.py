@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dml.core.types import Mpp, TileGrid
-from dml.features.encode_tiles import Encoded, Job, encode
+from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
 from dml.features.encoders.registry import get
 from dml.slides.reader import Slide
 from tests.painted import ColourStatistics, tissue_pixels, with_a_hole, write_slide
@@ -22,27 +22,30 @@ def grid(n: int, tile_px: int = 64, mpp: float = 0.5) -> TileGrid:
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[EncodingJob]:
     folder = tmp_path_factory.mktemp("slides")
-    found = []
+    made = []
     for i, n in enumerate((11, 1, 16, 5)):
         path = write_slide(folder / f"{i}.tif", tissue_pixels(256, 256, seed=i, cover=1.2), levels=2)
-        found += [Job(path.stem, path, None, grid(n)), Job(path.stem, path, None, grid(min(n, 4), mpp=1.0))]
-    return found
+        made += [
+            EncodingJob(path.stem, path, None, grid(n)),
+            EncodingJob(path.stem, path, None, grid(min(n, 4), mpp=1.0)),
+        ]
+    return made
 
 
-def run(jobs: list[Job], workers: int, batch: int) -> list[Encoded]:
-    return list(encode(jobs, ColourStatistics(), workers, batch))
+def run(jobs: list[EncodingJob], workers: int, batch: int) -> list[EncodingResult]:
+    return list(encode_tiles(jobs, ColourStatistics(), workers, batch))
 
 
-def test_results_come_in_order_and_whole(jobs: list[Job]) -> None:
+def test_results_come_in_order_and_whole(jobs: list[EncodingJob]) -> None:
     results = run(jobs, workers=3, batch=4)
     assert [result.job for result in results] == jobs
     shapes = [result.tokens.shape for result in results if result.tokens is not None]
     assert shapes == [(len(job.grid.coords_px), 8) for job in jobs]
 
 
-def test_tokens_are_those_of_the_tiles(jobs: list[Job]) -> None:
+def test_tokens_are_those_of_the_tiles(jobs: list[EncodingJob]) -> None:
     job = jobs[0]
     tokens = run([job], workers=2, batch=3)[0].tokens
     pixels = tissue_pixels(256, 256, seed=0, cover=1.2)
@@ -51,23 +54,23 @@ def test_tokens_are_those_of_the_tiles(jobs: list[Job]) -> None:
 
 
 @pytest.mark.parametrize(("workers", "batch"), [(1, 1), (2, 4), (5, 3), (2, 100)])
-def test_any_number_of_workers_gives_the_same_bits(jobs: list[Job], workers: int, batch: int) -> None:
+def test_any_number_of_workers_gives_the_same_bits(jobs: list[EncodingJob], workers: int, batch: int) -> None:
     encoder = get("efficientnet_lite0").load()
     few = [jobs[1], jobs[3], jobs[7]]
-    reference = [result.tokens for result in encode(few, encoder, 1, 32)]
-    found = [result.tokens for result in encode(few, encoder, workers, batch)]
+    reference = [result.tokens for result in encode_tiles(few, encoder, 1, 32)]
+    found = [result.tokens for result in encode_tiles(few, encoder, workers, batch)]
     for one, other in zip(reference, found, strict=True):
         assert one is not None
         assert other is not None
         assert one.tobytes() == other.tobytes()
 
 
-def test_a_damaged_slide_fails_alone(jobs: list[Job], tmp_path: Path) -> None:
+def test_a_damaged_slide_fails_alone(jobs: list[EncodingJob], tmp_path: Path) -> None:
     bad = with_a_hole(write_slide(tmp_path / "bad.tif", tissue_pixels(512, 256, cover=1.2), levels=2))
     mixed = [
         jobs[0],
-        Job("bad", bad, None, grid(16, tile_px=100)),
-        Job("gone", tmp_path / "gone.tif", None, grid(2)),
+        EncodingJob("bad", bad, None, grid(16, tile_px=100)),
+        EncodingJob("gone", tmp_path / "gone.tif", None, grid(2)),
         jobs[2],
     ]
     results = run(mixed, workers=2, batch=2)
@@ -76,7 +79,7 @@ def test_a_damaged_slide_fails_alone(jobs: list[Job], tmp_path: Path) -> None:
     assert "gone.tif: the file does not exist" in str(results[2].error)
 
 
-def test_handles_are_one_a_worker_and_closed(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handles_are_one_a_worker_and_closed(jobs: list[EncodingJob], monkeypatch: pytest.MonkeyPatch) -> None:
     users: dict[int, set[int]] = {}
     closed: list[int] = []
     read, close = Slide.read_tile, Slide.close
@@ -98,29 +101,29 @@ def test_handles_are_one_a_worker_and_closed(jobs: list[Job], monkeypatch: pytes
     assert sorted(closed) == sorted(users)
 
 
-def test_progress_counts_every_tile(jobs: list[Job]) -> None:
+def test_progress_counts_every_tile(jobs: list[EncodingJob]) -> None:
     counted: list[int] = []
-    list(encode(jobs, ColourStatistics(), 2, 4, counted.append))
+    list(encode_tiles(jobs, ColourStatistics(), 2, 4, counted.append))
     assert sum(counted) == sum(len(job.grid.coords_px) for job in jobs)
 
 
-def test_jobs_are_taken_as_they_are_needed(jobs: list[Job]) -> None:
+def test_jobs_are_taken_as_they_are_needed(jobs: list[EncodingJob]) -> None:
     taken: list[int] = []
 
-    def many() -> Iterator[Job]:
+    def many() -> Iterator[EncodingJob]:
         for i in range(200):
             taken.append(i)
             yield jobs[3]
 
-    first = next(iter(results := encode(many(), ColourStatistics(), 2, 4)))
+    first = next(iter(results := encode_tiles(many(), ColourStatistics(), 2, 4)))
     assert first.tokens is not None
     assert len(taken) < 50
     results.close()  # type: ignore[attr-defined]
 
 
-def test_an_error_of_the_encoder_is_not_hidden(jobs: list[Job]) -> None:
+def test_an_error_of_the_encoder_is_not_hidden(jobs: list[EncodingJob]) -> None:
     def broken(tiles: NDArray[np.uint8]) -> NDArray[np.float16]:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(encode(jobs, broken, 2, 4))
+        list(encode_tiles(jobs, broken, 2, 4))

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dml.core.errors import ConfigError, InputError
-from dml.features.encoders import efficientnet_lite0, get, names, registry
-from dml.features.encoders.registry import EncoderCard, register
-from dml.features.encoders.tile_encoder import Runner, one_core_each, pick_device, resized
+from dml.features.encoders import efficientnet_lite0, registry
+from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, one_core_each, pick_device, resized
+from dml.features.encoders.card import EncoderCard
+from dml.features.encoders.registry import get, names, register
 from tests.painted import fake_card, tissue_pixels
 
 
@@ -57,7 +58,7 @@ def test_registered_encoder_is_found() -> None:
 
 
 def test_an_installed_package_can_add_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("fake", "tests.dml.features.test_encoders:PLUGGED", registry._GROUP)
+    point = EntryPoint("fake", "tests.dml.features.test_encoders:PLUGGED", registry._ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "dml.encoders" else [])
     monkeypatch.setattr(registry, "_registered", {})
     assert "fake" in names()
@@ -130,7 +131,7 @@ class Mean(nn.Module):
 
 def test_normalisation_and_resampling_of_the_runner() -> None:
     tiles = np.full((3, 64, 64, 3), (0, 127.5, 255), np.uint8)
-    found = Runner(Mean(), (0.5, 0.5, 0.5), (0.5, 0.25, 0.5), input_px=32)(tiles)
+    found = TileEncoderRunner(Mean(), (0.5, 0.5, 0.5), (0.5, 0.25, 0.5), input_px=32)(tiles)
     np.testing.assert_allclose(found[1], [-1, (127 / 255 - 0.5) / 0.25, 1], atol=1e-3)
     assert resized(tiles, 32).shape == (3, 32, 32, 3)
     assert resized(tiles, None).shape == (3, 64, 64, 3)
@@ -138,7 +139,7 @@ def test_normalisation_and_resampling_of_the_runner() -> None:
 
 def test_padded_batches_give_the_same_tokens() -> None:
     tiles = np.random.default_rng(0).integers(0, 256, (70, 16, 16, 3), dtype=np.uint8)
-    runner = Runner(Mean(), (0.5,) * 3, (0.5,) * 3)
+    runner = TileEncoderRunner(Mean(), (0.5,) * 3, (0.5,) * 3)
     alone = runner(tiles)
     runner._one_by_one = False  # as on a GPU
     np.testing.assert_allclose(runner(tiles), alone, atol=1e-3)

@@ -18,9 +18,10 @@ from torch import nn
 from dml.config.params import Embed, Scale, Tiles
 from dml.core.errors import ConfigError, DmlError, InputError
 from dml.core.progress import Advance
-from dml.features import engines
-from dml.features.executors import Engine, Local, Task, opened
-from dml.features.extraction import embed_slides, tile_slides
+from dml.features import executors
+from dml.features.encode_cohort import encode_cohort
+from dml.features.executors import Executor, LocalExecutor, ParallelTask, open_executor
+from dml.features.tile_cohort import tile_cohort
 from tests.painted import tissue_pixels, write_slide
 
 TILES = Tiles(tile_px=64, max_failed=0.5)
@@ -29,11 +30,11 @@ SLIDES = 6
 
 
 @pytest.fixture(scope="module")
-def ray_of_two() -> Iterator[Engine]:
+def ray_of_two() -> Iterator[Executor]:
     """Ray on this machine with two workers; one for all tests, since it takes seconds to start."""
     pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]' -c constraints.txt")
-    with opened(Scale(engine="ray", retries=3), workers=2) as engine:
-        yield engine
+    with open_executor(Scale(engine="ray", retries=3), workers=2) as executor:
+        yield executor
 
 
 def doubled(numbers: Sequence[int], threads: int, advance: Advance) -> list[int]:
@@ -41,25 +42,25 @@ def doubled(numbers: Sequence[int], threads: int, advance: Advance) -> list[int]
     return [2 * number for number in numbers]
 
 
-def task(run: Callable[[Sequence[int], int, Advance], list[int]] = doubled) -> Task[int, int]:
-    return Task(run, size=lambda number: number, lost=lambda number, why: -number, threads=2)
+def task(run: Callable[[Sequence[int], int, Advance], list[int]] = doubled) -> ParallelTask[int, int]:
+    return ParallelTask(run, size=lambda number: number, on_failure=lambda number, why: -number, threads=2)
 
 
 def test_local_hands_everything_to_one_call() -> None:
     finished: list[int] = []
-    assert Local().each(task(), [3, 1, 2], finished.append) == [6, 2, 4]
+    assert LocalExecutor().map(task(), [3, 1, 2], finished.append) == [6, 2, 4]
     assert finished == [6]
 
 
 def test_local_is_what_params_give() -> None:
-    with opened(Scale(), workers=2) as engine:
-        assert isinstance(engine, Local)
-        assert engine.device("cpu") == "cpu"
+    with open_executor(Scale(), workers=2) as executor:
+        assert isinstance(executor, LocalExecutor)
+        assert executor.device("cpu") == "cpu"
 
 
 def test_without_ray_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"pip install -e '\.\[ray\]'"), opened(Scale(engine="ray"), workers=2):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[ray\]'"), open_executor(Scale(engine="ray"), workers=2):
         pass
 
 
@@ -67,42 +68,42 @@ def test_without_ray_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None
 def test_no_cluster_at_the_address(address: str) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]' -c constraints.txt")
     message = rf"no Ray cluster at {address} .*RAY_ADDRESS, or set scale\.engine: local"
-    with pytest.raises(ConfigError, match=message), opened(Scale(engine="ray", address=address), workers=2):
+    with pytest.raises(ConfigError, match=message), open_executor(Scale(engine="ray", address=address), workers=2):
         pass
 
 
 @pytest.mark.slow
-def test_ray_returns_results_in_order(ray_of_two: Engine) -> None:
+def test_ray_returns_results_in_order(ray_of_two: Executor) -> None:
     def slow_first(numbers: Sequence[int], threads: int, advance: Advance) -> list[int]:
         time.sleep(0.3 if numbers[0] == 0 else 0)
         return [10 * numbers[0] + threads]
 
     finished: list[int] = []
-    assert ray_of_two.each(task(slow_first), [0, 1, 2, 3], finished.append) == [1, 11, 21, 31]
+    assert ray_of_two.map(task(slow_first), [0, 1, 2, 3], finished.append) == [1, 11, 21, 31]
     assert sorted(finished) == [0, 1, 2, 3]
 
 
 @pytest.mark.slow
-def test_ray_passes_on_what_a_task_raised(ray_of_two: Engine) -> None:
+def test_ray_passes_on_what_a_task_raised(ray_of_two: Executor) -> None:
     def failing(numbers: Sequence[int], threads: int, advance: Advance) -> list[int]:
         raise InputError("slide.tif", "it is odd", "Make it even")
 
     with pytest.raises(InputError, match=r"^slide\.tif: it is odd\. Make it even$"):
-        ray_of_two.each(task(failing), [1], lambda _: None)
+        ray_of_two.map(task(failing), [1], lambda _: None)
 
 
 @pytest.mark.slow
-def test_an_item_that_kills_every_process_is_lost_and_the_rest_is_not(ray_of_two: Engine) -> None:
+def test_an_item_that_kills_every_process_is_lost_and_the_rest_is_not(ray_of_two: Executor) -> None:
     def deadly(numbers: Sequence[int], threads: int, advance: Advance) -> list[int]:
         if numbers[0] == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return [numbers[0]]
 
-    assert ray_of_two.each(task(deadly), [1, 2, 3], lambda _: None) == [1, -2, 3]
+    assert ray_of_two.map(task(deadly), [1, 2, 3], lambda _: None) == [1, -2, 3]
 
 
 @pytest.mark.slow
-def test_ray_has_no_gpu_here(ray_of_two: Engine) -> None:
+def test_ray_has_no_gpu_here(ray_of_two: Executor) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert ray_of_two.device("auto") == "cpu"
@@ -126,9 +127,9 @@ class Folder:
         facts = {"file": "mine.pt", "width": 12, "mpp": 0.5, "input_px": 64, "licence": "ours", "paper": "none"}
         (root / "encoders" / "mine.yaml").write_text("".join(f"{key}: {value}\n" for key, value in facts.items()))
 
-    def run(self, engine: Engine) -> None:
-        table = tile_slides(self.slides, Path("tiles"), TILES, engine=engine)
-        embed_slides(table, Path("tiles"), Path("features"), TILES, EMBED, engine=engine)
+    def run(self, executor: Executor) -> None:
+        table = tile_cohort(self.slides, Path("tiles"), TILES, executor=executor)
+        encode_cohort(table, Path("tiles"), Path("features"), TILES, EMBED, executor=executor)
 
     def made(self) -> dict[str, bytes]:
         folders = (self.root / "tiles", self.root / "features")
@@ -165,9 +166,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float],
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_ray_and_threads_make_the_same_bytes(folder: Callable[[], Folder], ray_of_two: Engine) -> None:
+def test_ray_and_threads_make_the_same_bytes(folder: Callable[[], Folder], ray_of_two: Executor) -> None:
     place = folder()
-    place.run(Local())
+    place.run(LocalExecutor())
     expected = place.made()
     assert sum(name.startswith("features/mine/") for name in expected) == 2 * (SLIDES - 1)
     for name in ("tiles", "features", ".work"):
@@ -179,10 +180,10 @@ def test_ray_and_threads_make_the_same_bytes(folder: Callable[[], Folder], ray_o
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_worker_killed_in_the_middle_loses_nothing(
-    folder: Callable[[float], Folder], ray_of_two: Engine, caplog: pytest.LogCaptureFixture
+    folder: Callable[[float], Folder], ray_of_two: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = folder(0.02)
-    place.run(Local())
+    place.run(LocalExecutor())
     expected = place.made()
     for name in ("features", ".work/features"):
         shutil.rmtree(place.root / name)
@@ -207,7 +208,9 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         for _ in range(3000):
-            busy = [each for each in psutil.Process().children(recursive=True) if _name(each).startswith("ray::_alone")]
+            busy = [
+                each for each in psutil.Process().children(recursive=True) if _name(each).startswith("ray::_run_alone")
+            ]
             done = sorted(self.finished.rglob("s*.parquet"))
             if done and busy:
                 self.before = {str(path): path.stat().st_mtime_ns for path in done}
@@ -229,12 +232,12 @@ def _written(place: Folder) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_a_cluster_that_is_gone_says_that_work_is_kept(ray_of_two: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_is_gone_says_that_work_is_kept(ray_of_two: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray import exceptions
 
     def gone(reference: object) -> object:
         raise exceptions.RaySystemError("the raylet is gone")
 
-    monkeypatch.setattr(engines.ray_module(), "get", gone)
+    monkeypatch.setattr(executors.import_ray(), "get", gone)
     with pytest.raises(DmlError, match="Finished slides are kept: run the stage again"):
-        ray_of_two.each(task(), [1], lambda _: None)
+        ray_of_two.map(task(), [1], lambda _: None)

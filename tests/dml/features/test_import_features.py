@@ -14,8 +14,8 @@ from dml.cohorts.description import CohortDescription
 from dml.cohorts.slide_table import build_slides
 from dml.config.params import Embed, Tiles
 from dml.core.errors import CheckFailed, InputError
-from dml.data.feature_store import read_features, read_pyramid
-from dml.features.extraction import import_features
+from dml.data.feature_store import read_bags, read_features
+from dml.features.import_features import import_features
 
 TILES = Tiles(mpps=(0.5,), max_failed=1.0)
 EMBED = Embed(source="import", encoder="e")
@@ -67,7 +67,7 @@ def test_a_folder(place: Path) -> None:
     assert coords is not None
     assert coords[1].tolist() == [2 * 512 * 0.25 + 64, 3 * 512 * 0.25 + 64]
     assert (meta["tile_um"], meta["patient_id"], meta["weights"]) == (128, "P0", "imported")
-    assert len(read_pyramid(place / "features/e", ["P0-a", "P0-b"], [0.5])[0.5]) == 7
+    assert len(read_bags(place / "features/e", ["P0-a", "P0-b"], [0.5])[0.5]) == 7
 
 
 def test_a_zip_gives_the_same_tokens(place: Path) -> None:
@@ -86,7 +86,7 @@ def test_two_resolutions(place: Path) -> None:
     write(place / "data/raw/small/coarse", mpp=1.0)
     description = describe(SOURCE, {**SOURCE, "path": "coarse", "mpp": 1.0, "tile_um": 256})
     run(description, Tiles(mpps=(0.5, 1.0)))
-    pyramid = read_pyramid(place / "features/e", ["P1-a"], [0.5, 1.0])
+    pyramid = read_bags(place / "features/e", ["P1-a"], [0.5, 1.0])
     np.testing.assert_array_equal(pyramid[1.0].tokens.numpy(), tokens(2, 1.0))
     assert (pyramid[0.5].tile_um, pyramid[1.0].tile_um) == (128, 256)
 
@@ -145,10 +145,10 @@ def test_only_changed_files_are_read_again(place: Path, monkeypatch: pytest.Monk
     first = run(describe())
     import dml.features.import_features as module
 
-    read, seen = module.read_foreign, []
-    monkeypatch.setattr(module, "read_foreign", lambda path, *rest: seen.append(path.stem) or read(path, *rest))
+    read, calls = module.read_features_file, []
+    monkeypatch.setattr(module, "read_features_file", lambda path, *rest: calls.append(path.stem) or read(path, *rest))
     with h5py.File(place / "data/raw/small/bags/P0-b.h5", "w") as file:
         file["features"] = tokens(7)
     second = run(describe())
-    assert seen == ["P0-b"]
+    assert calls == ["P0-b"]
     assert (first["fingerprint"] != second["fingerprint"]).tolist() == [False, True, False]

@@ -22,8 +22,10 @@ from pathlib import Path
 import pandas as pd
 from tests.painted import FAKE, fake_card
 from dml.config.params import Embed, Tiles
-from dml.features.encoders.registry import EncoderCard, register
-from dml.features.extraction import embed_slides, tile_slides
+from dml.features.encoders.card import EncoderCard
+from dml.features.encoders.registry import register
+from dml.features.encode_cohort import encode_cohort
+from dml.features.tile_cohort import tile_cohort
 
 def slow(tiles):
     time.sleep({pause})
@@ -32,8 +34,8 @@ def slow(tiles):
 card = fake_card()
 register(EncoderCard(**{{f: getattr(card, f) for f in card.__slots__}} | {{"load_with": lambda *_: slow}}))
 tiles = Tiles(tile_px=64, max_failed=1.0)
-table = tile_slides(pd.read_csv("slides.csv"), Path("tiles"), tiles)
-embed_slides(table, Path("tiles"), Path("features"), tiles, Embed(encoder="fake", batch_size=4))
+table = tile_cohort(pd.read_csv("slides.csv"), Path("tiles"), tiles)
+encode_cohort(table, Path("tiles"), Path("features"), tiles, Embed(encoder="fake", batch_size=4))
 print(sum(FAKE.seen))
 """
 

@@ -9,9 +9,9 @@ import pytest
 from dml.cohorts.description import CohortDescription
 from dml.config.params import Tiles, parse
 from dml.core.errors import InputError
-from dml.data.feature_store import bag_path, read_pyramid, write_bag
+from dml.data.feature_store import bag_path, read_bags, write_bag
 from dml.features.manifest import manifest_row, read_manifest, write_manifest
-from dml.features.merge_features import combine_features
+from dml.features.merge_features import merge_features
 
 BOTH: CohortDescription = parse(CohortDescription, {"name": "both", "combines": ["a", "b"]}, "both.yaml")
 TILES = Tiles(mpps=(0.5, 1.0))
@@ -37,7 +37,7 @@ def write_part(name: str, mpps: tuple[float, ...] = (0.5, 1.0), width: int = 4, 
 
 def combine(tiles: Tiles = TILES, encoder: str = "e") -> Path:
     out = Path("data/both/features")
-    combine_features(BOTH, out, tiles, encoder)
+    merge_features(BOTH, out, tiles, encoder)
     return out
 
 
@@ -49,7 +49,7 @@ def test_features_are_linked_with_their_manifest() -> None:
     manifest = read_manifest(out / "manifest.parquet")
     assert list(manifest["slide_id"].unique()) == ["a1", "a2", "a3", "b1", "b2", "b3"]
     assert manifest.loc[manifest["status"] == "failed", "reason"].tolist() == ["no tissue"] * 4
-    pyramid = read_pyramid(out / "e", ["a1", "b2"], [0.5, 1.0])
+    pyramid = read_bags(out / "e", ["a1", "b2"], [0.5, 1.0])
     assert len(pyramid[0.5]) == 6
 
 

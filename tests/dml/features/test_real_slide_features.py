@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from dml.config.params import Embed, Tiles
-from dml.data.feature_store import read_pyramid
-from dml.features.extraction import embed_slides, tile_slides
+from dml.data.feature_store import read_bags
+from dml.features.encode_cohort import encode_cohort
+from dml.features.tile_cohort import tile_cohort
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 TILES = Tiles(mpps=(0.5, 1.0, 2.0))
@@ -25,9 +26,9 @@ def slides(shared_data: Path) -> pd.DataFrame:
 def extracted(slides: pd.DataFrame, folder: Path, workers: int, batch: int) -> dict[str, bytes]:
     """Tile and embed in an empty folder; return every file by its place, the table of slides aside."""
     tiles = TILES.model_copy(update={"workers": workers})
-    table = tile_slides(slides, folder / "tiles", tiles, folder / "work")
+    table = tile_cohort(slides, folder / "tiles", tiles, folder / "work")
     embed = Embed(workers=workers, batch_size=batch)
-    embed_slides(table, folder / "tiles", folder / "features", tiles, embed, folder / "work")
+    encode_cohort(table, folder / "tiles", folder / "features", tiles, embed, folder / "work")
     files = [p for kind in ("tiles", "features") for p in sorted((folder / kind).rglob("*")) if p.is_file()]
     return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
@@ -39,7 +40,7 @@ def test_features_do_not_depend_on_the_run_the_workers_or_the_batch(slides: pd.D
         found = extracted(slides, tmp_path / run, workers, batch)
         assert found.keys() == first.keys()
         assert [name for name in first if found[name] != first[name]] == [], f"{workers} workers, batches of {batch}"
-    pyramid = read_pyramid(tmp_path / "first/features/efficientnet_lite0", ["cmu"], TILES.mpps)
+    pyramid = read_bags(tmp_path / "first/features/efficientnet_lite0", ["cmu"], TILES.mpps)
     for bag in pyramid.values():
         tokens = bag.tokens.float()
         assert tokens.isfinite().all()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.config.params import Tiles
-from dml.features.extraction import tile_slides
+from dml.features.tile_cohort import tile_cohort
 from tests.painted import tissue_pixels, write_slide
 
 
@@ -19,7 +19,7 @@ def test_where_a_resolution_comes_from_is_recorded(tmp_path: Path) -> None:
         {"slide_id": s, "patient_id": "P", "path": str(tmp_path / f"{s}.tif"), "mpp": mpp} for s, mpp in stated.items()
     ]
     tiles = Tiles(tile_px=64, max_failed=1.0)
-    table = tile_slides(pd.DataFrame(rows), tmp_path / "tiles", tiles, tmp_path / "work").set_index("slide_id")
+    table = tile_cohort(pd.DataFrame(rows), tmp_path / "tiles", tiles, tmp_path / "work").set_index("slide_id")
     assert table["mpp_source"].dropna().to_dict() == {
         "file": "file",
         "objective": "objective",

@@ -12,11 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dml.core.errors import InputError
+from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
 from dml.features.encoders.backends.weights import Weights, install_hint
-from dml.features.encoders.registry import EncoderCard, TileEncoder
-from dml.features.encoders.tile_encoder import Runner
+from dml.features.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GATED = "CC-BY-NC-ND-4.0: non-commercial, no derivatives; access on request"
 
 
@@ -73,13 +72,13 @@ class TokenOf(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "b 3 t t"]) -> Float[Tensor, "b d"]:
         """Encode a batch."""
-        found = self.network(pixels)
+        output = self.network(pixels)
         if self.output == "map":
-            last: Tensor = found[-1] if isinstance(found, list | tuple) else found
+            last: Tensor = output[-1] if isinstance(output, list | tuple) else output
             return last.mean(dim=(2, 3))
         if self.output == "class_and_mean":
-            return torch.cat([found[:, 0], found[:, 1 + self.registers :].mean(dim=1)], dim=-1)
-        token: Tensor = found
+            return torch.cat([output[:, 0], output[:, 1 + self.registers :].mean(dim=1)], dim=-1)
+        token: Tensor = output
         return token
 
 
@@ -93,10 +92,23 @@ def timm_card(
     def load(device: str, precision: str) -> TileEncoder:
         built = network.build(weights.encoder)
         _fill(built, weights)
-        return Runner(TokenOf(built, network.output, network.registers), mean, std, input_px, device, precision)
+        return TileEncoderRunner(
+            TokenOf(built, network.output, network.registers), mean, std, input_px, device, precision
+        )
 
     return EncoderCard(
-        weights.encoder, width, mpp, input_px, mean, std, licence, paper, weights.gated, load, weights.fingerprint
+        weights.encoder,
+        width,
+        mpp,
+        input_px,
+        mean,
+        std,
+        licence,
+        paper,
+        weights.gated,
+        load,
+        weights.fingerprint,
+        requirements=("timm", "safetensors"),
     )
 
 

@@ -9,10 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dml.core.errors import InputError
-from dml.features.encoders.backends.timm_network import IMAGENET_MEAN, IMAGENET_STD
+from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
 from dml.features.encoders.backends.weights import Weights, install_hint
-from dml.features.encoders.registry import EncoderCard, TileEncoder
-from dml.features.encoders.tile_encoder import Runner
+from dml.features.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
 
 
 class ClassToken(nn.Module):
@@ -45,9 +44,9 @@ def transformer_card(
         except (OSError, ValueError) as error:
             found = f"not a model of transformers ({str(error).splitlines()[0]})"
             raise InputError(folder, found, f"Fetch all files of {weights.repository}") from None
-        return Runner(ClassToken(network), IMAGENET_MEAN, IMAGENET_STD, input_px, device, precision)
+        return TileEncoderRunner(ClassToken(network), IMAGENET_MEAN, IMAGENET_STD, input_px, device, precision)
 
     return EncoderCard(
         weights.encoder, width, mpp, input_px, IMAGENET_MEAN, IMAGENET_STD, licence, paper, weights.gated, load,
-        weights.fingerprint,
+        weights.fingerprint, requirements=("transformers", "safetensors"),
     )  # fmt: skip

@@ -24,16 +24,15 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from dml.config.base import Section, parse
 from dml.core.errors import ConfigError, InputError
-from dml.features.encoders.backends.timm_network import IMAGENET_MEAN, IMAGENET_STD
+from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resized
 from dml.features.encoders.backends.weights import install_hint
-from dml.features.encoders.registry import EncoderCard, TileEncoder
-from dml.features.encoders.tile_encoder import Runner, resized
+from dml.features.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
 from dml.features.fingerprint import slide_fingerprint
 
 TORCHSCRIPT, ONNX = (".pt", ".ts"), (".onnx",)
 
 
-class OwnEncoder(Section):
+class UserEncoder(Section):
     """What ``encoders/<name>.yaml`` says."""
 
     file: Path
@@ -46,19 +45,19 @@ class OwnEncoder(Section):
     paper: str = Field(min_length=1)
 
 
-def own_card(path: Path) -> EncoderCard:
+def user_encoder_card(path: Path) -> EncoderCard:
     """Read a description.
 
     Raises
     ------
     ConfigError
-        If it is not as `OwnEncoder` says, or the file is neither TorchScript nor ONNX.
+        If it is not as `UserEncoder` says, or the file is neither TorchScript nor ONNX.
     """
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from None
-    spec: OwnEncoder = parse(OwnEncoder, content, str(path))
+    spec: UserEncoder = parse(UserEncoder, content, str(path))
     if spec.file.suffix not in TORCHSCRIPT + ONNX:
         raise ConfigError(f"{path}: file: {spec.file} must end in {', '.join(TORCHSCRIPT + ONNX)}")
 
@@ -72,6 +71,7 @@ def own_card(path: Path) -> EncoderCard:
     return EncoderCard(
         path.stem, spec.width, spec.mpp, spec.input_px, spec.mean, spec.std, spec.licence, spec.paper,
         load_with=load, hash_with=lambda: slide_fingerprint(spec.file),
+        requirements=("onnxruntime",) if spec.file.suffix in ONNX else (),
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def _problems(ort: Any) -> tuple[type[Exception], ...]:
     return tuple(getattr(state, name) for name in names)
 
 
-def _torchscript(spec: OwnEncoder, device: str, precision: str) -> TileEncoder:
+def _torchscript(spec: UserEncoder, device: str, precision: str) -> TileEncoder:
     import warnings
 
     import torch
@@ -94,13 +94,13 @@ def _torchscript(spec: OwnEncoder, device: str, precision: str) -> TileEncoder:
         except (RuntimeError, ValueError) as error:
             found = f"not a TorchScript file ({str(error).splitlines()[0][:200]})"
             raise InputError(spec.file, found, "Save it with torch.jit.save") from None
-    return Runner(network, spec.mean, spec.std, spec.input_px, device, precision)
+    return TileEncoderRunner(network, spec.mean, spec.std, spec.input_px, device, precision)
 
 
 class OnnxEncoder:
     """Run an ONNX file with onnxruntime; tiles go through one at a time on a CPU, so batches do not change bits."""
 
-    def __init__(self, name: str, spec: OwnEncoder, device: str) -> None:
+    def __init__(self, name: str, spec: UserEncoder, device: str) -> None:
         try:
             import onnxruntime as ort
         except ImportError as error:

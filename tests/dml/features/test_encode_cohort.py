@@ -11,10 +11,13 @@ import torch
 
 from dml.config.params import Embed, Tiles
 from dml.core.errors import CheckFailed, ConfigError, InputError
-from dml.data.feature_store import read_features, read_pyramid
-from dml.features.encoders.registry import TileEncoder, register
-from dml.features.extraction import embed_slide, embed_slides, tile_slides
+from dml.data.feature_store import read_bags, read_features
+from dml.features.encode_cohort import encode_cohort
+from dml.features.encode_slide import encode_slide
+from dml.features.encoders.card import TileEncoder
+from dml.features.encoders.registry import register
 from dml.features.manifest import read_manifest
+from dml.features.tile_cohort import tile_cohort
 from dml.slides.grid_store import read_grid
 from tests.painted import FAKE, fake_card, tissue_pixels, with_a_hole, write_slide
 
@@ -53,12 +56,12 @@ class Cohort:
         shutil.rmtree(self.root / "tiles", ignore_errors=True)  # as DVC does
         slides = pd.DataFrame(self.rows)
         slides["path"] = [str(self.root / "raw" / f"{slide}.tif") for slide in slides["slide_id"]]
-        return tile_slides(slides, self.root / "tiles", tiles, self.root / "work")
+        return tile_cohort(slides, self.root / "tiles", tiles, self.root / "work")
 
     def embed(self, tiles: Tiles = TILES, embed: Embed = EMBED) -> pd.DataFrame:
         shutil.rmtree(self.root / "features", ignore_errors=True)
         table = pd.read_parquet(self.root / "tiles" / "slides.parquet")
-        return embed_slides(table, self.root / "tiles", self.root / "features", tiles, embed, self.root / "work")
+        return encode_cohort(table, self.root / "tiles", self.root / "features", tiles, embed, self.root / "work")
 
     def contents(self, kind: str) -> dict[str, bytes]:
         folder = self.root / kind
@@ -103,7 +106,7 @@ def test_features_of_good_slides(cohort: Cohort) -> None:
     grid, _ = read_grid(cohort.root / "tiles" / "1" / "b.parquet")
     assert coords is not None
     np.testing.assert_array_equal(coords.numpy(), grid.coords_um.astype(np.float32))
-    pyramid = read_pyramid(cohort.root / "features" / "fake", ["a", "c"], [0.5, 1.0])
+    pyramid = read_bags(cohort.root / "features" / "fake", ["a", "c"], [0.5, 1.0])
     assert len(pyramid[0.5]) == manifest.query("mpp == 0.5 and slide_id != 'b'")["tiles"].sum()
     assert len(tokens) == len(grid.coords_px)
 
@@ -239,11 +242,11 @@ def test_only_a_new_slide_is_cut_and_encoded(cohort: Cohort, monkeypatch: pytest
     write_slide(cohort.add("d"), tissue_pixels(SIZE, SIZE, seed=9))
     import dml.features.tile_cohort as module
 
-    cut, cuts = module.cut, []
-    monkeypatch.setattr(module, "cut", lambda slide, *rest: cuts.append(slide.path.stem) or cut(slide, *rest))
+    tile, calls = module.tile_slide, []
+    monkeypatch.setattr(module, "tile_slide", lambda slide, *rest: calls.append(slide.path.stem) or tile(slide, *rest))
     table = cohort.tile().set_index("slide_id")
     cohort.embed()
-    assert cuts == ["d"]
+    assert calls == ["d"]
     assert sum(FAKE.seen) == table.loc["d", "tiles"]
 
 
@@ -259,8 +262,8 @@ def test_other_parameters_or_weights_encode_again(cohort: Cohort) -> None:
 def test_one_slide_gives_what_the_cohort_run_stores(cohort: Cohort) -> None:
     cohort.tile()
     cohort.embed()
-    pyramid = embed_slide(cohort.root / "raw" / "a.tif", "fake", TILES)
-    stored = read_pyramid(cohort.root / "features" / "fake", ["a"], [0.5, 1.0])
+    pyramid = encode_slide(cohort.root / "raw" / "a.tif", "fake", TILES)
+    stored = read_bags(cohort.root / "features" / "fake", ["a"], [0.5, 1.0])
     assert list(pyramid) == list(stored)
     for mpp, bag in stored.items():
         assert pyramid[mpp].tokens.equal(bag.tokens)
@@ -274,16 +277,16 @@ def test_one_slide_gives_what_the_cohort_run_stores(cohort: Cohort) -> None:
 def test_one_bad_slide_says_why(cohort: Cohort) -> None:
     path = write_slide(cohort.add("glass"), np.full((SIZE, SIZE, 3), 244, np.uint8))
     with pytest.raises(InputError, match=r"glass\.tif: no tissue found"):
-        embed_slide(path, "fake", TILES)
+        encode_slide(path, "fake", TILES)
     with pytest.raises(InputError, match="hipt_4096: it cannot encode tiles"):
-        embed_slide(path, "hipt_4096", TILES)
+        encode_slide(path, "hipt_4096", TILES)
     with pytest.raises(ConfigError, match="unknown encoder"):
-        embed_slide(path, "nobody", TILES)
+        encode_slide(path, "nobody", TILES)
 
 
 def test_a_cohort_without_slide_files(tmp_path: Path) -> None:
     slides = pd.DataFrame({"slide_id": ["a"], "patient_id": ["P"], "path": [None], "mpp": [np.nan]})
-    table = tile_slides(slides, tmp_path / "tiles", TILES, tmp_path / "work")
+    table = tile_cohort(slides, tmp_path / "tiles", TILES, tmp_path / "work")
     assert len(table) == 0
     assert list(pd.read_parquet(tmp_path / "tiles" / "slides.parquet").columns) == list(table.columns)
 
@@ -297,6 +300,6 @@ def test_the_encoder_is_loaded_once_for_slides_embedded_one_by_one(tmp_path: Pat
 
     register(replace(fake_card("counted"), load_with=load))
     path = write_slide(tmp_path / "a.tif", tissue_pixels(1024, 1024))
-    first, again = (embed_slide(path, "counted", TILES, EMBED) for _ in range(2))
+    first, again = (encode_slide(path, "counted", TILES, EMBED) for _ in range(2))
     assert len(loaded) == 1
     assert all(torch.equal(first[mpp].tokens, again[mpp].tokens) for mpp in first)

@@ -19,7 +19,7 @@ from dml.core.errors import ConfigError
 _GPU_BATCH = 32  # as embed.batch_size is by default, so that batches come full
 
 
-class Runner:
+class TileEncoderRunner:
     """Wrap a network [1..b 3 t t] -> [b d] as a `TileEncoder`.
 
     On a CPU tiles go through one at a time, channels last: activations then stay in cache, which is several times

@@ -1,0 +1,88 @@
+"""`EncoderCard`: what a tile encoder is, expects and needs; `TileEncoder`: the function it loads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dml.core.errors import InputError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@runtime_checkable
+class TileEncoder(Protocol):
+    """Turn uint8 tiles [b h w 3] into float16 tokens [b d]; a tile's token does not depend on its neighbours."""
+
+    def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Encode some tiles."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderCard:
+    """A tile encoder.
+
+    Attributes
+    ----------
+    name : str
+        As in params.yaml; also the name of the folder with its features.
+    width : int
+        Length of a token.
+    mpp : float
+        Microns per pixel it was trained at (ImageNet encoders: the resolution commonly used).
+    input_px : int or None
+        Side of the tiles it takes, others are resampled to it; None = any.
+    mean, std : tuple of float
+        Normalisation of channels in 0..1.
+    licence, paper : str
+        Terms of use, and the publication that describes it.
+    gated : bool
+        Whether its authors grant access to the weights on request only.
+    load_with : callable or None
+        (device, precision) -> TileEncoder. None = features are only imported.
+    hash_with : callable or None
+        Fingerprint of the weights.
+    requirements : tuple of str
+        Packages on PyPI, beyond those of a slide reader, that encoding with it needs; a packed model lists them.
+    """
+
+    name: str
+    width: int
+    mpp: float
+    input_px: int | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    licence: str
+    paper: str
+    gated: bool = False
+    load_with: Callable[[str, str], TileEncoder] | None = None
+    hash_with: Callable[[], str] | None = None
+    requirements: tuple[str, ...] = ()
+
+    @property
+    def import_only(self) -> bool:
+        """Whether features of this encoder are imported and never computed here."""
+        return self.load_with is None
+
+    def load(self, device: str = "cpu", precision: str = "float32") -> TileEncoder:
+        """Load the weights.
+
+        Raises
+        ------
+        InputError
+            If this encoder cannot encode tiles here.
+        """
+        if self.load_with is None:
+            raise InputError(
+                f"encoder {self.name}",
+                "it cannot encode tiles: only features extracted elsewhere are read",
+                "Set embed.source to import, or choose another encoder",
+            )
+        return self.load_with(device, precision)
+
+    def weights_hash(self) -> str:
+        """Return a fingerprint of the weights; ``imported`` where they are not here."""
+        return "imported" if self.hash_with is None else self.hash_with()
