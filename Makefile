@@ -10,7 +10,7 @@ test test-all: export OMP_NUM_THREADS := 1
 # Every stage is a process: without cached bytecode each spends seconds compiling its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all lint bench bench-full ui clean
+.PHONY: install demo test test-all lint docs bench bench-full ui clean
 
 install: $(VENV)/.installed
 
@@ -18,9 +18,9 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	@if command -v uv >/dev/null; then \
-	  UV_FIND_LINKS="$(PIP_FIND_LINKS)" uv pip install --compile-bytecode --python $(BIN)/python -e '.[dev]' -c constraints.txt; \
+	  UV_FIND_LINKS="$(PIP_FIND_LINKS)" uv pip install --compile-bytecode --python $(BIN)/python -e '.[dev,docs]' -c constraints.txt; \
 	else \
-	  $(BIN)/python -m pip install --progress-bar off --quiet -e '.[dev]' -c constraints.txt; \
+	  $(BIN)/python -m pip install --progress-bar off --quiet -e '.[dev,docs]' -c constraints.txt; \
 	fi
 	touch $@
 
@@ -40,6 +40,9 @@ lint: install
 	ruff check .
 	ruff format --check .
 	mypy
+
+docs: install          ## the documentation as a site that works offline: site/index.html
+	mkdocs build --strict
 
 bench: install         ## what is fast and what is not: a few minutes; the table is docs/benchmarks.md
 	python -m benchmarks
