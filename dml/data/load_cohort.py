@@ -9,7 +9,7 @@ import pandas as pd
 
 from dml.core.files import read_json, read_parquet
 from dml.core.types import Case, Cohort, GeneGroups, Mpp, MultiScaleBags, Survival
-from dml.data.feature_store import read_pyramid
+from dml.data.feature_store import read_bags
 from dml.data.token_memory import shelved
 
 COVARIATES = ("age", "sex")
@@ -60,7 +60,7 @@ def _pyramids(folder: Path, encoder: str, mpps: Sequence[float]) -> dict[str, Mu
     }
     resolutions = [Mpp(mpp) for mpp in mpps]
     tokens = int(good.loc[good["mpp"].isin(resolutions), "tiles"].sum())
-    return shelved(((id_, read_pyramid(folder / encoder, of, resolutions)) for id_, of in slides.items()), tokens)
+    return shelved(((id_, read_bags(folder / encoder, of, resolutions)) for id_, of in slides.items()), tokens)
 
 
 def _case(

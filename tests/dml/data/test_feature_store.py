@@ -11,7 +11,7 @@ import torch
 
 from dml.core.errors import InputError
 from dml.core.files import write_parquet
-from dml.data.feature_store import bag_path, read_features, read_pyramid, write_bag
+from dml.data.feature_store import bag_path, read_features, read_bags, write_bag
 
 META: dict[str, Any] = {"encoder": "fake", "mpp": 0.5, "tile_um": 128.0, "slide_id": "s", "patient_id": None}
 
@@ -137,7 +137,7 @@ def test_slides_of_a_patient_become_one_bag_a_resolution(tmp_path: Path) -> None
     for slide, n in (("a", 3), ("b", 5)):
         store(tmp_path, slide, 0.5, 4 * n)
         store(tmp_path, slide, 1.0, n)
-    pyramid = read_pyramid(tmp_path / "fake", ["b", "a"], [0.5, 1.0])
+    pyramid = read_bags(tmp_path / "fake", ["b", "a"], [0.5, 1.0])
     assert list(pyramid) == [0.5, 1.0]
     bag = pyramid[1.0]
     assert (bag.mpp, bag.tile_um, bag.encoder, len(pyramid[0.5])) == (1.0, 256.0, "fake", 32)
@@ -150,12 +150,12 @@ def test_slides_of_a_patient_become_one_bag_a_resolution(tmp_path: Path) -> None
 def test_coordinates_only_if_all_slides_have_them(tmp_path: Path) -> None:
     store(tmp_path, "a", 0.5, 3)
     store(tmp_path, "b", 0.5, 3, has_coords=False)
-    assert read_pyramid(tmp_path / "fake", ["a", "b"], [0.5])[0.5].coords_um is None
-    assert read_pyramid(tmp_path / "fake", ["a"], [0.5])[0.5].coords_um is not None
+    assert read_bags(tmp_path / "fake", ["a", "b"], [0.5])[0.5].coords_um is None
+    assert read_bags(tmp_path / "fake", ["a"], [0.5])[0.5].coords_um is not None
 
 
 def test_no_slides_is_an_empty_pyramid(tmp_path: Path) -> None:
-    assert read_pyramid(tmp_path / "fake", [], [0.5]) == {}
+    assert read_bags(tmp_path / "fake", [], [0.5]) == {}
 
 
 def test_slides_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
@@ -170,4 +170,4 @@ def test_slides_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
         ("gone", r"gone\.parquet: the file does not exist"),
     ):
         with pytest.raises(InputError, match=message):
-            read_pyramid(tmp_path / "fake", ["a", slide], [0.5])
+            read_bags(tmp_path / "fake", ["a", slide], [0.5])
