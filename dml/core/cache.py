@@ -1,4 +1,4 @@
-"""Finished work, slide by slide, kept outside the stage's outputs, which DVC deletes before a run, and linked there."""
+"""Cache of finished work, outside the outputs of stages, which DVC deletes before a run; its files are linked there."""
 
 import os
 import shutil

@@ -62,18 +62,18 @@ def write_bag(
     """
     tokens = np.asarray(tokens)
     if tokens.ndim != 2 or 0 in tokens.shape:
-        raise InputError(path, f"features of shape {tokens.shape}, [tiles, width] is wanted", "Extract them again")
+        raise InputError(path, f"features of shape {tokens.shape}, [tiles, width] is expected", "Extract them again")
     with np.errstate(over="ignore"):
         half = np.ascontiguousarray(tokens, dtype="<f2")
     if not _finite(half):
-        found = f"{int((~np.isfinite(half)).any(axis=1).sum())} of {len(half)} tiles have NaN or infinite features"
-        raise InputError(path, found, "Extract them again (float16 holds values up to 65,504)")
+        problem = f"{int((~np.isfinite(half)).any(axis=1).sum())} of {len(half)} tiles have NaN or infinite features"
+        raise InputError(path, problem, "Extract them again (float16 holds values up to 65,504)")
     vector = pa.FixedSizeBinaryArray.from_buffers(pa.binary(2 * half.shape[1]), len(half), [None, pa.py_buffer(half)])
     columns: dict[str, Any] = {"vector": vector}
     if coords_um is not None:
         if np.shape(coords_um) != (len(half), 2):
-            found = f"{len(half)} feature vectors, but coordinates of shape {np.shape(coords_um)}"
-            raise InputError(path, found, "Both must describe the same tiles")
+            problem = f"{len(half)} feature vectors, but coordinates of shape {np.shape(coords_um)}"
+            raise InputError(path, problem, "Both must describe the same tiles")
         x, y = np.asarray(coords_um, dtype=np.float32).T
         columns = {"x_um": np.ascontiguousarray(x), "y_um": np.ascontiguousarray(y), **columns}
     write_parquet(path, pa.table(columns), {**meta, "width": int(half.shape[1])}, **_LAYOUT)
@@ -105,7 +105,7 @@ def read_features(
     Raises
     ------
     InputError
-        If the file is missing, damaged or empty, not of this store, or not as asked for; the message names it.
+        If the file is missing, damaged, empty, not of this store, or of another encoder or width.
     """
     table, meta = _read(path)
     tokens = _tokens(path, table["vector"])
@@ -131,7 +131,7 @@ def read_bags(folder: Path, slide_ids: Sequence[str], mpps: Sequence[float]) -> 
     Returns
     -------
     mapping of mpp to Bag
-        Coordinates are kept only if all slides have them. Empty if there are no slides.
+        Coordinates are there only if all slides have them. Empty if there are no slides.
 
     Raises
     ------
@@ -148,27 +148,32 @@ def bag_path(folder: Path, encoder: str, mpp: float, slide_id: str) -> Path:
     return folder / encoder / f"{mpp:g}" / f"{slide_id}.parquet"
 
 
+def concatenate_bags(bags: Sequence[Bag]) -> Bag:
+    """Concatenate the slides of one patient at one resolution; coordinates remain only if all slides have them."""
+    first = bags[0]
+    tokens = first.tokens if len(bags) == 1 else torch.cat([bag.tokens for bag in bags])
+    coords = [bag.coords_um for bag in bags if bag.coords_um is not None]
+    slide = torch.repeat_interleave(torch.arange(len(bags)), torch.tensor([len(bag) for bag in bags]))
+    coords_um = torch.cat(coords) if len(coords) == len(bags) else None
+    return Bag(tokens, coords_um, slide, first.mpp, first.tile_um, first.encoder)
+
+
 def _read_bag(folder: Path, slide_ids: Sequence[str], mpp: Mpp) -> Bag:
-    tokens: list[Tensor] = []
-    coords: list[Tensor] = []
-    tile_um: float | None = None
-    for slide in slide_ids:
-        path = folder / f"{mpp:g}" / f"{slide}.parquet"
-        own, place, meta = read_features(path, folder.name, tokens[0].shape[1] if tokens else None, finite=True)
-        if tile_um is not None and abs(meta["tile_um"] - tile_um) > 1e-3 * tile_um:
-            raise InputError(path, f"tiles of {meta['tile_um']:g} microns, others have {tile_um:g}", _AGAIN)
+    bags: list[Bag] = []
+    for slide_id in slide_ids:
+        path = folder / f"{mpp:g}" / f"{slide_id}.parquet"
+        width, expected_um = (bags[0].tokens.shape[1], bags[0].tile_um) if bags else (None, None)
+        tokens, coords, meta = read_features(path, folder.name, width, finite=True)
         tile_um = float(meta["tile_um"])
-        tokens.append(own)
-        coords.extend([] if place is None else [place])
-    index = torch.repeat_interleave(torch.arange(len(tokens)), torch.tensor([len(own) for own in tokens]))
-    has_coords = torch.cat(coords) if len(coords) == len(tokens) else None
-    joined = tokens[0] if len(tokens) == 1 else torch.cat(tokens)
-    return Bag(joined, has_coords, index, mpp, Microns(tile_um or 0.0), folder.name)
+        if expected_um is not None and abs(tile_um - expected_um) > 1e-3 * expected_um:
+            raise InputError(path, f"tiles of {tile_um:g} microns, others have {expected_um:g}", _AGAIN)
+        bags.append(Bag(tokens, coords, torch.zeros(len(tokens), dtype=torch.long), mpp, Microns(tile_um), folder.name))
+    return concatenate_bags(bags)
 
 
 def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     if not path.is_file():
-        raise InputError(path, "the file does not exist", "Run the stage that writes it: dvc repro embed")
+        raise InputError(path, "the file does not exist", "Run the stage that writes it: dvc repro extract_features")
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             table = file.read(use_threads=False)

@@ -1,4 +1,4 @@
-"""Embed the tiles of a cohort: finished slides are found again, the others encoded, each with its status."""
+"""Encode the tiles of a cohort into the feature store: finished slides are reused, every slide gets a status."""
 
 import logging
 import platform
@@ -60,7 +60,7 @@ def encode_cohort(
     work: Path | None = None,
     executor: Executor | None = None,
 ) -> pd.DataFrame:
-    """Embed all slides that were cut.
+    """Encode all slides that were tiled.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def encode_cohort(
     work : Path, optional
         Where finished slides are kept for the next run; default .work.
     executor : Executor, optional
-        What does it; default threads of this process.
+        What runs it; default threads of this process.
 
     Returns
     -------
@@ -95,44 +95,46 @@ def encode_cohort(
     facts["device"] = executor.device(embed.device).split(":")[0]
     rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in slides.to_dict("records")]
     cut = [row for row in rows if row["status"] == "ok"]
-    pieces = [_piece(row, mpp, tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
+    units = [_make_unit(row, mpp, tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
     reasons = {row["slide_id"]: row["reason"] for row in rows if row["status"] != "ok"}
-    reasons |= _encode_missing(pieces, embed, facts, executor)
-    for piece in pieces:
-        if piece.slide_id not in reasons:
-            hardlink(piece.finished, bag_path(out, card.name, piece.mpp, piece.slide_id))
-    described = _manifest_rows(slides, {(piece.slide_id, piece.mpp): piece for piece in pieces}, tiles, reasons)
+    reasons |= _encode_missing(units, embed, facts, executor)
+    for unit in units:
+        if unit.slide_id not in reasons:
+            hardlink(unit.finished, bag_path(out, card.name, unit.mpp, unit.slide_id))
+    described = _manifest_rows(slides, {(unit.slide_id, unit.mpp): unit for unit in units}, tiles, reasons)
     manifest = write_manifest(out / "manifest.parquet", described)
     check_failed(manifest, tiles.max_failed, out / "manifest.parquet", "tiles.max_failed")
     return manifest
 
 
-def _piece(
+def _make_unit(
     row: dict[str, Any], mpp: float, tiles_folder: Path, facts: dict[str, Any], work: Path | None
 ) -> EncodingUnit:
     slide_id, patient_id = row["slide_id"], row["patient_id"]
-    place = tiles_folder / f"{mpp:g}" / f"{slide_id}.parquet"
-    grid, _ = read_grid(place)
+    grid_path = tiles_folder / f"{mpp:g}" / f"{slide_id}.parquet"
+    grid, _ = read_grid(grid_path)
     key = encoding_key(row["fingerprint"], grid, **facts)
     folder = cache_dir("features", key, work)
     # the file names its slide and patient inside, so a renamed slide is written anew
     finished = folder / f"{slide_id}@{'' if patient_id is None else patient_id}.parquet"
-    return EncodingUnit(slide_id, patient_id, Path(row["path"]), float(mpp), place, len(grid.coords_px), key, finished)
+    return EncodingUnit(
+        slide_id, patient_id, Path(row["path"]), float(mpp), grid_path, len(grid.coords_px), key, finished
+    )
 
 
 def _encode_missing(
-    pieces: list[EncodingUnit], embed: Embed, facts: dict[str, Any], executor: Executor
+    units: list[EncodingUnit], embed: Embed, facts: dict[str, Any], executor: Executor
 ) -> dict[str, str]:
     """Encode what no earlier run has finished; return why slides failed."""
-    missing = [piece for piece in pieces if not piece.finished.exists()]
-    total, left = sum(piece.tiles for piece in pieces), sum(piece.tiles for piece in missing)
+    missing = [unit for unit in units if not unit.finished.exists()]
+    total, left = sum(unit.tiles for unit in units), sum(unit.tiles for unit in missing)
     if not missing:
         return {}
     logger.info("%s: %d tiles, %d already embedded", facts["encoder"], total, total - left)
-    slides = [tuple(group) for _, group in groupby(missing, key=lambda piece: piece.slide_id)]
+    slides = [tuple(group) for _, group in groupby(missing, key=lambda unit: unit.slide_id)]
     run = partial(_encode_all, batch=embed.batch_size, facts=facts)
     gpu = facts["device"] == "cuda"
-    task = ParallelTask(run, lambda slide: sum(piece.tiles for piece in slide), lambda _, why: why, embed.workers, gpu)
+    task = ParallelTask(run, lambda slide: sum(unit.tiles for unit in slide), lambda _, why: why, embed.workers, gpu)
     try:
         with progress("embedding", total, "tiles", done=total - left) as advance:
             reasons = executor.map(task, slides, advance)
@@ -147,13 +149,13 @@ def _encode_all(
     """Encode some slides and keep what is finished; return why each failed, None where it did not."""
     card, encoder = _load_encoder(*(facts[name] for name in ("encoder", "weights", "device", "precision")))
     # a process of Ray that died may have finished one of two resolutions
-    left = (piece for slide in slides for piece in slide if not piece.finished.exists())
-    pieces = {(piece.slide_id, piece.mpp): piece for piece in left}
+    left = (unit for slide in slides for unit in slide if not unit.finished.exists())
+    units = {(unit.slide_id, unit.mpp): unit for unit in left}
     reasons: dict[str, str] = {}
-    jobs: Iterator[EncodingJob] = (piece.job() for piece in pieces.values() if piece.slide_id not in reasons)
+    jobs: Iterator[EncodingJob] = (unit.job() for unit in units.values() if unit.slide_id not in reasons)
     for result in encode_tiles(jobs, encoder, threads, batch, advance):
         try:
-            _save(result, pieces[result.job.slide_id, float(result.job.grid.mpp)], card, facts)
+            _save(result, units[result.job.slide_id, float(result.job.grid.mpp)], card, facts)
         except InputError as error:
             logger.warning("slide %s failed: %s", result.job.slide_id, error)
             reasons[result.job.slide_id] = f"{error.found}. {error.remedy}"
@@ -165,32 +167,32 @@ def _load_encoder(name: str, weights: str, device: str, precision: str) -> tuple
     """Load the encoder, once for all slides that a process works on; another machine must have the same weights."""
     card = get(name)
     if card.weights_hash() != weights:
-        found = f"{platform.node()} has other weights than the machine that gave it work"
-        raise InputError(f"encoder {name}", found, "Install the same ones on all machines")
+        problem = f"{platform.node()} has other weights than the machine that started the run"
+        raise InputError(f"encoder {name}", problem, "Install the same ones on all machines")
     return card, card.load(device, precision)
 
 
-def _save(result: EncodingResult, piece: EncodingUnit, card: EncoderCard, facts: dict[str, Any]) -> None:
+def _save(result: EncodingResult, unit: EncodingUnit, card: EncoderCard, facts: dict[str, Any]) -> None:
     if result.tokens is None:
-        raise result.error or InputError(piece.path, "no features", "Look at the log")
+        raise result.error or InputError(unit.path, "no features", "Look at the log")
     if result.tokens.shape[1] != card.width:
         raise InputError(
-            piece.path, f"{card.name} gave {result.tokens.shape[1]} numbers a tile", f"Its card says {card.width}"
+            unit.path, f"{card.name} gave {result.tokens.shape[1]} numbers a tile", f"Its card says {card.width}"
         )
     grid = result.job.grid
     about = {name: facts[name] for name in ("encoder", "weights", "precision")}
-    own = {"slide_id": piece.slide_id, "patient_id": piece.patient_id, "fingerprint": piece.key}
-    where = {"mpp": float(grid.mpp), "tile_um": float(grid.tile_um), "slide_mpp": float(grid.slide_mpp)}
-    write_bag(piece.finished, result.tokens, grid.coords_um, {**about, **own, **where})
+    identity = {"slide_id": unit.slide_id, "patient_id": unit.patient_id, "fingerprint": unit.key}
+    scale = {"mpp": float(grid.mpp), "tile_um": float(grid.tile_um), "slide_mpp": float(grid.slide_mpp)}
+    write_bag(unit.finished, result.tokens, grid.coords_um, {**about, **identity, **scale})
 
 
 def _manifest_rows(
-    slides: pd.DataFrame, pieces: dict[tuple[str, float], EncodingUnit], tiles: Tiles, reasons: dict[str, str]
+    slides: pd.DataFrame, units: dict[tuple[str, float], EncodingUnit], tiles: Tiles, reasons: dict[str, str]
 ) -> list[dict[str, Any]]:
     rows = []
     for slide_id, patient_id in zip(slides["slide_id"], slides["patient_id"], strict=True):
         for mpp in tiles.mpps:
-            piece = pieces.get((slide_id, float(mpp)))
-            count, key = (0, "") if piece is None else (piece.tiles, piece.key)
+            unit = units.get((slide_id, float(mpp)))
+            count, key = (0, "") if unit is None else (unit.tiles, unit.key)
             rows.append(manifest_row(slide_id, patient_id, mpp, count, reasons.get(slide_id), key))
     return rows

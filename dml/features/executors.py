@@ -1,8 +1,8 @@
-"""Where slides are cut and encoded: threads of this process, or tasks on a Ray cluster. The results are the same bits.
+"""Executors: run a task over slides in threads of this process, or as tasks on a Ray cluster, with the same bits.
 
-A task is a function of some slides. `Local` calls it once, with all of them. `OnRay` makes a Ray task of each; Ray
-places it, and starts it again if its process or machine dies. A finished slide is in .work by then, written there by
-whoever finished it, so nothing finished is on_failure, whichever side is ended.
+A task is a function of some slides. `LocalExecutor` calls it once, with all of them. `RayExecutor` makes a Ray task of
+each, which Ray starts again if its process or machine dies. The task itself writes finished slides to .work, so none is
+lost when a worker or the driver is killed.
 
 On a cluster every machine sees the repository under the same path and has this package, weights included, installed.
 """
@@ -28,12 +28,12 @@ Result = TypeVar("Result")
 Run = Callable[[Sequence[Item], int, Advance], list[Result]]
 
 IN_FLIGHT = 1000
-"""Ray tasks submitted and not yet done: plenty for any cluster, and little for its head to remember."""
+"""Maximum number of Ray tasks in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParallelTask(Generic[Item, Result]):
-    """What is done to slides.
+    """A function of items, and what an executor has to know about it.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class ParallelTask(Generic[Item, Result]):
 
 
 class Executor(Protocol):
-    """Something that does a task to items."""
+    """Runs a task over items."""
 
     def device(self, wanted: str) -> str:
         """Resolve ``auto`` to the device that tasks run on."""
@@ -72,11 +72,11 @@ class LocalExecutor:
     """Threads of this process."""
 
     def device(self, wanted: str) -> str:
-        """See `Engine`."""
+        """See `Executor`."""
         return pick_device(wanted)
 
     def map(self, task: ParallelTask[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
-        """See `Engine`."""
+        """See `Executor`."""
         return task.run(items, task.threads, advance)
 
 
@@ -87,14 +87,14 @@ class RayExecutor:
         self._retries = retries
 
     def device(self, wanted: str) -> str:
-        """See `Engine`; ``auto`` is ``cuda`` if a machine of the cluster has a GPU."""
+        """See `Executor`; ``auto`` is ``cuda`` if a machine of the cluster has a GPU."""
         there = import_ray().cluster_resources().get("GPU", 0) > 0
         if wanted.startswith("cuda") and not there:
-            raise ConfigError(f"embed.device: {wanted} is asked for, but no machine of the Ray cluster has a GPU")
+            raise ConfigError(f"embed.device: {wanted} is set, but no machine of the Ray cluster has a GPU")
         return ("cuda" if there else "cpu") if wanted == "auto" else wanted
 
     def map(self, task: ParallelTask[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
-        """See `Engine`.
+        """See `Executor`.
 
         Raises
         ------
@@ -132,20 +132,20 @@ class RayExecutor:
                 raise error.cause from None
             raise
         except exceptions.RayError as error:
-            said = str(error).splitlines()[0]
-            raise DmlError(f"Ray: {said}. Finished slides are kept: run the stage again") from error
+            reason = str(error).splitlines()[0]
+            raise DmlError(f"Ray: {reason}. Finished slides are kept: run the stage again") from error
         return result
 
 
 def _run_alone(folder: str, run: Run[Item, Result], item: Item, threads: int) -> Result:
-    """Do a task to one item, in a worker process of Ray."""
+    """Run a task on one item, in a worker process of Ray."""
     with contextlib.chdir(folder):
         return run([item], threads, lambda _: None)[0]
 
 
 @contextlib.contextmanager
 def open_executor(settings: Scale, workers: int) -> Iterator[Executor]:
-    """Yield the engine that params.yaml asks for; what was started for it ends with it.
+    """Yield the executor of params.yaml; a cluster that was started for it is shut down afterwards.
 
     Parameters
     ----------
@@ -158,19 +158,19 @@ def open_executor(settings: Scale, workers: int) -> Iterator[Executor]:
     Raises
     ------
     ConfigError
-        If Ray is asked for and not installed, or no cluster answers.
+        If Ray is set and not installed, or no cluster answers.
     """
     if settings.engine == "local":
         yield LocalExecutor()
         return
     ray = import_ray()
-    joined = ray.is_initialized()
-    if not joined:
+    connected = ray.is_initialized()
+    if not connected:
         _connect(ray, settings.address or os.environ.get("RAY_ADDRESS") or "local", workers)
     try:
         yield RayExecutor(settings.retries)
     finally:
-        if not joined:
+        if not connected:
             ray.shutdown()
 
 
@@ -189,15 +189,15 @@ def import_ray() -> ModuleType:
 
 
 def _connect(ray: ModuleType, address: str, workers: int) -> None:
-    own = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+    options = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: on a busy machine that is hardly any time
     try:
         _check_reachable(address)
-        ray.init(address=address, logging_level="error", **own)
+        ray.init(address=address, logging_level="error", **options)
     except (OSError, RuntimeError, ValueError) as error:
-        said = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         remedy = "Start one with `ray start --head`, correct scale.address or RAY_ADDRESS, or set scale.engine: local"
-        raise ConfigError(f"scale.engine: no Ray cluster at {address} ({said}). {remedy}") from None
+        raise ConfigError(f"scale.engine: no Ray cluster at {address} ({reason}). {remedy}") from None
 
 
 def _check_reachable(address: str) -> None:

@@ -1,4 +1,4 @@
-"""What a result is made of, as short keys: equal keys mean equal results, so finished work is found again."""
+"""Content hashes of slides, tiles and features: equal keys mean equal results, so finished work is reused."""
 
 import hashlib
 from dataclasses import asdict
@@ -26,7 +26,7 @@ def slide_fingerprint(path: Path) -> str:
     """Fingerprint the content of a slide in milliseconds: its size, both ends, and 64 blocks spread evenly between.
 
     A file of up to 4 MiB is hashed whole. An edit in place that keeps the size and falls between the blocks of a larger
-    file is not seen; no scanner, converter or copy tool does that. Of a folder beside the file that has its name, as
+    file goes unnoticed; no scanner, converter or copy tool does that. Of a folder beside the file that has its name, as
     MIRAX slides have, the names and sizes count.
 
     Raises
@@ -60,12 +60,12 @@ def tiling_key(fingerprint: str, tiles: Tiles, stated_mpp: float | None) -> str:
 def encoding_key(fingerprint: str, grid: TileGrid, **encoder: Any) -> str:
     """Key of the features of one slide at one resolution: slide, exact tiles, encoder, weights, precision, device."""
     facts = {name: value for name, value in asdict(grid).items() if not isinstance(value, np.ndarray)}
-    places = hashlib.blake2b(np.ascontiguousarray(grid.coords_um).tobytes(), digest_size=16).hexdigest()
-    return digest("features", ENCODING, fingerprint, facts, places, encoder)
+    positions = hashlib.blake2b(np.ascontiguousarray(grid.coords_um).tobytes(), digest_size=16).hexdigest()
+    return digest("features", ENCODING, fingerprint, facts, positions, encoder)
 
 
 def importing_key(content: str, spec: dict[str, Any]) -> str:
-    """Key of features made elsewhere: the file's content and how it was understood."""
+    """Key of features made elsewhere: the file's content and its description."""
     return digest("imported", IMPORTING, content, spec)
 
 

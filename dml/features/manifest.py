@@ -1,4 +1,4 @@
-"""What became of every slide of a cohort at every resolution: data/<cohort>/features/manifest.parquet."""
+"""The manifest of the feature store: status, reason and tiles of every slide and resolution (manifest.parquet)."""
 
 from pathlib import Path
 from typing import Any

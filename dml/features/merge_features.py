@@ -15,7 +15,7 @@ from dml.data.feature_store import bag_path
 from dml.features.manifest import read_manifest, write_manifest
 
 IMPORTED = "imported"
-"""Weights of features that were extracted elsewhere: not known."""
+"""Weights of features that were extracted elsewhere: unknown."""
 
 
 def merge_features(description: CohortDescription, out: Path, tiles: Tiles, encoder: str) -> pd.DataFrame:
@@ -58,26 +58,28 @@ def merge_features(description: CohortDescription, out: Path, tiles: Tiles, enco
 def _rows(folder: Path, part: str, tiles: Tiles, encoder: str) -> Iterator[dict[str, Any]]:
     """Yield the part's rows of the manifest at the wanted resolutions."""
     manifest = read_manifest(folder / "manifest.parquet")
-    there = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_dir())
-    absent = [place for place in (f"{encoder}/{mpp:g}" for mpp in tiles.mpps) if place not in there]
+    present = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_dir())
+    absent = [folder for folder in (f"{encoder}/{mpp:g}" for mpp in tiles.mpps) if folder not in present]
     if absent:
-        found = f"no features {listed(absent)} (encoder/microns per pixel), but {listed(there) or 'none at all'}"
+        problem = f"no features {listed(absent)} (encoder/microns per pixel), but {listed(present) or 'none at all'}"
         remedy = f"Make them (dml cohort use {part}, dvc repro split) and import again, or correct params.yaml"
-        raise InputError(folder, found, remedy)
+        raise InputError(folder, problem, remedy)
     wanted = manifest[manifest["mpp"].isin([float(mpp) for mpp in tiles.mpps])]
     for row in wanted.to_dict("records"):
         yield {str(name): value for name, value in row.items()}
 
 
 def _check_alike(path: Path, mpp: float, part: str, kinds: dict[float, tuple[str, dict[str, Any]]]) -> None:
-    """Hold a file against the first one of its resolution."""
+    """Compare a file with the first one of its resolution."""
     meta = read_parquet(path, columns=[])[1]
     kind = {"tile_um": float(meta["tile_um"]), "width": meta["width"], "weights": meta.get("weights")}
     if kind["weights"] == IMPORTED:
         del kind["weights"]
-    first, known = kinds.setdefault(mpp, (part, kind))
-    differ = [name for name in kind.keys() & known.keys() if kind[name] != known[name]]
+    first, expected = kinds.setdefault(mpp, (part, kind))
+    differ = [name for name in kind.keys() & expected.keys() if kind[name] != expected[name]]
     if differ:
-        told = ", ".join(f"{name} {kind[name]}, but {known[name]} in {first}" for name in sorted(differ))
-        raise InputError(path, f"features are of another kind: {told}", "Make those of both parts alike, import again")
-    kinds[mpp] = (first, {**kind, **known})
+        differences = ", ".join(f"{name} {kind[name]}, but {expected[name]} in {first}" for name in sorted(differ))
+        raise InputError(
+            path, f"features are of another kind: {differences}", "Make those of both parts alike, import again"
+        )
+    kinds[mpp] = (first, {**kind, **expected})

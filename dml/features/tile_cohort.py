@@ -1,4 +1,4 @@
-"""Cut the slides of a cohort into tiles, each with its status; a bad one never stops the rest."""
+"""Tile the slides of a cohort; every slide gets a status, and a bad one never stops the rest."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -61,7 +61,7 @@ def tile_cohort(
     work : Path, optional
         Where finished slides are kept for the next run; default .work.
     executor : Executor, optional
-        What does it; default threads of this process.
+        What runs it; default threads of this process.
 
     Returns
     -------

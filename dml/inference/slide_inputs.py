@@ -12,6 +12,7 @@ import torch
 
 from dml.core.errors import DmlError, InputError
 from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
+from dml.data.feature_store import concatenate_bags
 from dml.training.checkpoint import ModelSpec
 
 FOREIGN = (".h5", ".hdf5", ".pt", ".npy", ".npz", ".safetensors")
@@ -67,15 +68,7 @@ def read_slides(paths: Sequence[Path], spec: ModelSpec) -> Given:
 
 def join(slides: Sequence[Mapping[Mpp, Bag]]) -> MultiScaleBags:
     """Concatenate the slides of one patient; coordinates are kept only if all slides have them."""
-    return {mpp: _joined([slide[mpp] for slide in slides]) for mpp in slides[0]}
-
-
-def _joined(bags: Sequence[Bag]) -> Bag:
-    coords = [bag.coords_um for bag in bags if bag.coords_um is not None]
-    index = torch.cat([torch.full((len(bag),), i, dtype=torch.long) for i, bag in enumerate(bags)])
-    has_coords = torch.cat(coords) if len(coords) == len(bags) else None
-    first = bags[0]
-    return Bag(torch.cat([bag.tokens for bag in bags]), has_coords, index, first.mpp, first.tile_um, first.encoder)
+    return {mpp: concatenate_bags([slide[mpp] for slide in slides]) for mpp in slides[0]}
 
 
 def _read(path: Path, spec: ModelSpec) -> Mapping[Mpp, Bag]:

@@ -1,4 +1,4 @@
-"""An overview picture of a slide with its tissue outline and tiles, to see at a glance what the model will see.
+"""An overview picture of a slide: its tissue outline and its tiles, that is, what the model is given.
 
 Below it a scale bar, and what the colours mean.
 """
@@ -45,10 +45,10 @@ def save_overview(slide: Slide, mask: Bool[np.ndarray, "h w"], grids: Mapping[Mp
     image = Image.fromarray(slide.thumbnail(mpp))
     draw = ImageDraw.Draw(image)
     ordered = [grids[key] for key in sorted(grids)]
-    shown = list(zip(ordered[:1] + ordered[1:][-1:], (_FINE, _COARSE), strict=False))
-    for grid, colour in shown:
+    drawn = list(zip(ordered[:1] + ordered[1:][-1:], (_FINE, _COARSE), strict=False))
+    for grid, colour in drawn:
         _draw(draw, grid, slide.mpp / mpp, colour)
-    legend = [("tissue", _OUTLINE), *((f"{_count(grid)} at {grid.mpp:g} microns/px", colour) for grid, colour in shown)]
+    legend = [("tissue", _OUTLINE), *((f"{_count(grid)} at {grid.mpp:g} microns/px", colour) for grid, colour in drawn)]
     whole = _with_legend(_outlined(image, mask), legend, mpp)
     with atomic(path) as temporary:
         whole.save(temporary, format="JPEG", quality=85)

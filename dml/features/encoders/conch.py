@@ -32,13 +32,13 @@ def _load(device: str, precision: str) -> TileEncoder:
     try:
         from conch.open_clip_custom import create_model_from_pretrained
     except (ImportError, RuntimeError) as error:
-        found = f"it needs its authors' package conch, which cannot be imported ({str(error).splitlines()[0]})"
-        raise InputError("encoder conch", found, "Install it from github.com/mahmoodlab/CONCH") from None
+        problem = f"it needs its authors' package conch, which cannot be imported ({str(error).splitlines()[0]})"
+        raise InputError("encoder conch", problem, "Install it from github.com/mahmoodlab/CONCH") from None
     network, _ = create_model_from_pretrained("conch_ViT-B-16", str(WEIGHTS.find()))
     return TileEncoderRunner(_Image(network), MEAN, STD, 448, device, precision)
 
 
 CARD = EncoderCard(
     "conch", 512, 0.5, 448, MEAN, STD, GATED, "Lu et al. 2024, CONCH, Nature Medicine 30:863", True, _load,
-    WEIGHTS.fingerprint,
+    WEIGHTS.fingerprint, ("conch @ git+https://github.com/mahmoodlab/CONCH.git",),
 )  # fmt: skip

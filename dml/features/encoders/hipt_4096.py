@@ -1,7 +1,7 @@
 """HIPT region features: one vector for 4096 x 4096 px at 20x, extracted elsewhere and imported.
 
-Chen et al., Hierarchical Image Pyramid Transformer, CVPR 2022 (arXiv 2206.02647). Pretrained on TCGA without labels,
-which is to be said beside any number on TCGA.
+Chen et al., Hierarchical Image Pyramid Transformer, CVPR 2022 (arXiv 2206.02647). Pretrained on TCGA without
+labels: state that beside any result on TCGA.
 """
 
 from dml.features.encoders.card import EncoderCard

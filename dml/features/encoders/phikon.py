@@ -1,4 +1,4 @@
-"""Phikon: a ViT-B/16 by iBOT on TCGA (which is to be said beside any number on TCGA).
+"""Phikon: a ViT-B/16 by iBOT on TCGA: state that beside any result on TCGA.
 
 Filiot et al. 2023, medRxiv 2023.07.21.23292757.
 """

@@ -77,7 +77,7 @@ class TileEncoderRunner:
         return self._encode(torch.from_numpy(full).to(self._device))[: len(tiles)]
 
     def _encode(self, tiles: UInt8[Tensor, "b t t 3"]) -> Float[Tensor, "b d"]:
-        # b t t 3 seen as b 3 t t is already channels last
+        # b t t 3 viewed as b 3 t t is already channels last
         pixels = (tiles.permute(0, 3, 1, 2).float() - self._mean) * self._scale
         tokens: Tensor = self._network(pixels.to(self._dtype))
         return tokens.float()
