@@ -25,7 +25,7 @@ from dml.evaluation.intervals import bootstrap_weights, difference, estimate, ho
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.evaluation.metrics import Metric
 from dml.evaluation.scoring import members
-from dml.training.ablation_variants import FULL, VARIANTS, Variant, train
+from dml.experiments.ablation_variants import FULL, VARIANTS, Variant, train
 from dml.training.checkpoint import FoldModel
 from dml.training.fold_predictions import judged
 from dml.training.folds import fold_of, held_out

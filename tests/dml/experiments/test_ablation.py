@@ -11,7 +11,7 @@ from dml.core.errors import ConfigError
 from dml.core.files import read_json
 from dml.experiments import ablation as module
 from dml.experiments.ablation import Ablation, Cell, cells, chosen, table, write_table
-from dml.training.ablation_variants import FULL, VARIANTS
+from dml.experiments.ablation_variants import FULL, VARIANTS
 from tests.synthetic import cohort
 
 PARAMS = config.Params(
