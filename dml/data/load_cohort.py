@@ -45,6 +45,20 @@ def read_cohort(folder: Path, encoder: str, mpps: Sequence[float]) -> Cohort:
     return Cohort(metadata.get("cohort", folder.name), cases, genes, unit, named, classes)
 
 
+def read_clinical(folder: Path) -> Cohort:
+    """Read outcomes, labels and covariates of the patients of ``data/<cohort>``, without tokens and transcriptomes.
+
+    Raises
+    ------
+    InputError
+        If patients.parquet is missing or not Parquet.
+    """
+    table, metadata = read_parquet(folder / "patients.parquet")
+    classes = {label: tuple(values) for label, values in metadata["classes"].items()}
+    cases = tuple(_case(row, tuple(classes), {}, None) for row in table.to_pandas().to_dict("records"))
+    return Cohort(metadata.get("cohort", folder.name), cases, (), "absent", GeneGroups((), ()), classes)
+
+
 def _expression(folder: Path) -> tuple[tuple[str, ...], str, dict[str, np.ndarray]]:
     table, metadata = read_parquet(folder / "expression.parquet")
     values = table["expression"].combine_chunks()
