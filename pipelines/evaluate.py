@@ -1,31 +1,70 @@
-"""Stage evaluate: all models of one task on their test patients, to reports/<cohort>/<task>/."""
+"""Stage evaluate: all models of one task on their test patients, to reports/<cohort>/<task>/.
+
+Every model that does not read age and sex itself is also evaluated after late fusion with them; the fused predictions
+of each fold are in ``clinical/<model>-clinical/fold-<k>``, with the coefficients in model.json.
+"""
 
 import sys
 from pathlib import Path
 
+from dml.baselines.linear.fit import Reference, learner_of
+from dml.baselines.linear.late_fusion_clinical import with_clinical
 from dml.config import params as config
-from dml.core.files import only_writer, read_parquet
+from dml.core.files import only_writer, read_parquet, write_json
+from dml.core.model_name import ModelName
+from dml.core.predictions import read_predictions, write_predictions
+from dml.core.tasks import horizon_columns
+from dml.data.load_cohort import read_clinical
+from dml.models import registry
 from dml.report.build import evaluate
 from dml.report.context import about_cohort
-from dml.tracking.fold_run import log_report
-from pipelines.stage import stage, task_argument
+from dml.tracking.run_reports import log_report
+from dml.training.threads import on_one_blas_thread
+from pipelines.stage import parse_arguments, stage
+
+PREDICTIONS = "predictions.parquet"
 
 
 @stage
 def main() -> None:
     """Write metrics, comparisons, tables, figures and the page, and put the numbers on the models' runs."""
-    params, task = config.load(), task_argument()
+    params, task = config.load(), parse_arguments("task")["task"]
     with only_writer(f"evaluate-{task}"):
         run(params, task)
     log_report(params, task, Path("reports") / params.cohort / task)
 
 
 def run(params: config.Params, task: str) -> None:
-    """Evaluate one task of the current cohort."""
-    folder = Path("data") / params.cohort
-    patients = read_parquet(folder / "patients.parquet")[0].to_pandas()
-    models, out = (Path(kind) / params.cohort / task for kind in ("models", "reports"))
-    evaluate(models, patients, params.evaluation, params.seed, out, about_cohort(params.cohort, task))
+    """Evaluate one task of the current cohort: our models, the linear baselines, and those of baselines.deep."""
+    data, models, out = Path("data") / params.cohort, *(Path(k) / params.cohort / task for k in ("models", "reports"))
+    trained = [*registry.our_names(), *params.baselines.deep]
+    fuse_with_clinical(params, task, trained, models, out / "clinical")
+    patients = read_parquet(data / "patients.parquet")[0].to_pandas()
+    about, names = about_cohort(params.cohort, task), [*trained, *registry.linear_names()]
+    evaluate([models, out / "clinical"], patients, params.evaluation, params.seed, out, about, names)
+
+
+@on_one_blas_thread()
+def fuse_with_clinical(params: config.Params, task: str, names: list[str], models: Path, out: Path) -> None:
+    """Fuse the predictions of every fold of some models with age and sex; where that is impossible, write why."""
+    cohort = read_clinical(Path("data") / params.cohort)
+    learner = learner_of(task, cohort, horizon_columns(params.evaluation.years))
+    for name in names:
+        for fold in params.folds:
+            predictions = models / name / f"fold-{fold}" / PREDICTIONS
+            if predictions.exists():
+                fused = with_clinical(name, read_predictions(predictions)[0], cohort, learner)
+                fused_name = str(ModelName(name, clinical=True))
+                write(out / fused_name / f"fold-{fold}", fused_name, task, fold, fused)
+
+
+def write(folder: Path, name: str, task: str, fold: int, fused: Reference | str) -> None:
+    """Write model.json and predictions.parquet; of a fusion that could not be fitted, only why."""
+    if isinstance(fused, str):
+        write_json(folder / "model.json", {"baseline": name, "left_out": fused})
+        return
+    write_json(folder / "model.json", {"task": task, "fold": fold, **fused.description})
+    write_predictions(folder / PREDICTIONS, fused.rows.assign(fold=fold), fused.metadata)
 
 
 if __name__ == "__main__":

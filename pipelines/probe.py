@@ -6,15 +6,15 @@ from pathlib import Path
 from dml.config import params as config
 from dml.core.files import only_writer, write_json
 from dml.evaluation.probes.suite import probe, read_planted
-from dml.tracking.probe_runs import log_probes
+from dml.tracking.run_reports import log_probes
 from pipelines.inputs import read_stores
-from pipelines.stage import stage, task_argument
+from pipelines.stage import parse_arguments, stage
 
 
 @stage
 def main() -> None:
     """Write the probes of a task and put their numbers on the runs of teacher and student."""
-    params, task = config.load(), task_argument()
+    params, task = config.load(), parse_arguments("task")["task"]
     with only_writer(f"probe-{task}"):
         run(params, task)
     log_probes(params, task, Path("reports") / params.cohort / task / "probes.json")

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 
-from dml.core.errors import DmlError
+from dml.core.errors import as_user_error
 
 
 def stage(work: Callable[[], None]) -> Callable[[], int]:
@@ -16,16 +16,20 @@ def stage(work: Callable[[], None]) -> Callable[[], int]:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         try:
             work()
-        except DmlError as error:
-            logging.error("%s", error)
-            return error.exit_code
+        except Exception as error:
+            known = as_user_error(error)
+            if known is None:
+                raise
+            logging.error("%s", known)
+            return known.exit_code
         return 0
 
     return main
 
 
-def task_argument() -> str:
-    """Read ``--task``."""
+def parse_arguments(*names: str) -> dict[str, str]:
+    """Read the options ``--<name>`` of a stage; all are required."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--task", required=True)
-    return str(parser.parse_args().task)
+    for name in names:
+        parser.add_argument(f"--{name}", required=True)
+    return dict(vars(parser.parse_args()))

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from dml.cli import ablate, cohort, doctor, features, models, probe, registry, reproduce, results, tune, ui
-from dml.core.errors import DmlError
+from dml.core.errors import as_user_error
 
 HELP = """From whole-slide images and transcriptomes to a registered slide-only model.
 
@@ -43,9 +43,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         app()
-    except DmlError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-        raise SystemExit(error.exit_code) from None
-    except OSError as error:  # a full disk, a folder that may not be written to
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-        raise SystemExit(DmlError.exit_code) from None
+    except Exception as error:
+        known = as_user_error(error)
+        if known is None:
+            raise
+        typer.secho(f"error: {known}", fg=typer.colors.RED, err=True)
+        raise SystemExit(known.exit_code) from None

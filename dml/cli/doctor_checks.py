@@ -165,5 +165,5 @@ def _dvc() -> Finding:
 def _tracking() -> Finding:
     from dml.tracking import store
 
-    count = len(store.connect().search_experiments())
+    count = len(store.connect(must_exist=True).search_experiments())
     return Finding("tracking", "ok", f"{store.uri()}, {count} experiments")

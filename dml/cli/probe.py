@@ -16,10 +16,10 @@ def show_(task: Task, as_json: Json = False) -> None:
     """Show the numbers of reports/<cohort>/<task>/probes.json, as the stage probe wrote them."""
     from dml.config import params as config
     from dml.core.files import read_json
-    from dml.tracking.probe_runs import numbers
+    from dml.tracking.run_reports import probe_metrics
 
     content = read_json(Path("reports") / config.load().cohort / task / "probes.json")
-    columns = {model: numbers(content, model) for model in content["exchanged"]}
+    columns = {model: probe_metrics(content, model) for model in content["exchanged"]}
     names = dict.fromkeys(name for own in columns.values() for name in own)
     rows = [{"probe": n.removeprefix("probe/"), **{m: own.get(n) for m, own in columns.items()}} for n in names]
     show(rows, as_json, f"{content['metric']}, {content['patients']} test patients")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dml.core.errors import DmlError, InputError, listed
-from dml.tracking import store, views
+from dml.tracking import store, ui_pages
 
 HOST = "127.0.0.1"
 ENVIRONMENT = {
@@ -58,12 +58,12 @@ def commands(port: int, study: str | None = None, studies: Path = Path("studies"
         If there is no such study.
     """
     started: dict[str, Command] = {}
-    client = store.connect()
+    client = store.connect(must_exist=True)
     root = store.artifact_root()
     if root is not None:
         places = ("--backend-store-uri", store.address(), "--default-artifact-root", str(root))
         words = (sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1")
-        started["MLflow"] = Command((*words, *QUIET, *places), port, MODEL_TRAINING, views.pages(client))
+        started["MLflow"] = Command((*words, *QUIET, *places), port, MODEL_TRAINING, ui_pages.pages(client))
     place = _study_storage(study, studies)
     if place is not None:
         program = str(Path(sys.executable).with_name("optuna-dashboard"))

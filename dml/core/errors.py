@@ -1,5 +1,6 @@
 """Errors a user can act on: each names the place, what was found there, and the remedy."""
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,3 +63,36 @@ def listed(items: Sequence[object], most: int = 5) -> str:
     """Join the first few items for a message: ``a, b, c (+2 more)``."""
     shown = ", ".join(str(item) for item in items[:most])
     return shown if len(items) <= most else f"{shown} (+{len(items) - most} more)"
+
+
+class TrackingError(DmlError):
+    """The tracking store (MLflow) cannot be opened, or fails."""
+
+    exit_code = 6
+
+
+_DISK_FULL = ("No space left on device", "disk is full", "Disk quota exceeded", "StorageFull")
+"""How the operating system, SQLite, and the Rust library behind safetensors say it."""
+
+
+def as_user_error(error: Exception) -> DmlError | None:
+    """Return the error of a library as one that a user can act on; None for what is a fault of this program.
+
+    A full disk wherever it is noticed, failures of MLflow and of its database, and what the operating system refuses.
+
+    Examples
+    --------
+    >>> type(as_user_error(OSError(28, "No space left on device")))
+    <class 'dml.core.errors.DmlError'>
+    >>> as_user_error(ZeroDivisionError()) is None
+    True
+    """
+    if isinstance(error, DmlError):
+        return error
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or any(sign in str(error) for sign in _DISK_FULL):
+        return DmlError(f"the disk is full ({error}). Free some space, then run again: no file is left half-written")
+    if type(error).__module__.partition(".")[0] in ("mlflow", "sqlalchemy"):
+        found = " ".join(str(error).split()) or type(error).__name__
+        return TrackingError(f"the tracking store failed: {found}. See dml doctor, and check MLFLOW_TRACKING_URI")
+    return DmlError(str(error)) if isinstance(error, OSError) else None

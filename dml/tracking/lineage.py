@@ -22,46 +22,48 @@ STORES = ("patients.parquet", "expression.parquet", "gene_groups.json", "feature
 """What models are trained from, inside ``data/<cohort>``."""
 _DATA = ("cohort", "seed", "tiles")
 _NEURAL = (*_DATA, "inputs", "model", "optimisation")
-_SECTIONS = {
-    "teach": (*_NEURAL, "teacher"),
-    "distil": (*_NEURAL, "teacher", "distillation"),
-    "deep_baseline": _NEURAL,
-    "baseline": (*_DATA, "baselines"),
-}
-"""Sections that reach the models of a stage; how patients were split is in the hash of the splits."""
-_STAGES = {"teacher": "teach", "student": "distil", "student_undistilled": "distil"}
-
-
-def stage_of(model: str) -> str:
-    """Name of the stage that trains a model, or that a model with clinical columns beside it goes back to."""
-    name = ModelName.parse(model).base
-    return _STAGES.get(name, "deep_baseline" if name in registry.deep_names() else "baseline")
+_SECTIONS = {"linear": (*_DATA, "baselines"), "deep": _NEURAL, "ours": (*_NEURAL, "teacher")}
+"""Sections of params.yaml that reach the models of a family; how patients were split is in the hash of the splits."""
 
 
 def relevant(params: Params, model: str) -> dict[str, Any]:
     """Select the parameters that make a model what it is, by their names in params.yaml; the fold is not among them."""
     content = params.model_dump(mode="json")
     content["baselines"].pop("deep")  # which are trained, not how
-    chosen = {name: content[name] for name in _SECTIONS[stage_of(model)]}
+    entry = registry.entry(ModelName.parse(model).base)
+    distilled = ("distillation",) if entry.family == "ours" and entry.name != "teacher" else ()
+    chosen = {name: content[name] for name in (*_SECTIONS[entry.family], *distilled)}
     # of how tokens were made, only the encoder reaches a model; of the evaluation, the years it predicts
-    return {**chosen, "embed": {"encoder": content["embed"]["encoder"]}, "years": content["evaluation"]["years"]}
+    parts = {"embed": {"encoder": content["embed"]["encoder"]}, "evaluation": {"years": content["evaluation"]["years"]}}
+    return {**chosen, **parts}
 
 
 def as_trained(params: Params, task: str, model: str, lock: Path = Path("dvc.lock")) -> Params:
     """Return the parameters that a model on disk was trained with, as DVC recorded them when its stage ended.
 
     params.yaml may have been changed since without training again (``dvc repro --single-item evaluate@...``); then the
-    model must still find its own run. Where nothing valid is recorded it is params.yaml that counts.
+    model must still be matched with its own run. Where nothing valid is recorded, params.yaml counts.
     """
-    own, locked, content = stage_of(model), _locked(lock), params.model_dump(mode="json")
-    for stage in ("teach", own) if own == "distil" else (own,):  # a student's run names its teacher's parameters, too
-        recorded = locked.get(f"{stage}@{task}-{params.folds[0]}", {}).get("params", {})
-        for name, value in recorded.get("params.yaml", {}).items():
+    content = params.model_dump(mode="json")
+    path = f"models/{params.cohort}/{task}/{ModelName.parse(model).base}/fold-{params.folds[0]}"
+    for recorded in _behind(path, _locked(lock)):
+        for name, value in recorded.get("params", {}).get("params.yaml", {}).items():
             _put(content, name, value)
     try:
         return Params.model_validate(content)
     except ValidationError:  # recorded by a version of the code that had other parameters
         return params
+
+
+def _behind(output: str, stages: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Stages that trained a model: that of its output, after those of the models it needs (a student's teacher)."""
+    made_by = [stage for stage in stages.values() if output in _paths(stage, "outs")]
+    needed = [path for stage in made_by for path in _paths(stage, "deps") if path.startswith("models/")]
+    return [stage for path in needed for stage in _behind(path, stages)] + made_by
+
+
+def _paths(stage: Mapping[str, Any], kind: str) -> list[str]:
+    return [item["path"] for item in stage.get(kind) or ()]
 
 
 def _put(content: dict[str, Any], name: str, value: Any) -> None:
@@ -73,11 +75,11 @@ def _put(content: dict[str, Any], name: str, value: Any) -> None:
 
 def _locked(lock: Path) -> dict[str, Any]:
     """Stages of dvc.lock; none outside a DVC pipeline."""
-    return _parsed(lock.resolve(), lock.stat().st_mtime_ns) if lock.exists() else {}
+    return _parse_lock(lock.resolve(), lock.stat().st_mtime_ns) if lock.exists() else {}
 
 
 @lru_cache(maxsize=2)
-def _parsed(lock: Path, stamp: int) -> dict[str, Any]:
+def _parse_lock(lock: Path, stamp: int) -> dict[str, Any]:
     """Read dvc.lock once for each time it was written: a stage with many short runs asks for it in each."""
     content = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     return dict(content.get("stages") or {})
@@ -101,9 +103,9 @@ def data_hashes(cohort: str, lock: Path = Path("dvc.lock")) -> dict[str, str]:
     Outputs, not dependencies, are read: they are known once the stage that wrote them has ended, whatever reads them.
     """
     outs = [out for stage in _locked(lock).values() for out in stage.get("outs") or ()]
-    wanted = {f"data/{cohort}/{name}" for name in STORES}
-    inside = [out for out in outs if out["path"] in wanted]
-    return {out["path"]: str(out.get("md5") or out.get("hash")) for out in sorted(inside, key=lambda out: out["path"])}
+    stores = {f"data/{cohort}/{name}" for name in STORES}
+    inputs = sorted((out for out in outs if out["path"] in stores), key=lambda out: out["path"])
+    return {out["path"]: str(out.get("md5") or out.get("hash")) for out in inputs}
 
 
 def group_key(params: Params, task: str, model: str) -> str:
@@ -119,16 +121,16 @@ def commit() -> tuple[str, bool]:
 
 def _git(*arguments: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, timeout=20)
+        process = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""
 
 
 def tags(params: Params, task: str, model: str) -> dict[str, str]:
     """Tags of every run: what it is of, which code and which stage made it, and where."""
     head, dirty = commit()
-    found = {
+    values = {
         "cohort": params.cohort,
         "task": task,
         "model": model,
@@ -144,4 +146,4 @@ def tags(params: Params, task: str, model: str) -> dict[str, str]:
         "host": socket.gethostname(),
         "pid": str(os.getpid()),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in values.items() if value}

@@ -1,15 +1,16 @@
-"""The evaluation of a task on the runs of its models, so that the compare view has one row a model with equal keys."""
+"""Evaluation and probes of a task on the runs of its models: one row a model in MLflow, with the same keys for all."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dml.cli.result_rows import used
 from dml.config.params import Params
 from dml.core.files import digest, read_json
-from dml.report.names import described
-from dml.report.tables import MAIN, shown, title
-from dml.tracking import lineage, runs, store, views
+from dml.evaluation.metric_sets import MAIN
+from dml.evaluation.metrics.registry import metric_label
+from dml.models.registry import description
+from dml.report.tables import shown
+from dml.tracking import lineage, runs, store, ui_pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,6 +20,7 @@ _PAGES = ("metrics.json", "table.md", "report.html")
 _FIGURES = (".png", ".svg")
 _KEYS = {"{}": "value", "range/{}_low": "ci_low", "range/{}_high": "ci_high"}
 """Names in MLflow, whose pages make of what is before a stroke a section that can be folded away."""
+Metrics = Mapping[str, Mapping[str, Any]]
 
 
 def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]:
@@ -59,9 +61,10 @@ def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]
             client.log_artifact(run_id, str(path), "report")
         client.set_tag(run_id, "mlflow.note.content", _note(model, metrics))
         client.set_tag(run_id, "report", stamp)
-    main = used(report)
+    main = [name for name in _main_metrics() if any(name in metrics for metrics in report.values())]
     if main:
-        views.prepare_models(client, store.experiment(client, f"{params.cohort}-{task}"), main)
+        name = f"{params.cohort}-{task}"
+        ui_pages.save_page(client, store.experiment(client, name), name, "tags.level = 'model'", main[0])
     return ids
 
 
@@ -72,19 +75,24 @@ def figures_of(folder: Path, model: str, models: set[str]) -> list[Path]:
         named = [name for name in models if name in path.stem]
         return max(named, key=len) if named else None
 
-    found = sorted(path for path in folder.glob("*") if path.suffix in _FIGURES)
-    return [path for path in found if subject(path) in (None, model)]
+    figures = sorted(path for path in folder.glob("*") if path.suffix in _FIGURES)
+    return [path for path in figures if subject(path) in (None, model)]
 
 
-def _note(model: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Describe a run: what the model sees, and its main metrics."""
-    names = [name for kind in MAIN.values() for name in kind if metrics.get(name, {}).get("value") is not None]
-    rows = [f"| {title(name)} | {shown(metrics[name])} |" for name in names]
+def _main_metrics() -> list[str]:
+    """Names of the metrics of the main tables, the leading one of each kind first."""
+    return list(dict.fromkeys(name for names in MAIN.values() for name in names))
+
+
+def _note(model: str, metrics: Metrics) -> str:
+    """Describe a run: the model's inputs, and its main metrics."""
+    names = [name for name in _main_metrics() if metrics.get(name, {}).get("value") is not None]
+    rows = [f"| {metric_label(name)} | {shown(metrics[name])} |" for name in names]
     table = ["| metric | value (interval) |", "| --- | --- |", *rows]
-    return "\n".join([f"{described(model)}. Figures and the whole page: Artifacts, report/report.html.", "", *table])
+    return "\n".join([f"{description(model)}. Figures and the whole page: Artifacts, report/report.html.", "", *table])
 
 
-def _with_intervals(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def _with_intervals(metrics: Metrics) -> dict[str, float]:
     return {
         key.format(name): content[part]
         for name, content in metrics.items()
@@ -96,12 +104,51 @@ def _with_intervals(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float
 def _folds_of(client: "MlflowClient", parent: "Run") -> dict[int, str]:
     """Newest finished run of each fold of a model."""
     query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and attributes.status = 'FINISHED'"
-    found = runs.search(client, str(parent.info.experiment_id), query)
-    return {int(run.data.tags["fold"]): str(run.info.run_id) for run in found}
+    folds = runs.search(client, str(parent.info.experiment_id), query)
+    return {int(run.data.tags["fold"]): str(run.info.run_id) for run in folds}
 
 
-def _log_folds(client: "MlflowClient", parent: "Run", metrics: Mapping[str, Mapping[str, Any]]) -> None:
+def _log_folds(client: "MlflowClient", parent: "Run", metrics: Metrics) -> None:
     for fold, run_id in _folds_of(client, parent).items():
         per_metric = {name: content.get("folds") or () for name, content in metrics.items()}
         values = {name: folds[fold] for name, folds in per_metric.items() if fold < len(folds)}
         runs.log_metrics(client, run_id, {name: value for name, value in values.items() if value is not None})
+
+
+def log_probes(params: Params, task: str, path: Path) -> None:
+    """Log the numbers of probes.json as ``probe/<name>`` and the file itself; the same file is not logged twice.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or unreadable.
+    TrackingError
+        If the store cannot be opened.
+    """
+    content = read_json(path)
+    client, stamp = store.connect(), digest(content)
+    for model in content["exchanged"]:
+        run_id = runs.parent_run(params, task, model)
+        if client.get_run(run_id).data.tags.get("probes") != stamp:
+            runs.log_metrics(client, run_id, probe_metrics(content, model))
+            client.log_artifact(run_id, str(path), "report")
+            client.set_tag(run_id, "probes", stamp)
+
+
+def probe_metrics(content: Mapping[str, Any], model: str) -> dict[str, float]:
+    """Return the probes of one model that are single numbers, as ``probe/<name>``."""
+    values: dict[str, Any] = {}
+    for modality, results in content["exchanged"].get(model, {}).items():
+        values[f"other_{modality}"] = (results["other"] or {}).get("value")
+    if model == "teacher":
+        values |= {f"hidden_{round(100 * p['share'])}": p.get("value") for p in content["missing_modality"]["teacher"]}
+    site = content["site"].get("told_from", {}).get(model, {})
+    values["site_auc"] = (site.get("auc") or {}).get("value")
+    subspaces = content["subspaces"][model]
+    values["distance_correlation"] = subspaces["distance_correlation"]["value"]
+    for target, sources in subspaces["genes"].items():
+        values |= {f"{target}_genes_from_{s}": (sources[s] or {}).get("value") for s in ("tumor", "tme")}
+    values["training_sd"] = content["trainings"][model]["sd"]
+    null = content["shuffled_labels"]
+    values["shuffled_labels"] = null["value"] if null and model == "teacher" else None
+    return {f"probe/{name}": float(value) for name, value in values.items() if value is not None}

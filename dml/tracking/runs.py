@@ -1,11 +1,14 @@
-"""Runs of the tracking store: the parent run of a model, and what every run gets: parameters, inputs, an end."""
+"""Runs of the tracking store: the parent run of a model; parameters, inputs and metrics of a run; its end."""
 
+import contextlib
 import json
+import logging
 import math
 import os
+import re
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +22,13 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 """Metric values that MLflow takes in one call."""
+_NOT_IN_A_KEY = re.compile(r"[^\w\-. /:]")
+"""Characters that MLflow refuses in the name of a metric; those of classes may be any."""
+_log = logging.getLogger(__name__)
 
 
 def parent_run(params: Params, task: str, model: str) -> str:
-    """Return the id of the run that the folds of a model share, found by its key or created.
+    """Return the id of the run that the folds of a model share, searched by its key, else created.
 
     Raises
     ------
@@ -33,18 +39,18 @@ def parent_run(params: Params, task: str, model: str) -> str:
     experiment = store.experiment(client, f"{params.cohort}-{task}")
     key = lineage.group_key(params, task, model)
     with only_writer("runs", folder=store.lock_folder()):
-        found = search(client, experiment, f"tags.group = '{key}' and tags.level = 'model'")
-        if found:
-            return str(found[0].info.run_id)
+        existing = search(client, experiment, f"tags.group = '{key}' and tags.level = 'model'")
+        if existing:
+            return str(existing[0].info.run_id)
         name = " ".join(part for part in (model, os.environ.get("DVC_EXP_NAME")) if part)
         tags = {**lineage.tags(params, task, model), "level": "model"}
         run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
-        describe(client, run_id, params, lineage.relevant(params, model))
+        log_params_and_inputs(client, run_id, params, lineage.relevant(params, model))
         client.update_run(run_id, status="FINISHED")
     return run_id
 
 
-def describe(client: "MlflowClient", run_id: str, params: Params, sections: Mapping[str, Any]) -> None:
+def log_params_and_inputs(client: "MlflowClient", run_id: str, params: Params, sections: Mapping[str, Any]) -> None:
     """Log parameters and, as dataset inputs, the DVC hashes of the cohort's stores."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
@@ -69,27 +75,37 @@ def log_points(client: "MlflowClient", run_id: str, points: Iterable[tuple[str, 
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    metrics = [Metric(name, float(value), now, step) for name, value, step in points if math.isfinite(value)]
+    metrics = [Metric(metric_key(name), float(v), now, step) for name, v, step in points if math.isfinite(v)]
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
 
-def bury(client: "MlflowClient", experiment: str, key: str) -> None:
+def metric_key(name: str) -> str:
+    """Return the name of a metric as MLflow takes it: other characters become their code point in hexadecimal.
+
+    Examples
+    --------
+    >>> metric_key("recall_IDH+")
+    'recall_IDH_2b_'
+    """
+    return _NOT_IN_A_KEY.sub(lambda character: f"_{ord(character[0]):x}_", name)
+
+
+def fail_orphaned_runs(client: "MlflowClient", experiment: str, key: str) -> None:
     """Mark runs as failed whose process is gone: the same fold's, and any of this machine."""
     for run in search(client, experiment, "tags.level = 'fold' and attributes.status = 'RUNNING'"):
         tags = run.data.tags
         if tags.get("fold_key") == key or (tags.get("host") == socket.gethostname() and not _alive(tags.get("pid"))):
             client.set_tag(run.info.run_id, "ended", "its process was gone at the next start")
             client.set_terminated(run.info.run_id, "FAILED")
-            settle(client, experiment, tags["mlflow.parentRunId"])
+            finish_parent_run(client, experiment, tags["mlflow.parentRunId"])
 
 
-def settle(client: "MlflowClient", experiment: str, parent: str) -> None:
-    """Give the parent run the status of its folds: running while one runs."""
+def finish_parent_run(client: "MlflowClient", experiment: str, parent: str) -> None:
+    """End the parent run unless one of its folds is running."""
     query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
-    if search(client, experiment, query):
-        return
-    client.set_terminated(parent, "FINISHED")
+    if not search(client, experiment, query):
+        client.set_terminated(parent, "FINISHED")
 
 
 def _alive(pid: str | None) -> bool:
@@ -105,3 +121,15 @@ def search(client: "MlflowClient", experiment: str, query: str) -> list["Run"]:
         runs += page
         if not (token := page.token):
             return runs
+
+
+@contextlib.contextmanager
+def warn_if_untracked(what: str) -> Iterator[None]:
+    """Turn trouble with the store into a warning: a training that is under way is worth more than its record."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        _log.warning("could not track %s: %s", what, error)

@@ -1,12 +1,13 @@
-"""Where runs and registered models are kept: one SQLite file with artifacts beside it, or MLFLOW_TRACKING_URI.
+"""The tracking store: MLflow's runs and registered models, in one SQLite file or at MLFLOW_TRACKING_URI.
 
-`connect` is the only way in. It creates or upgrades the database once under a lock (of four processes that open a new
-SQLite file together, three die), lets a moved repository find its artifacts, and says when a server does not answer.
+`connect` is the only way in. It checks the address, creates or upgrades a local database once under a lock (of four
+processes that open a new SQLite file together, three die), and lets a moved repository find its artifacts.
 """
 
 import functools
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from dml.core.errors import DmlError
+from dml.core.errors import TrackingError
 from dml.core.files import WORK, only_writer
+from dml.tracking.relocation import relocate
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,21 +30,8 @@ DEFAULT = "sqlite:///mlruns/mlflow.db"
 KIND, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
 """Tag by which MLflow's pages show runs and metrics of an experiment, not traces of language models."""
 _SQLITE = "sqlite:///"
-_PLACES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
-"""Columns in which MLflow stores absolute artifact paths."""
+_ADDRESS = re.compile(r"https?://.+|(postgresql|mysql|mssql)(\+\w+)?://.+|sqlite:///.+")
 _log = logging.getLogger(__name__)
-
-
-class TrackingError(DmlError):
-    """The tracking store cannot be opened."""
-
-    exit_code = 6
 
 
 def uri() -> str:
@@ -49,10 +39,9 @@ def uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
 
 
-def database(place: str | None = None) -> Path | None:
-    """Path of the SQLite file behind an address; None for a server or another database."""
-    place = place or uri()
-    return Path(place.removeprefix(_SQLITE)).absolute() if place.startswith(_SQLITE) else None
+def database() -> Path | None:
+    """Path of the SQLite file of the store; None for a server or another database."""
+    return Path(uri().removeprefix(_SQLITE)).absolute() if uri().startswith(_SQLITE) else None
 
 
 def artifact_root() -> Path | None:
@@ -67,27 +56,58 @@ def lock_folder() -> Path:
     return file.parent / ".locks" if file else WORK / "locks"
 
 
-def connect() -> "MlflowClient":
-    """Open the store, created or upgraded if need be.
-
-    Raises
-    ------
-    TrackingError
-        If the server does not answer, or the database cannot be created, upgraded or read.
-    """
-    quiet()
-    place = address()
-    _prepare(place)
-    _make_default(place)
-    from mlflow import MlflowClient
-
-    return MlflowClient(place, place)
-
-
 def address() -> str:
     """Address of the store with an absolute path, as MLflow's processes in other folders need it."""
     file = database()
     return f"{_SQLITE}{file}" if file else uri()
+
+
+def connect(must_exist: bool = False) -> "MlflowClient":
+    """Open the store, created or upgraded if need be.
+
+    Parameters
+    ----------
+    must_exist : bool
+        For commands that only read: a database named in MLFLOW_TRACKING_URI is not created, so that a mistyped path is
+        an error and not an empty list.
+
+    Raises
+    ------
+    TrackingError
+        If the address is not of a server or a database, the server does not answer or refuses us, or the database
+        cannot be created, upgraded or read.
+    """
+    _check_address(must_exist)
+    quiet()
+    _prepare(address())
+    _make_default(address())
+    from mlflow import MlflowClient
+
+    return MlflowClient(address(), address())
+
+
+def _check_address(must_exist: bool) -> None:
+    if not _ADDRESS.fullmatch(uri()):
+        raise _unusable("not a server (http://host:port) or a database (sqlite:///folder/mlflow.db, postgresql://...)")
+    file = database()
+    if file is None or uri() == DEFAULT or file.exists():
+        return
+    if must_exist:
+        raise _unusable(f"{file} does not exist")
+    if not file.parent.is_dir():
+        raise _unusable(f"the folder {file.parent} does not exist")
+    _log.warning("MLFLOW_TRACKING_URI: %s does not exist yet and is created", file)
+
+
+def _unusable(reason: object) -> TrackingError:
+    return TrackingError(
+        f"tracking store {_without_password(uri())}: {reason}. Correct MLFLOW_TRACKING_URI, or unset it to use "
+        f"{DEFAULT}; nothing was trained or written"
+    )
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//([^:/@]+):[^@/]+@", r"//\1:***@", text)
 
 
 def _make_default(address: str) -> None:
@@ -127,35 +147,28 @@ def quiet() -> None:
 
 @functools.cache
 def _prepare(address: str) -> None:
-    """Check, and for a local database create, upgrade and relocate; once a process."""
-    if address.startswith(("http://", "https://")):
-        _check_server(address)
-        return
-    path = database(address)
+    """Check that the store answers; a local database is created, upgraded and relocated. Once a process."""
+    path = database()
     if path is None:
+        _check_server(address)
         return
     try:
         with only_writer("store", folder=path.parent / ".locks"):
             if path.exists():
-                _relocate(path)
+                relocate(path)
             _open(address)
     except (OSError, sqlite3.Error) as error:
-        raise TrackingError(_message(address, error)) from None
-
-
-def _message(address: str, error: object) -> str:
-    return (
-        f"tracking store {address}: {error}. Check MLFLOW_TRACKING_URI, or unset it to use {DEFAULT}; "
-        "nothing was trained or written"
-    )
+        raise _unusable(error) from None
 
 
 def _check_server(address: str) -> None:
-    try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=10):
-            return
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise TrackingError(_message(address, error)) from None
+    if address.startswith("http"):  # first, without the retries of MLflow's client
+        try:
+            with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=10):
+                pass
+        except (OSError, ValueError) as error:
+            raise _unusable(error) from None
+    _open(address)
 
 
 def _open(address: str) -> None:
@@ -166,11 +179,16 @@ def _open(address: str) -> None:
     try:
         mlflow.MlflowClient(address, address).search_experiments(max_results=1)
     except MlflowException as error:
-        if "out-of-date database schema" not in str(error):
-            raise TrackingError(_message(address, error)) from None
-        _upgrade(address)
-    except SQLAlchemyError as error:
-        raise TrackingError(_message(address, error)) from None
+        if "out-of-date database schema" in str(error):
+            _upgrade(address)
+        elif "Invalid Host header" in str(error):
+            host = urlsplit(address).netloc.rpartition("@")[2]
+            remedy = f"the server does not answer to the name {host}: add it to MLFLOW_SERVER_ALLOWED_HOSTS there"
+            raise _unusable(remedy) from None
+        else:
+            raise _unusable(_without_password(str(error))) from None
+    except (SQLAlchemyError, ImportError) as error:
+        raise _unusable(_without_password(str(error).partition("\n")[0])) from None
 
 
 def _upgrade(address: str) -> None:
@@ -178,39 +196,41 @@ def _upgrade(address: str) -> None:
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", address]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise TrackingError(_message(address, done.stderr.strip().splitlines()[-1:]))
-
-
-def _relocate(path: Path) -> None:
-    """Rewrite absolute artifact paths if the folder of the database was moved since they were written."""
-    here = str(path.parent / "artifacts")
-    with sqlite3.connect(path, timeout=60) as connection:
-        for old in _other_roots(connection, here):
-            _log.warning("tracking store was moved: artifacts are now under %s, not %s", here, old)
-            for table, column in _PLACES:
-                connection.execute(
-                    f"update {table} set {column} = ? || substr({column}, ?) where substr({column}, 1, ?) = ?",
-                    (here, len(old) + 1, len(old) + 1, f"{old}/"),
-                )
-    connection.close()
-
-
-def _other_roots(connection: sqlite3.Connection, here: str) -> set[str]:
-    """Artifact roots of our experiments other than the present one; ours are ``<root>/<experiment name>``."""
-    present = connection.execute("select name from sqlite_master where name = 'experiments'").fetchone()
-    rows = connection.execute("select name, artifact_location from experiments").fetchall() if present else []
-    ours = {place.removesuffix(f"/{name}") for name, place in rows if place and place.endswith(f"/artifacts/{name}")}
-    return ours - {here}
+        raise _unusable(done.stderr.strip().splitlines()[-1:])
 
 
 def experiment(client: "MlflowClient", name: str) -> str:
-    """Return the id of an experiment, created if there is none of that name."""
+    """Return the id of an experiment, created if there is none of that name.
+
+    Raises
+    ------
+    TrackingError
+        If it was deleted in MLflow's pages.
+    """
     with only_writer("store", folder=lock_folder()):
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            if KIND not in found.tags:
-                client.set_experiment_tag(found.experiment_id, KIND, MODEL_TRAINING)
-            return str(found.experiment_id)
+        present = find_experiment(client, name)
+        if present is not None:
+            return present
         root = artifact_root()
-        place = str(root / name) if root else None
-        return str(client.create_experiment(name, artifact_location=place, tags={KIND: MODEL_TRAINING}))
+        location = str(root / name) if root else None
+        return str(client.create_experiment(name, artifact_location=location, tags={KIND: MODEL_TRAINING}))
+
+
+def find_experiment(client: "MlflowClient", name: str) -> str | None:
+    """Return the id of an experiment, None if there is none of that name.
+
+    Raises
+    ------
+    TrackingError
+        If it was deleted in MLflow's pages.
+    """
+    present = client.get_experiment_by_name(name)
+    if present is None:
+        return None
+    if present.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment {name} was deleted in MLflow. Restore it with its runs: "
+            f"MLFLOW_TRACKING_URI={_without_password(address())} mlflow experiments restore "
+            f"--experiment-id {present.experiment_id} (or delete it for good with mlflow gc)"
+        )
+    return str(present.experiment_id)

@@ -4,11 +4,10 @@ A trial is written when it has ended, in four calls; Optuna's storage is the rec
 """
 
 import functools
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from optuna import Study
 from optuna.study import StudyDirection
@@ -16,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dml.core.files import only_writer
 from dml.experiments.tuning.studies import Job, best_of
-from dml.tracking import lineage, runs, store, views
+from dml.tracking import lineage, runs, store, ui_pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,22 +23,6 @@ if TYPE_CHECKING:
 
 _ENDS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 _TAGGED = ("origin", "retry_of", "infeasible")
-_log = logging.getLogger(__name__)
-Method = TypeVar("Method", bound=Callable[..., None])
-
-
-def _tolerant(method: Method) -> Method:
-    @functools.wraps(method)
-    def tolerated(self: "Recorder", *arguments: Any) -> None:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            method(self, *arguments)
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            _log.warning("could not track the study: %s", error)
-
-    return tolerated  # type: ignore[return-value]
 
 
 class Recorder:
@@ -48,12 +31,12 @@ class Recorder:
     def __init__(self, job: Job) -> None:
         self._job = job
 
-    @_tolerant
+    @runs.warn_if_untracked("the study")
     def trial(self, study: Study, trial: FrozenTrial) -> None:
         """Write a trial that has ended."""
         self._write(trial)
 
-    @_tolerant
+    @runs.warn_if_untracked("the study")
     def catch_up(self, study: Study) -> None:
         """Write the trials that ended without being written: their worker was killed in between."""
         written = {run.data.tags.get("trial") for run in self._runs("trial")}
@@ -61,7 +44,7 @@ class Recorder:
             if str(trial.number) not in written:
                 self._write(trial)
 
-    @_tolerant
+    @runs.warn_if_untracked("the study")
     def finish(self, study: Study, report: Path) -> None:
         """Put the best trial's numbers and the report on the run of the study."""
         best, complete = best_of(study), study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -71,8 +54,8 @@ class Recorder:
             self._client.set_tag(self._parent, "best_trial", str(best.number))
         for file in sorted(report.iterdir()):
             self._client.log_artifact(self._parent, str(file), "report")
-        tuned, minimised = list(self._job.space.domains), study.directions[0] == StudyDirection.MINIMIZE
-        views.prepare_trials(self._client, self._experiment, self._job.name, self._metric, tuned, minimised)
+        trials, minimised = self._query("trial"), study.directions[0] == StudyDirection.MINIMIZE
+        ui_pages.save_page(self._client, self._experiment, self._job.name, trials, self._metric, minimised)
 
     @property
     def _metric(self) -> str:
@@ -101,18 +84,15 @@ class Recorder:
             tags = {**self._tags, "level": "study"}
             run_id = str(self._client.create_run(self._experiment, run_name=self._job.name, tags=tags).info.run_id)
             fixed = lineage.relevant(self._job.params, self._job.model)
-            runs.describe(self._client, run_id, self._job.params, fixed)
+            runs.log_params_and_inputs(self._client, run_id, self._job.params, fixed)
             self._client.set_terminated(run_id, "FINISHED")
         return run_id
 
     def _runs(self, level: str) -> list["Run"]:
-        query, found, token = f"tags.study = '{self._job.name}' and tags.level = '{level}'", [], None
-        while True:
-            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
-            found += list(page)
-            token = page.token
-            if not token:
-                return found
+        return runs.search(self._client, self._experiment, self._query(level))
+
+    def _query(self, level: str) -> str:
+        return f"tags.level = '{level}' and tags.study = '{self._job.name}'"
 
     def _write(self, trial: FrozenTrial) -> None:
         from mlflow.entities import Param

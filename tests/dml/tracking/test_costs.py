@@ -1,4 +1,4 @@
-"""What training cost is added up over folds, each fold once."""
+"""What training cost: helpers are counted, and each fold is summed once."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,15 @@ from mlflow import MlflowClient
 
 from dml.config.params import Params
 from dml.tracking import costs, store
-from dml.tracking import fold_run as tracking
+from dml.tracking.fold_run import fold_run
+from dml.training.fork_map import spread
 
 Build = Callable[..., Params]
 
 
 def spend(params: Params, model: str, fold: int, wall: float, memory: float) -> None:
-    """Leave a run that says so; what it really took is overwritten, the last value of a metric counts."""
-    with tracking.fold_run(params, "survival", model, fold) as run:
+    """Leave a run with these costs; what was measured is overwritten, the last value of a metric counts."""
+    with fold_run(params, "survival", model, fold) as run:
         pass
     client: MlflowClient = store.connect()
     client.log_metric(run.run_id, costs.WALL, wall, step=1)
@@ -35,3 +36,11 @@ def test_the_last_finished_run_of_every_fold_counts(workplace: object, params: B
 
 def test_no_runs_no_rows(workplace: object) -> None:
     assert costs.cost_rows("nobody", "survival") == []
+
+
+def test_processes_that_helped_are_counted() -> None:
+    usage = costs.ResourceUsage()
+    here, before = sum(range(1000)), usage.metrics()[costs.CPU]
+    assert spread(lambda i: sum(range(3_000_000)), 4, 2) == [sum(range(3_000_000))] * 4
+    assert here == 499_500
+    assert usage.metrics()[costs.CPU] > before + 0.05

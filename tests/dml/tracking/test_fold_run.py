@@ -5,7 +5,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qs
 
+import mlflow
 import pandas as pd
 import pytest
 import yaml
@@ -13,8 +15,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from dml.config.params import Params
-from dml.tracking import fold_run as tracking
-from dml.tracking import lineage, store, views
+from dml.models import registry
+from dml.tracking import lineage, run_reports, runs, store, ui_pages
+from dml.tracking.fold_run import fold_run
 
 Build = Callable[..., Params]
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,9 +40,9 @@ def parents(client: MlflowClient) -> list[Run]:
 FOLD = """
 import sys
 from dml.config.params import Params
-from dml.tracking import fold_run as tracking
+from dml.tracking.fold_run import fold_run
 params = Params.model_validate({"cohort": "demo", "tasks": ["survival"], "folds": [0, 1]})
-with tracking.fold_run(params, "survival", "teacher", int(sys.argv[1])) as run:
+with fold_run(params, "survival", "teacher", int(sys.argv[1])) as run:
     run.log_metrics({"loss": 1.0})
     print("started", flush=True)
     sys.stdin.readline()
@@ -73,25 +76,25 @@ def test_killed_run_is_failed_at_the_next_start(client: MlflowClient, workplace:
     process.kill()
     process.communicate()
     assert [run.info.status for run in folds(client)] == ["RUNNING"]
-    with tracking.fold_run(params(), "survival", "teacher", 1):
+    with fold_run(params(), "survival", "teacher", 1):
         assert [run.info.status for run in folds(client)] == ["FAILED", "RUNNING"]
     assert folds(client)[0].data.tags["ended"]
     assert [run.info.status for run in parents(client)] == ["FINISHED"]
 
 
 def test_the_same_fold_still_running_is_replaced_and_a_finished_one_kept(client: MlflowClient, params: Build) -> None:
-    with tracking.fold_run(params(), "survival", "teacher", 0):
+    with fold_run(params(), "survival", "teacher", 0):
         pass
-    with tracking.fold_run(params(), "survival", "teacher", 0), tracking.fold_run(params(), "survival", "teacher", 0):
+    with fold_run(params(), "survival", "teacher", 0), fold_run(params(), "survival", "teacher", 0):
         assert [run.info.status for run in folds(client)] == ["FINISHED", "FAILED", "RUNNING"]
 
 
 def test_parameters_but_not_the_fold_decide_the_parent(client: MlflowClient, params: Build) -> None:
-    first = tracking.parent_run(params(), "survival", "teacher")
-    assert tracking.parent_run(params(evaluation={"resamples": 5}), "survival", "teacher") == first
-    assert tracking.parent_run(params(optimisation={"epochs": 5}), "survival", "teacher") != first
-    assert tracking.parent_run(params(distillation={"features": 0}), "survival", "teacher") == first
-    assert tracking.parent_run(params(), "survival", "student") != first
+    first = runs.parent_run(params(), "survival", "teacher")
+    assert runs.parent_run(params(evaluation={"resamples": 5}), "survival", "teacher") == first
+    assert runs.parent_run(params(optimisation={"epochs": 5}), "survival", "teacher") != first
+    assert runs.parent_run(params(distillation={"feature_weight": 0}), "survival", "teacher") == first
+    assert runs.parent_run(params(), "survival", "student") != first
 
 
 def test_a_report_finds_the_run_of_the_training_whatever_params_yaml_says_since(
@@ -102,63 +105,72 @@ def test_a_report_finds_the_run_of_the_training_whatever_params_yaml_says_since(
     models = ("teacher", "student", "linear_slide", "abmil")
     (folder / "metrics.json").write_text(json.dumps({model: {"c_index": {"value": 0.7}} for model in models}))
     trained = params(optimisation={"epochs": 3}, baselines={"components": 5})
+    content = trained.model_dump(mode="json")
+
+    def stage(model: str, deps: tuple[str, ...] = (), **sections: object) -> dict[str, object]:
+        outs, needed = (
+            [{"path": f"models/demo/survival/{name}/fold-0"} for name in names] for names in ([model], deps)
+        )
+        return {"outs": outs, "deps": needed, "params": {"params.yaml": sections}}
+
+    neural = {"optimisation": content["optimisation"]}
     stages = {
-        stage: {"params": {"params.yaml": {name: trained.model_dump(mode="json")[name] for name in names}}}
-        for stage, names in {
-            "teach@survival-0": ["optimisation", "teacher"],
-            "distil@survival-0": ["optimisation", "distillation"],
-            "deep_baseline@survival-0": ["optimisation"],
-        }.items()
+        "a": stage("student", ("teacher",), distillation=content["distillation"]),
+        "b": stage("teacher", **neural, teacher=content["teacher"]),
+        "c": stage("abmil", **neural),
+        "d": stage("linear_slide", **{"baselines.components": 5}),
     }
-    stages["baseline@survival-0"] = {"params": {"params.yaml": {"baselines.components": 5}}}
     Path("dvc.lock").write_text(json.dumps({"stages": stages}))
-    before = {model: tracking.parent_run(trained, "survival", model) for model in models}
+    before = {model: runs.parent_run(trained, "survival", model) for model in models}
     since = params(optimisation={"epochs": 9}, baselines={"deep": []}, evaluation={"resamples": 5})
-    assert tracking.log_report(since, "survival", folder) == before
+    assert run_reports.log_report(since, "survival", folder) == before
     assert len(parents(client)) == len(models)
 
 
 @pytest.mark.parametrize("model", ["teacher", "student", "linear_slide", "abmil"])
 def test_what_makes_another_run_makes_dvc_train_again(params: Build, model: str) -> None:
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][lineage.stage_of(model)]
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    (stage,) = [stage for stage in stages.values() if any(makes(out, model) for out in stage["outs"])]
     taught = "teacher" if model == "student" else "-"  # reaches the student through the teacher's weights
     retraining = (*stage["params"], taught)
-    named = {"evaluation.years" if n == "years" else n for n in lineage.flat(lineage.relevant(params(), model))}
-    assert [n for n in sorted(named) if not any(n == p or n.startswith(f"{p}.") for p in retraining)] == []
+    names = lineage.flat(lineage.relevant(params(), model))
+    assert [n for n in sorted(names) if not any(n == p or n.startswith(f"{p}.") for p in retraining)] == []
+
+
+def makes(out: str, model: str) -> bool:
+    """Whether an output in dvc.yaml is the fold of a model; ${item.model} stands for the deep baselines."""
+    named = f"/{model}/fold-" in out
+    return named or (model in registry.deep_names() and "/${item.model}/fold-" in out)
 
 
 def test_changed_input_data_get_another_parent(client: MlflowClient, workplace: Path, params: Build) -> None:
-    first = tracking.parent_run(params(), "survival", "teacher")
+    first = runs.parent_run(params(), "survival", "teacher")
     lock = {
         "stages": {
             "split": {"outs": [{"path": "data/demo/splits.parquet", "md5": "a" * 32}, {"path": "x", "md5": "b"}]}
         }
     }
     Path("dvc.lock").write_text(json.dumps(lock))
-    second = tracking.parent_run(params(), "survival", "teacher")
+    second = runs.parent_run(params(), "survival", "teacher")
     assert second != first
     (known,) = client.get_run(second).inputs.dataset_inputs
     assert (known.dataset.name, known.dataset.digest) == ("data/demo/splits.parquet", "a" * 32)
 
 
-def test_a_run_says_what_it_is(client: MlflowClient, params: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STAGE", "teach@survival-0")
+def test_a_run_records_what_it_is_of(client: MlflowClient, params: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train_teacher@survival-0")
     monkeypatch.setenv("DVC_EXP_NAME", "flat-olm")
-    with tracking.fold_run(params(), "survival", "student", 1) as run:
+    with fold_run(params(), "survival", "student", 1) as run:
         history = pd.DataFrame(
             {"epoch": [0, 1, 2], "train_loss": [3.0, 2.0, 1.0], "validation_loss": [3.0, float("nan"), 2.0]}
         )
         run.log_epochs(history)
         run.log_metrics({"best_epoch": 2, "nothing": float("nan")})
-        run.tags(device="cpu")
         Path("note.txt").write_text("hello")
         run.log_artifacts(Path("note.txt"))
     found = client.get_run(run.run_id)
     assert found.data.params["optimisation.learning_rate"] == "0.0003"
-    assert (
-        found.data.tags | {"DVC_STAGE": "teach@survival-0", "DVC_EXP_NAME": "flat-olm", "device": "cpu"}
-        == found.data.tags
-    )
+    assert found.data.tags | {"DVC_STAGE": "train_teacher@survival-0", "DVC_EXP_NAME": "flat-olm"} == found.data.tags
     assert [found.data.tags[key] for key in ("cohort", "task", "model", "fold")] == ["demo", "survival", "student", "1"]
     steps = client.get_metric_history(run.run_id, "training/validation_loss")
     assert [(metric.step, metric.value) for metric in steps] == [(0, 3.0), (2, 2.0)]
@@ -169,9 +181,9 @@ def test_a_run_says_what_it_is(client: MlflowClient, params: Build, monkeypatch:
 
 
 def test_an_error_in_training_is_passed_on_and_recorded(client: MlflowClient, params: Build) -> None:
-    with pytest.raises(ZeroDivisionError), tracking.fold_run(params(), "survival", "teacher", 0):
+    with pytest.raises(ZeroDivisionError), fold_run(params(), "survival", "teacher", 0):
         raise ZeroDivisionError
-    with pytest.raises(KeyboardInterrupt), tracking.fold_run(params(), "survival", "teacher", 1):
+    with pytest.raises(KeyboardInterrupt), fold_run(params(), "survival", "teacher", 1):
         raise KeyboardInterrupt
     assert [run.info.status for run in folds(client)] == ["FAILED", "KILLED"]
 
@@ -179,7 +191,7 @@ def test_an_error_in_training_is_passed_on_and_recorded(client: MlflowClient, pa
 def test_trouble_with_the_store_does_not_end_a_training(
     client: MlflowClient, params: Build, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with tracking.fold_run(params(), "survival", "teacher", 0) as run:
+    with fold_run(params(), "survival", "teacher", 0) as run:
         run.log_artifacts(Path("absent.txt"))
         monkeypatch.setattr(run, "run_id", "gone")
         run.log_metrics({"loss": 1.0})
@@ -198,10 +210,10 @@ def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, param
     )
     for name in ("km_student.png", "km_student_undistilled.png", "forest.svg"):
         (folder / "figures" / name).write_text("figure")
-    with tracking.fold_run(params(), "survival", "student", 1):
+    with fold_run(params(), "survival", "student", 1):
         pass
     found = {
-        model: client.get_run(run_id) for model, run_id in tracking.log_report(params(), "survival", folder).items()
+        model: client.get_run(run_id) for model, run_id in run_reports.log_report(params(), "survival", folder).items()
     }
     keys = {"c_index": 0.7, "range/c_index_low": 0.6, "range/c_index_high": 0.8}
     assert [run.data.metrics for run in found.values()] == [keys] * 3
@@ -211,24 +223,36 @@ def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, param
     assert "0.700 (0.600 to 0.800)" in note
     attached = {Path(file.path).name for file in client.list_artifacts(found["student"].info.run_id, "report")}
     assert attached == {"metrics.json", "report.html", "km_student.png", "forest.svg"}
-    tracking.log_report(params(), "survival", folder)
+    run_reports.log_report(params(), "survival", folder)
     assert len(client.get_metric_history(found["student"].info.run_id, "c_index")) == 1
 
 
-def test_pages_open_with_one_row_a_model_and_its_main_metrics(client: MlflowClient, params: Build) -> None:
+def test_a_page_lists_one_row_a_model_the_best_first(client: MlflowClient, params: Build) -> None:
     folder = Path("reports/demo/survival")
     folder.mkdir(parents=True)
     metrics = {name: {"value": 0.7} for name in ("auc_1y", "c_index", "ibs")}
     (folder / "metrics.json").write_text(json.dumps(dict.fromkeys(("teacher", "student"), metrics)))
-    with tracking.fold_run(params(), "survival", "student", 1):
+    with fold_run(params(), "survival", "student", 1):
         pass
-    tracking.log_report(params(), "survival", folder)
+    run_reports.log_report(params(), "survival", folder)
     experiment = client.get_experiment_by_name("demo-survival")
     assert experiment is not None
-    view = json.loads(experiment.tags[f"{views.TAG}models"])
-    rows = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[view["orderByKey"]])
+    address, _, query = ui_pages.pages(client)["demo-survival"].partition("?")
+    assert address == f"#/experiments/{experiment.experiment_id}/runs"
+    given = parse_qs(query)
+    rows = client.search_runs([experiment.experiment_id], given["searchFilter"][0], order_by=given["orderByKey"])
     assert {run.info.run_name for run in rows} == {"teacher", "student"}
-    assert view["selectedColumns"] == ["metrics.`c_index`", "metrics.`ibs`"]
-    assert [chart["metricKey"] for chart in view["compareRunCharts"]] == ["c_index", "ibs"]
-    (page,) = views.pages(client).values()
-    assert page.startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=models&")
+    assert (given["orderByKey"], given["orderByAsc"]) == (["metrics.`c_index`"], ["false"])
+
+
+def test_the_pinned_mlflow_reads_filter_and_order_from_the_address() -> None:
+    scripts = Path(mlflow.__file__).parent / "server/js/build/static/js"
+    names = '"searchFilter","orderByKey","orderByAsc"'
+    assert any(names in script.read_text(errors="replace") for script in scripts.glob("*.js"))
+
+
+def test_any_name_of_a_class_can_be_part_of_a_metric(client: MlflowClient, params: Build) -> None:
+    with fold_run(params(), "survival", "teacher", 0) as run:
+        run.log_metrics({"recall_IDH+ (1p/19q), 50%": 0.5, "recall_IDH- (1p/19q), 50%": 0.25})
+    metrics = client.get_run(run.run_id).data.metrics
+    assert sorted(value for key, value in metrics.items() if key.startswith("recall")) == [0.25, 0.5]

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from dml.cli import ui_servers as interfaces
+from dml.cli import ui_servers
 from dml.config.params import Params
+from dml.core.errors import TrackingError
 from dml.core.files import write_json
 from dml.registry import predict as prediction
 from dml.registry import promotion
 from dml.registry import versions as registry
-from dml.tracking import fold_run as tracking
-from dml.tracking import store
+from dml.tracking import runs, store
+from dml.tracking.fold_run import fold_run
 from tests.trained_models import WIDTH, write_folds
 
 
@@ -30,22 +31,22 @@ def test_unreachable_server_is_said_before_training(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free.getsockname()[1]}")
-        tracked = tracking.fold_run(params(), "survival", "teacher", 0)
-        with pytest.raises(store.TrackingError, match="MLFLOW_TRACKING_URI"), tracked:
+        tracked = fold_run(params(), "survival", "teacher", 0)
+        with pytest.raises(TrackingError, match="MLFLOW_TRACKING_URI"), tracked:
             pytest.fail("trained without tracking")
 
 
 def test_a_file_that_is_no_database_is_said(workplace: Path) -> None:
     (workplace / "mlruns").mkdir()
     (workplace / "mlruns/mlflow.db").write_text("not a database, however long this text may get" * 100)
-    with pytest.raises(store.TrackingError, match="not a database"):
+    with pytest.raises(TrackingError, match="not a database"):
         store.connect()
 
 
 def test_artifacts_are_found_after_the_repository_moved(
     client: MlflowClient, workplace: Path, params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tracking.fold_run(params(), "survival", "teacher", 0) as run:
+    with fold_run(params(), "survival", "teacher", 0) as run:
         Path("note.txt").write_text("hello")
         run.log_artifacts(Path("note.txt"))
     moved = workplace / "elsewhere"
@@ -71,7 +72,7 @@ def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowC
         port = str(free.getsockname()[1])
     places = ("--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(workplace / "kept"))
     words = ("server", "--host", "127.0.0.1", "--port", port, "--workers", "1", *places)
-    environment = os.environ | interfaces.ENVIRONMENT
+    environment = os.environ | ui_servers.ENVIRONMENT
     process = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=environment, cwd=workplace)
     try:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
@@ -85,7 +86,7 @@ def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowC
 def test_a_tracking_server_works_as_well_with_artifacts_and_registry(
     server: MlflowClient, workplace: Path, params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tracking.fold_run(params(), "survival", "student", 0) as run:
+    with fold_run(params(), "survival", "student", 0) as run:
         Path("note.txt").write_text("hello")
         run.log_artifacts(Path("note.txt"))
         run.log_metrics({"loss": 1.0})
@@ -112,7 +113,7 @@ def _connected(server: subprocess.Popen[bytes]) -> MlflowClient:
     for _ in range(600):
         try:
             return store.connect()
-        except store.TrackingError:
+        except TrackingError:
             assert server.poll() is None
             time.sleep(0.5)
     pytest.fail("the server did not start")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import optuna
 import pytest
@@ -26,7 +27,7 @@ from dml.experiments.tuning.progress import Progress
 from dml.experiments.tuning.pruner import FoldPruner
 from dml.experiments.tuning.report import write_report
 from dml.experiments.tuning.studies import journal, load_study, open_study
-from dml.tracking import views
+from dml.tracking import ui_pages
 from tests.planted_store import CONTENT, PARAMS, Planted, job, splits, states, tuned
 from tests.synthetic import cohort
 
@@ -204,11 +205,10 @@ def test_every_trial_is_a_nested_run_once(client: MlflowClient) -> None:
     assert {run.data.tags["study"] for run in runs} == {"s"}
     assert all(set(run.data.params) == {"optimisation.learning_rate"} for run in trials)
     assert parent.data.metrics["validation_loss"] == study.best_value
-    view = json.loads(experiment.tags[f"{views.TAG}study-s"])
-    shown = client.search_runs([experiment.experiment_id], view["searchFilter"])
-    assert {run.info.run_id for run in shown} == {run.info.run_id for run in trials}
-    assert view["compareRunCharts"][0]["selectedParams"] == ["optimisation.learning_rate"]
-    assert "viewStateShareKey=study-s&" in views.pages(client)["s"]
+    query = parse_qs(ui_pages.pages(client)["s"].partition("?")[2])
+    listed = client.search_runs([experiment.experiment_id], query["searchFilter"][0], order_by=query["orderByKey"])
+    assert {run.info.run_id for run in listed} == {run.info.run_id for run in trials}
+    assert query["orderByAsc"] == ["true"]  # the lowest validation loss first
 
 
 def test_a_trial_that_was_not_written_before_a_kill_is_written_at_the_next_start(
