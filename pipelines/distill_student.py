@@ -1,32 +1,23 @@
-"""Stage distil: train the slide-only student of one task and fold, once from its teacher and once on its own."""
+"""Stage distill_student: train the slide-only student of one task and fold, with its teacher and without."""
 
 import sys
 
 from dml.core.files import only_writer
-from dml.tracking.fold_run import fold_run
 from dml.training.checkpoint import FoldModel
 from dml.training.train import distil
-from pipelines.inputs import Inputs, Job, read_inputs, save
+from pipelines.inputs import Job, read_inputs, train_model
 from pipelines.stage import stage
 
 
 @stage
 def main() -> None:
-    """Read the fold and its teacher, train both students, write them beside the teacher."""
+    """Write models/<cohort>/<task>/student/fold-<k> and student_undistilled/fold-<k>."""
     job = Job.from_command_line()
-    with only_writer(f"distil-{job.task}-{job.fold}"):
+    with only_writer(f"distill_student-{job.task}-{job.fold}"):
         inputs = read_inputs(job)
-        train(job, inputs, "student", FoldModel.load(job.folder("teacher")))
-        train(job, inputs, "student_undistilled", None)
-
-
-def train(job: Job, inputs: Inputs, name: str, teacher: FoldModel | None) -> None:
-    """Train, write and track one student."""
-    with fold_run(job.params, job.task, name, job.fold) as run:
-        trained = distil(inputs.fold, job.params, job.task, teacher)
-        save(trained, inputs, job, name)
-        run.log_epochs(trained.history)
-        run.log_artifacts(job.folder(name))
+        teacher = FoldModel.load(job.folder("teacher"))
+        train_model(job, inputs, "student", lambda: distil(inputs.fold, job.params, job.task, teacher))
+        train_model(job, inputs, "student_undistilled", lambda: distil(inputs.fold, job.params, job.task, None))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
-"""What the stages teach, distil and baseline share: reading the inputs of a fold, writing its outputs."""
+"""Shared by the training stages: the inputs of a fold, and training, saving and tracking one model of it."""
 
-import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from dml.config import params as config
-from dml.core.files import atomic, read_parquet
+from dml.core.files import atomic, read_parquet, write_json
 from dml.core.predictions import write_predictions
 from dml.core.types import Cohort
 from dml.data.load_cohort import read_cohort
+from dml.tracking.fold_run import fold_run
 from dml.training.ensemble_trainer import TrainingResult
 from dml.training.fold_predictions import judged
 from dml.training.folds import Fold, fold_of, held_out
+from pipelines.stage import parse_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +29,17 @@ class Job:
     @classmethod
     def from_command_line(cls) -> "Job":
         """Read ``--task`` and ``--fold`` and params.yaml."""
-        parser = argparse.ArgumentParser()
-        parser.add_argument("--task", required=True)
-        parser.add_argument("--fold", required=True, type=int)
-        arguments = parser.parse_args()
-        return cls(config.load(), arguments.task, arguments.fold)
+        arguments = parse_arguments("task", "fold")
+        return cls(config.load(), arguments["task"], int(arguments["fold"]))
 
     def folder(self, model: str) -> Path:
-        """Where a model of this fold lives."""
+        """Folder of a model of this fold."""
         return Path("models") / self.params.cohort / self.task / model / f"fold-{self.fold}"
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A cohort, its splits, and the learning parts of one fold."""
+    """A cohort, its splits, and the training patients of one fold."""
 
     cohort: Cohort
     splits: pd.DataFrame
@@ -48,24 +47,35 @@ class Inputs:
 
 
 def read_stores(params: config.Params) -> tuple[Cohort, pd.DataFrame]:
-    """Read the patients of the current cohort with all that is known of them, and its splits."""
+    """Read the patients of the current cohort with all their data, and its splits."""
     folder = Path("data") / params.cohort
     cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
     return cohort, read_parquet(folder / "splits.parquet")[0].to_pandas()
 
 
 def read_inputs(job: Job) -> Inputs:
-    """Read the stores of the current cohort and cut out the learning parts of the job's fold."""
+    """Read the stores of the current cohort and select the training patients of the job's fold."""
     cohort, splits = read_stores(job.params)
     return Inputs(cohort, splits, fold_of(cohort, splits, job.fold))
 
 
-def save(trained: TrainingResult, inputs: Inputs, job: Job, name: str) -> None:
-    """Write weights, description, history and predictions of a fold's model."""
+def train_model(job: Job, inputs: Inputs, name: str, train: Callable[[], TrainingResult | None]) -> None:
+    """Train one model of a fold in a run of its own; write weights, description, history and predictions.
+
+    Of a model that has no patients to train on (`train` returns None), model.json says so and nothing else is written.
+    """
     folder = job.folder(name)
-    trained.model.save(folder)
-    with atomic(folder / "history.csv") as temporary:
-        trained.history.to_csv(temporary, index=False, float_format="%.8g")
-    test = held_out(inputs.cohort, inputs.splits, job.fold)
-    rows, metadata = judged(trained.model, inputs.fold, test, name)
-    write_predictions(folder / "predictions.parquet", rows, metadata)
+    with fold_run(job.params, job.task, name, job.fold) as run:
+        trained = train()
+        if trained is None:
+            reason = "no training or no validation patient has a target and the model's inputs"
+            write_json(folder / "model.json", {"model": name, "left_out": reason})
+            return
+        trained.model.save(folder)
+        with atomic(folder / "history.csv") as temporary:
+            trained.history.to_csv(temporary, index=False, float_format="%.8g")
+        test = held_out(inputs.cohort, inputs.splits, job.fold)
+        rows, metadata = judged(trained.model, inputs.fold, test, name)
+        write_predictions(folder / "predictions.parquet", rows, metadata)
+        run.log_epochs(trained.history)
+        run.log_artifacts(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 from dml.config import params as config
 from dml.core.files import only_writer, write_json
 from dml.registry import versions as registry
-from pipelines.stage import stage, task_argument
+from pipelines.stage import parse_arguments, stage
 
 
 def run(task: str) -> None:
@@ -27,7 +27,7 @@ def run(task: str) -> None:
 @stage
 def main() -> None:
     """Register the models of one task."""
-    task = task_argument()
+    task = parse_arguments("task")["task"]
     with only_writer(f"register-{task}"):
         run(task)
 
