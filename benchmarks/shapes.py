@@ -93,7 +93,7 @@ def make_training_step(
         output = model(batch)
         loss = task_loss(output.logits, batch.target)
         if teacher_output is not None:
-            loss = loss + sum((output.of(s) - teacher_output.of(s)).square().mean() for s in SUBSPACES)
+            loss = loss + sum((output[s] - teacher_output[s]).square().mean() for s in SUBSPACES)
             loss = loss + (torch.sigmoid(output.logits) - torch.sigmoid(teacher_output.logits)).square().mean()
         loss.backward()
         _clip_and_step(model, optimiser)

@@ -7,7 +7,8 @@ import pandas as pd
 
 from dml.baselines.linear.fit import BASELINES, Reference, fit_reference, learner_of
 from dml.core.files import only_writer, write_json
-from dml.core.predictions import horizons_of, write_predictions
+from dml.core.predictions import write_predictions
+from dml.core.tasks import horizon_columns
 from dml.tracking.fold_run import fold_run
 from dml.training.folds import held_out
 from dml.training.threads import on_one_blas_thread, on_threads
@@ -32,7 +33,7 @@ def main() -> None:
 def reference(job: Job, inputs: Inputs, name: str) -> Reference | None:
     """Fit one reference on all learning patients of the fold, and on all inner parts but one to predict that one."""
     fold, settings = inputs.fold, job.params.baselines
-    horizons = horizons_of(job.params.evaluation.years)
+    horizons = horizon_columns(job.params.evaluation.years)
     learner = learner_of(job.task, fold.learning, horizons)
     test = held_out(inputs.cohort, inputs.splits, job.fold)
     whole = fit_reference(name, fold.learning, {"test": test}, learner, settings)

@@ -5,10 +5,10 @@ import pandas as pd
 
 from benchmarks.measurement import time_repeats
 from benchmarks.registry import Benchmark, Measurement, register
-from dml.core.predictions import horizon_days, survival_column
+from dml.core.tasks import horizon_days, survival_column
 from dml.evaluation.horizons import FoldCurves, Horizons
 from dml.evaluation.intervals import bootstrap_weights, estimate
-from dml.evaluation.metric_sets import survival_panel
+from dml.evaluation.metric_sets import survival_metrics
 from dml.evaluation.metrics.kaplan_meier import censoring_curve, survival_curve
 
 PATIENTS, RESAMPLES, YEARS = 500, 2000, (1.0, 2.0, 3.0, 5.0)
@@ -29,7 +29,7 @@ def _time_bootstrap() -> Measurement:
     rows = _make_predictions()
     days, event = rows["days"].to_numpy(), rows["event"].to_numpy()
     curves = FoldCurves(censoring_curve(days, event), survival_curve(days, event), float(days.max()))
-    panel = survival_panel(rows, Horizons(YEARS, dict.fromkeys(range(5), curves), {}))
+    panel = survival_metrics(rows, Horizons(YEARS, dict.fromkeys(range(5), curves), {}))
 
     def run() -> None:
         weights = bootstrap_weights(rows["fold"].to_numpy(), RESAMPLES, 0)

@@ -1,10 +1,10 @@
-"""Boundary types, frozen. Units are types; `mask` True = real token, `event` True = death was seen, times in days.
+"""Boundary types, frozen. Units are types; `mask` True = real token, `event` True = death was observed, times in days.
 
 Shape legend: b patients, n tokens, d token width, g genes, k classes or time bins, c covariates.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NewType, get_args
 
 import numpy as np
@@ -21,7 +21,13 @@ Subspace = Literal["tumor", "tme"]
 SUBSPACES: tuple[Subspace, ...] = get_args(Subspace)
 
 SURVIVAL = "survival"
-"""The task that is no label of a cohort."""
+"""Name of the task that is not a label of a cohort."""
+Kind = Literal["survival", "classification"]
+"""Kind of a task."""
+Source = Literal["slide", "genes", "clinical"]
+"""What a model may read of a patient."""
+CLINICAL = ("age", "sex")
+"""Covariates of a patient, where known."""
 
 
 def magnification(mpp: float) -> float:
@@ -48,9 +54,15 @@ class TileGrid:
 
 @dataclass(frozen=True, slots=True)
 class Bag:
-    """Patch tokens of one patient at one resolution; `slide` tells which of the patient's slides a token is from.
+    """Patch tokens of one patient at one resolution; `slide` is the number of the patient's slide a token is from.
 
     `coords_um` are tile centres in microns from the slide's top-left corner, None for features without coordinates.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Bag(torch.zeros(3, 8), None, torch.zeros(3, dtype=torch.long), Mpp(0.5), Microns(128.0), "uni").tokens.shape
+    torch.Size([3, 8])
     """
 
     tokens: Float[Tensor, "n d"]
@@ -80,8 +92,8 @@ class Survival:
 class Case:
     """One patient as stored: nothing here is scaled, binned or imputed.
 
-    `expression` is in the gene order of the cohort it belongs to; `labels` holds only known labels;
-    `covariates` may miss entries. No bag, no expression and no label are all normal.
+    `expression` is in the gene order of the cohort; `labels` and `covariates` hold only what is known. A patient
+    without bags, expression or label is valid.
     """
 
     patient_id: str
@@ -92,10 +104,43 @@ class Case:
     labels: Mapping[str, str] = field(default_factory=dict)
     covariates: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def has_slide(self) -> bool:
+        """Whether there is a token at any magnification."""
+        return any(len(bag) > 0 for bag in self.bags.values())
+
+    @property
+    def has_expression(self) -> bool:
+        """Whether there is a transcriptome."""
+        return self.expression is not None
+
+    @property
+    def has_clinical(self) -> bool:
+        """Whether age or sex is known."""
+        return any(name in self.covariates for name in CLINICAL)
+
+    def has(self, source: Source) -> bool:
+        """Whether the patient has an input; one known covariate is enough, the other is imputed."""
+        return {"slide": self.has_slide, "genes": self.has_expression, "clinical": self.has_clinical}[source]
+
+    def target(self, task: str) -> "Survival | str | None":
+        """Return what was observed for a task (follow-up or class), None if unknown."""
+        return self.survival if task == SURVIVAL else self.labels.get(task)
+
+    def has_target(self, task: str) -> bool:
+        """Whether the outcome of a task is known."""
+        return self.target(task) is not None
+
+    def target_values(self, task: str) -> dict[str, float | bool | str]:
+        """Return what was observed as the target columns of predictions; empty if unknown."""
+        if task != SURVIVAL:
+            return {"label": self.labels[task]} if task in self.labels else {}
+        return {} if self.survival is None else {"days": self.survival.days, "event": self.survival.event}
+
 
 @dataclass(frozen=True, slots=True)
 class GeneGroups:
-    """Which genes speak for the tumor and which for its microenvironment; disjoint, in a fixed order."""
+    """Genes of the tumor and of its microenvironment; disjoint, in a fixed order."""
 
     tumor: tuple[str, ...]
     tme: tuple[str, ...]
@@ -104,7 +149,15 @@ class GeneGroups:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Patients with the gene order of their expression vectors and the declared classes of each label."""
+    """Patients with the gene order of their expression vectors and the declared classes of each label.
+
+    Examples
+    --------
+    >>> case = Case("P1", "site A", {}, labels={"grade": "G2"})
+    >>> cohort = Cohort("demo", (case,), (), "log2_tpm", GeneGroups((), ()), {"grade": ("G2", "G3")})
+    >>> [patient.has_target("grade") for patient in cohort.subset({"P1"}).cases]
+    [True]
+    """
 
     name: str
     cases: tuple[Case, ...]
@@ -114,9 +167,8 @@ class Cohort:
     classes: Mapping[str, tuple[str, ...]]
 
     def subset(self, patient_ids: set[str]) -> "Cohort":
-        """Return the cohort restricted to some patients: what fitting code is handed is this, never the whole."""
-        kept = tuple(case for case in self.cases if case.patient_id in patient_ids)
-        return Cohort(self.name, kept, self.genes, self.unit, self.groups, self.classes)
+        """Return the cohort restricted to some patients: fitting code receives this, never the whole cohort."""
+        return replace(self, cases=tuple(case for case in self.cases if case.patient_id in patient_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +195,7 @@ class Expression:
     tme: Float[Tensor, "b g_m"]
     present: Bool[Tensor, "b"]
 
-    def of(self, subspace: Subspace) -> Tensor:
+    def __getitem__(self, subspace: Subspace) -> Tensor:
         """Return the genes of one subspace."""
         return self.tumor if subspace == "tumor" else self.tme
 
@@ -171,11 +223,11 @@ Target = SurvivalTarget | ClassTarget
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a model sees: levels from the finest to the coarsest resolution, expression, covariates, target.
+    """Input of a model: levels from the finest to the coarsest resolution, expression, covariates, target.
 
-    `auxiliary` are other labels of the same patients, by name: learnt beside the task, never asked for when predicting.
-    `offset` is the linear model's prediction, added to the logits (one column is added to all outputs), and
-    `offset_without_genes` that of a model which does not read the transcriptome.
+    `auxiliary` are other labels of the same patients, by name: used in training only. `offset` is the linear model's
+    prediction, added to the logits (one column is added to all outputs), and `offset_without_genes` that of a model
+    which does not read the transcriptome.
     """
 
     patient_ids: tuple[str, ...]
@@ -184,26 +236,36 @@ class Batch:
     covariates: Float[Tensor, "b c"]
     target: Target
     auxiliary: Mapping[str, ClassTarget] = field(default_factory=dict)
-    start: Float[Tensor, "b _"] | None = None
+    offset: Float[Tensor, "b _"] | None = None
     offset_without_genes: Float[Tensor, "b _"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What a model returns: one token per subspace, logits, and per level where each subspace looked.
+    """Output of a model: one embedding per branch, logits, and the attention of each branch per level.
 
-    `attention[s][i]` is a distribution over the tokens of level i (rows sum to 1, 0 on padding); empty when not asked
-    for. `auxiliary` are the logits of other labels that were learnt beside the task, `expressed[s][i]` the scaled genes
-    of a subspace as the tissue of level i tells them.
+    A branch is a part of a model with an embedding of its own: the subspaces "tumor" and "tme", or a modality.
+
+    Attributes
+    ----------
+    embeddings : mapping
+        Branch to its embedding (b d), also ``output[branch]``.
+    logits : Tensor, b k
+        Of the task.
+    attention : mapping
+        Branch to one distribution per level over its tokens (rows sum to 1, 0 on padding); empty without tokens.
+    auxiliary : mapping
+        Auxiliary label to its logits.
+    predicted_genes : mapping
+        Branch to the scaled genes predicted from the attended tokens of each level.
     """
 
-    tumor: Float[Tensor, "b d"]
-    tme: Float[Tensor, "b d"]
+    embeddings: Mapping[str, Float[Tensor, "b d"]]
     logits: Float[Tensor, "b k"]
-    attention: Mapping[Subspace, tuple[Float[Tensor, "b n"], ...]] = field(default_factory=dict)
+    attention: Mapping[str, tuple[Float[Tensor, "b n"], ...]] = field(default_factory=dict)
     auxiliary: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
-    expressed: Mapping[Subspace, tuple[Float[Tensor, "b _"], ...]] = field(default_factory=dict)
+    predicted_genes: Mapping[str, tuple[Float[Tensor, "b _"], ...]] = field(default_factory=dict)
 
-    def of(self, subspace: Subspace) -> Tensor:
-        """Return the token of one subspace."""
-        return self.tumor if subspace == "tumor" else self.tme
+    def __getitem__(self, branch: str) -> Tensor:
+        """Return the embedding of one branch."""
+        return self.embeddings[branch]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from dml.core.predictions import Kind
+from dml.core.types import Kind
 
 
 class ModelDims(BaseModel):

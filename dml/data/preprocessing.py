@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from dml.config import params as config
 from dml.core.errors import InputError
-from dml.core.types import SURVIVAL, Case, Cohort
+from dml.core.types import SURVIVAL, Case, Cohort, Kind
 from dml.data.dims import ModelDims
-from dml.core.predictions import Kind
 
 Vector = Annotated[
     np.ndarray,

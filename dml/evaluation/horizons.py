@@ -1,7 +1,7 @@
-"""When survival is judged: the horizons that the follow-up supports, and the censoring weights there.
+"""Horizons of survival metrics that the follow-up supports, and the censoring weights there.
 
 Censoring and the Kaplan-Meier null are estimated on each fold's training patients, once for all models, so that every
-model is weighted alike. Shape legend: n patients, t horizons.
+model has the same weights. Shape legend: n patients, t horizons.
 """
 
 import logging
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dml.core.errors import listed
-from dml.core.predictions import horizon_days, survival_column
+from dml.core.tasks import horizon_days, survival_column
 from dml.evaluation.metrics.kaplan_meier import Curve, censoring_curve, survival_curve
 from dml.evaluation.results import Results, Training
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FoldCurves:
-    """Of one fold's training patients: probability to be uncensored, to be alive, and the last day anyone was seen."""
+    """One fold's training patients: probability to be uncensored, to be alive, and the last day of follow-up."""
 
     uncensored: Curve
     alive: Curve
@@ -30,7 +30,7 @@ class FoldCurves:
 
 @dataclass(frozen=True, slots=True)
 class Horizons:
-    """Years at which survival is judged and each fold's training curves.
+    """Years at which survival is evaluated and each fold's training curves.
 
     `left_out` maps a configured year to the reason why it is not used.
     """
@@ -72,27 +72,26 @@ class Horizons:
 
 
 def usable_horizons(results: Results, years: Sequence[float]) -> Horizons:
-    """Keep the years that every fold's training follow-up reaches, beyond which a test patient was still observed."""
+    """Select the years that the training follow-up of every fold reaches, with a test patient observed for longer."""
     tested = results.patients
     folds = {fold: _curves(results, fold) for fold in results.folds}
-    kept, left_out = [], {}
+    usable, left_out = [], {}
     for year in sorted(years):
-        silent = [name for name, model in results.models.items() if survival_column(year) not in model.rows]
-        reason = f"not predicted by {listed(silent)}" if silent else _unusable(horizon_days(year), folds, tested)
+        lacking = [name for name, model in results.models.items() if survival_column(year) not in model.rows]
+        reason = f"not predicted by {listed(lacking)}" if lacking else _objection(horizon_days(year), folds, tested)
         if reason is None:
-            kept.append(year)
+            usable.append(year)
         else:
             left_out[year] = reason
             log.warning("%s: no metric at %g years: %s", results.task, year, reason)
-    return Horizons(tuple(kept), folds, left_out)
+    return Horizons(tuple(usable), folds, left_out)
 
 
 def _curves(results: Results, fold: int) -> FoldCurves:
-    """Curves of the largest training set of a fold; of its test patients if no model says what it was trained on."""
-    known = [model.training[fold] for model in results.models.values() if fold in model.training]
-    largest = max(
-        known, key=lambda training: len(training.days), default=Training(np.zeros(0), np.zeros(0, bool), None)
-    )
+    """Curves of the largest training set of a fold; of its test patients if no model names its training patients."""
+    training_sets = [model.training[fold] for model in results.models.values() if fold in model.training]
+    none = Training(np.zeros(0), np.zeros(0, bool), None)
+    largest = max(training_sets, key=lambda training: len(training.days), default=none)
     days, event = largest.days, largest.event
     if not len(days):
         log.warning(
@@ -103,7 +102,8 @@ def _curves(results: Results, fold: int) -> FoldCurves:
     return FoldCurves(censoring_curve(days, event), survival_curve(days, event), float(days.max()))
 
 
-def _unusable(horizon: int, folds: Mapping[int, FoldCurves], tested: pd.DataFrame) -> str | None:
+def _objection(horizon: int, folds: Mapping[int, FoldCurves], tested: pd.DataFrame) -> str | None:
+    """Why nothing can be computed at a horizon; None if it can."""
     days, event = tested["days"].to_numpy(float), tested["event"].to_numpy(bool)
     for fold, curves in folds.items():
         if curves.last_day < horizon or curves.uncensored.at(np.array(horizon)) <= 0:

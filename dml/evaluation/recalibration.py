@@ -1,9 +1,8 @@
-"""Predictions put right on the patients of another cohort: ranking stays, level and spread of risk are refitted.
+"""Recalibration to another cohort by cross-fitting: the ranking stays, level and spread of risk are refitted.
 
-Each patient's numbers come from a fit on the other patients (cross-fitting), so the result is not judged on what it was
-fitted to. Survival: a Cox model of the predicted log cumulative hazard with a new baseline (van Houwelingen, Statistics
-in Medicine 2000). Classes: new intercepts and one slope of the log probabilities.
-Shape legend: n patients, t horizons, k classes.
+Each patient's numbers come from a fit on the other patients, so they are not evaluated on what was fitted. Survival: a
+Cox model of the predicted log cumulative hazard with a new baseline (van Houwelingen, Statistics in Medicine 2000).
+Classes: new intercepts and one slope of the log probabilities. Shape legend: n patients, t horizons, k classes.
 """
 
 from collections.abc import Sequence
@@ -11,16 +10,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from dml.core.predictions import class_column, horizon_days, survival_column
-from dml.evaluation.metrics import recalibration, unweighted
+from dml.core.tasks import class_column, horizon_days, survival_column
+from dml.evaluation.metrics import unweighted
 from dml.evaluation.metrics.calibration import calibration_slope, log_cumulative_hazard
+from dml.evaluation.metrics.logistic_recalibration import apply_recalibration, fit_recalibration
 
-PARTS = 5
-FEWEST = 10
+N_PARTS = 5
+MIN_OUTCOMES = 10
 """Deaths, or patients of each class, below which two parameters would be fitted to noise."""
 
 
-def recalibrated(rows: pd.DataFrame, classes: Sequence[str], years: Sequence[float], seed: int) -> pd.DataFrame | None:
+def recalibrate(rows: pd.DataFrame, classes: Sequence[str], years: Sequence[float], seed: int) -> pd.DataFrame | None:
     """Refit the predictions of one cohort by cross-fitting.
 
     Parameters
@@ -41,37 +41,37 @@ def recalibrated(rows: pd.DataFrame, classes: Sequence[str], years: Sequence[flo
         deaths or patients of a class.
     """
     strata = rows["label"].map(list(classes).index) if classes else rows["event"].astype(int)
-    enough = strata.value_counts().reindex(range(len(classes)) if classes else [1], fill_value=0).min() >= FEWEST
-    if not enough:
+    outcomes = strata.value_counts().reindex(range(len(classes)) if classes else [1], fill_value=0)
+    if outcomes.min() < MIN_OUTCOMES:
         return None
-    part, result = _parts(strata.to_numpy(int), seed), rows.copy()
-    for k in range(PARTS):
-        known, shown = rows[part != k], rows[part == k]
+    part, result = _draw_parts(strata.to_numpy(int), seed), rows.copy()
+    for k in range(N_PARTS):
+        fitting, other = rows[part != k], rows[part == k]
         columns = [class_column(name) for name in classes] or [survival_column(year) for year in years]
-        values = _classes(known, shown, classes) if classes else _survival(known, shown, years)
-        result.loc[shown.index, columns] = values
+        values = _refit_classes(fitting, other, classes) if classes else _refit_survival(fitting, other, years)
+        result.loc[other.index, columns] = values
     return result
 
 
-def _parts(strata: np.ndarray, seed: int) -> np.ndarray:
-    """Deal the patients of each stratum out to the parts in random order."""
+def _draw_parts(strata: np.ndarray, seed: int) -> np.ndarray:
+    """Divide the patients of each stratum among the parts in random order."""
     random, part = np.random.default_rng(seed), np.empty(len(strata), int)
     for value in np.unique(strata):
         members = random.permutation(np.flatnonzero(strata == value))
-        part[members] = np.arange(len(members)) % PARTS
+        part[members] = np.arange(len(members)) % N_PARTS
     return part
 
 
-def _survival(known: pd.DataFrame, shown: pd.DataFrame, years: Sequence[float]) -> np.ndarray:
+def _refit_survival(fitting: pd.DataFrame, other: pd.DataFrame, years: Sequence[float]) -> np.ndarray:
     middle = survival_column(sorted(years)[len(years) // 2])
-    predictor, other = (log_cumulative_hazard(part[middle].to_numpy(float)) for part in (known, shown))
-    days, event = known["days"].to_numpy(float), known["event"].to_numpy(bool)
-    one, fold = unweighted(len(known)), np.zeros(len(known), int)
+    predictor, predictor_other = (log_cumulative_hazard(part[middle].to_numpy(float)) for part in (fitting, other))
+    days, event = fitting["days"].to_numpy(float), fitting["event"].to_numpy(bool)
+    one, fold = unweighted(len(fitting)), np.zeros(len(fitting), int)
     slope = float(calibration_slope(one, days=days, event=event, predictor=predictor, fold=fold)[0])
     slope = slope if np.isfinite(slope) else 0.0
     centre = float(predictor.mean())
     baseline = breslow(days, event, np.exp(slope * (predictor - centre)), [horizon_days(year) for year in years])
-    return np.asarray(np.exp(-baseline[None, :] * np.exp(slope * (other - centre))[:, None]))
+    return np.asarray(np.exp(-baseline[None, :] * np.exp(slope * (predictor_other - centre))[:, None]))
 
 
 def breslow(days: np.ndarray, event: np.ndarray, hazard: np.ndarray, horizons: Sequence[float]) -> np.ndarray:
@@ -83,9 +83,9 @@ def breslow(days: np.ndarray, event: np.ndarray, hazard: np.ndarray, horizons: S
     return np.asarray(total[np.searchsorted(deaths, horizons, side="right")])
 
 
-def _classes(known: pd.DataFrame, shown: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+def _refit_classes(fitting: pd.DataFrame, other: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     columns = [class_column(name) for name in classes]
-    label = known["label"].map(list(classes).index).to_numpy(int)
-    before, other = (part[columns].to_numpy(float) for part in (known, shown))
-    parameters = recalibration.fitted(unweighted(len(known)), label=label, probabilities=before)[0]
-    return recalibration.recalibrated(parameters, other) if np.isfinite(parameters).all() else other
+    label = fitting["label"].map(list(classes).index).to_numpy(int)
+    before, probabilities = (part[columns].to_numpy(float) for part in (fitting, other))
+    parameters = fit_recalibration(unweighted(len(fitting)), label=label, probabilities=before)[0]
+    return apply_recalibration(parameters, probabilities) if np.isfinite(parameters).all() else probabilities

@@ -1,7 +1,7 @@
-"""What all models of a task said about their test patients, read from models/<cohort>/<task> and put side by side."""
+"""Test predictions of all models of a task, read from models/<cohort>/<task>."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,20 @@ import pandas as pd
 
 from dml.core.errors import InputError, listed
 from dml.core.model_name import ModelName
-from dml.core.predictions import Kind, read_predictions, truths
+from dml.core.predictions import read_predictions
+from dml.core.tasks import task_of
+from dml.core.types import Kind
 from dml.models.registry import entries
 
 log = logging.getLogger(__name__)
 
-RECALIBRATED = "-recalibrated"
-"""End of the name of a model whose level and spread were refitted on another cohort."""
-CLINICAL = "-clinical"
-"""End of the name of a model that has seen age and sex."""
+PAIR = ("teacher", "student")
+"""The models that the method trains; all others are what they are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a fold's model learnt from: follow-up of its training patients and their median risk (None for classes)."""
+    """A fold's training patients: their follow-up, and the median of their risks (None for classes)."""
 
     days: np.ndarray
     event: np.ndarray
@@ -50,9 +50,14 @@ class Results:
     models: Mapping[str, ModelResult]
 
     @property
+    def target_columns(self) -> tuple[str, ...]:
+        """Columns of what was observed."""
+        return task_of({"task": self.task, "kind": self.kind, "classes": self.classes}).target_columns
+
+    @property
     def patients(self) -> pd.DataFrame:
         """Each test patient of any model once, in the order of ids: site, fold and truth."""
-        columns = ["patient_id", "site", "fold", *truths({"kind": self.kind})]
+        columns = ["patient_id", "site", "fold", *self.target_columns]
         every = pd.concat([model.rows[columns] for model in self.models.values()])
         return every.drop_duplicates("patient_id").sort_values("patient_id", ignore_index=True)
 
@@ -62,24 +67,26 @@ class Results:
         return sorted(self.patients["fold"].unique().tolist())
 
 
-def read_results(folder: Path) -> Results:
-    """Read ``<folder>/<model>/fold-<k>/predictions.parquet`` of every model.
+def read_results(*folders: Path, names: Collection[str] | None = None) -> Results:
+    """Read ``<folder>/<model>/fold-<k>/predictions.parquet`` of every model, or of those whose registry key is named.
 
     Raises
     ------
     InputError
         If there is none, a file is not valid, a patient is tested in more than one fold of a model, or models disagree
-        on the task, a patient's fold or what was observed.
+        on the task, a patient's fold or the outcome.
     """
-    paths = sorted(folder.glob("*/fold-*/predictions.parquet"))
+    every = [path for folder in folders for path in sorted(folder.glob("*/fold-*/predictions.parquet"))]
+    paths = [path for path in every if names is None or ModelName.parse(path.parent.parent.name).base in names]
+    folder = folders[0]
     if not paths:
         raise InputError(folder, "no */fold-*/predictions.parquet", "Train models first: dvc repro")
     read = {path: read_predictions(path) for path in paths}
-    task, kind, classes = _agreed(read)
+    task, kind, classes = _common_task(read)
     by_model: dict[str, list[Path]] = {}
     for path in paths:
         by_model.setdefault(path.parent.parent.name, []).append(path)
-    models = {name: _model(name, [read[path] for path in by_model[name]], folder) for name in ordered(by_model)}
+    models = {name: _model(name, [read[path] for path in by_model[name]], folder) for name in sort_models(by_model)}
     results = Results(task, kind, classes, {name: model for name, model in models.items() if len(model.rows)})
     if not results.models:
         raise InputError(folder, "no test patient in any predictions.parquet", "Check the roles in splits.parquet")
@@ -87,26 +94,20 @@ def read_results(folder: Path) -> Results:
     return results
 
 
-def ordered(names: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """Order models for tables and figures: without age and sex before with; then in the order of the registry."""
-
+def sort_models(names: Iterable[str]) -> list[str]:
+    """Sort models for tables and figures: without age and sex before with; then in the order of the registry."""
     order = list(entries())
 
-    def position(text: str) -> tuple[bool, bool, int]:
+    def position(text: str) -> tuple[bool, bool, int, str]:
         name = ModelName.parse(text)
         at = order.index(name.base) if name.base in order else len(order)
-        return knows_clinical(text), name.recalibrated, at
+        return reads_clinical(text), name.recalibrated, at, text
 
-    return sorted(sorted(names), key=position)
-
-
-def reranked(model: str) -> bool:
-    """Whether a model orders patients in a way of its own; a recalibrated one orders them as it did before."""
-    return not model.endswith(RECALIBRATED)
+    return sorted(names, key=position)
 
 
-def knows_clinical(model: str) -> bool:
-    """Whether a model has seen age and sex."""
+def reads_clinical(model: str) -> bool:
+    """Whether a model reads age and sex, as an input or fused late."""
     name = ModelName.parse(model)
     return name.clinical or (name.base in entries() and "clinical" in entries()[name.base].inputs)
 
@@ -119,18 +120,16 @@ def risk_groups(model: ModelResult) -> pd.Series | None:
     return (model.rows["risk"] > model.rows["fold"].map(cutoffs)).astype(int)
 
 
-def _agreed(read: Mapping[Path, tuple[pd.DataFrame, dict[str, Any]]]) -> tuple[str, Kind, tuple[str, ...]]:
-    said = {
+def _common_task(read: Mapping[Path, tuple[pd.DataFrame, dict[str, Any]]]) -> tuple[str, Kind, tuple[str, ...]]:
+    tasks = {
         path: (meta.get("task"), meta["kind"], tuple(meta.get("classes") or ())) for path, (_, meta) in read.items()
     }
-    first, *rest = said.items()
-    for path, claim in rest:
-        if claim != first[1]:
-            raise InputError(
-                path, f"is of {claim}, but {first[0]} is of {first[1]}", "Remove the stale model and repeat"
-            )
-    task, kind, classes = first[1]
-    return str(task), kind, classes
+    (first, task), *rest = tasks.items()
+    for path, other in rest:
+        if other != task:
+            raise InputError(path, f"is of {other}, but {first} is of {task}", "Remove the stale model and repeat")
+    name, kind, classes = task
+    return str(name), kind, classes
 
 
 def _model(name: str, parts: Sequence[tuple[pd.DataFrame, dict[str, Any]]], folder: Path) -> ModelResult:
@@ -152,11 +151,11 @@ def _training(metadata: Mapping[str, Any]) -> Training:
 
 
 def _check_same_truth(folder: Path, results: Results) -> None:
-    agreed = results.patients.set_index("patient_id")
+    expected = results.patients.set_index("patient_id")
     for name, model in results.models.items():
-        own = model.rows.set_index("patient_id")[list(agreed.columns)]
-        wrong = (own != agreed.loc[own.index]).drop(columns="site").any(axis=1)
+        rows = model.rows.set_index("patient_id")[list(expected.columns)]
+        wrong = (rows != expected.loc[rows.index]).drop(columns="site").any(axis=1)
         if wrong.any():
             first = next(iter(results.models))
-            found = f"fold or truth differ from those of {first} for {listed(sorted(wrong[wrong].index))}"
-            raise InputError(folder / name, found, "The models were trained on different splits: run dvc repro")
+            problem = f"fold or truth differ from those of {first} for {listed(sorted(wrong[wrong].index))}"
+            raise InputError(folder / name, problem, "The models were trained on different splits: run dvc repro")

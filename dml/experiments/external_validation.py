@@ -12,15 +12,13 @@ import pandas as pd
 from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.files import digest, read_parquet, write_json
+from dml.core.model_name import ModelName
 from dml.core.predictions import write_predictions
 from dml.core.types import Cohort
 from dml.data.load_cohort import read_cohort
-from dml.evaluation.intervals import bootstrap_weights, estimate
+from dml.evaluation.intervals import bootstrap_weights, estimate, rounded
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
-from dml.evaluation.probes.fold_models import observed
-from dml.evaluation.recalibration import recalibrated
-from dml.evaluation.results import RECALIBRATED
-from dml.evaluation.rounding import rounded
+from dml.evaluation.recalibration import recalibrate
 from dml.inference.compatibility import check_cohort, check_features, covered, whole
 from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import in_unit
@@ -132,7 +130,7 @@ def _by_transcriptome(patients: pd.DataFrame, usable: Cohort) -> pd.DataFrame:
 
 
 def _usable(cohort: Cohort, seen: set[str], spec: ModelSpec, folder: Path) -> Cohort:
-    judged = {c.patient_id for c in cohort.cases if observed(c, spec.preprocessor.task) and whole(c, spec)}
+    judged = {c.patient_id for c in cohort.cases if c.has_target(spec.preprocessor.task) and whole(c, spec)}
     if not judged:
         raise InputError(folder, "no patient has both features and an outcome", "Check the stores: dml cohort show")
     if judged <= seen:
@@ -142,13 +140,13 @@ def _usable(cohort: Cohort, seen: set[str], spec: ModelSpec, folder: Path) -> Co
 
 def _flow(cohort: Cohort, usable: Cohort, spec: ModelSpec) -> ExternalFlow:
     readable = [case for case in cohort.cases if whole(case, spec)]
-    with_genes = [case for case in readable if case.expression is not None]
+    with_genes = [case for case in readable if case.has_expression]
     return ExternalFlow(
         patients=len(cohort.cases),
         with_slide=len(readable),
-        with_expression=sum(case.expression is not None for case in cohort.cases),
+        with_expression=sum(case.has_expression for case in cohort.cases),
         with_both=len(with_genes),
-        with_truth=sum(bool(observed(case, spec.preprocessor.task)) for case in readable),
+        with_truth=sum(case.has_target(spec.preprocessor.task) for case in readable),
         tested=len(usable.cases),
         folds=(),
     )
@@ -156,7 +154,7 @@ def _flow(cohort: Cohort, usable: Cohort, spec: ModelSpec) -> ExternalFlow:
 
 def _converted(cohort: Cohort, path: Path, spec: ModelSpec) -> Cohort:
     """Convert the transcriptomes to the unit of the model."""
-    with_values = [case for case in cohort.cases if case.expression is not None]
+    with_values = [case for case in cohort.cases if case.has_expression]
     if not with_values:
         return cohort
     values = np.array([case.expression for case in with_values], dtype=float)
@@ -167,7 +165,7 @@ def _converted(cohort: Cohort, path: Path, spec: ModelSpec) -> Cohort:
 
 
 def _with_truth(rows: pd.DataFrame, cohort: Cohort, spec: ModelSpec) -> pd.DataFrame:
-    said = {case.patient_id: {"site": case.site, **observed(case, spec.preprocessor.task)} for case in cohort.cases}
+    said = {case.patient_id: {"site": case.site, **case.target_values(spec.preprocessor.task)} for case in cohort.cases}
     truth = pd.DataFrame([said[patient] for patient in rows["patient_id"]])
     return pd.concat([rows, truth], axis=1).assign(fold=0, role="test")
 
@@ -185,9 +183,9 @@ def _score(
     known = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
     own = settings.model_copy(update={"subgroups": known, "years": spec.years})
     name, prepared = str(rows["model"].iloc[0]), spec.preprocessor
-    refitted = recalibrated(rows, prepared.classes, spec.years, seed)
+    refitted = recalibrate(rows, prepared.classes, spec.years, seed)
     with TemporaryDirectory() as temporary:
-        for model, said in ((name, rows), (name + RECALIBRATED, refitted)):
+        for model, said in ((name, rows), (str(ModelName.parse(name).with_recalibration()), refitted)):
             if said is not None:
                 place = Path(temporary) / model / "fold-0" / "predictions.parquet"
                 write_predictions(place, said.assign(model=model), _metadata(rows, prepared.task, prepared.classes))

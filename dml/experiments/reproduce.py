@@ -23,10 +23,11 @@ import numpy as np
 import yaml
 
 from dml.core.errors import DmlError, InputError, listed
-from dml.core.predictions import outputs, read_predictions
+from dml.core.predictions import read_predictions
+from dml.core.tasks import task_of
+from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.evaluation.metrics import unweighted
-from dml.evaluation.rounding import rounded
 from dml.tracking import lineage, runs, store
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def compare(old: Path, new: Path, fold: int) -> Compared:
     if one["patient_id"].tolist() != other["patient_id"].tolist():
         lost = set(one["patient_id"]) ^ set(other["patient_id"])
         raise DmlError(f"fold {fold}: other test patients than recorded: {listed(sorted(lost))}")
-    columns = outputs(one, meta)
+    columns = task_of(meta).output_columns(one.columns)
     largest = float(np.abs(one[columns].to_numpy(float) - other[columns].to_numpy(float)).max(initial=0.0))
     classes = tuple(meta.get("classes") or ())
     values = [leading_metric(rows, meta["kind"], classes)(unweighted(len(rows)))[0] for rows in (one, other)]

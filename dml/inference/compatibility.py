@@ -9,7 +9,7 @@ import numpy as np
 from dml.core.errors import InputError, listed
 from dml.core.types import Bag, Case, Cohort
 from dml.data.batches import PatientReader
-from dml.evaluation.rounding import rounded
+from dml.evaluation.intervals import rounded
 from dml.inference.expression_inputs import MIN_COVERAGE, coverage
 from dml.training.checkpoint import ModelSpec
 
@@ -95,7 +95,7 @@ def covered(cohort: Cohort, usable: Cohort, spec: ModelSpec, seen: Sequence[str]
         "patients_with_features": sum(whole(case, spec) for case in cohort.cases),
         "patients_seen_in_training": len(seen),
         "patients_evaluated": len(usable.cases),
-        "patients_with_expression": sum(case.expression is not None for case in usable.cases),
+        "patients_with_expression": sum(case.has_expression for case in usable.cases),
         "expression_used": with_genes,
         "genes": len(genes),
         "genes_missing": sorted(genes - set(cohort.genes)) if with_genes else [],
@@ -122,7 +122,7 @@ def _feature_shift(cohort: Cohort, spec: ModelSpec) -> float | None:
 def _gene_shift(cohort: Cohort, spec: ModelSpec) -> float | None:
     """Return the same for the genes, as scaled for the model; None without a transcriptome."""
     reader = PatientReader(spec.preprocessor, cohort)
-    patients = [reader(case) for case in cohort.cases if case.expression is not None]
+    patients = [reader(case) for case in cohort.cases if case.has_expression]
     if not patients:
         return None
     return _root_mean_square(np.mean([np.concatenate([p.tumor, p.tme]) for p in patients], axis=0))

@@ -1,16 +1,15 @@
 """One model as the registry lists it: name, label, inputs, paper and how it is built."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
 from dml.config import params as config
-from dml.core.types import Case
+from dml.core.types import Case, Source
 from dml.data.dims import ModelDims
 
-Source = Literal["slide", "genes", "clinical"]
 Family = Literal["ours", "deep", "linear"]
 
 
@@ -72,18 +71,4 @@ class ModelEntry:
 
     def accepts(self, case: Case) -> bool:
         """Whether a patient has all that the model requires."""
-        return all(has_source(case, source) for source in self.requires)
-
-
-def has_source(case: Case, source: Source) -> bool:
-    """Whether a patient has an input; one known clinical value is enough, the others are imputed."""
-    if source == "slide":
-        return any(len(bag) for bag in case.bags.values())
-    if source == "genes":
-        return case.expression is not None
-    return bool(case.covariates)
-
-
-def has_sources(case: Case, sources: Sequence[Source]) -> bool:
-    """Whether a patient has all of some inputs."""
-    return all(has_source(case, source) for source in sources)
+        return all(case.has(source) for source in self.requires)

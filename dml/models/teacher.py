@@ -73,10 +73,10 @@ class Teacher(nn.Module):
                 if s in self.express:
                     expressed[s].append(self.express[s]((looked[s][:, None] @ projected)[:, 0]))
         branches = combined(self.head, self.kind, batch, tokens, attention)
-        return replace(branches, expressed={s: tuple(said) for s, said in expressed.items() if said})
+        return replace(branches, predicted_genes={s: tuple(said) for s, said in expressed.items() if said})
 
     def _embedded(self, expression: Expression, s: Subspace) -> Tensor:
-        measured: Tensor = self.genes[s](expression.of(s))
+        measured: Tensor = self.genes[s](expression[s])
         return torch.where(expression.present[:, None], measured, self.absent[s])
 
     def _level(self, tokens: Tensor, level: MagnificationTokens, genes: PerSubspace) -> tuple[PerSubspace, PerSubspace]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml.core.predictions import DAYS_PER_YEAR
+from dml.core.tasks import DAYS_PER_YEAR
 from dml.evaluation.metrics.kaplan_meier import survival_curve
 from dml.evaluation.results import Results
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dml.core.predictions import Kind
+from dml.core.types import Kind
 from dml.report.context import About
 from dml.report.figure_list import Diagram
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from dml.config import params as config
-from dml.core.predictions import survival_column
+from dml.core.tasks import survival_column
 from dml.evaluation.hazard import adjusted_hazard
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.metrics.calibration import d_calibration, survival_at_own
 from dml.evaluation.metrics.concordance import count_pairs
 from dml.evaluation.metrics.kaplan_meier import log_rank
 from dml.evaluation.results import ModelResult, Results, risk_groups
-from dml.evaluation.rounding import DECIMALS
+from dml.evaluation.intervals import N_DECIMALS
 from dml.evaluation.scoring import Omission
 from dml.models.registry import is_baseline
 from dml.report.context import About

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dml.core.predictions import Kind
+from dml.core.types import Kind
 from dml.report.names import named
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]

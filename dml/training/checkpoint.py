@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.files import atomic, read_json, write_json
-from dml.core.predictions import class_column, horizon_days, survival_column
+from dml.core.tasks import class_column, horizon_days, survival_column
 from dml.core.types import Case, Cohort, ModelOutput
 from dml.data.batches import Patient, PatientReader, batches
 from dml.data.preprocessing import Preprocessor
@@ -157,8 +157,8 @@ class FoldModel:
                 for i, patient in enumerate(batch.patient_ids):
                     row = slice(i, i + 1)
                     taught[patient] = DistillationTargets(
-                        said.tumor[row].clone(),
-                        said.tme[row].clone(),
+                        said["tumor"][row].clone(),
+                        said["tme"][row].clone(),
                         said.logits[row].clone(),
                         batch.expression.present[row],
                     )

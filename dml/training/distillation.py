@@ -20,8 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from dml.core.predictions import Kind
-from dml.core.types import SUBSPACES, ModelOutput
+from dml.core.types import SUBSPACES, Kind, ModelOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def prediction_divergence(
 
 def feature_distance(lesson: DistillationTargets, student: ModelOutput) -> Float[Tensor, "b"]:
     """Mean squared error between each student token and the teacher's token of the same subspace, per patient."""
-    errors = [(student.of(s) - getattr(lesson, s)).square().mean(-1) for s in SUBSPACES]
+    errors = [(student[s] - getattr(lesson, s)).square().mean(-1) for s in SUBSPACES]
     return torch.stack(errors).mean(0)
 
 

@@ -14,7 +14,7 @@ from dml import __version__
 from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.core.files import digest
-from dml.core.types import SURVIVAL, Case
+from dml.core.types import Case
 from dml.data.batches import Patient, PatientReader
 from dml.data.preprocessing import Preprocessor, fit_preprocessor
 from dml.models.gene_imputation import GeneImputationStudent
@@ -65,7 +65,7 @@ class EnsembleTrainer:
         self.cases = fold.learning.subset({case.patient_id for case in kept})
         read = PatientReader(self.preprocessor, self.cases, self.spec.linear, self.turns)
         self.patients = [read(case) for case in self.cases.cases]
-        self.judged = {c.patient_id for c in fold.learning.cases if self.spec.reads(c) and has_target(c, task)}
+        self.judged = {c.patient_id for c in fold.learning.cases if self.spec.reads(c) and c.has_target(task)}
 
     def train(self, objective: Callable[[int], Objective]) -> TrainingResult:
         """Train all members, each with the objective of its number."""
@@ -174,8 +174,3 @@ class EnsembleTrainer:
             training_patient_hashes=tuple(sorted(digest(case.patient_id) for case in self.fold.learning.cases)),
             versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
         )
-
-
-def has_target(case: Case, task: str) -> bool:
-    """Whether a patient's outcome of a task is known."""
-    return case.survival is not None if task == SURVIVAL else task in case.labels

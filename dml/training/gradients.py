@@ -76,7 +76,7 @@ def confidences(head: SubspaceHead, branches: ModelOutput, target: Target) -> tu
 def _confidences(head: SubspaceHead, branches: ModelOutput, target: Target) -> Float[Tensor, "2"]:
     known = target.known
     with torch.no_grad():
-        halves = head.halves(branches.tumor, branches.tme)
+        halves = head.halves(branches["tumor"], branches["tme"])
         given = torch.stack([log_likelihood(half, target).exp() for half in halves])  # 2 b
         mean = (given * known).sum(1) / known.sum().clamp_min(1)
         return torch.where(known.any(), mean, torch.full_like(mean, 0.5))
@@ -96,7 +96,7 @@ def coordinated_backward(
     is kept for other losses.
     """
     own: list[Tensor] = list(head.parameters())
-    wanted = [branches.tumor, branches.tme, *own]
+    wanted = [branches["tumor"], branches["tme"], *own]
     at_tumor, at_tme, *at_head = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
     confidence = _confidences(head, branches, target)
     tumor_leads = confidence[0] >= confidence[1]
@@ -104,7 +104,7 @@ def coordinated_backward(
     upstream = [p for p in parameters if id(p) not in ids]
     through = [
         torch.autograd.grad(token, upstream, at, retain_graph=True, allow_unused=True) if upstream else ()
-        for token, at in ((branches.tumor, at_tumor), (branches.tme, at_tme))
+        for token, at in ((branches["tumor"], at_tumor), (branches["tme"], at_tme))
     ]
     conflicts, cosines = _head(head, dict(zip(own, at_head, strict=True)), tumor_leads)
     both = []

@@ -58,13 +58,13 @@ class TeacherObjective:
     def __call__(self, batch: Batch, branches: ModelOutput) -> Losses:
         """Compute the losses of one batch; terms that are switched off or do not apply are left out."""
         others = auxiliary_losses(batch, branches, self._teacher.auxiliary_weight)
-        if branches.expressed:
+        if branches.predicted_genes:
             others["consistency"] = self._teacher.consistency_weight * told_consistency(batch, branches)
         elif self._teacher.consistency_weight and self._teacher.use_fusion and len(batch.levels) > 1:
             others["consistency"] = self._teacher.consistency_weight * consistency(batch, branches)
         if self._teacher.disentanglement_weight:
             others["disentangling"] = self._teacher.disentanglement_weight * distance_correlation(
-                branches.tumor, branches.tme
+                branches["tumor"], branches["tme"]
             )
         return Losses(task_loss(branches.logits, batch.target, self._weights, self._cox), others)
 
@@ -125,7 +125,7 @@ def consistency(batch: Batch, branches: ModelOutput) -> Tensor:
 def told_consistency(batch: Batch, branches: ModelOutput) -> Tensor:
     """Expression consistency, mean over the subspaces."""
     genes = batch.expression
-    terms = [expression_consistency(said, genes.of(s), genes.present) for s, said in branches.expressed.items()]
+    terms = [expression_consistency(said, genes[s], genes.present) for s, said in branches.predicted_genes.items()]
     return torch.stack(terms).mean()
 
 

@@ -4,7 +4,7 @@ from dml.config import params as config
 from dml.core.types import Case
 from dml.models import registry
 from dml.training.checkpoint import FoldModel
-from dml.training.ensemble_trainer import EnsembleTrainer, TrainingResult, has_target
+from dml.training.ensemble_trainer import EnsembleTrainer, TrainingResult
 from dml.training.folds import Fold
 from dml.training.objectives import TaskObjective, TeacherObjective
 from dml.training.trainer import EpochCallback, TrainConfig
@@ -16,7 +16,7 @@ def teach(fold: Fold, params: config.Params, task: str, on_epoch: EpochCallback 
     With `teacher.use_unpaired` off, only on those who have both.
     """
     unpaired = params.teacher.use_unpaired
-    kept = [c for c in fold.learning.cases if has_target(c, task) and _has_sources(c, unpaired)]
+    kept = [c for c in fold.learning.cases if c.has_target(task) and _has_sources(c, unpaired)]
     recipe = TrainConfig(
         params.optimisation,
         seed=0,
@@ -45,9 +45,9 @@ def distil(
     distilled from member i of the teacher. Without a teacher this is the undistilled student: same patients with a
     target, task loss only. With `exchanged`, the control, each patient gets the lesson of another.
     """
-    kept = [c for c in fold.learning.cases if _has_slide(c) and (has_target(c, task) or _teachable(c, teacher))]
+    kept = [c for c in fold.learning.cases if c.has_slide and (c.has_target(task) or _teachable(c, teacher))]
     if not params.distillation.use_unpaired:
-        kept = [c for c in kept if c.expression is not None and has_target(c, task)]
+        kept = [c for c in kept if c.has_expression and c.has_target(task)]
     recipe = TrainConfig(params.optimisation, seed=0, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
     if teacher is None:  # nobody whose genes could be generated
         params = params.model_copy(
@@ -71,7 +71,7 @@ def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> T
         If there is no such baseline.
     """
     reads = registry.entry(name).accepts
-    kept = [c for c in fold.learning.cases if reads(c) and has_target(c, task)]
+    kept = [c for c in fold.learning.cases if reads(c) and c.has_target(task)]
     judged = {c.patient_id for c in kept} & set(fold.parts)
     if not judged or (len(judged) == len(kept) and fold.turns < 2):
         return None
@@ -82,13 +82,9 @@ def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> T
 
 
 def _has_sources(case: Case, unpaired: bool) -> bool:
-    found = (_has_slide(case), case.expression is not None)
+    found = (case.has_slide, case.has_expression)
     return any(found) if unpaired else all(found)
 
 
-def _has_slide(case: Case) -> bool:
-    return any(len(bag) for bag in case.bags.values())
-
-
 def _teachable(case: Case, teacher: FoldModel | None) -> bool:
-    return teacher is not None and case.expression is not None
+    return teacher is not None and case.has_expression

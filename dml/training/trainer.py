@@ -217,10 +217,10 @@ def with_dropout(batch: Batch, recipe: TrainConfig) -> Batch:
     present = batch.expression.present
     if recipe.modality_dropout:
         present = present & (torch.rand(present.shape, device=present.device) >= recipe.modality_dropout)
-    start = batch.start
+    start = batch.offset
     if start is not None and batch.offset_without_genes is not None:
         start = torch.where(present[:, None], start, batch.offset_without_genes)
-    return replace(batch, levels=levels, expression=replace(batch.expression, present=present), start=start)
+    return replace(batch, levels=levels, expression=replace(batch.expression, present=present), offset=start)
 
 
 def _thinned(level: MagnificationTokens, share: float) -> MagnificationTokens:

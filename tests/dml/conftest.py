@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.core.predictions import class_column, horizon_days, survival_column, write_predictions
+from dml.core.predictions import write_predictions
+from dml.core.tasks import class_column, horizon_days, survival_column
 
 
 @dataclass(frozen=True)

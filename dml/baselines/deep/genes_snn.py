@@ -26,7 +26,7 @@ class GenesSnn(SubspaceModel):
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict a batch; there is no `attention`."""
         token = self.genes(torch.cat([batch.expression.tumor, batch.expression.tme], dim=1))
-        return ModelOutput(tumor=token, tme=token, logits=self.head(token, token, batch.covariates))
+        return ModelOutput({"tumor": token, "tme": token}, logits=self.head(token, token, batch.covariates))
 
 
 MODEL = ModelEntry(

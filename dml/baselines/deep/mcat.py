@@ -81,7 +81,7 @@ class Mcat(SubspaceModel):
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict a batch; `attention` is the co-attention of each gene group."""
         expression = batch.expression
-        genes = torch.stack([self.genes[s](expression.of(s), expression.present) for s in SUBSPACES], dim=1)  # b s d
+        genes = torch.stack([self.genes[s](expression[s], expression.present) for s in SUBSPACES], dim=1)  # b s d
         summary = self.gene_encoder(genes)
         tokens: list[Tensor] = []
         attention: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}

@@ -61,7 +61,7 @@ class SubspaceFusionNet(SubspaceModel):
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict a batch; `attention` is per subspace."""
         expression = batch.expression
-        genes = {s: self.genes[s](expression.of(s), expression.present) for s in SUBSPACES}
+        genes = {s: self.genes[s](expression[s], expression.present) for s in SUBSPACES}
         tokens: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
         attention: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
         for index, level in enumerate(batch.levels):

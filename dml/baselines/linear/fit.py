@@ -12,9 +12,9 @@ import pandas as pd
 
 from dml.baselines.linear.tasks import ClassLearner, Learner, SurvivalLearner
 from dml.config import params as config
-from dml.core.types import SURVIVAL, Case, Cohort
-from dml.models.entry import ModelEntry, Source
-from dml.models.linear.design_matrix import Design, available, column_names
+from dml.core.types import SURVIVAL, Case, Cohort, Source
+from dml.models.entry import ModelEntry
+from dml.models.linear.design_matrix import Design, column_names
 
 log = logging.getLogger(__name__)
 
@@ -133,4 +133,4 @@ def fit_reference(
 
 
 def _usable(cohort: Cohort, learner: Learner, sources: Sequence[Source]) -> list[Case]:
-    return [case for case in cohort.cases if learner.knows(case) and all(available(case, s) for s in sources)]
+    return [case for case in cohort.cases if learner.knows(case) and all(case.has(s) for s in sources)]

@@ -16,9 +16,9 @@ from jaxtyping import Float
 
 from dml.baselines.linear.fit import Reference
 from dml.baselines.linear.tasks import ClassLearner, Learner, SurvivalLearner
-from dml.core.predictions import class_column
-from dml.core.types import Cohort
-from dml.models.linear.design_matrix import CLINICAL, Reduction, available, source_matrix
+from dml.core.tasks import class_column
+from dml.core.types import CLINICAL, Cohort
+from dml.models.linear.design_matrix import Reduction, source_matrix
 
 PENALTY = 0.01
 """Ridge penalty: with this few columns it only keeps separable data finite."""
@@ -49,7 +49,7 @@ def with_clinical(name: str, rows: pd.DataFrame, cohort: Cohort, learner: Learne
     """
     by_id = {case.patient_id: case for case in cohort.cases}
     cases = [by_id[patient] for patient in rows["patient_id"]]
-    usable = np.array([available(case, "clinical") and learner.knows(case) for case in cases], bool)
+    usable = np.array([case.has_clinical and learner.knows(case) for case in cases], bool)
     seen, tested = (np.flatnonzero(usable & (rows["role"] == role).to_numpy()) for role in ("validation", "test"))
     if len(seen) < FEWEST:
         return f"{len(seen)} validation patients with {' or '.join(CLINICAL)}; the layer needs at least {FEWEST}"

@@ -1,4 +1,4 @@
-"""What the probes look at: the trained models of each fold, the patients they learnt from and those they are tested on.
+"""The trained models of each fold with their learning and test patients, and the embeddings of these patients.
 
 Shape legend: n patients, d width of a subspace.
 """
@@ -6,25 +6,25 @@ Shape legend: n patients, d width of a subspace.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dml.core.errors import InputError
-from dml.core.types import SUBSPACES, SURVIVAL, Case, Cohort, Subspace
+from dml.core.tasks import Task
+from dml.core.types import SUBSPACES, Cohort, Subspace
 from dml.data.batches import Patient, PatientReader
+from dml.evaluation.results import PAIR
 from dml.training.checkpoint import FoldModel
 
-MODELS = ("teacher", "student")
 Change = Callable[[Cohort, int], Cohort]
-"""The test patients of a fold, and its number, to what a model is shown of them instead."""
+"""The test patients of a fold, and its number, to the patients that a model is given instead."""
 Tokens = Mapping[Subspace, np.ndarray]
-"""Per subspace the tokens ``[n d]`` of some patients, as one member of a model sees them."""
+"""Per subspace the tokens ``[n d]`` of some patients from one member of a model."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class FoldModels:
     """One fold: its models by name, its learning patients, and its test patients whose outcome is known."""
 
     fold: int
@@ -33,14 +33,7 @@ class Subject:
     test: Cohort
 
 
-def observed(case: Case, task: str) -> dict[str, Any]:
-    """Return what was observed of a patient, as the truth columns of predictions; empty if nothing was."""
-    if task == SURVIVAL:
-        return {} if case.survival is None else {"days": case.survival.days, "event": case.survival.event}
-    return {"label": case.labels[task]} if task in case.labels else {}
-
-
-def read_subjects(folder: Path, cohort: Cohort, splits: pd.DataFrame, task: str) -> list[Subject]:
+def read_fold_models(folder: Path, cohort: Cohort, splits: pd.DataFrame, task: Task) -> list[FoldModels]:
     """Load teacher and student of every fold under ``models/<cohort>/<task>``.
 
     Raises
@@ -48,76 +41,71 @@ def read_subjects(folder: Path, cohort: Cohort, splits: pd.DataFrame, task: str)
     InputError
         If a model is missing or cannot be loaded, or a fold has no test patient with a known outcome.
     """
-    subjects = []
+    folds = []
     for fold in sorted(splits["fold"].unique().tolist()):
         rows = splits[splits["fold"] == fold]
-        tested = set(rows.loc[rows["role"] == "test", "patient_id"])
-        known = {case.patient_id for case in cohort.cases if observed(case, task)}
-        if not tested & known:
+        is_test = rows["role"] == "test"
+        tested = set(rows.loc[is_test, "patient_id"]) & {c.patient_id for c in cohort.cases if task.is_known(c)}
+        if not tested:
             raise InputError(folder, f"fold {fold} has no test patient with a known outcome", "Check splits.parquet")
-        models = {name: FoldModel.load(folder / name / f"fold-{fold}") for name in MODELS}
-        learning = cohort.subset(set(rows.loc[rows["role"] != "test", "patient_id"]))
-        subjects.append(Subject(int(fold), models, learning, cohort.subset(tested & known)))
-    return subjects
+        models = {name: FoldModel.load(folder / name / f"fold-{fold}") for name in PAIR}
+        learning = cohort.subset(set(rows.loc[~is_test, "patient_id"]))
+        folds.append(FoldModels(int(fold), models, learning, cohort.subset(tested)))
+    return folds
 
 
-def truth(subjects: Sequence[Subject], task: str) -> pd.DataFrame:
-    """Return patient_id, site, fold and what was observed of every test patient, in the order of ids."""
+def collect_outcomes(folds: Sequence[FoldModels], task: Task) -> pd.DataFrame:
+    """Return patient_id, site, fold and the target columns of every test patient, in the order of ids."""
     rows = [
-        {"patient_id": case.patient_id, "site": case.site, "fold": subject.fold, **observed(case, task)}
-        for subject in subjects
-        for case in subject.test.cases
+        {"patient_id": case.patient_id, "site": case.site, "fold": one.fold, **task.target_values(case)}
+        for one in folds
+        for case in one.test.cases
     ]
     return pd.DataFrame(rows).sort_values("patient_id", ignore_index=True)
 
 
-def predicted(subjects: Sequence[Subject], model: str, change: Change | None = None) -> pd.DataFrame:
-    """Predict the test patients of every fold, shown as they are or changed; in the order of ids."""
-    parts = [
-        subject.models[model].predict(change(subject.test, subject.fold) if change else subject.test)
-        for subject in subjects
-    ]
+def predict_folds(folds: Sequence[FoldModels], model: str, change: Change | None = None) -> pd.DataFrame:
+    """Predict the test patients of every fold, as they are or changed; in the order of ids."""
+    parts = [one.models[model].predict(change(one.test, one.fold) if change else one.test) for one in folds]
     return pd.concat(parts).sort_values("patient_id", ignore_index=True)
 
 
-def one_member(model: FoldModel, member: int) -> FoldModel:
-    """Return one member of a fold's model as a model of its own."""
+def select_member(model: FoldModel, member: int) -> FoldModel:
+    """Return a model that is one member of an ensemble."""
     return replace(model, members=(model.members[member],))
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What the members of one fold's model keep of its learning and its test patients with a slide."""
+class FoldEmbeddings:
+    """Embeddings of the learning and the test patients with a slide, from each ensemble member of one fold."""
 
     fold: int
     learning: Sequence[Patient]
     test: Sequence[Patient]
-    kept: Sequence[tuple[Tokens, Tokens]]
+    members: Sequence[tuple[Tokens, Tokens]]
 
 
-def views(subjects: Sequence[Subject], model: str) -> list[View]:
-    """Represent the patients of every fold by each member of its model."""
-    found = []
-    for subject in subjects:
-        own = subject.models[model]
-        learning, test = (_read(own, part) for part in (subject.learning, subject.test))
-        members = range(len(own.members))
-        kept = [(_tokens(own, learning, member), _tokens(own, test, member)) for member in members]
-        found.append(View(subject.fold, learning, test, kept))
-    return found
+def embed_folds(folds: Sequence[FoldModels], model: str) -> list[FoldEmbeddings]:
+    """Embed the patients of every fold with each member of its model."""
+    return [_embed(one.fold, one.models[model], one.learning, one.test) for one in folds]
 
 
 def with_slide(cohort: Cohort) -> Cohort:
     """Return the patients who have a tile."""
-    return cohort.subset({case.patient_id for case in cohort.cases if any(len(bag) for bag in case.bags.values())})
+    return cohort.subset({case.patient_id for case in cohort.cases if case.has_slide})
 
 
-def _read(model: FoldModel, cohort: Cohort) -> list[Patient]:
-    reader = PatientReader(model.spec.preprocessor, cohort)
-    return [reader(case) for case in with_slide(cohort).cases]
+def _embed(fold: int, model: FoldModel, learning: Cohort, test: Cohort) -> FoldEmbeddings:
+    readers = [PatientReader(model.spec.preprocessor, cohort) for cohort in (learning, test)]
+    patients = [
+        [reader(case) for case in with_slide(cohort).cases]
+        for reader, cohort in zip(readers, (learning, test), strict=True)
+    ]
+    members = [tuple(_tokens(model, part, member) for part in patients) for member in range(len(model.members))]
+    return FoldEmbeddings(fold, patients[0], patients[1], [(one[0], one[1]) for one in members])
 
 
 def _tokens(model: FoldModel, patients: Sequence[Patient], member: int) -> Tokens:
-    lessons = model.lessons(patients, member)
-    tokens = {s: [getattr(lessons[p.patient_id], s)[0].double().numpy() for p in patients] for s in SUBSPACES}
+    targets = model.lessons(patients, member)
+    tokens = {s: [getattr(targets[p.patient_id], s)[0].double().numpy() for p in patients] for s in SUBSPACES}
     return {s: np.array(rows).reshape(len(patients), -1) for s, rows in tokens.items()}

@@ -11,7 +11,7 @@ import pandas as pd
 from dml.config.params import Params
 from dml.core.errors import ConfigError, InputError
 from dml.core.files import read_parquet
-from dml.core.predictions import class_column
+from dml.core.tasks import class_column
 from dml.core.types import SURVIVAL, Case, Cohort
 from dml.data.load_cohort import read_cohort
 from dml.evaluation.metrics.classification import macro_auc
@@ -64,7 +64,7 @@ class Objective:
         """
         folds = {index: fold_of(cohort, splits, index) for index in chosen_folds(params)}
         for index, fold in folds.items():
-            if not any(_has_target(case, task) for case in fold.validation().cases):
+            if not any(case.has_target(task) for case in fold.validation().cases):
                 found = f"no validation patient of fold {index} has a {task}"
                 raise InputError("splits.parquet", found, "Raise split.validation_share or use fewer folds")
         return cls(kind, task, params.tuning.objective, folds, teachers or {})
@@ -95,7 +95,7 @@ class Objective:
 
     def _ranking(self, trained: TrainingResult, fold: Fold) -> float:
         """Judge each validation patient by the members that have not seen him; pairs of the same inner part count."""
-        known = {case.patient_id: case for case in fold.learning.cases if _has_target(case, self.task)}
+        known = {case.patient_id: case for case in fold.learning.cases if case.has_target(self.task)}
         predicted = unseen(trained.model, fold)
         said = predicted[predicted["patient_id"].isin(known)].reset_index(drop=True)
         cases = [known[patient] for patient in said["patient_id"]]
@@ -158,7 +158,3 @@ def area(said: pd.DataFrame, cases: list[Case], part: np.ndarray, task: str, cla
     label = np.array([classes.index(case.labels[task]) for case in cases], int)
     probabilities = said[[class_column(name) for name in classes]].to_numpy(float)
     return float(macro_auc(np.ones((1, len(label))), label=label, probabilities=probabilities, fold=part)[0])
-
-
-def _has_target(case: Case, task: str) -> bool:
-    return case.survival is not None if task == SURVIVAL else task in case.labels

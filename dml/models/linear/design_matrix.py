@@ -5,26 +5,15 @@ Shape legend: n patients, c columns, k principal components.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from dml.core.types import Case, Cohort
+from dml.core.types import CLINICAL, Case, Cohort, Source
 from dml.data.preprocessing import WINSORISED, floored
 
-Source = Literal["slide", "genes", "clinical"]
-CLINICAL = ("age", "sex")
 SMALLEST_DEVIATION = 1e-6
-
-
-def available(case: Case, source: Source) -> bool:
-    """Whether a patient has a source at all; single missing clinical values are filled in, an absent slide is not."""
-    if source == "slide":
-        return any(len(bag) > 0 for bag in case.bags.values())
-    if source == "genes":
-        return case.expression is not None
-    return any(name in case.covariates for name in CLINICAL)
 
 
 def source_matrix(cohort: Cohort, cases: Sequence[Case], source: Source) -> Float[np.ndarray, "n c"]:

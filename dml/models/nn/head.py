@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dml.core.predictions import Kind
-from dml.core.types import SUBSPACES, Batch, ModelOutput, Subspace
+from dml.core.types import SUBSPACES, Batch, Kind, ModelOutput, Subspace
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelSections
 
@@ -81,9 +80,9 @@ def certainty_weights(logits: Float[Tensor, "b m k"], kind: Kind, seen: Bool[Ten
 
 def started(logits: Float[Tensor, "*s k"], batch: Batch) -> Float[Tensor, "*s k"]:
     """Add what the linear model says of each patient, where there is one."""
-    if batch.start is None:
+    if batch.offset is None:
         return logits
-    return logits + batch.start.view(len(batch.start), *[1] * (logits.dim() - 2), -1)
+    return logits + batch.offset.view(len(batch.offset), *[1] * (logits.dim() - 2), -1)
 
 
 def combined(
@@ -102,8 +101,7 @@ def combined(
         weights = certainty_weights(logits, kind, seen)  # b m
     mixed = {s: (weights[..., None] * by_level[s]).sum(1) for s in SUBSPACES}
     return ModelOutput(
-        tumor=mixed["tumor"],
-        tme=mixed["tme"],
+        embeddings=mixed,
         logits=started(head(mixed["tumor"], mixed["tme"], batch.covariates), batch),
         attention={s: tuple(attention[s]) for s in SUBSPACES},
         auxiliary=head.others(mixed["tumor"], mixed["tme"]),

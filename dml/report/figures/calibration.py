@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dml.core.predictions import class_column, horizon_days, survival_column
+from dml.core.tasks import class_column, horizon_days, survival_column
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier
 from dml.evaluation.results import ModelResult
 from dml.report.figures import CLASSES, FAINT, INK, LOW, drawing

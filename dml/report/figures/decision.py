@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from dml.core.predictions import class_column, horizon_days, survival_column
+from dml.core.tasks import class_column, horizon_days, survival_column
 from dml.evaluation.metrics.decision import net_benefit, net_benefit_survival
 from dml.evaluation.results import ModelResult
 from dml.report.figures import CLASSES, FAINT, MUTED, drawing

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from dml.core.predictions import DAYS_PER_YEAR
+from dml.core.tasks import DAYS_PER_YEAR
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier, log_rank
 from dml.evaluation.results import ModelResult, risk_groups
 from dml.report.figures import HIGH, LOW, MUTED, drawing

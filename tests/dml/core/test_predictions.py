@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from dml.core.errors import InputError
-from dml.core.predictions import horizon_days, read_predictions, survival_column, write_predictions
+from dml.core.predictions import read_predictions, write_predictions
+from dml.core.tasks import horizon_days, survival_column
 
 
 def test_horizons_are_named_by_their_days():

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 
-from dml.core.predictions import class_column, horizon_days, survival_column
+from dml.core.tasks import class_column, horizon_days, survival_column
 from dml.evaluation.metrics import unweighted
 from dml.evaluation.metrics.calibration import calibration_slope, log_cumulative_hazard, observed_to_expected
 from dml.evaluation.metrics.classification import expected_calibration_error

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dml.models.linear.design_matrix import Design, Reduction, available, source_matrix
+from dml.models.linear.design_matrix import Design, Reduction, source_matrix
 from tests.synthetic import COARSE, FINE, TME, TUMOR, WIDTH, cohort
 
 
@@ -42,10 +42,10 @@ def test_only_genes_of_the_groups_are_used_in_the_order_of_the_cohort():
 def test_which_sources_a_patient_has():
     invented = cohort(2, absent=1)
     lacking, whole = invented.cases
-    assert [available(lacking, source) for source in ("slide", "genes", "clinical")] == [True, False, True]
-    assert available(whole, "genes")
-    assert not available(replace(whole, bags={}), "slide")
-    assert not available(replace(whole, covariates={}), "clinical")
+    assert [lacking.has(source) for source in ("slide", "genes", "clinical")] == [True, False, True]
+    assert whole.has("genes")
+    assert not replace(whole, bags={}).has("slide")
+    assert not replace(whole, covariates={}).has("clinical")
 
 
 def test_an_unknown_age_takes_the_training_mean():

@@ -1,0 +1,56 @@
+"""Where torch computes: the device a parameter names, and the number of CPU threads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dml.core.errors import ConfigError
+
+
+def resolve_device(name: str, parameter: str = "optimisation.device") -> torch.device:
+    """Turn ``auto`` into ``cuda`` where there is a GPU, else ``cpu``; any other name into that device.
+
+    Parameters
+    ----------
+    name : str
+        ``auto``, or a device of PyTorch: ``cpu``, ``cuda``, ``cuda:1``.
+    parameter : str
+        Where the name comes from, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"{parameter}: {name!r} is no device of PyTorch; allowed: auto, cpu, cuda, cuda:0") from None
+    if device.type == "cuda" and not gpus:
+        raise ConfigError(f"{parameter}: {name} is asked for, but PyTorch sees no CUDA device; allowed: auto, cpu")
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise ConfigError(f"{parameter}: {name} is asked for, but PyTorch sees {gpus} CUDA devices, numbered from 0")
+    return device
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute on so many CPU threads, then on as many as before.
+
+    Sums depend on how many threads share them; with a fixed count they are the same to the bit on every machine.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
