@@ -49,21 +49,26 @@ def test_every_case_registers_and_names_are_unique() -> None:
         registry.register(one)
 
 
-def test_a_line_has_times_units_memory_target_and_figures(page: Path) -> None:
+def test_a_row_has_times_units_memory_target_and_figures(page: Path) -> None:
     results_page.record([benchmark("a", seconds=0.2, gigabytes=0.5, reference="4.5 s")], {"a": RESULT}, MACHINE)
-    row = "| a | group | 500 ms | 250 ms | 5.00 | 0.20 GB | 0.2 s, 0.5 GB | 4.5 s | tiles/s 1,234 |"
-    assert row in page.read_text().splitlines()
-    assert page.read_text().startswith("before\n")
-    assert page.read_text().endswith("after\n")
+    lines = page.read_text().splitlines()
+    assert "| benchmark | wall | CPU | products | memory | target | authors' code | figures |" in lines
+    assert "| a | 500 ms | 250 ms | 5.00 | 0.20 GB | 0.2 s, 0.5 GB | 4.5 s | tiles/s 1,234 |" in lines
+    assert (lines[0], lines[-1]) == ("before", "after")
 
 
-def test_lines_not_run_this_time_stay_and_the_history_grows(page: Path) -> None:
+def test_rows_not_run_this_time_stay_in_their_group_and_the_history_grows(page: Path) -> None:
     for names in (["a", "b"], ["b", "c"]):
         results_page.record([benchmark(name) for name in names], dict.fromkeys(names, RESULT), MACHINE)
-    rows = [line.split("|")[1].strip() for line in page.read_text().splitlines() if line.startswith("| ")]
-    assert sorted(rows) == ["a", "b", "benchmark", "c"]
+    results_page.record([Benchmark("d", "other group", lambda: Measurement(1.0, 1.0))], {"d": RESULT}, MACHINE)
+    lines = page.read_text().splitlines()
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
+    assert rows == ["benchmark", "a", "b", "c", "benchmark", "d"]
+    assert [line for line in lines if line.startswith("### ")] == ["### group", "### other group"]
+    assert "target" not in page.read_text()  # no benchmark here has one
     runs = json.loads(results_page.HISTORY.read_text())
-    assert [sorted(set(run) - {"time", "commit", "load"}) for run in runs] == [["a", "b"], ["b", "c"]]
+    names = [sorted(set(run) - {"time", "commit", "load"}) for run in runs]
+    assert names == [["a", "b"], ["b", "c"], ["d"]]
     assert runs[0]["a"] == 5.0
 
 
