@@ -6,11 +6,11 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 PARALLEL := -n auto --maxprocesses 4 --dist loadgroup
 # The processes of the tests share the cores already.
-test test-all: export OMP_NUM_THREADS := 1
+test-unit test test-all: export OMP_NUM_THREADS := 1
 # Every stage is a process: without cached bytecode each spends seconds compiling its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all lint docs bench bench-full ui clean
+.PHONY: install demo test-unit test test-all lint docs bench bench-full ui clean
 
 install: $(VENV)/.installed
 
@@ -30,16 +30,20 @@ demo: install          ## generated slides -> features -> teacher -> student -> 
 	dvc repro
 	dml results
 
-test: install          ## the fast tests
-	python -m pytest $(PARALLEL) -m "not slow and not gpu"
+test-unit: install     ## one module at a time: a minute or two
+	python -m pytest $(PARALLEL) -m "not integration and not slow and not gpu"
+
+test: install          ## and the fast tests of several at work, and the examples of the docstrings
+	python -m pytest $(PARALLEL) --doctest-modules -m "not slow and not gpu" tests dml
 
 test-all: install      ## and the slow ones: the pipeline end to end, and killed
-	python -m pytest $(PARALLEL) -m "not gpu"
+	python -m pytest $(PARALLEL) --doctest-modules -m "not gpu" tests dml
 
 lint: install
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 docs: install          ## the documentation as a site that works offline: site/index.html
 	mkdocs build --strict

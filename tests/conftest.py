@@ -11,6 +11,8 @@ from jaxtyping import install_import_hook
 hook = install_import_hook(["dml.models", "dml.training"], "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parents[1]
+INTEGRATION = ("pipelines", "extend", "dml/cli", "dml/experiments", "dml/inference", "dml/registry", "dml/tracking")
+"""Folders of tests in which several packages are at work."""
 SEED = int(os.environ.get("DML_TEST_SEED", "20260"))
 
 
@@ -20,6 +22,13 @@ def pytest_report_header() -> str:
 
 def _shared_data() -> Path:
     return Path(os.environ.get("DML_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.parent
+        if any(ROOT / "tests" / name in (folder, *folder.parents) for name in INTEGRATION):
+            item.add_marker("integration")
 
 
 @pytest.fixture(autouse=True)
