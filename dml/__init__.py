@@ -1,3 +1,3 @@
 """Disentangled multi-modal learning of histology and transcriptomics."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
