@@ -4,9 +4,9 @@ import logging
 import sys
 from pathlib import Path
 
-from dml.cohorts.build import build_cohort, write_cohort
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.merge_cohorts import combine_cohorts
+from dml.cohorts.merge_cohorts import merge_cohorts
+from dml.cohorts.stores import build_cohort, write_cohort
 from dml.config import params as config
 from dml.core.files import only_writer
 from pipelines.stage import stage
@@ -17,7 +17,7 @@ def main() -> None:
     """Write data/<cohort>/{patients,slides,expression}.parquet and gene_groups.json."""
     description = CohortDescription.load(config.load().cohort)
     with only_writer("cohort"):
-        tables = combine_cohorts(description) if description.combines else build_cohort(description)
+        tables = merge_cohorts(description) if description.combines else build_cohort(description)
         write_cohort(Path("data") / description.name, description, tables)
     groups, expression = tables.groups.groups, tables.expression
     logging.info("%s: %d patients, %d slides", description.name, len(tables.patients), len(tables.slides))

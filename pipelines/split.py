@@ -9,7 +9,7 @@ import pandas as pd
 from dml.checks.fold_expectations import check_folds
 from dml.checks.run import eligible_patients
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.merge_cohorts import combine_splits
+from dml.cohorts.merge_cohorts import merge_splits
 from dml.cohorts.patients import read_patients
 from dml.cohorts.published_splits import load_published
 from dml.cohorts.splits import make_splits, split_report, write_splits
@@ -25,7 +25,7 @@ def main() -> None:
     folder = Path("data") / params.cohort
     with only_writer("split"):
         patients = read_patients(folder / "patients.parquet")
-        splits = dealt(params, patients, eligible_patients(folder, params.split.test_population))
+        splits = make_cohort_splits(params, patients, eligible_patients(folder, params.split.test_population))
         check_folds(splits, patients, params.tasks, patients.attrs["classes"])
         report = split_report(splits, patients)
         write_splits(folder / "splits.parquet", splits, report)
@@ -34,11 +34,11 @@ def main() -> None:
         logging.info("fold %s: %s; %d of %d test sites elsewhere", fold, part["patients"], shared, part["test_sites"])
 
 
-def dealt(params: config.Params, patients: pd.DataFrame, eligible: set[str]) -> pd.DataFrame:
-    """Return the folds of the current cohort: its parts', published ones, or new ones."""
+def make_cohort_splits(params: config.Params, patients: pd.DataFrame, eligible: set[str]) -> pd.DataFrame:
+    """Return the folds of the current cohort: those of its parts, published ones, or new ones."""
     description = CohortDescription.load(params.cohort)
     if description.combines:
-        return combine_splits(description, eligible, len(params.folds))
+        return merge_splits(description, eligible, len(params.folds))
     if description.published_splits:
         published = description.raw_folder / description.published_splits
         return load_published(published, patients, eligible, params.split, params.seed)

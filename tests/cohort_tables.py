@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.cohorts.build import build_cohort, write_cohort
+from dml.cohorts.stores import build_cohort, write_cohort
 from dml.cohorts.description import CohortDescription
 from dml.config.params import parse
 

@@ -1,4 +1,4 @@
-"""Feature bags in brief: enough to see which are alike, and how sites and cohorts differ, without keeping all tokens.
+"""Bag summaries: enough to see which bags are alike, and how sites and cohorts differ, without keeping all tokens.
 
 Shape legend: n tokens, d width, p patients.
 """
@@ -16,33 +16,33 @@ from dml.data.feature_store import bag_path, read_features
 
 
 @dataclass(frozen=True, slots=True)
-class Sketch:
-    """A bag in brief: whose it is, number and mean of its tokens [d], and their mean distance from it."""
+class BagSummary:
+    """Slide and patient of a bag, number and mean of its tokens [d], and their mean distance from that mean."""
 
     slide_id: str
     patient_id: str
     tokens: int
     mean: NDArray[np.float64]
-    spread: float
+    dispersion: float
 
 
-def sketch(slide_id: str, patient_id: str, tokens: Float[np.ndarray, "n d"]) -> Sketch:
-    """Describe a bag."""
+def summarise_bag(slide_id: str, patient_id: str, tokens: Float[np.ndarray, "n d"]) -> BagSummary:
+    """Summarise a bag."""
     mean = tokens.mean(axis=0, dtype=np.float64)
-    spread = np.linalg.norm(tokens.astype(np.float32) - mean.astype(np.float32), axis=1).mean(dtype=np.float64)
-    return Sketch(slide_id, patient_id, len(tokens), mean, float(spread))
+    distances = np.linalg.norm(tokens.astype(np.float32) - mean.astype(np.float32), axis=1)
+    return BagSummary(slide_id, patient_id, len(tokens), mean, float(distances.mean(dtype=np.float64)))
 
 
-def read_sketches(features: Path, encoder: str, slides: pd.DataFrame, mpp: float) -> list[Sketch]:
-    """Describe the bags of slides (slide_id, patient_id, mpp) at one resolution; slides of nobody are left out."""
+def read_bag_summaries(features: Path, encoder: str, slides: pd.DataFrame, mpp: float) -> list[BagSummary]:
+    """Summarise the bags of slides (slide_id, patient_id, mpp) at one resolution; slides of nobody are left out."""
     rows = slides[np.isclose(slides["mpp"].astype(float), mpp)].dropna(subset=["patient_id"])
-    named = zip(rows["slide_id"], rows["patient_id"], strict=True)
-    return [sketch(s, p, read_features(bag_path(features, encoder, mpp, s))[0].numpy()) for s, p in named]
+    pairs = zip(rows["slide_id"], rows["patient_id"], strict=True)
+    return [summarise_bag(s, p, read_features(bag_path(features, encoder, mpp, s))[0].numpy()) for s, p in pairs]
 
 
-def by_patient(sketches: Sequence[Sketch]) -> tuple[list[str], Float[np.ndarray, "p d"]]:
+def patient_means(summaries: Sequence[BagSummary]) -> tuple[list[str], Float[np.ndarray, "p d"]]:
     """Return patients, sorted, and the mean of all their tokens."""
-    ids = sorted({each.patient_id for each in sketches})
-    own = [[each for each in sketches if each.patient_id == patient] for patient in ids]
-    means = [np.average([s.mean for s in bags], axis=0, weights=[s.tokens for s in bags]) for bags in own]
+    ids = sorted({each.patient_id for each in summaries})
+    bags = [[each for each in summaries if each.patient_id == patient] for patient in ids]
+    means = [np.average([s.mean for s in group], axis=0, weights=[s.tokens for s in group]) for group in bags]
     return ids, np.stack(means) if means else np.zeros((0, 0))

@@ -1,7 +1,7 @@
 """How two groups of patients differ: gene by gene, label by label, and in what their slides look like.
 
-A difference of means is given in pooled standard deviations (d, Cohen 1988): 0.2 is small, 0.8 large. `apart` is the
-cross-validated AUC of a classifier that is to tell the groups apart: 0.5 = it cannot, 1 = it always can.
+A difference of means is given in pooled standard deviations (d, Cohen 1988): 0.2 is small, 0.8 large.
+`classifier_auc` is the cross-validated AUC of a classifier of the groups: 0.5 = it cannot tell them apart, 1 = always.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from dml.cohorts.expression import ExpressionMatrix
 
-LARGE = 0.8
+LARGE_D = 0.8
 """|d| from which a gene or dimension counts as drifted."""
-COMPONENTS = 10
-FOLDS = 5
+N_COMPONENTS = 10
+N_FOLDS = 5
 
 Values = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What differs; each table has one row a thing, the largest difference first. `apart` is None for tiny groups."""
+    """Differences of two groups; each table has one row a gene, class or quantity, the largest difference first."""
 
     genes: pd.DataFrame
     labels: pd.DataFrame
@@ -38,8 +38,8 @@ class Drift:
 
 
 def share_drifted(d: Values) -> float:
-    """Share of differences whose size is `LARGE` or more; 0 if there are none."""
-    return float((np.abs(d) >= LARGE).mean()) if len(d) else 0.0
+    """Share of differences whose size is `LARGE_D` or more; 0 if there are none."""
+    return float((np.abs(d) >= LARGE_D).mean()) if len(d) else 0.0
 
 
 def difference(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> Float[np.ndarray, "g"]:
@@ -53,8 +53,8 @@ def difference(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> Floa
     return np.asarray(np.where(still, constant, gap / np.where(still, 1.0, pooled)))
 
 
-def apart(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> float | None:
-    """Return how well a classifier tells the rows apart; None if a group has fewer than `FOLDS` rows.
+def classifier_auc(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> float | None:
+    """Return how well a classifier tells the rows of two groups apart; None if one has fewer than `N_FOLDS` rows.
 
     Principal components and a logistic regression, fitted on four fifths and scored (AUC) on the rest, five times.
     """
@@ -65,14 +65,14 @@ def apart(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> float | N
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if min(len(a), len(b)) < FOLDS:
+    if min(len(a), len(b)) < N_FOLDS:
         return None
     rows, truth = np.vstack([a, b]).astype(np.float64), np.repeat([0, 1], [len(a), len(b)])
-    fewest = len(rows) - -(-len(rows) // FOLDS)
-    components = min(COMPONENTS, rows.shape[1], fewest - 1)
+    smallest_fold = len(rows) - -(-len(rows) // N_FOLDS)
+    components = min(N_COMPONENTS, rows.shape[1], smallest_fold - 1)
     reduce = PCA(components, svd_solver="full", random_state=0)
     model = make_pipeline(StandardScaler(), reduce, LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0)
     return float(roc_auc_score(truth, cross_val_predict(model, rows, truth, cv=folds, method="decision_function")))
 
 
@@ -84,7 +84,7 @@ def compare_genes(a: ExpressionMatrix, b: ExpressionMatrix) -> tuple[pd.DataFram
     DataFrame
         gene, mean_a, mean_b, d (`difference`), ks (Kolmogorov-Smirnov statistic), sorted by size of d.
     tuple of str
-        What is to be known first: genes of one only, different units.
+        Caveats: genes of one only, different units.
     """
     columns = ["gene", "mean_a", "mean_b", "d", "ks"]
     genes = sorted(set(a.genes) & set(b.genes))
@@ -170,22 +170,26 @@ def compare(
     return Drift(genes, compare_labels(a, b, classes), compare_numbers(a, b), notes)
 
 
-def between(
-    axis: str, patients: pd.DataFrame, expression: ExpressionMatrix, classes: Mapping[str, Sequence[str]], least: int
+def compare_groups(
+    axis: str,
+    patients: pd.DataFrame,
+    expression: ExpressionMatrix,
+    classes: Mapping[str, Sequence[str]],
+    min_patients: int,
 ) -> dict[str, Drift]:
-    """Compare each site (or cohort: the column `axis`) of at least `least` patients with all others; b is the site."""
-    found = {}
+    """Compare each site (or cohort: the column `axis`) that is large enough with all others; b is the site."""
+    drifts = {}
     for site, rows in patients.groupby(axis, sort=True):
         others = patients[patients[axis] != site]
-        if min(len(rows), len(others)) >= least:
+        if min(len(rows), len(others)) >= min_patients:
             parts = expression.subset(set(others["patient_id"])), expression.subset(set(rows["patient_id"]))
-            found[str(site)] = compare(others, rows, parts, classes)
-    return found
+            drifts[str(site)] = compare(others, rows, parts, classes)
+    return drifts
 
 
 def _columns(matrix: ExpressionMatrix, genes: Sequence[str]) -> Values:
-    place = {gene: i for i, gene in enumerate(matrix.genes)}
-    return np.asarray(matrix.values[:, [place[gene] for gene in genes]])
+    index = {gene: i for i, gene in enumerate(matrix.genes)}
+    return np.asarray(matrix.values[:, [index[gene] for gene in genes]])
 
 
 def _ks(x: Values, y: Values) -> float:

@@ -1,85 +1,93 @@
-"""The engine of the checks: sheets of rows, rules on their columns, judged and documented by Great Expectations.
+"""The engine of the checks: tables with expectations on their columns, validated by Great Expectations, as one page.
 
-Great Expectations skips nulls in column rules (a rule that needs values says `present` too), draws random ids and
+Great Expectations skips nulls in column expectations (one that needs values says `not_null`, too), draws random ids and
 stamps times; what is reported here is free of both, so that equal inputs give equal bytes.
 """
 
 import logging
 import os
-import shutil
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 import pandas as pd
 
-from dml.checks.data_docs import NO_TIME, make_offline, write_front_page
 from dml.config.params import Severity
 from dml.core.errors import CheckFailed, ConfigError
 from dml.core.files import atomic, write_json
 
-NONE: Mapping[str, Severity] = MappingProxyType({})
-MOST = 20
-"""Failing rows that a report lists; it counts all of them."""
-SHEETS = (
+NO_OVERRIDES: Mapping[str, Severity] = MappingProxyType({})
+TABLES = (
     *("patients", "sizes", "slides", "expression", "genes", "gene_groups", "sites"),
     *("bags", "embedding", "feature_sites"),
 )
-"""Sheets of the cohort's and of the features' check, as ``checks.severity`` names them."""
-SHOWN = 8
-"""Failing rows that the summary shows."""
+"""Tables of the cohort's and of the features' check, as ``checks.severity`` names them."""
+MAX_ROWS_REPORTED = 20
+"""Failing rows that the report lists; it counts all of them."""
+MAX_ROWS_IN_SUMMARY = 8
+MAX_ROWS_IN_MESSAGE = 5
+YES: Mapping[str, Any] = MappingProxyType({"value_set": ["yes"]})
+"""Arguments of `in_set` for columns of yes and no."""
 
-
-_KINDS = {
-    "present": "ExpectColumnValuesToNotBeNull",
+_EXPECTATIONS = {
+    "not_null": "ExpectColumnValuesToNotBeNull",
     "unique": "ExpectColumnValuesToBeUnique",
-    "within": "ExpectColumnValuesToBeBetween",
-    "among": "ExpectColumnValuesToBeInSet",
+    "between": "ExpectColumnValuesToBeBetween",
+    "in_set": "ExpectColumnValuesToBeInSet",
 }
+_STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;margin:0 auto;max-width:1100px;padding:1rem;color:#222}"
+    "table{border-collapse:collapse;width:100%;margin:.5rem 0}"
+    "td,th{border:1px solid #d5d5d5;padding:.3rem .6rem;text-align:left;vertical-align:top}"
+    ".ok{color:#1a7f37}.error{color:#c62828}.warning{color:#b26a00}"
+    "@media (prefers-color-scheme:dark){body{background:#161616;color:#ddd}td,th{border-color:#444}}"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """What a column of a sheet must be. `kind` is one of present, unique, within (minimum, maximum), among (values).
+class Expectation:
+    """What a column of a table must be: one of not_null, unique, between (minimum, maximum), in_set (values).
 
-    ``checks.severity`` of params.yaml calls a rule ``<sheet>.<name>``; the name is the column's if none is given.
+    ``checks.severity`` of params.yaml calls an expectation ``<table>.<name>``; the name is the column's if none is
+    given.
     """
 
     column: str
-    kind: Literal["present", "unique", "within", "among"]
-    says: str
+    kind: Literal["not_null", "unique", "between", "in_set"]
+    description: str
     remedy: str
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     severity: Literal["error", "warning"] = "error"
     name: str = ""
 
     @property
     def key(self) -> str:
-        """What params.yaml calls it, behind the sheet's name."""
+        """Its name in params.yaml, behind the table's name."""
         return self.name or self.column
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """Rows to be judged; `keys` are the columns that name a row in a message, `file` is where it comes from."""
+class CheckTable:
+    """Rows to validate; `keys` are the columns that name a row in a message, `file` is where it comes from."""
 
     name: str
     file: str
     frame: pd.DataFrame
     keys: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    expectations: tuple[Expectation, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """The verdict on one rule."""
+class ValidationResult:
+    """Whether one expectation holds, and the rows in which it does not."""
 
     name: str
-    sheet: str
+    table: str
     file: str
     check: str
     severity: str
@@ -88,139 +96,159 @@ class Finding:
     rows: list[dict[str, Any]]
     remedy: str
 
-    def line(self) -> str:
-        """One line of a summary or message."""
-        if self.success:
-            return f"ok       {self.file}: {self.check}"
-        shown = "; ".join(map(_told, self.rows[:5]))
-        more = f" (+{self.failing - 5} more)" if self.failing > 5 else ""
-        return f"{self.severity:8} {self.file}: {self.check}: failed for {shown}{more}. {self.remedy}"
+    def format_line(self) -> str:
+        """Return one line of a message."""
+        rows = "; ".join(self._format_rows(MAX_ROWS_IN_MESSAGE))
+        return f"{self.severity:8} {self.file}: {self.check}: failed for {rows}. {self.remedy}"
 
-    def paragraph(self) -> list[str]:
-        """Several lines of a page: the rule, the rows that break it, the remedy."""
-        head = f"{self.severity:9}{self.file}: {self.check} [{self.sheet}.{self.name}]"
-        more = [f"and {self.failing - SHOWN} more"] if self.failing > SHOWN else []
-        inner = [*map(_told, self.rows[:SHOWN]), *more, f"-> {self.remedy}"]
+    def format_paragraph(self) -> list[str]:
+        """Return lines of a page: the expectation, the rows that break it, the remedy."""
+        head = f"{self.severity:9}{self.file}: {self.check} [{self.table}.{self.name}]"
+        inner = [*self._format_rows(MAX_ROWS_IN_SUMMARY), f"-> {self.remedy}"]
         wrapped = [textwrap.wrap(each, 100, subsequent_indent="  ") for each in inner]
         return [f"  {head}", *(f"             {line}" for lines in wrapped for line in lines)]
 
+    def format_html(self) -> str:
+        """Return one row of the HTML page."""
+        mark = '<td class="ok">&#10003;</td>' if self.success else f'<td class="{self.severity}">&#10007;</td>'
+        rows = "<br>".join(map(escape, self._format_rows(MAX_ROWS_REPORTED)))
+        failed = "" if self.success else f"<br><b>{self.failing} failed</b><br>{rows}<br>&rarr; {escape(self.remedy)}"
+        return f"<tr>{mark}<td>{escape(f'{self.table}.{self.name}')}</td><td>{escape(self.check)}{failed}</td></tr>"
 
-def with_severity(sheets: Sequence[Sheet], wanted: Mapping[str, Severity]) -> list[Sheet]:
-    """Give rules the severity that params.yaml asks for; rules to ignore are left out.
+    def _format_rows(self, most: int) -> list[str]:
+        """Name the first failing rows; a bare "no" goes without saying."""
+        rows = [", ".join(f"{k} {v}" for k, v in row.items() if v != "no") for row in self.rows[:most]]
+        return [*rows, f"and {self.failing - most} more"] if self.failing > most else rows
+
+
+def override_severity(tables: Sequence[CheckTable], severity: Mapping[str, Severity]) -> list[CheckTable]:
+    """Give expectations the severity that params.yaml sets; those to ignore are left out.
 
     Raises
     ------
     ConfigError
-        If there is no such sheet, or one that is here has no such rule; the message lists what there is.
+        If there is no such table, or one that is here has no such expectation; the message lists what there is.
     """
-    for key in wanted:
-        if key.split(".")[0] not in SHEETS:
-            raise ConfigError(f"checks.severity: no sheet of rules for {key!r}; there are {', '.join(SHEETS)}")
-        rules = {f"{s.name}.{rule.key}": None for s in sheets for rule in s.rules if s.name == key.split(".")[0]}
-        if rules and key not in rules:
-            raise ConfigError(f"checks.severity: no rule {key!r}; there are {', '.join(rules)}")
+    for key in severity:
+        if key.split(".")[0] not in TABLES:
+            raise ConfigError(f"checks.severity: no table of checks for {key!r}; there are {', '.join(TABLES)}")
+        keys = {f"{t.name}.{each.key}": None for t in tables for each in t.expectations if t.name == key.split(".")[0]}
+        if keys and key not in keys:
+            raise ConfigError(f"checks.severity: no check {key!r}; there are {', '.join(keys)}")
 
-    def changed(sheet: Sheet) -> Sheet:
-        kept = [(rule, wanted.get(f"{sheet.name}.{rule.key}", rule.severity)) for rule in sheet.rules]
-        return replace(sheet, rules=tuple(replace(rule, severity=how) for rule, how in kept if how != "ignore"))
+    def override(table: CheckTable) -> CheckTable:
+        pairs = [(each, severity.get(f"{table.name}.{each.key}", each.severity)) for each in table.expectations]
+        return replace(table, expectations=tuple(replace(e, severity=new) for e, new in pairs if new != "ignore"))
 
-    return [sheet for sheet in map(changed, sheets) if sheet.rules]
+    return [table for table in map(override, tables) if table.expectations]
 
 
-def judge(
-    name: str, sheets: Sequence[Sheet], counts: dict[str, Any], out: Path, severity: Mapping[str, Severity] = NONE
-) -> None:
-    """Judge all sheets and write the report, whatever the verdict.
+def validate(
+    name: str, tables: Sequence[CheckTable], counts: dict[str, Any], out: Path,
+    severity: Mapping[str, Severity] = NO_OVERRIDES,
+) -> None:  # fmt: skip
+    """Validate all tables and write the report, whatever the result.
 
     Parameters
     ----------
     name : str
         cohort or features.
-    sheets : sequence of Sheet
-        What is judged.
+    tables : sequence of CheckTable
+        What is validated.
     counts : dict
         Numbers for the head of the report.
     out : Path
         Folder for ``<name>.json``, ``<name>/summary.txt`` and ``<name>/docs/index.html``.
     severity : mapping of str to error, warning or ignore
-        Of single rules, as params.yaml says it (``checks.severity``).
+        Of single expectations, from ``checks.severity`` of params.yaml.
 
     Raises
     ------
     CheckFailed
-        If a rule of severity `error` is broken; lists file, rows and remedy of each.
+        If an expectation of severity `error` does not hold; lists file, rows and remedy of each.
     ConfigError
-        If `severity` names a rule that does not exist.
+        If `severity` names an expectation that does not exist.
     """
-    findings = _validate(name, with_severity(sheets, severity), out / name / "docs")
-    failed = [f for f in findings if not f.success and f.severity == "error"]
-    report = {"checks": [asdict(f) for f in findings], "counts": counts, "stage": name, "success": not failed}
+    results = _run(name, override_severity(tables, severity))
+    failed = [r for r in results if not r.success and r.severity == "error"]
+    report = {"checks": [asdict(r) for r in results], "counts": counts, "stage": name, "success": not failed}
     write_json(out / f"{name}.json", report)
-    with atomic(out / name / "summary.txt") as temporary:
-        temporary.write_text(_summary(name, findings, counts))
-    for finding in findings:
-        if not finding.success and finding.severity == "warning":
-            logging.getLogger(__name__).warning(finding.line())
+    for path, text in (("summary.txt", format_summary), ("docs/index.html", format_page)):
+        with atomic(out / name / path) as temporary:
+            temporary.write_text(text(name, results, counts))
+    for result in results:
+        if not result.success and result.severity == "warning":
+            logging.getLogger(__name__).warning(result.format_line())
     if failed:
-        lines = "\n".join(f"  {f.line().removeprefix('error').strip()}" for f in failed)
-        raise CheckFailed(f"{len(failed)} of {len(findings)} checks failed ({out / name / 'summary.txt'}):\n{lines}")
+        lines = "\n".join(f"  {r.format_line().removeprefix('error').strip()}" for r in failed)
+        raise CheckFailed(f"{len(failed)} of {len(results)} checks failed ({out / name / 'summary.txt'}):\n{lines}")
 
 
-def _summary(name: str, findings: Sequence[Finding], counts: dict[str, Any]) -> str:
-    """One page: the verdict, the numbers, what is wrong in full, what is right in brief."""
-    worst = [f for f in findings if not f.success]
-    verdict = "FAILED" if any(f.severity == "error" for f in worst) else "passed"
-    head = f"{name} checks {verdict}: {len(findings) - len(worst)} of {len(findings)} rules hold"
+def format_summary(name: str, results: Sequence[ValidationResult], counts: dict[str, Any]) -> str:
+    """Return one page of text: the outcome, the numbers, what is wrong in full, what is right in brief."""
+    wrong = sorted((r for r in results if not r.success), key=lambda r: r.severity)
     width = max(map(len, counts), default=0) + 2
-    lines = [head, "", *(f"  {key:{width}}{_shown(value)}" for key, value in counts.items())]
-    if worst:
-        ordered = sorted(worst, key=lambda f: f.severity)
-        lines += ["", "What is wrong", *(line for finding in ordered for line in finding.paragraph())]
+    lines = [_headline(name, results), "", *(f"  {key:{width}}{_format_value(v)}" for key, v in counts.items())]
+    if wrong:
+        lines += ["", "What is wrong", *(line for result in wrong for line in result.format_paragraph())]
     lines += ["", "What holds"]
-    for sheet in dict.fromkeys(f.sheet for f in findings):
-        good = "; ".join(f.check for f in findings if f.success and f.sheet == sheet)
-        lines += textwrap.wrap(f"{sheet}: {good}", 110, initial_indent="  ", subsequent_indent="    ") if good else []
-    if worst:
-        lines += ["", "checks.severity in params.yaml makes a rule [in brackets] an error, a warning, or ignores it."]
+    for table in dict.fromkeys(r.table for r in results):
+        good = "; ".join(r.check for r in results if r.success and r.table == table)
+        lines += textwrap.wrap(f"{table}: {good}", 110, initial_indent="  ", subsequent_indent="    ") if good else []
+    if wrong:
+        lines += ["", "checks.severity in params.yaml makes a check [in brackets] an error, a warning, or ignores it."]
     return "\n".join(lines) + "\n"
 
 
-def _told(row: Mapping[str, Any]) -> str:
-    """Name a row; the verdict itself ("no") goes without saying."""
-    return ", ".join(f"{key} {value}" for key, value in row.items() if value != "no")
+def format_page(name: str, results: Sequence[ValidationResult], counts: dict[str, Any]) -> str:
+    """Return the same as one HTML file that needs nothing else."""
+    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Checks: {escape(name)}</title>'
+    numbers = "".join(f"<tr><td>{escape(k)}</td><td>{escape(_format_value(v))}</td></tr>" for k, v in counts.items())
+    rows = "".join(r.format_html() for r in sorted(results, key=lambda r: (r.success, r.severity)))
+    tables = f"<table>{numbers}</table><table>{rows}</table>"
+    return (
+        f"{head}<style>{_STYLE}</style></head><body><h1>{escape(_headline(name, results))}</h1>{tables}</body></html>\n"
+    )
 
 
-def _shown(value: Any) -> str:
+def yes_no(mask: pd.Series) -> pd.Series:
+    """Turn truth into the words yes and no, which a report can show."""
+    return mask.astype(bool).map({True: "yes", False: "no"}).astype(object)
+
+
+def _headline(name: str, results: Sequence[ValidationResult]) -> str:
+    wrong = [r for r in results if not r.success]
+    outcome = "FAILED" if any(r.severity == "error" for r in wrong) else "passed"
+    return f"{name} checks {outcome}: {len(results) - len(wrong)} of {len(results)} checks hold"
+
+
+def _format_value(value: Any) -> str:
     return ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
-def _validate(name: str, sheets: Sequence[Sheet], docs: Path) -> list[Finding]:
-    gx = _great_expectations()
-    from great_expectations.core.run_identifier import RunIdentifier
+def _run(name: str, tables: Sequence[CheckTable]) -> list[ValidationResult]:
+    gx = _import_quietly()
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     source = context.data_sources.add_pandas(name)
-    run = RunIdentifier(run_name=name, run_time=NO_TIME)
-    findings = []
-    for sheet in sheets:
-        suite = context.suites.add(gx.ExpectationSuite(sheet.name, [_expectation(rule) for rule in sheet.rules]))
-        batch = source.add_dataframe_asset(sheet.name).add_batch_definition_whole_dataframe("all")
-        definition = context.validation_definitions.add(
-            gx.ValidationDefinition(name=sheet.name, data=batch, suite=suite)
+    results = []
+    for table in tables:
+        suite = gx.ExpectationSuite(table.name, [_to_great_expectations(each) for each in table.expectations])
+        batch = source.add_dataframe_asset(table.name).add_batch_definition_whole_dataframe("all")
+        rows = {"result_format": "COMPLETE", "unexpected_index_column_names": list(table.keys)}
+        definition = gx.ValidationDefinition(name=table.name, data=batch, suite=context.suites.add(suite))
+        outcome = context.validation_definitions.add(definition).run(
+            batch_parameters={"dataframe": table.frame}, result_format=rows
         )
-        rows = {"result_format": "COMPLETE", "unexpected_index_column_names": list(sheet.keys)}
-        result = definition.run(batch_parameters={"dataframe": sheet.frame}, result_format=rows, run_id=run)
-        findings += [_finding(sheet, rule, r) for rule, r in zip(sheet.rules, _in_order(result, sheet), strict=True)]
-    _document(context, docs)
-    texts = [(f.sheet, f.success, f.line().removeprefix("ok").strip()) for f in findings]
-    write_front_page(docs, f"Checks: {name}", texts)
-    return findings
+        by_text = {r.expectation_config.meta["description"]: r for r in outcome.results}
+        results += [_result(table, each, by_text[each.description]) for each in table.expectations]
+    return results
 
 
-def _great_expectations() -> Any:
-    """Import it quietly: no analytics, and its own use of deprecated modules is not the user's to see."""
+def _import_quietly() -> Any:
+    """Import Great Expectations without analytics; its own use of deprecated modules is not the user's to see."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -230,53 +258,27 @@ def _great_expectations() -> Any:
     return great_expectations
 
 
-def _expectation(rule: Rule) -> Any:
+def _to_great_expectations(expectation: Expectation) -> Any:
     from great_expectations.expectations import core
 
-    severity = "critical" if rule.severity == "error" else "warning"
-    meta = {"says": rule.says, "remedy": rule.remedy}
-    notes = f"{rule.says}. {rule.remedy}"
-    return getattr(core, _KINDS[rule.kind])(
-        column=rule.column, severity=severity, meta=meta, notes=notes, **rule.arguments
-    )
+    severity = "critical" if expectation.severity == "error" else "warning"
+    kind = getattr(core, _EXPECTATIONS[expectation.kind])
+    meta = {"description": expectation.description}
+    return kind(column=expectation.column, severity=severity, meta=meta, **expectation.arguments)
 
 
-def _in_order(result: Any, sheet: Sheet) -> list[Any]:
-    by_text = {r.expectation_config.meta["says"]: r for r in result.results}
-    return [by_text[rule.says] for rule in sheet.rules]
-
-
-def _finding(sheet: Sheet, rule: Rule, result: Any) -> Finding:
-    if (result.exception_info or {}).get("raised_exception"):
-        raise RuntimeError(f"{sheet.name}.{rule.column}: {result.exception_info}")
-    found = result.result.get("unexpected_index_list") or []
-    names = [*sheet.keys, *([] if rule.column in sheet.keys else [rule.column])]
-    rows = sorted(({k: _plain(row.get(k)) for k in names} for row in found), key=str)
-    return Finding(
-        rule.key,
-        sheet.name,
-        sheet.file,
-        rule.says,
-        rule.severity,
-        bool(result.success),
-        len(rows),
-        rows[:MOST],
-        rule.remedy,
-    )
+def _result(table: CheckTable, expectation: Expectation, outcome: Any) -> ValidationResult:
+    if (outcome.exception_info or {}).get("raised_exception"):
+        raise RuntimeError(f"{table.name}.{expectation.column}: {outcome.exception_info}")
+    failing = outcome.result.get("unexpected_index_list") or []
+    names = [*table.keys, *([] if expectation.column in table.keys else [expectation.column])]
+    rows = sorted(({k: _plain(row.get(k)) for k in names} for row in failing), key=str)
+    return ValidationResult(
+        expectation.key, table.name, table.file, expectation.description, expectation.severity, bool(outcome.success),
+        len(rows), rows[:MAX_ROWS_REPORTED], expectation.remedy,
+    )  # fmt: skip
 
 
 def _plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
     return None if pd.isna(value) else value
-
-
-def _document(context: Any, docs: Path) -> None:
-    shutil.rmtree(docs, ignore_errors=True)
-    for site in list(context.get_site_names()):
-        context.delete_data_docs_site(site)
-    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
-    index = {"class_name": "DefaultSiteIndexBuilder"}
-    site = {"class_name": "SiteBuilder", "site_index_builder": index, "store_backend": store}
-    context.add_data_docs_site("checks", {**site, "show_how_to_buttons": False})
-    context.build_data_docs()
-    make_offline(docs)

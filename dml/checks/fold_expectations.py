@@ -1,4 +1,4 @@
-"""Whether every task can be learnt and judged in every fold, said before anything is trained."""
+"""Expectations on folds: every task can be trained and evaluated in every fold; checked before training starts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,14 +20,14 @@ def check_folds(
     patients : DataFrame
         patient_id, event, survival_days, and a column per label.
     tasks : sequence of str
-        What will be learnt: survival or labels.
+        What is trained: survival or labels.
     classes : mapping
         Label to its classes.
 
     Raises
     ------
     CheckFailed
-        Lists tasks and folds that cannot be learnt from or judged, and why.
+        Lists tasks and folds that cannot be trained or evaluated, and why.
     ConfigError
         If a task is no label of the cohort.
     """
@@ -36,29 +36,29 @@ def check_folds(
     for task in tasks:
         if task != SURVIVAL and task not in classes:
             raise ConfigError(f"tasks: {task} is no task of this cohort; there are {', '.join([SURVIVAL, *classes])}")
-        for fold, own in rows.groupby("fold"):
-            found = _survival(own) if task == SURVIVAL else _label(own, task, classes[task])
-            wrong += [f"  {task}, fold {fold}: {problem}" for problem in found]
+        for fold, part in rows.groupby("fold"):
+            problems = _survival(part) if task == SURVIVAL else _label(part, task, classes[task])
+            wrong += [f"  {task}, fold {fold}: {problem}" for problem in problems]
     if wrong:
         remedy = "Use fewer folds, name the task's label in split.stratify, merge classes, or leave the task out"
-        raise CheckFailed(f"splits: {len(wrong)} parts of folds are of no use:\n" + "\n".join([*wrong, remedy]))
+        raise CheckFailed(f"splits: {len(wrong)} parts of folds cannot be used:\n" + "\n".join([*wrong, remedy]))
 
 
 def _parts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    yield "learning", rows[rows["role"] != "test"]
-    yield "tested", rows[rows["role"] == "test"]
+    yield "training", rows[rows["role"] != "test"]
+    yield "test", rows[rows["role"] == "test"]
 
 
 def _survival(rows: pd.DataFrame) -> Iterator[str]:
     followed = rows.dropna(subset=["survival_days", "event"])
     for name, part in _parts(followed):
         if not part["event"].astype(bool).any():
-            yield f"nobody of the {len(part)} {name} patients with follow-up died"
+            yield f"none of the {len(part)} {name} patients with follow-up died"
 
 
 def _label(rows: pd.DataFrame, task: str, classes: Sequence[str]) -> Iterator[str]:
     for name, part in _parts(rows.dropna(subset=[task])):
-        there = set(part[task])
-        absent = [each for each in classes if each not in there]
-        if absent and (name == "learning" or len(there) < 2):
+        present = set(part[task])
+        absent = [each for each in classes if each not in present]
+        if absent and (name == "training" or len(present) < 2):
             yield f"none of the {len(part)} {name} patients is {' or '.join(absent)}"

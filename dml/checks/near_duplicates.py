@@ -1,6 +1,6 @@
-"""Patients whose data are too much alike to be two people's: one slide or transcriptome handed in twice, changed a bit.
+"""Near-duplicate patients: the same slide or expression profile submitted twice with small changes.
 
-Exact copies are found by hash (`feature_sheets`). What is looked for here survives another tile order, a subset of
+Exact copies are detected by hash (`feature_expectations`). The comparison here survives another tile order, a subset of
 tiles, other rounding or a second scan pass: most tokens of one bag have a near twin in the other.
 
 Shape legend: n, m tiles; d width of a token; p patients; g genes.
@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from dml.checks.bag_summaries import Sketch
+from dml.checks.bag_summaries import BagSummary
 
-NEIGHBOURS = 3
+N_NEIGHBOURS = 3
 """Bags with the nearest means that each bag is compared with, token by token."""
-SAMPLE = 64
-"""Tokens of a bag that are looked for in another."""
-NEAR = 0.1
+N_SAMPLED_TOKENS = 64
+"""Tokens of a bag that are searched for in another."""
+TWIN_DISTANCE = 0.1
 """Two tokens are twins within this share of the distance that tokens of the bag usually have."""
-SHARED = 0.5
+MIN_SHARED_TOKENS = 0.5
 """Share of tokens with a twin from which bags are near duplicates."""
 SAME_TRANSCRIPTOME = 0.99
 """Correlation of what is left when the cohort's mean of each gene is taken away; of two people it is near 0."""
@@ -29,45 +29,45 @@ ENOUGH_GENES = 20
 Tokens = Float[np.ndarray, "n d"]
 
 
-def shared(a: Tokens, b: Tokens) -> float:
-    """Return the share of a's tokens (of at most `SAMPLE`, evenly spaced) that have a twin in b."""
-    chosen = a[np.linspace(0, len(a) - 1, min(len(a), SAMPLE)).round().astype(int)].astype(np.float64)
+def shared_tokens(a: Tokens, b: Tokens) -> float:
+    """Return the share of a's tokens (of at most `N_SAMPLED_TOKENS`, evenly spaced) that have a twin in b."""
+    chosen = a[np.linspace(0, len(a) - 1, min(len(a), N_SAMPLED_TOKENS)).round().astype(int)].astype(np.float64)
     other = b.astype(np.float64)
     usual = np.linalg.norm(chosen - chosen.mean(axis=0), axis=1).mean() * np.sqrt(2)
     if usual == 0:  # one token, or all alike: only what is nearly equal counts
         usual = float(np.linalg.norm(chosen, axis=1).mean())
     squares = (chosen**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * chosen @ other.T
     nearest = np.sqrt(np.maximum(squares, 0.0)).min(axis=1)
-    return float((nearest <= NEAR * usual).mean())
+    return float((nearest <= TWIN_DISTANCE * usual).mean())
 
 
-def near_duplicates(sketches: list[Sketch], read: Callable[[str], Tokens]) -> dict[str, str]:
+def near_duplicate_bags(summaries: list[BagSummary], read: Callable[[str], Tokens]) -> dict[str, str]:
     """Return slide -> slide of another patient with nearly the same features.
 
     Parameters
     ----------
-    sketches : list of Sketch
+    summaries : list of BagSummary
         Bags of one encoder and resolution.
     read : callable
         slide_id -> tokens, for those that are to be compared.
     """
-    if len(sketches) < 2:
+    if len(summaries) < 2:
         return {}
-    means = np.stack([each.mean for each in sketches])
+    means = np.stack([each.mean for each in summaries])
     squares = (means**2).sum(axis=1)
     distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * means @ means.T, 0.0))
-    patients = np.array([each.patient_id for each in sketches])
+    patients = np.array([each.patient_id for each in summaries])
     distance[patients[:, None] == patients] = np.inf
-    found: dict[str, str] = {}
-    for i, one in enumerate(sketches):
-        for j in np.argsort(distance[i], kind="stable")[:NEIGHBOURS]:
-            other = sketches[j]
-            close = np.isfinite(distance[i, j]) and distance[i, j] < max(
-                one.spread, other.spread, NEAR * squares[i] ** 0.5
-            )
-            if close and one.slide_id not in found and shared(read(one.slide_id), read(other.slide_id)) >= SHARED:
-                found[one.slide_id] = other.slide_id
-    return found
+    duplicates: dict[str, str] = {}
+    for i, one in enumerate(summaries):
+        for j in np.argsort(distance[i], kind="stable")[:N_NEIGHBOURS]:
+            other = summaries[j]
+            limit = max(one.dispersion, other.dispersion, TWIN_DISTANCE * squares[i] ** 0.5)
+            if not np.isfinite(distance[i, j]) or distance[i, j] >= limit or one.slide_id in duplicates:
+                continue
+            if shared_tokens(read(one.slide_id), read(other.slide_id)) >= MIN_SHARED_TOKENS:
+                duplicates[one.slide_id] = other.slide_id
+    return duplicates
 
 
 def same_transcriptome(patient_ids: tuple[str, ...], values: Float[np.ndarray, "p g"]) -> pd.Series:

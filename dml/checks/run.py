@@ -1,19 +1,19 @@
-"""Gates of the pipeline: what is wrong with a cohort stops it here, with file, rows and remedy."""
+"""The checks of a cohort and of its features: what is wrong stops the pipeline, with file, rows and remedy."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from dml.checks import cohort_expectations as cohort_sheets
-from dml.checks import feature_expectations as feature_sheets
-from dml.checks.drift import Drift, between
+from dml.checks.cohort_expectations import cohort_counts, cohort_tables
+from dml.checks.drift import Drift, compare_groups
 from dml.checks.drift_report import write_drifts
-from dml.checks.engine import judge
+from dml.checks.engine import validate
+from dml.checks.feature_expectations import describe_bags, feature_tables
 from dml.checks.site_expectations import AXES, cohort_sites
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.patients import read_patients
-from dml.cohorts.stores import Stores, read_stores
+from dml.cohorts.stores import CohortTables, read_cohort_tables
 from dml.config.params import Checks, Params, TestPopulation
 from dml.core.errors import CheckFailed, listed
 from dml.core.files import read_parquet
@@ -40,9 +40,9 @@ def check_cohort(
     out : Path
         ``reports/<cohort>/checks``: cohort.json, cohort/summary.txt and cohort/docs/index.html are written there.
     tasks : sequence of str, optional
-        What will be learnt: too few patients for another label are then only a warning.
+        What is trained: too few patients for another label are then only a warning.
     tested : paired or slide
-        Whom folds may test, as `split.test_population` says.
+        The patients that folds may test (`split.test_population`).
 
     Raises
     ------
@@ -51,12 +51,12 @@ def check_cohort(
     ConfigError
         If a task is not of this cohort.
     """
-    stores = read_stores(folder)
-    counts = {"cohort": description.name, **cohort_sheets.counts(stores)}
-    drifts = _drifts(stores, config.min_site_patients)
+    cohort = read_cohort_tables(folder)
+    counts = {"cohort": description.name, **cohort_counts(cohort)}
+    drifts = _drifts(cohort, config.min_site_patients)
     write_drifts(out / "cohort" / "drift.csv", drifts)
-    laid = cohort_sheets.sheets(stores, config, tasks, tested) + cohort_sites(drifts, config)
-    judge("cohort", laid, counts, out, config.severity)
+    tables = cohort_tables(cohort, config, tasks, tested) + cohort_sites(drifts, config)
+    validate("cohort", tables, counts, out, config.severity)
 
 
 def check_features(folder: Path, params: Params, out: Path) -> None:
@@ -70,7 +70,7 @@ def check_features(folder: Path, params: Params, out: Path) -> None:
     encoder = params.embed.encoder
     manifest = read_parquet(folder / "features" / "manifest.parquet")[0].to_pandas()
     patients = read_patients(folder / "patients.parquet")
-    bags = feature_sheets.inspect(folder / "features", encoder, manifest)
+    bags = describe_bags(folder / "features", encoder, manifest)
     counts = {
         "cohort": params.cohort,
         "encoder": encoder,
@@ -79,12 +79,12 @@ def check_features(folder: Path, params: Params, out: Path) -> None:
         "patients with features": bags["patient_id"].nunique(),
         "tokens": {f"{mpp:g}": int(rows["tokens"].dropna().sum()) for mpp, rows in bags.groupby("mpp")},
     }
-    laid = feature_sheets.sheets(bags, manifest, patients, folder / "features", encoder, params.checks)
-    judge("features", laid, counts, out, params.checks.severity)
+    tables = feature_tables(bags, manifest, patients, folder / "features", encoder, params.checks)
+    validate("features", tables, counts, out, params.checks.severity)
 
 
 def check_disjoint(first: Path, second: Path) -> None:
-    """Refuse two cohorts (folders ``data/<cohort>``) that share patients: one cannot test what the other taught.
+    """Refuse two cohorts (folders ``data/<cohort>``) that share patients: one could not test a model of the other.
 
     Raises
     ------
@@ -98,9 +98,9 @@ def check_disjoint(first: Path, second: Path) -> None:
 
 
 def eligible_patients(folder: Path, tested: TestPopulation) -> set[str]:
-    """Return whom folds may test: patients with at least one slide whose features are there, and expression.
+    """Return the patients that folds may test: those with features of at least one slide, and expression.
 
-    Expression is not asked for where `tested` is ``slide``, nor in a cohort that has none at all.
+    Expression is not needed where `tested` is ``slide``, nor in a cohort that has none at all.
     """
     manifest: pd.DataFrame = read_parquet(folder / "features" / "manifest.parquet")[0].to_pandas()
     with_slide = set(manifest.loc[manifest["status"] == "ok", "patient_id"].dropna())
@@ -108,11 +108,13 @@ def eligible_patients(folder: Path, tested: TestPopulation) -> set[str]:
     return with_slide & expressed if expressed and tested == "paired" else with_slide
 
 
-def _drifts(stores: Stores, least: int) -> dict[str, Drift]:
+def _drifts(cohort: CohortTables, min_patients: int) -> dict[str, Drift]:
     """Compare each cohort of several, and each site, with all others."""
     return {
         f"{prefix}{name}": drift
         for axis, prefix in AXES.items()
-        if axis in stores.patients
-        for name, drift in between(axis, stores.patients, stores.expression, stores.classes, least).items()
+        if axis in cohort.patients
+        for name, drift in compare_groups(
+            axis, cohort.patients, cohort.expression, cohort.classes, min_patients
+        ).items()
     }

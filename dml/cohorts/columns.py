@@ -1,4 +1,4 @@
-"""Cells, columns, patient tables and labels of a cohort description: the part that is about people."""
+"""Cells, columns, patient tables and labels of a cohort description."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ def canonical(cell: str) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", cell.strip())
 
 
-def _pattern(value: Any) -> Any:
+def _parse_pattern(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -27,26 +27,26 @@ def _pattern(value: Any) -> Any:
     return value
 
 
-def _text(value: Any) -> Any:
+def _parse_cell(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("YAML reads this as true or false; write the cell's text in quotes")
     return canonical(str(value)) if isinstance(value, int | float | str) else value
 
 
-def _many(value: Any) -> Any:
+def _parse_list(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float) else value
 
 
-def columned(value: Any) -> Any:
+def parse_column(value: Any) -> Any:
     """Accept a plain string as the name of a column."""
     return {"column": value} if isinstance(value, str) else value
 
 
-Pattern = Annotated[str, BeforeValidator(_pattern)]
-"""A regular expression with exactly one group: the part that is kept."""
-Cell = Annotated[str, BeforeValidator(_text)]
-Cells = Annotated[tuple[Cell, ...], BeforeValidator(_many)]
-Columns = Annotated[tuple[str, ...], BeforeValidator(_many)]
+Pattern = Annotated[str, BeforeValidator(_parse_pattern)]
+"""A regular expression with exactly one group: the part of a cell or name that counts."""
+Cell = Annotated[str, BeforeValidator(_parse_cell)]
+Cells = Annotated[tuple[Cell, ...], BeforeValidator(_parse_list)]
+Columns = Annotated[tuple[str, ...], BeforeValidator(_parse_list)]
 
 
 class Column(Section):
@@ -56,7 +56,7 @@ class Column(Section):
     pattern: Pattern | None = Field(default=None, description="e.g. '^(TCGA-..-....)': patient of a sample barcode")
 
 
-Key = Annotated[Column, BeforeValidator(columned)]
+Key = Annotated[Column, BeforeValidator(parse_column)]
 """A `Column`, or just its name."""
 
 
@@ -66,7 +66,7 @@ class SurvivalColumns(Section):
     time: Columns = Field(min_length=1)
     unit: Literal["days", "months", "years"] = Field(description="a month is 30.4375 days, a year 365.25")
     event: str
-    dead: Cells = Field(min_length=1, description="values of the event column that mean: death was seen")
+    dead: Cells = Field(min_length=1, description="values of the event column that mean: the patient died")
     alive: Cells = Field(min_length=1, description="values that mean: alive at last follow-up, censored")
     unknown: Cells = Field(default=(), description="further values that mean: not known")
 

@@ -1,4 +1,4 @@
-"""What a cohort's raw files mean: cohorts/<name>.yaml as a closed, frozen type. A new cohort is a new YAML, no code.
+"""The description of a cohort: cohorts/<name>.yaml as a closed, frozen type. A new cohort is a new YAML, no code.
 
 Smallest useful description::
 
@@ -11,7 +11,7 @@ Smallest useful description::
     expression: {file: expression.csv, orientation: patients_as_rows, id: patient_id, unit: log2_tpm}
     gene_groups: default
 
-Several cohorts that are there already, as one::
+Several stored cohorts merged into one::
 
     name: both
     combines: [mine, theirs]
@@ -24,7 +24,7 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from dml.cohorts.columns import Label, PatientTable
-from dml.cohorts.raw_files import Features, Groups, Slides, resourced
+from dml.cohorts.raw_files import Features, Groups, Slides, parse_groups
 from dml.cohorts.readers.registry import Expression
 from dml.config.params import Section, parse
 from dml.core.errors import ConfigError
@@ -32,8 +32,8 @@ from dml.core.errors import ConfigError
 RESERVED = frozenset(
     {"patient_id", "site", "cohort", "survival", "survival_days", "event", "survival_source", "age", "sex"}
 )
-OF_THE_WHOLE = frozenset({"name", "description", "licence", "combines", "shared_sites", "params"})
-"""What may be said of a cohort that combines others; the rest is said of each."""
+MERGED_KEYS = frozenset({"name", "description", "licence", "combines", "shared_sites", "params"})
+"""Keys of a cohort that combines others; all other keys belong into the descriptions of its parts."""
 
 
 class Import(Section):
@@ -43,30 +43,30 @@ class Import(Section):
     to: str = Field(default="", description="relative to `raw`; default: the base name of `from`")
 
     @model_validator(mode="after")
-    def _inside(self) -> "Import":
+    def _check_inside(self) -> "Import":
         if Path(self.target).is_absolute() or ".." in Path(self.target).parts:
-            raise ValueError(f"`to` must stay inside the raw folder, found {self.target}")
+            raise ValueError(f"`to` must stay inside the raw folder, not {self.target}")
         return self
 
     @property
     def target(self) -> str:
-        """Where the copy lies, relative to `raw`."""
+        """Path of the copy, relative to `raw`."""
         return self.to or Path(self.source).name
 
 
-def _imports(value: Any) -> Any:
+def _parse_imports(value: Any) -> Any:
     return [{"from": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
 
 
 class CohortDescription(Section):
-    """Where a cohort's raw files are and what they mean."""
+    """Raw files of a cohort and the meaning of their columns."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     description: str = ""
     licence: str = Field(default="", description="who may use the data for what")
     raw: Path = Field(default=Path(), description="folder of the raw files; default data/raw/<name>")
-    imports: Annotated[tuple[Import, ...], BeforeValidator(_imports)] = Field(default=(), alias="import")
-    combines: tuple[str, ...] = Field(default=(), description="cohorts that this one puts together, as they are stored")
+    imports: Annotated[tuple[Import, ...], BeforeValidator(_parse_imports)] = Field(default=(), alias="import")
+    combines: tuple[str, ...] = Field(default=(), description="stored cohorts that this one merges")
     shared_sites: bool = Field(
         default=True, description="combines: a site of one name is one hospital; false: `<cohort>:<site>`"
     )
@@ -79,27 +79,27 @@ class CohortDescription(Section):
     slides: Slides | None = None
     features: tuple[Features, ...] = ()
     expression: Expression | None = None
-    gene_groups: Annotated[Groups, BeforeValidator(resourced)] = Field(default_factory=lambda: _default_groups())
+    gene_groups: Annotated[Groups, BeforeValidator(parse_groups)] = Field(default_factory=lambda: _default_groups())
     published_splits: str | None = Field(
         default=None, description="folder in `raw` with splits_<fold>.csv as MCAT and PORPOISE publish them"
     )
     params: dict[str, Any] = Field(default_factory=dict, description="what `dml cohort use` writes into params.yaml")
 
     @model_validator(mode="after")
-    def _combined(self) -> "CohortDescription":
+    def _check_combined(self) -> "CohortDescription":
         if not self.combines:
             return self
         if len(set(self.combines)) < 2 or len(set(self.combines)) != len(self.combines):
-            raise ValueError(f"combines: name two or more different cohorts, found {', '.join(self.combines)}")
+            raise ValueError(f"combines: name two or more different cohorts, not {', '.join(self.combines)}")
         if self.name in self.combines:
             raise ValueError(f"combines: {self.name} cannot be a part of itself")
-        if extra := sorted(self.model_fields_set - OF_THE_WHOLE):
+        if extra := sorted(self.model_fields_set - MERGED_KEYS):
             keys = ", ".join(type(self).model_fields[name].alias or name for name in extra)
-            raise ValueError(f"{keys}: say it in the cohorts that are combined, not here")
+            raise ValueError(f"{keys}: belongs into the descriptions of the combined cohorts")
         return self
 
     @model_validator(mode="after")
-    def _tables(self) -> "CohortDescription":
+    def _check_tables(self) -> "CohortDescription":
         if self.combines:
             return self
         tables = [table.key for table in self.patients]
@@ -114,9 +114,9 @@ class CohortDescription(Section):
         return self
 
     @model_validator(mode="after")
-    def _names(self) -> "CohortDescription":
-        if taken := sorted(RESERVED & set(self.labels)):
-            raise ValueError(f"labels: {', '.join(taken)} is the name of another column; choose another")
+    def _check_names(self) -> "CohortDescription":
+        if reserved := sorted(RESERVED & set(self.labels)):
+            raise ValueError(f"labels: {', '.join(reserved)} is the name of another column; choose another")
         if self.shared_sites is False and not self.combines:
             raise ValueError("shared_sites: is for a cohort that `combines` others")
         if self.slides is None and not all(source.patient for source in self.features):
@@ -139,15 +139,15 @@ class CohortDescription(Section):
         """
         path = folder / f"{name}.yaml"
         if not path.exists():
-            there = sorted(p.stem for p in folder.glob("*.yaml"))
-            raise ConfigError(f"{path}: there is no such cohort; described are: {', '.join(there) or 'none'}")
+            names = sorted(p.stem for p in folder.glob("*.yaml"))
+            raise ConfigError(f"{path}: there is no such cohort; described are: {', '.join(names) or 'none'}")
         try:
             content = yaml.safe_load(path.read_text())
         except yaml.YAMLError as error:
             raise ConfigError(f"{path}: not YAML: {error}") from None
         description: CohortDescription = parse(cls, content, str(path))
         if description.name != name:
-            raise ConfigError(f"{path}: name: found {description.name!r}; it must be {name!r}, like the file")
+            raise ConfigError(f"{path}: name: is {description.name!r}; it must be {name!r}, like the file")
         return description
 
 

@@ -101,7 +101,7 @@ def _named(frame: pd.DataFrame, left_out: Collection[str], spec: ExpressionForma
         return frozenset(left_out)
     written = list(frame.columns)
     renaming = rename(written)
-    logger.info("%d genes: %s", len(written), renaming.told())
+    logger.info("%d genes: %s", len(written), renaming.format_line())
     frame.columns = pd.Index(renaming.names)
     dropped = {new for old, new in zip(written, renaming.names, strict=True) if old in left_out}
     stored = {new for old, new in zip(written, renaming.names, strict=True) if old not in left_out}

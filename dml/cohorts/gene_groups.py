@@ -1,7 +1,7 @@
-"""Which genes speak for the tumor and which for its microenvironment (TME): shipped, or composed of published sets."""
+"""Gene groups of the tumor and of its microenvironment (TME): shipped lists, or unions of published gene sets."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +20,18 @@ RESOURCES = Path(__file__).parent / "resources"
 HALLMARK = ("h.all*symbols.gmt", "hallmarks_signatures.csv")
 """Names under which the Hallmark sets are published."""
 
-Sides = tuple[set[str], set[str], str]
+Composed = tuple[set[str], set[str], str]
+"""Genes of the tumor, of the TME, and where they come from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredGroups:
     """Gene groups with the numbers of genes that were declared before any restriction to measured ones."""
 
     groups: GeneGroups
-    declared: dict[str, int]
-    restricted: bool
-    min_genes: int
+    declared: Mapping[str, int] = field(default_factory=dict)
+    restricted: bool = False
+    min_genes: int = 1
 
 
 def build_gene_groups(description: CohortDescription, measured: Collection[str] | None = None) -> GeneGroups:
@@ -51,8 +52,8 @@ def build_gene_groups(description: CohortDescription, measured: Collection[str] 
     return declare_gene_groups(description, measured).groups
 
 
-def declare_gene_groups(description: CohortDescription, measured: Collection[str] | None = None) -> Declared:
-    """Compose the groups as `build_gene_groups` does, and remember how many genes were declared."""
+def declare_gene_groups(description: CohortDescription, measured: Collection[str] | None = None) -> DeclaredGroups:
+    """Compose the groups as `build_gene_groups` does, with the number of genes declared for each."""
     spec, expression = description.gene_groups, description.expression
     tumor, tme, provenance = _genes(description.raw_folder, spec)
     if expression is not None and expression.symbols == "approved":
@@ -61,44 +62,41 @@ def declare_gene_groups(description: CohortDescription, measured: Collection[str
     declared: dict[str, int] = {subspace: len(getattr(full, subspace)) for subspace in SUBSPACES}
     if spec.restrict_to_measured:
         genes = frozenset(build_expression(description).genes if measured is None else measured)
-        full = GeneGroups(_within(full.tumor, genes), _within(full.tme, genes), full.provenance)
-    return Declared(full, declared, spec.restrict_to_measured, spec.min_genes)
+        full = GeneGroups(_intersect(full.tumor, genes), _intersect(full.tme, genes), full.provenance)
+    return DeclaredGroups(full, declared, spec.restrict_to_measured, spec.min_genes)
 
 
-def write_gene_groups(path: Path, groups: GeneGroups, declared: Declared | None = None) -> None:
-    """Write the groups, and with `declared` what check_cohort needs to judge their coverage."""
-    content: dict[str, Any] = {"tumor": groups.tumor, "tme": groups.tme, "provenance": groups.provenance}
-    if declared is not None:
-        content |= {
-            "declared": declared.declared,
-            "restricted": declared.restricted,
-            "min_genes": declared.min_genes,
-        }
-    write_json(path, content)
+def write_gene_groups(path: Path, groups: DeclaredGroups) -> None:
+    """Write the groups, and what check_cohort needs to compute their coverage."""
+    genes = {"tumor": groups.groups.tumor, "tme": groups.groups.tme, "provenance": groups.groups.provenance}
+    numbers = {"declared": dict(groups.declared), "restricted": groups.restricted, "min_genes": groups.min_genes}
+    write_json(path, {**genes, **numbers})
 
 
-def read_gene_groups(path: Path) -> GeneGroups:
+def read_gene_groups(path: Path) -> DeclaredGroups:
     """Read the groups."""
     content = read_json(path)
-    return GeneGroups(tuple(content["tumor"]), tuple(content["tme"]), content.get("provenance", ""))
+    groups = GeneGroups(tuple(content["tumor"]), tuple(content["tme"]), content.get("provenance", ""))
+    numbers = content.get("restricted", False), int(content.get("min_genes", 1))
+    return DeclaredGroups(groups, content.get("declared", {}), *numbers)
 
 
-def _genes(raw: Path, spec: Groups) -> Sides:
+def _genes(raw: Path, spec: Groups) -> Composed:
     if spec.tumor:
-        return _composed(raw, spec)
+        return _compose(raw, spec)
     if spec.resource is None:
-        return _own(raw / str(spec.file))
-    content = shipped(spec.resource)
+        return _from_file(raw / str(spec.file))
+    content = read_resource(spec.resource)
     provenance = str(content.get("provenance", "")).strip()
     if "tumor_sets" not in content:
         return set(content["tumor"]), set(content["tme"]), provenance
     file = spec.file or _hallmark_file(raw)
-    tumor, tme = (_selected(raw / file, content[f"{subspace}_sets"]) for subspace in SUBSPACES)
+    tumor, tme = (_read_sets(raw / file, content[f"{subspace}_sets"]) for subspace in SUBSPACES)
     return tumor, tme, f"{provenance} Read from {file}."
 
 
-def shipped(name: str) -> dict[str, Any]:
-    """Read a list that is shipped.
+def read_resource(name: str) -> dict[str, Any]:
+    """Read a shipped list.
 
     Raises
     ------
@@ -107,30 +105,30 @@ def shipped(name: str) -> dict[str, Any]:
     """
     path = RESOURCES / f"{name}.yaml"
     if not path.exists():
-        shipped = ", ".join(sorted(p.stem for p in RESOURCES.glob("*.yaml")))
-        raise ConfigError(f"gene_groups.resource: no list {name!r} is shipped; there are {shipped}")
+        names = ", ".join(sorted(p.stem for p in RESOURCES.glob("*.yaml")))
+        raise ConfigError(f"gene_groups.resource: no list {name!r} is shipped; there are {names}")
     content: dict[str, Any] = yaml.safe_load(path.read_text())
     return content
 
 
 def _hallmark_file(raw: Path) -> str:
-    found = sorted(path.name for pattern in HALLMARK for path in raw.glob(pattern))
-    if not found:
+    files = sorted(path.name for pattern in HALLMARK for path in raw.glob(pattern))
+    if not files:
         remedy = "Put it there (dml cohort import), or name the file: gene_groups: {resource: hallmark, file: ...}"
         raise InputError(raw, f"no file of Hallmark sets ({' or '.join(HALLMARK)})", remedy)
-    return found[-1]
+    return files[-1]
 
 
-def _selected(path: Path, sets: Sequence[str]) -> set[str]:
+def _read_sets(path: Path, sets: Sequence[str]) -> set[str]:
     kind: Literal["gmt", "columns"] = "gmt" if path.suffix == ".gmt" else "columns"
-    found = read_gene_sets(path, GeneSets(file=path.name, kind=kind, select=tuple(sets)))
-    return {gene for genes in found.values() for gene in genes}
+    selected = read_gene_sets(path, GeneSets(file=path.name, kind=kind, select=tuple(sets)))
+    return {gene for genes in selected.values() for gene in genes}
 
 
-def _own(path: Path) -> Sides:
+def _from_file(path: Path) -> Composed:
     """Read a file with both groups: YAML like the shipped lists, or sets called tumor and tme."""
     if path.suffix not in (".yaml", ".yml"):
-        tumor, tme = (_selected(path, [subspace]) for subspace in SUBSPACES)
+        tumor, tme = (_read_sets(path, [subspace]) for subspace in SUBSPACES)
         return tumor, tme, path.name
     if not path.exists():
         raise InputError(path, "the file does not exist", "Put it there (dml cohort import) or correct gene_groups")
@@ -141,17 +139,21 @@ def _own(path: Path) -> Sides:
     return {str(g) for g in lists[0]}, {str(g) for g in lists[1]}, str(content.get("provenance", path.name)).strip()
 
 
-def _composed(raw: Path, spec: Groups) -> Sides:
-    return _union(raw, spec.tumor), _union(raw, spec.tme), f"tumor: {_told(spec.tumor)}; tme: {_told(spec.tme)}"
+def _compose(raw: Path, spec: Groups) -> Composed:
+    return (
+        _union(raw, spec.tumor),
+        _union(raw, spec.tme),
+        f"tumor: {_format_sources(spec.tumor)}; tme: {_format_sources(spec.tme)}",
+    )
 
 
 def _union(raw: Path, sources: Sequence[GeneSets]) -> set[str]:
     return {gene for s in sources for genes in read_gene_sets(raw / s.file, s).values() for gene in genes}
 
 
-def _told(sources: Sequence[GeneSets]) -> str:
+def _format_sources(sources: Sequence[GeneSets]) -> str:
     return ", ".join(f"{s.file}{' (' + ', '.join(s.select) + ')' if s.select else ''}" for s in sources)
 
 
-def _within(genes: Sequence[str], measured: frozenset[str]) -> tuple[str, ...]:
+def _intersect(genes: Sequence[str], measured: frozenset[str]) -> tuple[str, ...]:
     return tuple(gene for gene in genes if gene in measured)

@@ -2,7 +2,7 @@
 
 ``resources/hgnc.tsv.gz`` holds the protein-coding, immunoglobulin and T-cell receptor genes of the HGNC complete set
 (genenames.org, CC0): approved symbol, Ensembl id, Entrez id, former symbols and aliases. A former symbol or alias is
-in it only where it means one gene and is nobody's approved symbol.
+in it only where it means one gene and is not the approved symbol of another.
 """
 
 import gzip
@@ -18,8 +18,8 @@ _ENSEMBL = re.compile(r"^(ENSG\d{11})(?:\.\d+)?(?:_PAR_Y)?$")
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """Where a name leads: every mapping goes to approved symbols."""
+class SymbolTable:
+    """The shipped table: every mapping goes to approved symbols."""
 
     approved: frozenset[str]
     ensembl: Mapping[str, str]
@@ -29,27 +29,27 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Renaming:
-    """Names in their order after renaming, and how many were what: for the log and the report."""
+    """Names in their order after renaming, and how many were approved, renamed or unknown."""
 
     names: list[str]
     approved: int
     renamed: int
     unknown: int
 
-    def told(self) -> str:
-        """Say it in one line."""
+    def format_line(self) -> str:
+        """Return one line."""
         return f"{self.approved} approved as written, {self.renamed} renamed, {self.unknown} unknown to HGNC"
 
 
 @cache
-def names() -> Names:
+def symbol_table() -> SymbolTable:
     """Read the shipped table, once."""
     with gzip.open(TABLE, "rt", encoding="utf-8") as file:
         rows = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")][1:]
     ensembl = {row[1]: row[0] for row in rows if row[1]}
     entrez = {row[2]: row[0] for row in rows if row[2]}
     former = {name: row[0] for row in rows for field in (4, 3) for name in row[field].split("|") if name}
-    return Names(frozenset(row[0] for row in rows), ensembl, entrez, former)
+    return SymbolTable(frozenset(row[0] for row in rows), ensembl, entrez, former)
 
 
 def rename(written: Sequence[str]) -> Renaming:
@@ -64,22 +64,22 @@ def rename(written: Sequence[str]) -> Renaming:
     written : sequence of str
         Names of the genes of one matrix or one list.
     """
-    known = names()
-    by_id = [_by_id(name, known) for name in written]
-    there = set(by_id)
-    wanted = Counter(known.former[name] for name in there if name in known.former and name not in known.approved)
-    free = {symbol for symbol, count in wanted.items() if count == 1 and symbol not in there}
-    found = [known.former[name] if known.former.get(name) in free else name for name in by_id]
-    approved = sum(new == old and new in known.approved for new, old in zip(found, written, strict=True))
-    unknown = sum(new not in known.approved for new in found)
-    return Renaming(found, approved, len(found) - approved - unknown, unknown)
+    table = symbol_table()
+    by_id = [_by_id(name, table) for name in written]
+    present = set(by_id)
+    wanted = Counter(table.former[name] for name in present if name in table.former and name not in table.approved)
+    free = {symbol for symbol, count in wanted.items() if count == 1 and symbol not in present}
+    names = [table.former[name] if table.former.get(name) in free else name for name in by_id]
+    approved = sum(new == old and new in table.approved for new, old in zip(names, written, strict=True))
+    unknown = sum(new not in table.approved for new in names)
+    return Renaming(names, approved, len(names) - approved - unknown, unknown)
 
 
-def _by_id(name: str, known: Names) -> str:
+def _by_id(name: str, table: SymbolTable) -> str:
     """Resolve an id; a symbol stays as it is."""
     if ensembl := _ENSEMBL.match(name):
-        return known.ensembl.get(ensembl[1], ensembl[1])
+        return table.ensembl.get(ensembl[1], ensembl[1])
     symbol, bar, number = name.rpartition("|")
     if bar and number.isdigit():
-        return known.entrez.get(number, symbol if symbol not in ("", "?") else number)
-    return known.entrez.get(name, name) if name.isdigit() else name
+        return table.entrez.get(number, symbol if symbol not in ("", "?") else number)
+    return table.entrez.get(name, name) if name.isdigit() else name

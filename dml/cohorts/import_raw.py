@@ -40,9 +40,9 @@ def import_cohort(name: str, source: Path | None, cohorts: Path = Path("cohorts"
     """
     description = CohortDescription.load(name, cohorts)
     if description.combines:
-        written = _taken(description, data)
+        written = _link_parts(description, data)
     else:
-        written = _imported(description, source, cohorts / f"{name}.yaml")
+        written = _copy_pairs(description, source, cohorts / f"{name}.yaml")
     logger.info("%s: %d files brought to %s", name, len(written), description.raw_folder)
     return written
 
@@ -65,17 +65,17 @@ def use_cohort(name: str, params: Path = Path("params.yaml"), cohorts: Path = Pa
     """
     description = CohortDescription.load(name, cohorts)
 
-    def changes(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        return [_defaults(_previous(content, name, cohorts)), {"cohort": name, **description.params}]
+    def list_changes(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        return [_defaults(_previous_params(content, name, cohorts)), {"cohort": name, **description.params}]
 
-    return rewrite(params, changes, name, f"the params of {cohorts / name}.yaml")
+    return rewrite(params, list_changes, name, f"the params of {cohorts / name}.yaml")
 
 
-def _imported(description: CohortDescription, source: Path | None, said: Path) -> list[Path]:
+def _copy_pairs(description: CohortDescription, source: Path | None, yaml: Path) -> list[Path]:
     if not description.imports:
-        raise ConfigError(f"{said}: import: lists no files; put them into {description.raw_folder} yourself")
+        raise ConfigError(f"{yaml}: import: lists no files; put them into {description.raw_folder} yourself")
     if source is None:
-        raise ConfigError(f"{said}: import: say where its {len(description.imports)} files are with --source")
+        raise ConfigError(f"{yaml}: import: name the folder of its {len(description.imports)} files with --source")
     if not source.is_dir():
         raise InputError(source, "the folder does not exist", "Give the folder with the cohort's files as --source")
     absent = [item.source for item in description.imports if not (source / item.source).exists()]
@@ -85,39 +85,39 @@ def _imported(description: CohortDescription, source: Path | None, said: Path) -
         )
     written = []
     for item in description.imports:
-        for origin, target in _files(source / item.source, description.raw_folder / item.target):
-            if not _same(origin, target):
+        for origin, target in _pairs(source / item.source, description.raw_folder / item.target):
+            if not _has_same_content(origin, target):
                 _copy(origin, target)
                 written.append(target)
     return written
 
 
-def _taken(description: CohortDescription, data: Path) -> list[Path]:
-    """Link the stores of the parts; what a part no longer has goes."""
+def _link_parts(description: CohortDescription, data: Path) -> list[Path]:
+    """Link the stores of the parts; remove what a part no longer has."""
     for part in description.combines:
         absent = [name for name in (*STORES, "features/manifest.parquet") if not (data / part / name).exists()]
         if absent:
             remedy = f"Build this cohort first: dml cohort use {part}, dvc repro split"
             raise InputError(data / part, f"not there: {', '.join(absent)}", remedy)
-    written, kept = [], set()
+    written, current = [], set()
     for part in description.combines:
         for store in (*STORES, "features"):
-            for origin, target in _files(data / part / store, description.raw_folder / part / store):
-                kept.add(target)
-                if not _same(origin, target):
+            for origin, target in _pairs(data / part / store, description.raw_folder / part / store):
+                current.add(target)
+                if not _has_same_content(origin, target):
                     hardlink(origin, target)
                     written.append(target)
         for file in [p for p in (description.raw_folder / part / "features").rglob("*") if p.is_file()]:
-            if file not in kept:
+            if file not in current:
                 file.unlink()
     return written
 
 
-def _previous(content: Any, name: str, cohorts: Path) -> Mapping[str, Any]:
+def _previous_params(content: Any, name: str, cohorts: Path) -> Mapping[str, Any]:
     """Return what the description of the cohort used so far had set."""
     previous = content.get("cohort", name)
-    known = previous != name and (cohorts / f"{previous}.yaml").exists()
-    return CohortDescription.load(previous, cohorts).params if known else {}
+    described = previous != name and (cohorts / f"{previous}.yaml").exists()
+    return CohortDescription.load(previous, cohorts).params if described else {}
 
 
 def _defaults(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,12 +127,12 @@ def _defaults(params: Mapping[str, Any]) -> dict[str, Any]:
         field = Params.model_fields.get(key)
         default = None if field is None else field.get_default(call_default_factory=True)
         if isinstance(default, Section) and isinstance(value, Mapping):
-            all_of_it = default.model_dump(mode="json")
-            defaults[key] = {name: all_of_it[name] for name in value if name in all_of_it}
+            values = default.model_dump(mode="json")
+            defaults[key] = {name: values[name] for name in value if name in values}
     return defaults
 
 
-def _files(origin: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+def _pairs(origin: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     if origin.is_file():
         yield origin, target
         return
@@ -140,7 +140,7 @@ def _files(origin: Path, target: Path) -> Iterator[tuple[Path, Path]]:
         yield file, target / file.relative_to(origin)
 
 
-def _same(origin: Path, target: Path) -> bool:
+def _has_same_content(origin: Path, target: Path) -> bool:
     """Compare content, a block at a time."""
     if target.is_file() and origin.samefile(target):
         return True

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dml.cohorts.readers.tables import column, read_table
-from dml.cohorts.splits import NO_PART, UNPAIRED, draw, in_order, inner_parts, joint_strata
+from dml.cohorts.splits import NO_INNER_FOLD, UNPAIRED, assign_inner_folds, draw_share, joint_strata, sort_splits
 from dml.config.params import Split
 from dml.core.errors import InputError, listed
 
@@ -37,14 +37,16 @@ def load_published(folder: Path, patients: pd.DataFrame, eligible: set[str], con
     """
     files = {int(m[1]): file for file in folder.glob("*.csv") if (m := re.fullmatch(r"splits_(\d+)\.csv", file.name))}
     if sorted(files) != list(range(len(files))) or not files:
-        found = f"found {listed(sorted(files.values())) or 'none'}"
-        raise InputError(folder, f"no complete series splits_0.csv, splits_1.csv, ... ({found})", "Correct the folder")
+        names = listed(sorted(files.values())) or "none"
+        raise InputError(
+            folder, f"no complete series splits_0.csv, splits_1.csv, ... but {names}", "Correct the folder"
+        )
     ordered = patients.sort_values("patient_id", ignore_index=True)
     strata = joint_strata(ordered, config.stratify, len(files))
     rng = np.random.default_rng(seed)
     parts = [_fold(files[k], k, ordered, strata, eligible, config, rng) for k in sorted(files)]
     _check_tested_once(folder, parts)
-    return in_order(pd.concat(parts))
+    return sort_splits(pd.concat(parts))
 
 
 def _fold(
@@ -54,21 +56,20 @@ def _fold(
     parts = _parts(path)
     _check_disjoint(path, parts)
     ids = patients["patient_id"]
-    strangers = sorted(set().union(*parts.values()) - set(ids))
-    if strangers:
-        logger.info("%s: not in this cohort, ignored: %s", path, listed(strangers))
+    if unknown := sorted(set().union(*parts.values()) - set(ids)):
+        logger.info("%s: not in this cohort, ignored: %s", path, listed(unknown))
     role = np.full(len(ids), "train", dtype=object)
-    judged = ids.isin(eligible).to_numpy()
-    role[ids.isin(parts["test"] or parts["val"]).to_numpy() & judged] = "test"
+    testable = ids.isin(eligible).to_numpy()
+    role[ids.isin(parts["test"] or parts["val"]).to_numpy() & testable] = "test"
     if parts["test"]:
-        role[ids.isin(parts["val"]).to_numpy() & judged] = "validation"
+        role[ids.isin(parts["val"]).to_numpy() & testable] = "validation"
     else:
-        rest = np.flatnonzero(ids.isin(parts["train"]).to_numpy() & judged)
-        role[rest[draw(strata[rest], config.validation_share, rng)]] = "validation"
-    stratum = np.where(judged, strata, UNPAIRED)
-    part = np.full(len(ids), NO_PART)
-    part[judged] = inner_parts(patients[judged], strata[judged], role[judged], config, rng)
-    return pd.DataFrame({"patient_id": ids, "fold": fold, "role": role, "part": part, "stratum": stratum})
+        rest = np.flatnonzero(ids.isin(parts["train"]).to_numpy() & testable)
+        role[rest[draw_share(strata[rest], config.validation_share, rng)]] = "validation"
+    stratum = np.where(testable, strata, UNPAIRED)
+    inner_fold = np.full(len(ids), NO_INNER_FOLD)
+    inner_fold[testable] = assign_inner_folds(patients[testable], strata[testable], role[testable], config, rng)
+    return pd.DataFrame({"patient_id": ids, "fold": fold, "role": role, "inner_fold": inner_fold, "stratum": stratum})
 
 
 def _parts(path: Path) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""Slides, imported features and gene groups of a cohort description; expression is in `expression_sources`."""
+"""Slides, imported features and gene groups of a cohort description; expression is in `readers`."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +74,7 @@ class GeneSets(Section):
 
 
 class Groups(Section):
-    """Which genes speak for the tumor and which for its microenvironment; a gene in both belongs to tme."""
+    """Genes of the tumor and genes of its microenvironment; a gene in both belongs to tme."""
 
     resource: str | None = Field(default=None, description="a shipped list: dml/cohorts/resources/<name>.yaml")
     file: str | None = Field(
@@ -96,7 +96,7 @@ class Groups(Section):
         return self
 
 
-def resourced(value: Any) -> Any:
+def parse_groups(value: Any) -> Any:
     """Accept a plain string: with a suffix it is a file in `raw`, else the name of a shipped list."""
     if not isinstance(value, str):
         return value

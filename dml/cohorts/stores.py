@@ -1,51 +1,81 @@
-"""The tables of one cohort as stored, read together."""
+"""The tables of a cohort: built from raw files and made consistent with each other, written and read."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from dml.cohorts.expression import ExpressionMatrix, read_expression
-from dml.cohorts.gene_groups import read_gene_groups
-from dml.cohorts.patients import read_patients
-from dml.cohorts.slide_table import read_slides
-from dml.core.files import read_json
+from dml.cohorts.description import CohortDescription
+from dml.cohorts.expression import ExpressionMatrix, build_expression, read_expression, write_expression
+from dml.cohorts.gene_groups import DeclaredGroups, declare_gene_groups, read_gene_groups, write_gene_groups
+from dml.cohorts.patients import build_patients, read_patients, write_patients
+from dml.cohorts.slide_table import build_slides, read_slides, write_slides
+from dml.core.errors import listed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
-    """The tables of one cohort as stored."""
+class CohortTables:
+    """Patients, slides, expression and gene groups of one cohort; `classes` of each label in order."""
 
     patients: pd.DataFrame
     slides: pd.DataFrame
     expression: ExpressionMatrix
-    groups: Mapping[str, Any]
-
-    @property
-    def classes(self) -> Mapping[str, Sequence[str]]:
-        """Label -> classes in order."""
-        classes: Mapping[str, Sequence[str]] = self.patients.attrs["classes"]
-        return classes
+    groups: DeclaredGroups
+    classes: Mapping[str, Sequence[str]]
 
     def paired(self) -> set[str]:
-        """Patients with slide and expression."""
+        """Return the patients with slide and expression."""
         return set(self.slides["patient_id"]) & set(self.expression.patient_ids)
 
 
-def read_stores(folder: Path) -> Stores:
+def build_cohort(description: CohortDescription) -> CohortTables:
+    """Read all raw tables of a cohort.
+
+    Expression of patients who are in no table is left out (matrices often hold more samples); their slides stay,
+    because slides without a patient are a fault that the cohort check reports.
+
+    Raises
+    ------
+    InputError, ConfigError
+        Naming file, row and remedy.
+    """
+    patients = build_patients(description)
+    slides = build_slides(description)
+    expression = build_expression(description)
+    groups = declare_gene_groups(description, expression.genes)
+    included = set(patients["patient_id"])
+    if unknown := sorted(set(expression.patient_ids) - included):
+        logger.warning("expression of patients in no table is left out: %s", listed(unknown))
+    if description.keep == "with_data":
+        included &= set(slides["patient_id"]) | set(expression.patient_ids)
+        logger.info("%d patients with neither slide nor expression are left out", len(patients) - len(included))
+    patients = patients[patients["patient_id"].isin(included)].reset_index(drop=True)
+    classes = {name: label.classes for name, label in description.labels.items()}
+    return CohortTables(patients, slides, expression.subset(included), groups, classes)
+
+
+def write_cohort(folder: Path, description: CohortDescription, tables: CohortTables) -> None:
+    """Write patients, slides and expression as Parquet and the gene groups as JSON."""
+    write_patients(folder / "patients.parquet", tables.patients, tables.classes, description.name)
+    write_slides(folder / "slides.parquet", tables.slides)
+    write_expression(folder / "expression.parquet", tables.expression)
+    write_gene_groups(folder / "gene_groups.json", tables.groups)
+
+
+def read_cohort_tables(folder: Path) -> CohortTables:
     """Read ``data/<cohort>``.
 
     Raises
     ------
     InputError
-        If one is missing or damaged.
+        If a file is missing or damaged.
     """
-    read_gene_groups(folder / "gene_groups.json")
-    return Stores(
-        read_patients(folder / "patients.parquet"),
-        read_slides(folder / "slides.parquet"),
-        read_expression(folder / "expression.parquet"),
-        read_json(folder / "gene_groups.json"),
-    )
+    patients = read_patients(folder / "patients.parquet")
+    slides = read_slides(folder / "slides.parquet")
+    expression = read_expression(folder / "expression.parquet")
+    groups = read_gene_groups(folder / "gene_groups.json")
+    return CohortTables(patients, slides, expression, groups, patients.attrs["classes"])

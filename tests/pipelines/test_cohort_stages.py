@@ -125,7 +125,7 @@ def test_a_fold_in_which_nobody_died_stops_before_training(
     write_parquet(folder / "data/small/patients.parquet", pa.Table.from_pandas(frame, preserve_index=False), metadata)
     assert split.main() == 3
     assert "survival, fold " in caplog.text
-    assert "tested patients with follow-up died" in caplog.text
+    assert "test patients with follow-up died" in caplog.text
     assert (folder / "data/small/splits.parquet").read_bytes() == before
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dml.cohorts.columns import Column, Pattern, columned
+from dml.cohorts.columns import Column, Pattern, parse_column
 from dml.cohorts.readers.expression_format import ExpressionFormat, RawMatrix, match_headers, to_float
 from dml.cohorts.readers.tables import keys, read_table
 from dml.config.params import Section
@@ -19,7 +19,7 @@ class AxisNames(Section):
     pattern: Pattern | None = Field(default=None, description="headers that do not match are left out")
 
 
-Axis = Annotated[AxisNames, BeforeValidator(columned)]
+Axis = Annotated[AxisNames, BeforeValidator(parse_column)]
 
 
 class ExpressionTable(ExpressionFormat):

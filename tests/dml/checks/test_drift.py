@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dml.checks.drift import apart, between, compare_genes, compare_labels, compare_numbers, difference
+from dml.checks.drift import (
+    classifier_auc,
+    compare_genes,
+    compare_groups,
+    compare_labels,
+    compare_numbers,
+    difference,
+)
 from dml.checks.drift_report import compare_cohorts, write_comparison, write_drifts
 from dml.cohorts.expression import ExpressionMatrix, write_expression
 from dml.cohorts.patients import write_patients
@@ -44,9 +51,9 @@ def test_a_gene_that_does_not_vary() -> None:
 
 def test_groups_are_told_apart_only_where_they_differ(rng: np.random.Generator) -> None:
     a = rng.normal(size=(60, 30))
-    assert abs(apart(a[:30], a[30:]) - 0.5) < 0.25
-    assert apart(a[:30], a[30:] + 2) > 0.98
-    assert apart(a[:4], a[30:]) is None, "too few to cross-validate"
+    assert abs(classifier_auc(a[:30], a[30:]) - 0.5) < 0.25
+    assert classifier_auc(a[:30], a[30:] + 2) > 0.98
+    assert classifier_auc(a[:4], a[30:]) is None, "too few to cross-validate"
 
 
 def test_units_and_missing_genes_are_said_first(rng: np.random.Generator) -> None:
@@ -91,17 +98,17 @@ def cohort(folder: Path, prefix: str, shift: float, rng: np.random.Generator, si
 
 
 def test_sites_are_compared_with_all_others(tmp_path: Path, rng: np.random.Generator) -> None:
-    from dml.cohorts.stores import read_stores
+    from dml.cohorts.stores import read_cohort_tables
 
-    stores = read_stores(cohort(tmp_path / "a", "P", 3.0, rng))
-    found = between("site", stores.patients, stores.expression, stores.classes, 10)
-    assert list(found) == ["S0", "S1"]
-    assert found["S1"].drifted == 0.5
-    assert set(found["S1"].genes["gene"].head(20)) == set(GENES[20:])
-    assert (found["S1"].genes["d"].head(20) > 0).all()
-    assert (found["S0"].genes["d"].head(20) < 0).all()
-    assert between("site", stores.patients, stores.expression, stores.classes, 30) == {}
-    write_drifts(tmp_path / "drift.csv", found)
+    stores = read_cohort_tables(cohort(tmp_path / "a", "P", 3.0, rng))
+    drifts = compare_groups("site", stores.patients, stores.expression, stores.classes, 10)
+    assert list(drifts) == ["S0", "S1"]
+    assert drifts["S1"].drifted == 0.5
+    assert set(drifts["S1"].genes["gene"].head(20)) == set(GENES[20:])
+    assert (drifts["S1"].genes["d"].head(20) > 0).all()
+    assert (drifts["S0"].genes["d"].head(20) < 0).all()
+    assert compare_groups("site", stores.patients, stores.expression, stores.classes, 30) == {}
+    write_drifts(tmp_path / "drift.csv", drifts)
     table = pd.read_csv(tmp_path / "drift.csv")
     assert set(table["kind"]) == {"gene", "label", "number"}
     assert table.query("site == 'S1' and name == 'grade = hi'")[["others", "here"]].to_numpy().tolist() == [[0.0, 1.0]]

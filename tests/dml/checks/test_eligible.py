@@ -32,10 +32,10 @@ def test_few_transcriptomes_are_enough_where_slides_alone_are_tested(built: Coho
     data, out, survival = tmp_path / "data", tmp_path / "out", ("survival",)
     matrix = read_expression(data / "expression.parquet").subset({"P00", "P01", "P02"})
     write_expression(data / "expression.parquet", matrix)
-    few = r"quantity patients with slide and expression \(split\.test_population: slide asks .*\), found 3, needed 20"
+    few = r"quantity patients with slide and expression \(split\.test_population: slide asks .*\), count 3, needed 20"
     with pytest.raises(CheckFailed, match=few):
         check_cohort(data, built, Checks(), out, survival)
     check_cohort(data, built, Checks(), out, survival, "slide")
     write_slides(data / "slides.parquet", read_slides(data / "slides.parquet")[:12])
-    with pytest.raises(CheckFailed, match="quantity patients with slide, found 11, needed 20"):
+    with pytest.raises(CheckFailed, match="quantity patients with slide, count 11, needed 20"):
         check_cohort(data, built, Checks(), out, survival, "slide")

@@ -112,7 +112,7 @@ def test_nearly_the_same_slide_for_two_patients_warns(data: Path, caplog) -> Non
     rewrite(data, "S2", tokens[::-1] + np.float16(1e-3))
     check_features(data, PARAMS, data.parent / "out")
     report = read_json(data.parent / "out/features.json")
-    (rule,) = [c for c in report["checks"] if c["name"] == "apart"]
+    (rule,) = [c for c in report["checks"] if c["name"] == "unlike_others"]
     assert (rule["success"], rule["severity"], rule["failing"]) == (False, "warning", 2)
     assert [row["twin"] for row in rule["rows"]] == ["S2", "S1"]
     assert "nearly the same features" in caplog.text
@@ -125,7 +125,7 @@ def test_a_site_whose_slides_look_different_warns(data: Path, rng: np.random.Gen
         rewrite(data, f"S{i}", rng.normal(size=(7, 4)) + 3)
     params = PARAMS.model_copy(update={"checks": PARAMS.checks.model_copy(update={"min_site_patients": 5})})
     check_features(data, params, data.parent / "out")
-    (rule,) = [c for c in read_json(data.parent / "out/features.json")["checks"] if c["sheet"] == "feature_sites"]
+    (rule,) = [c for c in read_json(data.parent / "out/features.json")["checks"] if c["table"] == "feature_sites"]
     assert rule["rows"][0]["site"] == "A"
     assert rule["rows"][0]["dimensions"] == 1.0
     assert rule["rows"][0]["auc"] == 1.0
@@ -138,7 +138,7 @@ def test_a_cohort_of_several_whose_slides_look_different_warns(data: Path, rng: 
         rewrite(data, f"S{i}", rng.normal(size=(7, 4)) + 3)
     params = PARAMS.model_copy(update={"checks": PARAMS.checks.model_copy(update={"min_site_patients": 5})})
     check_features(data, params, data.parent / "out")
-    (rule,) = [c for c in read_json(data.parent / "out/features.json")["checks"] if c["sheet"] == "feature_sites"]
+    (rule,) = [c for c in read_json(data.parent / "out/features.json")["checks"] if c["table"] == "feature_sites"]
     assert [(row["site"], row["patients"]) for row in rule["rows"]] == [("cohort a", 5), ("cohort b", 5)]
 
 

@@ -28,9 +28,9 @@ def test_folds_that_are_fit_pass() -> None:
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ("000111", "survival, fold 0: nobody of the 3 tested patients with follow-up died"),
-        ("000111", "survival, fold 1: nobody of the 3 learning patients with follow-up died"),
-        ("0?0111", "survival, fold 0: nobody of the 2 tested patients with follow-up died"),
+        ("000111", "survival, fold 0: none of the 3 test patients with follow-up died"),
+        ("000111", "survival, fold 1: none of the 3 training patients with follow-up died"),
+        ("0?0111", "survival, fold 0: none of the 2 test patients with follow-up died"),
     ],
 )
 def test_a_fold_without_a_death(events: str, message: str) -> None:
@@ -41,13 +41,13 @@ def test_a_fold_without_a_death(events: str, message: str) -> None:
 
 
 def test_a_fold_with_one_class() -> None:
-    with pytest.raises(CheckFailed, match="3 parts of folds are of no use") as error:
+    with pytest.raises(CheckFailed, match="3 parts of folds cannot be used") as error:
         check_folds(split("abc"), patients(grades="222344"), ["grade"], CLASSES)
     said = str(error.value).splitlines()
     assert said[1:4] == [
-        "  grade, fold 0: none of the 3 learning patients is G2",
-        "  grade, fold 0: none of the 3 tested patients is G3 or G4",
-        "  grade, fold 1: none of the 3 learning patients is G3 or G4",
+        "  grade, fold 0: none of the 3 training patients is G2",
+        "  grade, fold 0: none of the 3 test patients is G3 or G4",
+        "  grade, fold 1: none of the 3 training patients is G3 or G4",
     ]
     check_folds(split("abc"), patients(grades="222344"), ["survival"], CLASSES)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dml.checks.bag_summaries import by_patient, sketch
-from dml.checks.near_duplicates import near_duplicates, same_transcriptome, shared
+from dml.checks.bag_summaries import patient_means, summarise_bag
+from dml.checks.near_duplicates import near_duplicate_bags, same_transcriptome, shared_tokens
 
 Bags = dict[str, np.ndarray]
 
@@ -16,13 +16,13 @@ def bags(rng: np.random.Generator) -> Bags:
     return {f"S{i:02d}": (kinds[i % 3] + rng.normal(size=(40 + i, 16))).astype(np.float16) for i in range(30)}
 
 
-def found(bags: Bags, same: dict[str, str] | None = None) -> dict[str, str]:
+def duplicates(bags: Bags, same: dict[str, str] | None = None) -> dict[str, str]:
     patient = {slide: (same or {}).get(slide, slide) for slide in bags}
-    return near_duplicates([sketch(s, patient[s], tokens) for s, tokens in bags.items()], bags.__getitem__)
+    return near_duplicate_bags([summarise_bag(s, patient[s], tokens) for s, tokens in bags.items()], bags.__getitem__)
 
 
 def test_different_slides_are_not_reported(bags: Bags) -> None:
-    assert found(bags) == {}
+    assert duplicates(bags) == {}
 
 
 @pytest.mark.parametrize("change", ["order", "subset", "rounding", "scanned again"])
@@ -33,18 +33,18 @@ def test_a_slide_handed_in_twice(bags: Bags, rng: np.random.Generator, change: s
         "rounding": lambda t: (t.astype(np.float32) + 1e-3).astype(np.float16),
         "scanned again": lambda t: (t + rng.normal(scale=0.03, size=t.shape)).astype(np.float16),
     }[change](bags["S07"])
-    assert found({**bags, "X": changed}) == {"S07": "X", "X": "S07"}
+    assert duplicates({**bags, "X": changed}) == {"S07": "X", "X": "S07"}
 
 
 def test_two_slides_of_one_patient_may_be_alike(bags: Bags) -> None:
-    assert found({**bags, "X": bags["S07"][::-1]}, same={"X": "S07"}) == {}
+    assert duplicates({**bags, "X": bags["S07"][::-1]}, same={"X": "S07"}) == {}
 
 
 def test_shared_counts_tokens(rng: np.random.Generator) -> None:
     a = rng.normal(size=(40, 8))
     b = np.concatenate([a[::2] + 1e-4, rng.normal(size=(20, 8)) + 9])
-    assert shared(a, b) == 0.5
-    assert shared(a[:1], a[:1] * 1.0001) == 1.0
+    assert shared_tokens(a, b) == 0.5
+    assert shared_tokens(a[:1], a[:1] * 1.0001) == 1.0
 
 
 def test_a_transcriptome_handed_in_twice(rng: np.random.Generator) -> None:
@@ -59,6 +59,8 @@ def test_a_transcriptome_handed_in_twice(rng: np.random.Generator) -> None:
 
 def test_patients_weigh_their_slides_by_tokens(rng: np.random.Generator) -> None:
     first, second = rng.normal(size=(10, 4)), rng.normal(size=(30, 4))
-    ids, means = by_patient([sketch("a", "P1", first), sketch("b", "P1", second), sketch("c", "P0", first)])
+    ids, means = patient_means(
+        [summarise_bag("a", "P1", first), summarise_bag("b", "P1", second), summarise_bag("c", "P0", first)]
+    )
     assert ids == ["P0", "P1"]
     np.testing.assert_allclose(means[1], np.concatenate([first, second]).mean(axis=0))

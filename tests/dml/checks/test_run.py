@@ -94,17 +94,17 @@ CASES: dict[str, tuple[Break, str]] = {
     ),
     "all censored": (
         on_patients(lambda p: p.assign(event=False)),
-        r"enough to learn every task: failed for quantity deaths seen \(all censored: .*\), found 0, needed 5",
+        r"enough patients for every task: failed for quantity deaths \(all censored: .*\), count 0, needed 5",
     ),
     "one class": (
         on_patients(lambda p: p.assign(grade="low")),
-        r"quantity classes of grade that occur, found 1, needed 2; quantity grade = high, found 0, needed 5",
+        r"quantity classes of grade that occur, count 1, needed 2; quantity grade = high, count 0, needed 5",
     ),
     "unknown class": (
         on_patients(put("grade", 1, "middle")),
         r"grade is one of its classes: failed for patient_id P01, grade middle",
     ),
-    "few patients": (on_patients(lambda p: p.iloc[:12]), r"quantity patients, found 12, needed 20"),
+    "few patients": (on_patients(lambda p: p.iloc[:12]), r"quantity patients, count 12, needed 20"),
     "age": (
         on_patients(put("age", 4, 400.0)),
         r"age is between 0 and 120 years: failed for patient_id P04, age 400\.0",
@@ -177,9 +177,9 @@ def test_the_severity_of_a_rule_can_be_set(built, tmp_path: Path, caplog) -> Non
     assert "age is between" not in (tmp_path / "out/cohort/summary.txt").read_text()
     with pytest.raises(CheckFailed, match="1 of 26 checks failed"):
         with_severity("error")
-    with pytest.raises(ConfigError, match=r"no rule 'patients\.agee'; there are patients\.id_present"):
+    with pytest.raises(ConfigError, match=r"no check 'patients\.agee'; there are patients\.id_present"):
         with_severity("ignore", "patients.agee")
-    with pytest.raises(ConfigError, match=r"no sheet of rules for 'patient\.age'; there are patients, sizes"):
+    with pytest.raises(ConfigError, match=r"no table of checks for 'patient\.age'; there are patients, sizes"):
         with_severity("ignore", "patient.age")
 
 
@@ -228,7 +228,7 @@ def test_an_event_that_is_neither_seen_nor_censored_fails(built, tmp_path: Path)
 def test_too_few_of_a_label_that_is_no_task_only_warn(built, tmp_path: Path, caplog) -> None:
     on_patients(lambda p: p.assign(grade="low"))(tmp_path / "data")
     assert check(built, tmp_path, tasks=("survival",))["success"]
-    assert "there is enough to learn the other labels: failed for" in caplog.text
+    assert "there are enough patients for the other labels: failed for" in caplog.text
 
 
 def test_patients_with_nothing_to_learn_from_are_listed_as_a_warning(built, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ PATIENTS = yaml.safe_load(SMALL)["patients"]
         ({"expression": {"file": "e", "orientation": "patients_as_rows", "id": "p", "unit": "log"}}, r"found 'log'"),
         ({"gene_groups": {"tumor": [{"file": "x"}]}}, r"give either `resource` or `file`, or both `tumor` and `tme`"),
         ({"import": [{"from": "a", "to": "../b"}]}, r"must stay inside the raw folder"),
-        ({"name": "other"}, r"name: found 'other'; it must be 'mine', like the file"),
+        ({"name": "other"}, r"name: is 'other'; it must be 'mine', like the file"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -6,7 +6,7 @@ from dml.cohorts.gene_groups import (
     build_gene_groups,
     declare_gene_groups,
     read_gene_groups,
-    shipped,
+    read_resource,
     write_gene_groups,
 )
 from dml.cohorts.raw_files import Groups
@@ -36,11 +36,9 @@ def test_all_declared_genes_are_kept_unless_restricted_to_the_measured(describe,
 
 def test_written_and_read_back(describe, tables, tmp_path: Path) -> None:
     declared = declare_gene_groups(describe(tables))
-    write_gene_groups(tmp_path / "g.json", declared.groups, declared)
-    assert read_gene_groups(tmp_path / "g.json") == declared.groups
+    write_gene_groups(tmp_path / "g.json", declared)
+    assert read_gene_groups(tmp_path / "g.json") == declared
     assert read_json(tmp_path / "g.json")["declared"] == {"tumor": 12, "tme": 15}
-    write_gene_groups(tmp_path / "g.json", declared.groups)
-    assert read_gene_groups(tmp_path / "g.json") == declared.groups
 
 
 def test_the_shipped_list_is_disjoint_and_large_enough(describe, tables) -> None:
@@ -55,7 +53,7 @@ def test_a_list_that_is_not_shipped(describe, tables) -> None:
         build_gene_groups(describe(tables, gene_groups="mine"))
 
 
-HALLMARK = {name: shipped("hallmark")[name] for name in ("tumor_sets", "tme_sets")}
+HALLMARK = {name: read_resource("hallmark")[name] for name in ("tumor_sets", "tme_sets")}
 
 
 def write_hallmark(raw: Path, leave_out: str = "") -> None:

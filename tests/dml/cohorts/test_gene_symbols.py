@@ -3,7 +3,7 @@
 import pytest
 
 from dml.cohorts.gene_groups import RESOURCES
-from dml.cohorts.gene_symbols import names, rename
+from dml.cohorts.gene_symbols import rename, symbol_table
 
 
 @pytest.mark.parametrize(
@@ -37,19 +37,19 @@ def test_a_former_symbol_gives_way_to_the_gene_itself() -> None:
 
 
 def test_two_former_symbols_of_one_gene_are_left_alone() -> None:
-    former = [old for old, new in names().former.items() if new == "ERBB2"]
+    former = [old for old, new in symbol_table().former.items() if new == "ERBB2"]
     assert len(former) > 1
     assert rename(former[:2]).names == former[:2]
 
 
-def test_counts_are_told() -> None:
-    assert rename(["EGFR", "ENSG00000141510.2", "XYZ"]).told() == (
+def test_counts_are_logged() -> None:
+    assert rename(["EGFR", "ENSG00000141510.2", "XYZ"]).format_line() == (
         "1 approved as written, 1 renamed, 1 unknown to HGNC"
     )
 
 
 def test_the_table_is_whole_and_unambiguous() -> None:
-    known = names()
+    known = symbol_table()
     assert len(known.approved) > 20_000
     assert not set(known.former) & known.approved, "an approved symbol is nobody's former name"
     assert set(known.ensembl.values()) | set(known.entrez.values()) == known.approved
@@ -59,4 +59,4 @@ def test_every_gene_of_the_shipped_groups_is_approved() -> None:
     import yaml
 
     content = yaml.safe_load((RESOURCES / "default.yaml").read_text())
-    assert [g for g in [*content["tumor"], *content["tme"]] if g not in names().approved] == []
+    assert [g for g in [*content["tumor"], *content["tme"]] if g not in symbol_table().approved] == []

@@ -77,7 +77,7 @@ def test_no_source_no_cohort_no_list(tmp_path: Path, cohorts: Path) -> None:
 
 
 def test_files_from_elsewhere_need_to_be_told_where(cohorts: Path) -> None:
-    with pytest.raises(ConfigError, match=r"mine\.yaml: import: say where its 2 files are with --source"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: import: name the folder of its 2 files with --source"):
         import_cohort("mine", None, cohorts)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.expression import ExpressionMatrix, write_expression
-from dml.cohorts.gene_groups import write_gene_groups
-from dml.cohorts.merge_cohorts import combine_cohorts, combine_splits
+from dml.cohorts.gene_groups import DeclaredGroups, write_gene_groups
+from dml.cohorts.merge_cohorts import merge_cohorts, merge_splits
 from dml.cohorts.patients import read_patients, write_patients
 from dml.cohorts.slide_table import write_slides
 from dml.cohorts.splits import make_splits, write_splits
@@ -50,7 +50,9 @@ def write_part(
     values = np.arange(len(kept) * len(genes), dtype=np.float32).reshape(len(kept), len(genes)) + len(name)
     matrix = ExpressionMatrix(tuple(kept), tuple(genes), values, unit if kept else "absent", name)
     write_expression(folder / "expression.parquet", matrix)
-    write_gene_groups(folder / "gene_groups.json", GeneGroups(tuple(genes[:6]), tuple(genes[6:]), "made"))
+    write_gene_groups(
+        folder / "gene_groups.json", DeclaredGroups(GeneGroups(tuple(genes[:6]), tuple(genes[6:]), "made"))
+    )
     splits = make_splits(patients, set(kept or ids), folds, Split(), seed=len(ids))
     write_splits(folder / "splits.parquet", splits, {})
     return pd.DataFrame(values, index=kept, columns=genes)
@@ -69,7 +71,7 @@ def people(prefix: str, count: int = 8) -> list[str]:
 def test_patients_slides_and_genes_of_both(caplog: pytest.LogCaptureFixture) -> None:
     first = write_part("a", people("P"), GENES[:10])
     second = write_part("b", people("A"), GENES[2:], measured=5)
-    tables = combine_cohorts(described())
+    tables = merge_cohorts(described())
     patients = tables.patients.set_index("patient_id")
     assert list(patients.index) == sorted([*people("A"), *people("P")])
     assert patients["cohort"].to_dict() == {**dict.fromkeys(people("P"), "a"), **dict.fromkeys(people("A"), "b")}
@@ -87,11 +89,11 @@ def test_patients_slides_and_genes_of_both(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_the_tables_can_be_stored_and_read(tmp_path: Path) -> None:
-    from dml.cohorts.build import write_cohort
+    from dml.cohorts.stores import write_cohort
 
     write_part("a", people("P"), classes={"grade": ["G2", "G3", "G4"]}, grade=["G2", "G3", "G4", None] * 2)
     write_part("b", people("Q"), classes={"grade": ["G2", "G4"], "idh": ["wt", "mut"]}, grade="G4", idh="mut")
-    write_cohort(tmp_path / "out", described(), combine_cohorts(described()))
+    write_cohort(tmp_path / "out", described(), merge_cohorts(described()))
     patients = read_patients(tmp_path / "out/patients.parquet")
     assert patients.attrs["classes"] == {"grade": ["G2", "G3", "G4"], "idh": ["wt", "mut"]}
     assert patients["idh"].isna().tolist() == [True] * 8 + [False] * 8
@@ -103,18 +105,18 @@ def test_the_tables_can_be_stored_and_read(tmp_path: Path) -> None:
 def test_hospitals_of_one_name_may_be_kept_apart() -> None:
     write_part("a", people("P"))
     write_part("b", people("Q"), site=["H1"] * 7 + ["unknown"])
-    sites = combine_cohorts(described(shared_sites=False)).patients["site"]
+    sites = merge_cohorts(described(shared_sites=False)).patients["site"]
     assert sorted(set(sites)) == ["a:H1", "b:H1", "unknown"]
 
 
 def test_a_part_without_transcriptomes_brings_patients_only() -> None:
     write_part("a", people("P"))
     write_part("b", people("Q"), genes=[], measured=0)
-    tables = combine_cohorts(described())
+    tables = merge_cohorts(described())
     assert tables.expression.patient_ids == tuple(people("P"))
     assert len(tables.groups.groups.tumor) == 6, "the groups of the part that has genes"
     write_part("a", people("P"), genes=[], measured=0)
-    assert combine_cohorts(described()).expression.unit == "absent"
+    assert merge_cohorts(described()).expression.unit == "absent"
 
 
 BROKEN: dict[str, tuple[Callable[[], object], str]] = {
@@ -135,11 +137,11 @@ BROKEN: dict[str, tuple[Callable[[], object], str]] = {
             write_part("a", people("P"), classes={"g": ["low", "high"]}, g="low"),
             write_part("b", people("Q"), classes={"g": ["high", "low"]}, g="low"),
         ),
-        r"label g: cohort b has the classes high, low, another low, high\. Write them alike",
+        r"label g: b has the classes high, low, another low, high\. Write them alike",
     ),
     "part is missing": (
         lambda: write_part("a", people("P")),
-        r"data/raw/both/b/gene_groups\.json: the file does not exist",
+        r"data/raw/both/b/patients\.parquet: the file does not exist",
     ),
 }
 
@@ -149,13 +151,13 @@ def test_what_cannot_be_joined_is_said(case: str) -> None:
     write, message = BROKEN[case]
     write()
     with pytest.raises(InputError, match=message):
-        combine_cohorts(described())
+        merge_cohorts(described())
 
 
 def test_everybody_keeps_his_folds() -> None:
     write_part("a", people("P"))
     write_part("b", people("Q"), measured=6)
-    joint = combine_splits(described(), {*people("P"), *people("Q", 6)}, 2)
+    joint = merge_splits(described(), {*people("P"), *people("Q", 6)}, 2)
     parts = [pd.read_parquet(f"data/raw/both/{name}/splits.parquet") for name in "ab"]
     expected = pd.concat(parts).sort_values(["fold", "patient_id"], ignore_index=True)
     pd.testing.assert_frame_equal(joint, expected, check_dtype=False)
@@ -165,27 +167,30 @@ def test_everybody_keeps_his_folds() -> None:
 def test_who_may_not_be_tested_here_is_learnt_from() -> None:
     write_part("a", people("P"))
     write_part("b", people("Q"), genes=[], measured=0)
-    joint = combine_splits(described(), set(people("P")), 2).set_index("patient_id")
+    joint = merge_splits(described(), set(people("P")), 2).set_index("patient_id")
     assert set(joint.loc[people("Q"), "role"]) == {"train"}
-    assert set(joint.loc[people("Q"), "part"]) == {-1}
+    assert set(joint.loc[people("Q"), "inner_fold"]) == {-1}
     assert sorted(joint.index[joint["role"] == "test"]) == people("P")
 
 
 def test_other_folds_are_refused() -> None:
     write_part("a", people("P"))
     write_part("b", people("Q"), folds=3)
-    with pytest.raises(InputError, match=r"b/splits\.parquet: cohort b has 3 folds, 2 are asked for\. Set the same"):
-        combine_splits(described(), set(people("P")), 2)
+    with pytest.raises(InputError, match=r"cohort b has 3 folds, params.yaml lists 2\. Set the same"):
+        merge_splits(described(), set(people("P")), 2)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"combines": ["a"]}, r"combines: name two or more different cohorts, found a"),
-        ({"combines": ["a", "a"]}, r"combines: name two or more different cohorts, found a, a"),
+        ({"combines": ["a"]}, r"combines: name two or more different cohorts, not a"),
+        ({"combines": ["a", "a"]}, r"combines: name two or more different cohorts, not a, a"),
         ({"combines": ["a", "both"]}, r"both cannot be a part of itself"),
-        ({"patients": [{"file": "p.csv", "id": "id"}]}, r"patients: say it in the cohorts that are combined, not here"),
-        ({"import": ["x"]}, r"import: say it in the cohorts that are combined, not here"),
+        (
+            {"patients": [{"file": "p.csv", "id": "id"}]},
+            r"patients: belongs into the descriptions of the combined cohorts",
+        ),
+        ({"import": ["x"]}, r"import: belongs into the descriptions of the combined cohorts"),
         ({"combines": []}, r"patients: the list is empty; describe at least one"),
     ],
 )

@@ -54,12 +54,12 @@ def test_what_every_split_must_be(count: int, folds: int, share: float, unpaired
     for _, rows in splits[splits["patient_id"].isin(paired)].groupby("fold"):
         rest = rows[rows["role"] != "test"]
         assert (rest["role"] == "validation").sum() == max(1, round(share * len(rest)))
-        assert ((rest["part"] == 0) == (rest["role"] == "validation")).all()
-        turns = rest.loc[rest["part"] > 0, "part"].value_counts()
+        assert ((rest["inner_fold"] == 0) == (rest["role"] == "validation")).all()
+        turns = rest.loc[rest["inner_fold"] > 0, "inner_fold"].value_counts()
         others = min(max(1, round(1 / share) - 1), (rest["role"] == "train").sum())
         assert set(turns.index) == set(range(1, others + 1))
         assert turns.max() - turns.min() <= 1
-    assert (splits.loc[~splits["patient_id"].isin(paired) | (splits["role"] == "test"), "part"] == -1).all()
+    assert (splits.loc[~splits["patient_id"].isin(paired) | (splits["role"] == "test"), "inner_fold"] == -1).all()
 
 
 @pytest.mark.parametrize("columns", [("event",), ("event", "grade"), ("survival", "grade")])
@@ -132,7 +132,8 @@ def test_rare_strata_fall_back_to_their_leading_columns() -> None:
 def test_what_cannot_be_split_is_said() -> None:
     patients = cohort(40, sites=2)
     with pytest.raises(
-        InputError, match=r"4 patients can be tested \(paired\); 5 folds need at least 10\. .*split\.test_population: slide"
+        InputError,
+        match=r"4 patients can be tested \(paired\); 5 folds need at least 10\. .*split\.test_population: ",
     ):
         make_splits(patients, set(patients["patient_id"][:4]), 5, Split(), 0)
     with pytest.raises(InputError, match=r"2 sites cannot be kept together in 5 parts\. Set split\.group_sites: false"):

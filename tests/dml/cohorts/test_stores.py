@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.cohorts.build import build_cohort, write_cohort
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.import_raw import import_cohort
 from dml.cohorts.patients import read_patients
 from dml.cohorts.splits import make_splits
+from dml.cohorts.stores import build_cohort, write_cohort
 from dml.config.params import Split
 
 ROOT = Path(__file__).resolve().parents[3]
