@@ -11,7 +11,7 @@ def main(name: str) -> None:
     """Measure the matrix product, then one benchmark; memory is the peak above that before it starts."""
     import torch
 
-    from dml.training.memory import keep_freed_memory
+    from dml.training.runtime import keep_freed_memory
 
     benchmark = benchmarks()[name]
     torch.set_num_threads(benchmark.threads)

@@ -4,7 +4,7 @@ import sys
 
 from dml.core.files import only_writer
 from dml.training.checkpoint import FoldModel
-from dml.training.train import distil
+from dml.training.train import distill_student
 from pipelines.inputs import Job, read_inputs, train_model
 from pipelines.stage import stage
 
@@ -16,8 +16,8 @@ def main() -> None:
     with only_writer(f"distill_student-{job.task}-{job.fold}"):
         inputs = read_inputs(job)
         teacher = FoldModel.load(job.folder("teacher"))
-        train_model(job, inputs, "student", lambda: distil(inputs.fold, job.params, job.task, teacher))
-        train_model(job, inputs, "student_undistilled", lambda: distil(inputs.fold, job.params, job.task, None))
+        train_model(job, inputs, "student", lambda: distill_student(inputs.fold, job.params, job.task, teacher))
+        train_model(job, inputs, "student_undistilled", lambda: distill_student(inputs.fold, job.params, job.task, None))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dml.models import registry
 from dml.report.build import evaluate
 from dml.report.context import about_cohort
 from dml.tracking.run_reports import log_report
-from dml.training.threads import on_one_blas_thread
+from dml.training.runtime import one_blas_thread
 from pipelines.stage import parse_arguments, stage
 
 PREDICTIONS = "predictions.parquet"
@@ -44,7 +44,7 @@ def run(params: config.Params, task: str) -> None:
     evaluate([models, out / "clinical"], patients, params.evaluation, params.seed, out, about, names)
 
 
-@on_one_blas_thread()
+@one_blas_thread()
 def fuse_with_clinical(params: config.Params, task: str, names: list[str], models: Path, out: Path) -> None:
     """Fuse the predictions of every fold of some models with age and sex; where that is impossible, write why."""
     cohort = read_clinical(Path("data") / params.cohort)

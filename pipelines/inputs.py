@@ -13,8 +13,7 @@ from dml.core.types import Cohort
 from dml.data.load_cohort import read_cohort
 from dml.tracking.fold_run import fold_run
 from dml.training.ensemble_trainer import TrainingResult
-from dml.training.fold_predictions import judged
-from dml.training.folds import Fold, fold_of, held_out
+from dml.training.folds import Fold, make_fold, predict_fold, select_test_patients
 from pipelines.stage import parse_arguments
 
 
@@ -56,7 +55,7 @@ def read_stores(params: config.Params) -> tuple[Cohort, pd.DataFrame]:
 def read_inputs(job: Job) -> Inputs:
     """Read the stores of the current cohort and select the training patients of the job's fold."""
     cohort, splits = read_stores(job.params)
-    return Inputs(cohort, splits, fold_of(cohort, splits, job.fold))
+    return Inputs(cohort, splits, make_fold(cohort, splits, job.fold))
 
 
 def train_model(job: Job, inputs: Inputs, name: str, train: Callable[[], TrainingResult | None]) -> None:
@@ -74,8 +73,8 @@ def train_model(job: Job, inputs: Inputs, name: str, train: Callable[[], Trainin
         trained.model.save(folder)
         with atomic(folder / "history.csv") as temporary:
             trained.history.to_csv(temporary, index=False, float_format="%.8g")
-        test = held_out(inputs.cohort, inputs.splits, job.fold)
-        rows, metadata = judged(trained.model, inputs.fold, test, name)
+        test = select_test_patients(inputs.cohort, inputs.splits, job.fold)
+        rows, metadata = predict_fold(trained.model, inputs.fold, test, name)
         write_predictions(folder / "predictions.parquet", rows, metadata)
         run.log_epochs(trained.history)
         run.log_artifacts(folder)

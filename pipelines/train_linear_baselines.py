@@ -6,12 +6,13 @@ from dataclasses import replace
 import pandas as pd
 
 from dml.baselines.linear.fit import BASELINES, Reference, fit_reference, learner_of
+from dml.core.device import torch_threads
 from dml.core.files import only_writer, write_json
 from dml.core.predictions import write_predictions
 from dml.core.tasks import horizon_columns
 from dml.tracking.fold_run import fold_run
-from dml.training.folds import held_out
-from dml.training.threads import on_one_blas_thread, on_threads
+from dml.training.folds import select_test_patients
+from dml.training.runtime import one_blas_thread
 from pipelines.inputs import Inputs, Job, read_inputs
 from pipelines.stage import stage
 
@@ -28,18 +29,18 @@ def main() -> None:
                 run.log_artifacts(job.folder(name))
 
 
-@on_threads(1)
-@on_one_blas_thread()
+@torch_threads(1)
+@one_blas_thread()
 def reference(job: Job, inputs: Inputs, name: str) -> Reference | None:
     """Fit one reference on all learning patients of the fold, and on all inner parts but one to predict that one."""
     fold, settings = inputs.fold, job.params.baselines
     horizons = horizon_columns(job.params.evaluation.years)
     learner = learner_of(job.task, fold.learning, horizons)
-    test = held_out(inputs.cohort, inputs.splits, job.fold)
+    test = select_test_patients(inputs.cohort, inputs.splits, job.fold)
     whole = fit_reference(name, fold.learning, {"test": test}, learner, settings)
     if whole is None:
         return None
-    turns = [(fold.training(turn), {"validation": fold.validation(turn)}) for turn in range(fold.turns)]
+    turns = [(fold.training(turn), {"validation": fold.validation(turn)}) for turn in range(fold.n_inner_folds)]
     crossed = [fit_reference(name, training, judged, learner, settings) for training, judged in turns]
     rows = [reference.rows for reference in [*crossed, whole] if reference is not None]
     return replace(whole, rows=pd.concat(rows, ignore_index=True))

@@ -3,7 +3,7 @@
 import sys
 
 from dml.core.files import only_writer
-from dml.training.train import teach
+from dml.training.train import train_teacher
 from pipelines.inputs import Job, read_inputs, train_model
 from pipelines.stage import stage
 
@@ -14,7 +14,7 @@ def main() -> None:
     job = Job.from_command_line()
     with only_writer(f"train_teacher-{job.task}-{job.fold}"):
         inputs = read_inputs(job)
-        train_model(job, inputs, "teacher", lambda: teach(inputs.fold, job.params, job.task))
+        train_model(job, inputs, "teacher", lambda: train_teacher(inputs.fold, job.params, job.task))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pandas as pd
 from dml.config.params import Params
 from dml.core.types import Cohort
 from dml.experiments.tuning.objective import Score
-from dml.experiments.tuning.studies import Job
+from dml.experiments.tuning.studies import StudyJob
 from dml.training.trainer import EpochCallback
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,8 +52,8 @@ def tuned(**changes: Any) -> Params:
     return PARAMS.model_copy(update={"tuning": PARAMS.tuning.model_copy(update=changes)})
 
 
-def job(trials: int = 4, **changes: Any) -> Job:
-    return Job(**{"params": PARAMS, "kind": "teacher", "task": "survival", "trials": trials, "name": "s", **changes})
+def job(trials: int = 4, **changes: Any) -> StudyJob:
+    return StudyJob(**{"params": PARAMS, "kind": "teacher", "task": "survival", "trials": trials, "name": "s", **changes})
 
 
 def states(study: optuna.Study) -> list[str]:
@@ -65,4 +65,4 @@ def splits(data: Cohort, folds: Sequence[int] = (0, 1)) -> pd.DataFrame:
     parts = {"train": 1, "validation": 0, "test": -1}
     dealt = [(c.patient_id, fold, roles[(i + fold) % 4]) for fold in folds for i, c in enumerate(data.cases)]
     rows = [(patient, fold, role, parts[role]) for patient, fold, role in dealt]
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"])

@@ -40,19 +40,19 @@ def _time_folds(count: int, student: bool = True) -> Measurement:
         from dml.config import params as config
         from dml.core.files import read_parquet
         from dml.data.load_cohort import read_cohort
-        from dml.training.folds import fold_of
-        from dml.training.train import distil, teach
+        from dml.training.folds import make_fold
+        from dml.training.train import distill_student, train_teacher
 
         params = config.load()
         cohort = read_cohort(Path("data") / COHORT, params.embed.encoder, params.tiles.mpps)
         splits = read_parquet(Path("data") / COHORT / "splits.parquet")[0].to_pandas()
         start, cpu, teacher_s, epochs = time.perf_counter(), read_cpu_seconds(), 0.0, 0
         for index in range(count):
-            fold, fold_start = fold_of(cohort, splits, index), time.perf_counter()
-            result = teach(fold, params, "survival")
+            fold, fold_start = make_fold(cohort, splits, index), time.perf_counter()
+            result = train_teacher(fold, params, "survival")
             teacher_s, epochs = teacher_s + time.perf_counter() - fold_start, epochs + len(result.history)
             if student:
-                distil(fold, params, "survival", result.model)
+                distill_student(fold, params, "survival", result.model)
         figures = {
             "teachers s": teacher_s,
             "teacher epochs": float(epochs),

@@ -38,9 +38,7 @@ def load_published(folder: Path, patients: pd.DataFrame, eligible: set[str], con
     files = {int(m[1]): file for file in folder.glob("*.csv") if (m := re.fullmatch(r"splits_(\d+)\.csv", file.name))}
     if sorted(files) != list(range(len(files))) or not files:
         names = listed(sorted(files.values())) or "none"
-        raise InputError(
-            folder, f"no complete series splits_0.csv, splits_1.csv, ... but {names}", "Correct the folder"
-        )
+        raise InputError(folder, f"no series splits_0.csv, splits_1.csv, ... but {names}", "Correct the folder")
     ordered = patients.sort_values("patient_id", ignore_index=True)
     strata = joint_strata(ordered, config.stratify, len(files))
     rng = np.random.default_rng(seed)

@@ -24,11 +24,10 @@ from dml.data.load_cohort import read_cohort
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.evaluation.metrics import Metric
-from dml.evaluation.scoring import members
+from dml.evaluation.scoring import patients_in_subgroup
 from dml.experiments.ablation_variants import FULL, VARIANTS, Variant, train
 from dml.training.checkpoint import FoldModel
-from dml.training.fold_predictions import judged
-from dml.training.folds import fold_of, held_out
+from dml.training.folds import make_fold, predict_fold, select_test_patients
 
 log = logging.getLogger(__name__)
 DECIDING = ("cohort", "tiles", "embed", "inputs", "model", "optimisation", "teacher", "distillation")
@@ -82,11 +81,11 @@ class Ablation:
 
     def _train(self, cell: Cell) -> None:
         log.info("training: %s, seed %d, fold %d", cell.variant.name, cell.seed, cell.fold)
-        fold = fold_of(self.cohort, self.splits, cell.fold)
+        fold = make_fold(self.cohort, self.splits, cell.fold)
         params = self.params.model_copy(update={"seed": cell.seed})
         model = train(cell.variant, fold, params, self.task, self._teacher(cell)).model
         model.save(self.folder(cell))
-        rows, metadata = judged(model, fold, held_out(self.cohort, self.splits, cell.fold), cell.variant.name)
+        rows, metadata = predict_fold(model, fold, select_test_patients(self.cohort, self.splits, cell.fold), cell.variant.name)
         write_predictions(self.folder(cell) / "predictions.parquet", rows, metadata)
 
     def _teacher(self, cell: Cell) -> FoldModel | None:
@@ -132,7 +131,7 @@ def table(ablation: Ablation, variants: Sequence[Variant], seeds: Sequence[int])
     groups: dict[str, set[str] | None] = {"": None}
     if params.evaluation.subgroups:
         patients = read_patients(Path("data") / params.cohort / "patients.parquet")
-        groups |= {name: members(patients, rule) for name, rule in params.evaluation.subgroups.items()}
+        groups |= {name: patients_in_subgroup(patients, rule) for name, rule in params.evaluation.subgroups.items()}
     lines = []
     for group, inside in groups.items():
         kept = {name: [_inside(frame, inside) for frame in frames] for name, frames in rows.items()}

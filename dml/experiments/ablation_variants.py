@@ -8,7 +8,7 @@ from dml.config import params as config
 from dml.training.checkpoint import FoldModel
 from dml.training.ensemble_trainer import TrainingResult
 from dml.training.folds import Fold
-from dml.training.train import distil, teach
+from dml.training.train import distill_student, train_teacher
 
 Kind = Literal["teacher", "student"]
 
@@ -91,7 +91,7 @@ def train(variant: Variant, fold: Fold, params: config.Params, task: str, teache
     """
     changed = variant.applied(params)
     if variant.kind == "teacher":
-        return teach(fold, changed, task)
-    return distil(
+        return train_teacher(fold, changed, task)
+    return distill_student(
         fold, changed, task, None if variant.lesson == "none" else teacher, exchanged=variant.lesson == "another"
     )

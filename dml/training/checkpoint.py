@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dml.config import params as config
+from dml.core.device import torch_threads
 from dml.core.errors import InputError
 from dml.core.files import atomic, read_json, write_json
 from dml.core.tasks import class_column, horizon_days, survival_column
@@ -23,7 +24,6 @@ from dml.data.preprocessing import Preprocessor
 from dml.models import registry
 from dml.training.distillation import DistillationTargets
 from dml.training.linear_offset import LinearOffset
-from dml.training.threads import on_threads
 
 
 class ModelSpec(BaseModel):
@@ -105,7 +105,7 @@ class FoldModel:
         cohort: Cohort,
         batch_size: int = 16,
         members: Sequence[int] | None = None,
-        parts: Mapping[str, int] | None = None,
+        inner_fold_of: Mapping[str, int] | None = None,
     ) -> pd.DataFrame:
         """Predict every patient of a cohort that the model can read: teacher and student, all with tokens.
 
@@ -119,8 +119,8 @@ class FoldModel:
             Patients at a time.
         members : sequence of int, optional
             Whose predictions are averaged; all by default.
-        parts : mapping, optional
-            Inner parts of learning patients, for a linear start that has not seen them.
+        inner_fold_of : mapping, optional
+            Inner folds of training patients, for a linear offset that was not fitted on their outcome.
 
         Returns
         -------
@@ -128,30 +128,30 @@ class FoldModel:
             patient_id, then risk and survival_<days> (survival) or p_<class> (classification); one row per patient, in
             order.
         """
-        read = self.reader(cohort, parts)
+        read = self.reader(cohort, inner_fold_of)
         asked = range(len(self.members)) if members is None else members
-        with on_threads(1):
+        with torch_threads(1):
             patients = [read(case) for case in cohort.cases if self.spec.reads(case)]
             logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size, asked)]
         joined = torch.cat(logits).double().numpy() if logits else np.zeros((0, self.spec.preprocessor.dims.outputs))
         table = pd.DataFrame({"patient_id": [p.patient_id for p in patients]})
         return table.assign(**columns(joined, self.spec))
 
-    def reader(self, cohort: Cohort, parts: Mapping[str, int] | None = None) -> PatientReader:
+    def reader(self, cohort: Cohort, inner_fold_of: Mapping[str, int] | None = None) -> PatientReader:
         """Return what reads patients for this model."""
-        return PatientReader(self.spec.preprocessor, cohort, self.spec.linear, parts)
+        return PatientReader(self.spec.preprocessor, cohort, self.spec.linear, inner_fold_of)
 
-    def turns(self, parts: int) -> dict[int, list[int]]:
-        """Return which members were selected on each inner part of the fold, and so have not learnt from it."""
-        by_part: dict[int, list[int]] = {}
+    def members_by_inner_fold(self, n_inner_folds: int) -> dict[int, list[int]]:
+        """Return the members that were selected on each inner fold, and so did not train on it."""
+        by_inner_fold: dict[int, list[int]] = {}
         for member in range(len(self.members)):
-            by_part.setdefault(member % parts, []).append(member)
-        return by_part
+            by_inner_fold.setdefault(member % n_inner_folds, []).append(member)
+        return by_inner_fold
 
     def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, DistillationTargets]:
         """Return what one member teaches of each patient: nothing of a patient without transcriptome."""
         taught: dict[str, DistillationTargets] = {}
-        with on_threads(1), torch.inference_mode():
+        with torch_threads(1), torch.inference_mode():
             for batch in batches(patients, self.spec.preprocessor, batch_size):
                 said = self.members[member](batch)
                 for i, patient in enumerate(batch.patient_ids):

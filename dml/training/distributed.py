@@ -29,7 +29,7 @@ _RESULT, _ERROR = "result", "error-"
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking whether there is a GPU must not spoil forking
 
 
-class Team:
+class SingleProcess:
     """One process of those that train a model; this one is alone."""
 
     rank, size = 0, 1
@@ -49,7 +49,7 @@ class Team:
         return figure
 
 
-class Connected(Team):
+class ProcessGroup(SingleProcess):
     """One of several."""
 
     def __init__(self, fabric: "Fabric") -> None:
@@ -75,7 +75,7 @@ class Connected(Team):
         return float(self._fabric.broadcast(figure))
 
 
-def together(work: Callable[[Team], T], size: int, device: torch.device) -> T:
+def launch(work: Callable[[SingleProcess], T], size: int, device: torch.device) -> T:
     """Do work in as many processes as there are devices, and return what the first returned.
 
     They are forked, so that the tokens of a cohort are not copied; this process must not have used a GPU before.
@@ -115,12 +115,12 @@ def together(work: Callable[[Team], T], size: int, device: torch.device) -> T:
     return result
 
 
-def _member_of_team(fabric: "Fabric", work: Callable[[Team], T], place: Path) -> None:
+def _member_of_team(fabric: "Fabric", work: Callable[[SingleProcess], T], place: Path) -> None:
     """Leave what came out in a file: Fabric's own way back is a pipe that blocks on more than 64 KiB."""
     if fabric.global_rank:  # what all would say alike is said once
         logging.getLogger("dml").setLevel(logging.WARNING)
     try:
-        found = work(Connected(fabric))
+        found = work(ProcessGroup(fabric))
     except DmlError as error:
         (place / f"{_ERROR}{fabric.global_rank}").write_bytes(pickle.dumps(error))
         raise

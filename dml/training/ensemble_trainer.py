@@ -12,6 +12,7 @@ from torch import nn
 
 from dml import __version__
 from dml.config import params as config
+from dml.core.device import resolve_device
 from dml.core.errors import ConfigError
 from dml.core.files import digest
 from dml.core.types import Case
@@ -21,12 +22,13 @@ from dml.models.gene_imputation import GeneImputationStudent
 from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.distillation import DistillationTargets, exchange
-from dml.training.distributed import Team, together
+from dml.training.distributed import SingleProcess, launch
 from dml.training.folds import Fold
-from dml.training.fork_map import spread
+from dml.training.fork_map import fork_map
 from dml.training.linear_offset import COMBINATIONS, LinearOffset, fit_linear_offset, truth_of
 from dml.training.objectives import Objective, StudentObjective
-from dml.training.trainer import TrainConfig, fit, reproducible, resolved
+from dml.training.runtime import reproducible
+from dml.training.trainer import TrainConfig, fit
 
 log = logging.getLogger(__name__)
 Weights = Mapping[str, np.ndarray]
@@ -58,7 +60,7 @@ class EnsembleTrainer:
         # Fitted on all learning patients of the fold: teacher, student and members share scaling, bins and classes.
         self.preprocessor: Preprocessor = fit_preprocessor(fold.learning, params, task)
         self.turns = {
-            c.patient_id: fold.parts.get(c.patient_id, i % max(fold.turns, 1))
+            c.patient_id: fold.inner_fold_of.get(c.patient_id, i % max(fold.n_inner_folds, 1))
             for i, c in enumerate(fold.learning.cases)
         }
         self.spec = self._spec()
@@ -95,13 +97,17 @@ class EnsembleTrainer:
     def _members(self, objective: Callable[[int], Objective]) -> list[tuple[Weights, pd.DataFrame]]:
         """Train one after the other on several devices, or side by side in processes of the CPU."""
         settings, count = self.recipe.optimisation, self.spec.members
-        device, watched = resolved(settings.device), self.recipe.on_epoch is not None
+        device, watched = resolve_device(settings.device), self.recipe.on_epoch is not None
         if settings.devices > 1 and not watched:  # a trial that may be pruned has one device; others have the rest
-            return [together(partial(self._member, i, objective), settings.devices, device) for i in range(count)]
+            return [launch(partial(self._member, i, objective), settings.devices, device) for i in range(count)]
         alone = settings.threads > 1 or watched or device.type != "cpu"
-        return spread(lambda i: self._member(i, objective, Team(device)), count, 1 if alone else settings.workers)
+        return fork_map(
+            lambda i: self._member(i, objective, SingleProcess(device)), count, 1 if alone else settings.workers
+        )
 
-    def _member(self, index: int, objective: Callable[[int], Objective], team: Team) -> tuple[Weights, pd.DataFrame]:
+    def _member(
+        self, index: int, objective: Callable[[int], Objective], team: SingleProcess
+    ) -> tuple[Weights, pd.DataFrame]:
         """Train one member; what comes back can be sent between processes."""
         settings = self.params.optimisation
         seed = int(np.random.SeedSequence([self.params.seed, self.fold.index, index]).generate_state(1)[0])
@@ -149,7 +155,7 @@ class EnsembleTrainer:
         components = self.params.model.linear_offset.components
         wanted = self.preprocessor.kind == "survival" or self.params.model.linear_offset.tasks == "all"
         wanted &= self.role != "student" or self.params.distillation.use_linear_offset
-        if not components or not wanted or self.role not in COMBINATIONS or self.fold.turns < 2:
+        if not components or not wanted or self.role not in COMBINATIONS or self.fold.n_inner_folds < 2:
             return None
         cases = self.fold.learning.cases
         rows = PatientReader(self.preprocessor, self.fold.learning).rows(cases)

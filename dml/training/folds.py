@@ -1,7 +1,13 @@
-"""The patients of one fold: who is learnt from, who selects a model, and nothing that fits can see who is tested."""
+"""One cross-validation fold: its training patients with their inner folds, and the predictions of a trained model.
+
+Nested cross-validation: the patients of a fold that are not tested are divided into inner folds. Member i of an ensemble
+is trained on all inner folds but i (modulo their number) and selected on inner fold i, so that together the members
+train on every patient and each patient has a prediction by a member that did not train on it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -12,44 +18,42 @@ from dml.training.checkpoint import FoldModel
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """The learning patients of one fold; the test patients are deliberately not here.
-
-    Every model is selected on one inner part of them and trained on the others. Members of an ensemble take turns with
-    the parts, so that together they learn from everybody and nobody is judged by a member that has seen him.
+    """The patients of one fold that are not tested; the test patients are deliberately not here.
 
     Attributes
     ----------
     index : int
         Number of the fold.
     learning : Cohort
-        All of them.
-    parts : mapping
-        Patient to inner part 0, 1, ...; who is not in it is learnt from and never validated on.
+        Training and validation patients.
+    inner_fold_of : mapping
+        Patient to inner fold 0, 1, ...; a patient who is not in it is trained on and never validated on.
     """
 
     index: int
     learning: Cohort
-    parts: Mapping[str, int]
+    inner_fold_of: Mapping[str, int]
 
     @property
-    def turns(self) -> int:
-        """Inner parts that there are to validate on."""
-        return max(self.parts.values(), default=-1) + 1
+    def n_inner_folds(self) -> int:
+        """Number of inner folds to validate on."""
+        return max(self.inner_fold_of.values(), default=-1) + 1
 
     def training(self, member: int = 0) -> Cohort:
-        """Whom a member learns from."""
-        return self.learning.subset({c.patient_id for c in self.learning.cases} - self._turn(member))
+        """Return the training patients of an ensemble member."""
+        return self.learning.subset({c.patient_id for c in self.learning.cases} - self._validated(member))
 
     def validation(self, member: int = 0) -> Cohort:
-        """Whom a member is selected on."""
-        return self.learning.subset(self._turn(member))
+        """Return the validation patients of an ensemble member."""
+        return self.learning.subset(self._validated(member))
 
-    def _turn(self, member: int) -> set[str]:
-        return {patient for patient, part in self.parts.items() if part == member % max(self.turns, 1)}
+    def _validated(self, member: int) -> set[str]:
+        inner_fold = member % max(self.n_inner_folds, 1)
+        return {patient for patient, number in self.inner_fold_of.items() if number == inner_fold}
 
 
-def fold_of(cohort: Cohort, splits: pd.DataFrame, index: int) -> Fold:
-    """Cut the learning parts of a fold out of a cohort.
+def make_fold(cohort: Cohort, splits: pd.DataFrame, index: int) -> Fold:
+    """Select the training and validation patients of a fold.
 
     Raises
     ------
@@ -60,25 +64,71 @@ def fold_of(cohort: Cohort, splits: pd.DataFrame, index: int) -> Fold:
     if rows.empty:
         raise InputError("splits.parquet", f"no fold {index}", "Set folds in params.yaml and run dvc repro split")
     learning = rows[rows["role"] != "test"]
-    turn_takers = learning[learning["part"] >= 0]
-    parts = dict(zip(turn_takers["patient_id"], turn_takers["part"].astype(int), strict=True))
-    return Fold(index, cohort.subset(set(learning["patient_id"])), parts)
+    validated = learning[learning["inner_fold"] >= 0]
+    inner_fold_of = dict(zip(validated["patient_id"], validated["inner_fold"].astype(int), strict=True))
+    return Fold(index, cohort.subset(set(learning["patient_id"])), inner_fold_of)
 
 
-def held_out(cohort: Cohort, splits: pd.DataFrame, index: int) -> Cohort:
-    """Cut the test patients of a fold out of a cohort: for prediction only."""
-    return cohort.subset(_ids(splits[splits["fold"] == index], "test"))
+def select_test_patients(cohort: Cohort, splits: pd.DataFrame, index: int) -> Cohort:
+    """Select the test patients of a fold: for prediction only."""
+    rows = splits[(splits["fold"] == index) & (splits["role"] == "test")]
+    return cohort.subset(set(rows["patient_id"]))
 
 
-def unseen(model: FoldModel, fold: Fold) -> pd.DataFrame:
-    """Predict the learning patients of a fold by the members that were selected on them and have not learnt from them.
+def predict_out_of_fold(model: FoldModel, fold: Fold) -> pd.DataFrame:
+    """Predict the training patients of a fold, each only by ensemble members that did not train on it.
 
-    With as many members as inner parts that is everybody with a part; with one member, the first part.
+    With as many members as inner folds these are all patients with an inner fold; with one member, inner fold 0.
     """
-    turns = model.turns(fold.turns).items()
-    said = [model.predict(fold.validation(turn), members=members, parts=fold.parts) for turn, members in turns]
-    return pd.concat(said)
+    by_inner_fold = model.members_by_inner_fold(fold.n_inner_folds).items()
+    predictions = [
+        model.predict(fold.validation(inner_fold), members=members, inner_fold_of=fold.inner_fold_of)
+        for inner_fold, members in by_inner_fold
+    ]
+    return pd.concat(predictions)
 
 
-def _ids(rows: pd.DataFrame, role: str) -> set[str]:
-    return set(rows.loc[rows["role"] == role, "patient_id"])
+def predict_fold(model: FoldModel, fold: Fold, test: Cohort, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Predict a fold's validation patients out of fold, and its test patients by all members.
+
+    Parameters
+    ----------
+    model, fold
+        The trained model and its patients.
+    test : Cohort
+        The fold's test patients.
+    name : str
+        The model's, for the column ``model``.
+
+    Returns
+    -------
+    rows : DataFrame
+        As `dml.core.predictions.write_predictions` takes them; patients of unknown outcome are left out.
+    metadata : dict
+        Task, classes, median training risk, follow-up of the training patients.
+    """
+    task = model.spec.preprocessor.task
+    parts = {"validation": (fold.learning, predict_out_of_fold(model, fold)), "test": (test, model.predict(test))}
+    rows = pd.concat([_add_targets(*part, task).assign(role=role) for role, part in parts.items()], ignore_index=True)
+    return rows.assign(fold=fold.index, model=name), _make_metadata(model, fold)
+
+
+def _add_targets(cohort: Cohort, predictions: pd.DataFrame, task: str) -> pd.DataFrame:
+    known = {case.patient_id: case for case in cohort.cases if case.has_target(task)}
+    rows = predictions[predictions["patient_id"].isin(known.keys())].reset_index(drop=True)
+    cases = [known[patient] for patient in rows["patient_id"]]
+    targets = pd.DataFrame([case.target_values(task) for case in cases])
+    return rows.assign(site=[case.site for case in cases], **targets)
+
+
+def _make_metadata(model: FoldModel, fold: Fold) -> dict[str, Any]:
+    follow_up = [case.survival for case in fold.learning.cases if case.survival is not None]
+    preprocessor = model.spec.preprocessor
+    return {
+        "task": preprocessor.task,
+        "kind": preprocessor.kind,
+        "classes": list(preprocessor.classes),
+        "train_cutoff": model.spec.train_cutoff,
+        "train_days": [s.days for s in follow_up],
+        "train_event": [s.event for s in follow_up],
+    }

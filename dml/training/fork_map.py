@@ -12,7 +12,7 @@ from dml.core.errors import DmlError
 T = TypeVar("T")
 
 
-def spread(work: Callable[[int], T], count: int, workers: int) -> list[T]:
+def fork_map(work: Callable[[int], T], count: int, workers: int) -> list[T]:
     """Return ``[work(0), ..., work(count - 1)]``; on Linux that many processes share the calls.
 
     They are forked: they see what the parent has in memory, nothing is copied to them, and starting them costs

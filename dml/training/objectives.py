@@ -9,7 +9,6 @@ from torch import Tensor
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, ModelOutput
 from dml.data.preprocessing import Preprocessor
-from dml.training.device import sent
 from dml.training.distillation import DistillationTargets, feature_distance, prediction_divergence, taught_mean
 from dml.training.losses import (
     distance_correlation,
@@ -17,6 +16,7 @@ from dml.training.losses import (
     inter_magnification_consistency,
     task_loss,
 )
+from dml.training.runtime import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +134,4 @@ def joined(lessons: list[DistillationTargets], device: torch.device) -> Distilla
     whole = DistillationTargets(
         *(torch.cat([getattr(x, name) for x in lessons]) for name in ("tumor", "tme", "logits", "given"))
     )
-    return sent(whole, device)
+    return to_device(whole, device)

@@ -10,7 +10,9 @@ from dml.training.objectives import TaskObjective, TeacherObjective
 from dml.training.trainer import EpochCallback, TrainConfig
 
 
-def teach(fold: Fold, params: config.Params, task: str, on_epoch: EpochCallback | None = None) -> TrainingResult:
+def train_teacher(
+    fold: Fold, params: config.Params, task: str, on_epoch: EpochCallback | None = None
+) -> TrainingResult:
     """Train the teacher of one fold on every patient with a target and a slide or a transcriptome.
 
     With `teacher.use_unpaired` off, only on those who have both.
@@ -30,7 +32,7 @@ def teach(fold: Fold, params: config.Params, task: str, on_epoch: EpochCallback 
     return learner.train(lambda member: objective)
 
 
-def distil(
+def distill_student(
     fold: Fold,
     params: config.Params,
     task: str,
@@ -72,8 +74,8 @@ def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> T
     """
     reads = registry.entry(name).accepts
     kept = [c for c in fold.learning.cases if reads(c) and c.has_target(task)]
-    judged = {c.patient_id for c in kept} & set(fold.parts)
-    if not judged or (len(judged) == len(kept) and fold.turns < 2):
+    judged = {c.patient_id for c in kept} & set(fold.inner_fold_of)
+    if not judged or (len(judged) == len(kept) and fold.n_inner_folds < 2):
         return None
     recipe = TrainConfig(params.optimisation, seed=0, token_dropout=params.model.token_dropout)
     learner = EnsembleTrainer(name, fold, params, task, recipe, kept)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._functorch import config as functorch
 
 from dml.config import params as config
+from dml.core.device import torch_threads
 from dml.core.errors import DmlError
 from dml.core.types import Batch, MagnificationTokens, ModelOutput, Target
 from dml.data.batch_sampler import dealt, passes
@@ -23,13 +24,11 @@ from dml.data.batches import Patient, batches, collate
 from dml.data.preprocessing import Preprocessor
 from dml.models.nn.blocks import TokenProjection
 from dml.models.nn.head import SubspaceHead
-from dml.training.device import sent
-from dml.training.distributed import Team
+from dml.training.distributed import SingleProcess
 from dml.training.gradients import Coordination, coordinated_backward
 from dml.training.losses import task_loss
-from dml.training.memory import keep_freed_memory
 from dml.training.objectives import Losses, Objective
-from dml.training.threads import on_threads
+from dml.training.runtime import keep_freed_memory, to_device
 
 EpochCallback = Callable[[int, float], None]
 """Told the epoch (from 0 for every member) and its validation loss; what it raises ends the training."""
@@ -54,7 +53,7 @@ def fit(
     validation: Sequence[Patient],
     preprocessor: Preprocessor,
     recipe: TrainConfig,
-    team: Team,
+    team: SingleProcess,
 ) -> pd.DataFrame:
     """Train a model in place and leave it at its best validation loss.
 
@@ -80,7 +79,9 @@ def fit(
     weight_decay, rate_ = settings.weight_decay, settings.learning_rate
     optimiser = torch.optim.AdamW(model.parameters(), rate_, weight_decay=weight_decay, fused=True)
     steps = math.ceil(len(training) / settings.batch_size) * settings.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps, settings.warmup_fraction))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: lr_factor(step, steps, settings.warmup_fraction)
+    )
     history: list[dict[str, float]] = []
     best, best_state, waited = math.inf, copy.deepcopy(model.state_dict()), 0
     for epoch in range(settings.epochs):
@@ -124,7 +125,7 @@ def compiled(model: nn.Module) -> None:
             module.compile(dynamic=True)
 
 
-def rate(step: int, steps: int, warmup: float) -> float:
+def lr_factor(step: int, steps: int, warmup: float) -> float:
     """Factor on the learning rate: linear warm-up, then cosine that reaches zero after the last step."""
     rising = max(1, round(warmup * steps))
     if step < rising:
@@ -141,7 +142,7 @@ def validation_loss(
     logits, targets = [], []
     with torch.inference_mode():
         for batch in batches(patients, preprocessor, settings.batch_size):
-            logits.append(model(sent(batch, device)).logits.cpu())
+            logits.append(model(to_device(batch, device)).logits.cpu())
             targets.append(batch.target)
         whole = stacked(targets)
         if not whole.known.any():
@@ -157,7 +158,7 @@ def _epoch(
     recipe: TrainConfig,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
-    team: Team,
+    team: SingleProcess,
 ) -> dict[str, float]:
     model.train()
     settings, parameters = recipe.optimisation, list(model.parameters())
@@ -182,7 +183,7 @@ def _pass(model: nn.Module, objective: Objective, batch: Batch, recipe: TrainCon
     """Add the gradients of a share of a step's patients."""
     device, precision = _place(model), recipe.optimisation.precision
     coordinated = recipe.coordination and bool(batch.target.known.any())  # asked here: a GPU would have to wait
-    hidden = with_dropout(sent(batch, device), recipe)
+    hidden = drop_tokens_and_genes(to_device(batch, device), recipe)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         branches: ModelOutput = model(hidden)
         losses = objective(hidden, branches)
@@ -211,7 +212,7 @@ def _figures(losses: Losses, coordination: Coordination | None) -> dict[str, Ten
     return figures
 
 
-def with_dropout(batch: Batch, recipe: TrainConfig) -> Batch:
+def drop_tokens_and_genes(batch: Batch, recipe: TrainConfig) -> Batch:
     """Hide a share of the tokens (never all of a bag) and of the transcriptomes."""
     levels = tuple(_thinned(level, recipe.token_dropout) for level in batch.levels)
     present = batch.expression.present
@@ -239,36 +240,3 @@ def stacked(targets: Sequence[Target]) -> Target:
 
 def _place(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
-
-
-def resolved(device: str) -> torch.device:
-    """Turn ``auto`` into the best device there is."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
-@contextmanager
-def reproducible(seed: int, threads: int, precision: str = "float32") -> Iterator[None]:
-    """Seed torch, fix its threads and the rounding of its products, and on a GPU ask for deterministic kernels.
-
-    Previous settings come back afterwards. With `precision` medium, factors of float32 products may be rounded to
-    bfloat16 (8 bits) where the processor has instructions for it; sums, weights and all else stay float32. The CPU
-    kernels used here are deterministic as they are (a test trains twice); asking imports the compiler, 3 s.
-    """
-    state, on_gpu = torch.get_rng_state(), torch.cuda.is_available()
-    rounding = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if precision == "medium" else rounding)
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.manual_seed(seed)
-    if on_gpu:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it products on a GPU raise
-        torch.use_deterministic_algorithms(True)
-    try:
-        with on_threads(threads):
-            yield
-    finally:
-        if on_gpu:
-            torch.use_deterministic_algorithms(before)
-        torch.set_float32_matmul_precision(rounding)
-        torch.set_rng_state(state)

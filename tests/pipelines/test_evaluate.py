@@ -1,4 +1,6 @@
-"""Stages baseline and evaluate on an invented cohort: from stores and splits to the report."""
+"""Stages train_linear_baselines and evaluate on an invented cohort: from stores and splits to the report."""
+
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from dml.baselines.linear.fit import BASELINES
 from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.files import read_json, read_parquet, write_parquet
-from dml.training.folds import fold_of
+from dml.training.folds import make_fold
 from pipelines import evaluate
 from pipelines import train_linear_baselines as baseline
 from pipelines.inputs import Inputs, Job
@@ -36,6 +38,7 @@ def project(tmp_path, monkeypatch):
             "site": [case.site for case in invented.cases],
             "survival_days": [case.survival.days for case in invented.cases],
             "event": [case.survival.event for case in invented.cases],
+            "age": [case.covariates["age"] for case in invented.cases],
             "grade": [case.labels["grade"] for case in invented.cases],
         }
     )
@@ -43,12 +46,13 @@ def project(tmp_path, monkeypatch):
     roles = np.array(["test", "validation", "train"])
     turns = [(group - k) % 3 for k in range(3)]
     splits = pd.concat(
-        pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[turn], "part": turn - 1})
+        pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[turn], "inner_fold": turn - 1})
         for k, turn in enumerate(turns)
     )
     stores = {"patients": patients, "splits": splits, "slides": patients[["patient_id"]]}
+    metadata = {"classes": invented.classes}
     for name, table in {**stores, "expression": patients[["patient_id"]]}.items():
-        write_parquet(tmp_path / "data" / "synthetic" / f"{name}.parquet", pa.Table.from_pandas(table))
+        write_parquet(tmp_path / "data" / "synthetic" / f"{name}.parquet", pa.Table.from_pandas(table), metadata)
     return invented, splits
 
 
@@ -57,7 +61,7 @@ def test_baselines_of_all_folds_become_a_report(project, tmp_path, task, metric)
     invented, splits = project
     for fold in PARAMS.folds:
         job = Job(PARAMS, task, fold)
-        inputs = Inputs(invented, splits, fold_of(invented, splits, fold))
+        inputs = Inputs(invented, splits, make_fold(invented, splits, fold))
         for name in BASELINES:
             baseline.write(job, name, baseline.reference(job, inputs, name))
     evaluate.run(PARAMS, task)
@@ -71,6 +75,26 @@ def test_baselines_of_all_folds_become_a_report(project, tmp_path, task, metric)
     page = (out / "report.html").read_text()
     assert "<b>90</b>with known outcome" in page
     assert {path.name for path in out.glob("*.json")} == {"metrics.json", "comparisons.json", "details.json"}
+
+
+def test_models_are_fused_with_age_and_sex_and_only_those_of_params_are_read(project, tmp_path):
+    """Neither tokens nor transcriptomes are there to be read; the outputs of a dropped baseline still are."""
+    invented, splits = project
+    models = tmp_path / "models" / "synthetic" / "survival"
+    for fold in PARAMS.folds:
+        job = Job(PARAMS, "survival", fold)
+        inputs = Inputs(invented, splits, make_fold(invented, splits, fold))
+        baseline.write(job, "linear_slide", baseline.reference(job, inputs, "linear_slide"))
+    for name in ("teacher", "abmil", "mcat"):
+        shutil.copytree(models / "linear_slide", models / name)
+    named = PARAMS.baselines.model_copy(update={"deep": ("abmil",)})
+    evaluate.run(PARAMS.model_copy(update={"baselines": named}), "survival")
+    metrics = read_json(tmp_path / "reports/synthetic/survival/metrics.json")
+    assert set(metrics) == {"teacher", "abmil", "linear_slide", "teacher-clinical", "abmil-clinical"}
+    assert metrics["teacher-clinical"] == metrics["abmil-clinical"]
+    assert metrics["teacher-clinical"] != metrics["teacher"]
+    coefficients = tmp_path / "reports/synthetic/survival/clinical/teacher-clinical/fold-0/model.json"
+    assert read_json(coefficients)["covariates"] == ["age", "sex"]
 
 
 def test_a_baseline_that_cannot_be_fitted_leaves_its_reason(project, tmp_path):

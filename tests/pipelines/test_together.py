@@ -19,8 +19,8 @@ from dml.cohorts.patients import read_patients
 from dml.config import params as config
 from dml.core.files import read_json, read_parquet
 from dml.data.feature_store import bag_path
-from dml.training.folds import held_out
-from dml.training.train import distil, teach
+from dml.training.folds import select_test_patients
+from dml.training.train import distill_student, train_teacher
 from pipelines import check_cohort, check_features, cohort, evaluate, extract_features, split, tile
 from pipelines import train_linear_baselines as baseline
 from pipelines.inputs import Job, read_inputs
@@ -140,8 +140,8 @@ def test_a_teacher_learns_from_both_and_the_report_has_a_row_for_each(place: Pat
     params = params.model_copy(update=quick)
     job = Job(params, "survival", 0)
     inputs = read_inputs(job)
-    model = teach(inputs.fold, params, "survival").model
-    test = held_out(inputs.cohort, inputs.splits, 0)
+    model = train_teacher(inputs.fold, params, "survival").model
+    test = select_test_patients(inputs.cohort, inputs.splits, 0)
     predicted = model.predict(test)
     assert np.isfinite(predicted["risk"]).all()
     assert {patient[:7] for patient in predicted["patient_id"]} == {"TCGA-02", "TCGA-14", "TCGA-76"}
@@ -183,8 +183,8 @@ def test_a_cohort_of_slides_alone_is_dealt_learnt_from_and_judged(
     quick |= {"inputs": config.Inputs(time_bins=2), "model": small}
     params = params.model_copy(update=quick)
     inputs = read_inputs(Job(params, "survival", 0))
-    for teacher in (teach(inputs.fold, params, "survival").model, None):
-        student = distil(inputs.fold, params, "survival", teacher).model
-        predicted = student.predict(held_out(inputs.cohort, inputs.splits, 0))
+    for teacher in (train_teacher(inputs.fold, params, "survival").model, None):
+        student = distill_student(inputs.fold, params, "survival", teacher).model
+        predicted = student.predict(select_test_patients(inputs.cohort, inputs.splits, 0))
         assert len(predicted) == 10
         assert np.isfinite(predicted["risk"]).all()

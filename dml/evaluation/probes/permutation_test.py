@@ -18,8 +18,8 @@ from dml.core.types import SURVIVAL, Case, Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
 from dml.evaluation.probes.scoring import PairedScorer
-from dml.training.folds import fold_of, held_out
-from dml.training.train import teach
+from dml.training.folds import make_fold, select_test_patients
+from dml.training.train import train_teacher
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +84,10 @@ def _take_outcome(case: Case, donor: Case, task: str) -> Case:
 def _train_and_score(
     cohort: Cohort, splits: pd.DataFrame, params: config.Params, task: Task, fold: int, repeat: int
 ) -> float:
-    test = held_out(cohort, splits, fold)
+    test = select_test_patients(cohort, splits, fold)
     permuted = permute_outcomes(cohort, {c.patient_id for c in test.cases}, task, (params.seed, fold, repeat))
     seeded = params.model_copy(update={"seed": params.seed + 1000 * (repeat + 1)})
-    model = teach(fold_of(permuted, splits, fold), seeded, task.name).model
+    model = train_teacher(make_fold(permuted, splits, fold), seeded, task.name).model
     scored = test.subset({c.patient_id for c in test.cases if task.is_known(c)})
     rows = [{"patient_id": c.patient_id, "fold": 0, **task.target_values(c)} for c in scored.cases]
     scorer = PairedScorer(task, pd.DataFrame(rows), np.ones((1, len(rows))), 0.95)

@@ -1,7 +1,7 @@
-"""What a trial is judged by: inner validation of each fold. Test patients are not among what a fold is cut out of."""
+"""Objective of a trial: inner validation of each fold. The test patients are not among those it is given."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,31 +13,46 @@ from dml.core.errors import ConfigError, InputError
 from dml.core.files import read_parquet
 from dml.core.tasks import class_column
 from dml.core.types import SURVIVAL, Case, Cohort
+from dml.data.batches import Patient
 from dml.data.load_cohort import read_cohort
 from dml.evaluation.metrics.classification import macro_auc
 from dml.evaluation.metrics.concordance import harrell_c
 from dml.experiments.tuning.search_space import Kind
-from dml.experiments.tuning.teachers import read_teachers
 from dml.training.checkpoint import FoldModel
+from dml.training.distillation import DistillationTargets
 from dml.training.ensemble_trainer import TrainingResult
-from dml.training.folds import Fold, fold_of, unseen
-from dml.training.train import distil, teach
+from dml.training.folds import Fold, make_fold, predict_out_of_fold
+from dml.training.train import distill_student, train_teacher
 from dml.training.trainer import EpochCallback
 
-COUNTED, DECIMALS = 16, 6
+N_COUNTED_PATIENTS, GFLOP_DECIMALS = 16, 6
 """Patients whose predictions are counted for the cost, and its decimals."""
 
 
 class Score(NamedTuple):
-    """How good a model is on a fold, and what a prediction costs (None where that is not asked for)."""
+    """Quality of a model on a fold, and the cost of a prediction (None where it is no objective)."""
 
     value: float
     gflops: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class CachedTeacher(FoldModel):
+    """A trained teacher whose distillation targets are computed once: those of every trial are of the same patients."""
+
+    targets: dict[tuple[int, tuple[str, ...]], dict[str, DistillationTargets]] = field(default_factory=dict)
+
+    def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, DistillationTargets]:
+        """Return the targets of one member for some patients."""
+        key = member, tuple(patient.patient_id for patient in patients)
+        if key not in self.targets:
+            self.targets[key] = FoldModel.lessons(self, patients, member, batch_size)
+        return self.targets[key]
+
+
+@dataclass(frozen=True, slots=True)
 class Objective:
-    """The learning parts of the folds that trials are averaged over and, to distil, their teachers."""
+    """The training patients of the folds that trials are averaged over and, for a student, the folds' teachers."""
 
     kind: Kind
     task: str
@@ -55,18 +70,18 @@ class Objective:
         splits: pd.DataFrame,
         teachers: Mapping[int, FoldModel] | None = None,
     ) -> "Objective":
-        """Cut the folds out of a cohort; a study of the distillation needs the teachers of the folds.
+        """Select the training patients of each fold; a study of the student needs the teachers of the folds.
 
         Raises
         ------
         InputError
-            If a fold has nobody to judge by.
+            If a fold has no validation patient with a target.
         """
-        folds = {index: fold_of(cohort, splits, index) for index in chosen_folds(params)}
+        folds = {index: make_fold(cohort, splits, index) for index in tuned_folds(params)}
         for index, fold in folds.items():
             if not any(case.has_target(task) for case in fold.validation().cases):
-                found = f"no validation patient of fold {index} has a {task}"
-                raise InputError("splits.parquet", found, "Raise split.validation_share or use fewer folds")
+                problem = f"no validation patient of fold {index} has a {task}"
+                raise InputError("splits.parquet", problem, "Raise split.validation_share or use fewer folds")
         return cls(kind, task, params.tuning.objective, folds, teachers or {})
 
     @classmethod
@@ -75,53 +90,50 @@ class Objective:
         folder = Path("data") / params.cohort
         cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
         splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
-        teachers = read_teachers(params, task, chosen_folds(params)) if kind == "distil" else None
-        return cls.of(params, kind, task, cohort, splits, teachers)
+        return cls.of(params, kind, task, cohort, splits, read_teachers(params, task) if kind == "student" else None)
 
     def score(self, params: Params, fold: int, on_epoch: EpochCallback | None = None) -> Score:
-        """Train on one fold and judge it by the fold's validation patients; `on_epoch` is told how it goes."""
+        """Train on one fold and score the model on the fold's validation patients."""
         part = self.folds[fold]
         if self.kind == "teacher":
-            trained = teach(part, params, self.task, on_epoch)
+            trained = train_teacher(part, params, self.task, on_epoch)
         else:
-            trained = distil(part, params, self.task, self.teachers[fold], on_epoch)
-        value = self._loss(trained) if self.metric == "validation_loss" else self._ranking(trained, part)
-        return Score(
-            value, gflops(trained.model, part.learning) if params.tuning.second_objective == "gflops" else None
-        )
-
-    def _loss(self, trained: TrainingResult) -> float:
-        return float(trained.history.groupby("member")["validation_loss"].min().mean())
+            trained = distill_student(part, params, self.task, self.teachers[fold], on_epoch)
+        value = _best_loss(trained) if self.metric == "validation_loss" else self._ranking(trained, part)
+        costed = params.tuning.second_objective == "gflops"
+        return Score(value, count_gflops(trained.model, part.learning) if costed else None)
 
     def _ranking(self, trained: TrainingResult, fold: Fold) -> float:
-        """Judge each validation patient by the members that have not seen him; pairs of the same inner part count."""
-        known = {case.patient_id: case for case in fold.learning.cases if case.has_target(self.task)}
-        predicted = unseen(trained.model, fold)
-        said = predicted[predicted["patient_id"].isin(known)].reset_index(drop=True)
-        cases = [known[patient] for patient in said["patient_id"]]
-        part = said["patient_id"].map(fold.parts).to_numpy(int)
-        classes = trained.model.spec.preprocessor.classes
-        found = concordance(said, cases, part) if self.task == SURVIVAL else area(said, cases, part, self.task, classes)
-        if not np.isfinite(found):
-            what = f"{self.metric} is not defined on the validation patients of fold {fold.index}"
-            raise InputError("splits.parquet", what, "Set tuning.objective to validation_loss")
-        return found
+        """Score out-of-fold predictions of the training patients; pairs of the same inner fold are compared."""
+        cases = {case.patient_id: case for case in fold.learning.cases if case.has_target(self.task)}
+        predicted = predict_out_of_fold(trained.model, fold)
+        rows = predicted[predicted["patient_id"].isin(cases)].reset_index(drop=True)
+        targets = [cases[patient] for patient in rows["patient_id"]]
+        inner_fold = rows["patient_id"].map(fold.inner_fold_of).to_numpy(int)
+        if self.task == SURVIVAL:
+            value = _c_index(rows, targets, inner_fold)
+        else:
+            value = _auc(rows, targets, inner_fold, self.task, trained.model.spec.preprocessor.classes)
+        if not np.isfinite(value):
+            problem = f"{self.metric} is not defined on the validation patients of fold {fold.index}"
+            raise InputError("splits.parquet", problem, "Set tuning.objective to validation_loss")
+        return value
 
 
-def gflops(model: FoldModel, patients: Cohort) -> float:
+def count_gflops(model: FoldModel, patients: Cohort) -> float:
     """Floating-point operations of a prediction by all members, in 10^9, mean over some patients with tokens."""
     from torch.utils.flop_counter import FlopCounterMode
 
     for member in model.members:
-        member.requires_grad_(False)  # the counter would look for gradients of what it counts
-    asked = [case.patient_id for case in patients.cases if model.spec.reads(case)][:COUNTED]
+        member.requires_grad_(False)  # the counter would need gradients of what it counts
+    ids = [case.patient_id for case in patients.cases if model.spec.reads(case)][:N_COUNTED_PATIENTS]
     counter = FlopCounterMode(display=False)
     with counter:
-        model.predict(patients.subset(set(asked)), batch_size=1)
-    return round(float(counter.get_total_flops()) / 1e9 / max(1, len(asked)), DECIMALS)
+        model.predict(patients.subset(set(ids)), batch_size=1)
+    return round(float(counter.get_total_flops()) / 1e9 / max(1, len(ids)), GFLOP_DECIMALS)
 
 
-def chosen_folds(params: Params) -> tuple[int, ...]:
+def tuned_folds(params: Params) -> tuple[int, ...]:
     """Folds that trials are averaged over.
 
     Raises
@@ -135,26 +147,56 @@ def chosen_folds(params: Params) -> tuple[int, ...]:
     return params.tuning.folds or params.folds
 
 
-def check_metric(params: Params, task: str) -> None:
-    """Raise ConfigError if the task or the objective is not one that goes with the other."""
+def check_objective(params: Params, task: str) -> None:
+    """Raise ConfigError if there is no such task, or `tuning.objective` is not a metric of it."""
     if task not in params.tasks:
         raise ConfigError(f"no task {task!r}; tasks of params.yaml are {', '.join(params.tasks)}")
-    wrong = "auc" if task == SURVIVAL else "c_index"
+    right, wrong = ("c_index", "auc") if task == SURVIVAL else ("auc", "c_index")
     if params.tuning.objective == wrong:
-        right = "c_index" if task == SURVIVAL else "auc"
-        raise ConfigError(f"tuning.objective: {wrong} does not judge {task}; choose validation_loss or {right}")
+        raise ConfigError(f"tuning.objective: {wrong} is no metric of {task}; choose validation_loss or {right}")
 
 
-def concordance(said: pd.DataFrame, cases: list[Case], part: np.ndarray) -> float:
-    """Harrell's C of predicted risks within parts; NaN without a comparable pair."""
+def teacher_folder(params: Params, task: str, fold: int) -> Path:
+    """Folder in which `dvc repro` leaves the teacher of a fold."""
+    return Path("models") / params.cohort / task / "teacher" / f"fold-{fold}"
+
+
+def read_teachers(params: Params, task: str) -> dict[int, CachedTeacher]:
+    """Read the teachers of the folds that trials are averaged over; no trial trains one.
+
+    Raises
+    ------
+    InputError
+        If one is missing or was trained with other parameters.
+    """
+    teachers = {}
+    for fold in tuned_folds(params):
+        folder = teacher_folder(params, task, fold)
+        if not folder.exists():
+            raise InputError(folder, "no teacher to distil", "Train the teachers first: dvc repro")
+        teacher = FoldModel.load(folder)
+        if (teacher.spec.model, teacher.spec.teacher) != (params.model, params.teacher):
+            raise InputError(folder, "trained with other `model` or `teacher` parameters", "Run dvc repro")
+        teachers[fold] = CachedTeacher(teacher.spec, teacher.members)
+    return teachers
+
+
+def _best_loss(trained: TrainingResult) -> float:
+    """Lowest validation loss of each member, averaged."""
+    return float(trained.history.groupby("member")["validation_loss"].min().mean())
+
+
+def _c_index(rows: pd.DataFrame, cases: list[Case], inner_fold: np.ndarray) -> float:
+    """Harrell's C of predicted risks; NaN without a comparable pair."""
     follow_up = [case.survival for case in cases if case.survival is not None]
     days, event = np.array([s.days for s in follow_up], float), np.array([s.event for s in follow_up], bool)
-    risk, one = said["risk"].to_numpy(float), np.ones((1, len(days)))
-    return float(harrell_c(one, days=days, event=event, risk=risk, fold=part)[0])
+    risk, weights = rows["risk"].to_numpy(float), np.ones((1, len(days)))
+    return float(harrell_c(weights, days=days, event=event, risk=risk, fold=inner_fold)[0])
 
 
-def area(said: pd.DataFrame, cases: list[Case], part: np.ndarray, task: str, classes: tuple[str, ...]) -> float:
-    """Macro AUC of predicted probabilities within parts; NaN if only one class is there."""
+def _auc(rows: pd.DataFrame, cases: list[Case], inner_fold: np.ndarray, task: str, classes: tuple[str, ...]) -> float:
+    """Macro AUC of predicted probabilities; NaN if there is only one class."""
     label = np.array([classes.index(case.labels[task]) for case in cases], int)
-    probabilities = said[[class_column(name) for name in classes]].to_numpy(float)
-    return float(macro_auc(np.ones((1, len(label))), label=label, probabilities=probabilities, fold=part)[0])
+    probabilities = rows[[class_column(name) for name in classes]].to_numpy(float)
+    weights = np.ones((1, len(label)))
+    return float(macro_auc(weights, label=label, probabilities=probabilities, fold=inner_fold)[0])

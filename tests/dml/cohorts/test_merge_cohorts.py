@@ -188,7 +188,7 @@ def test_other_folds_are_refused() -> None:
         ({"combines": ["a", "both"]}, r"both cannot be a part of itself"),
         (
             {"patients": [{"file": "p.csv", "id": "id"}]},
-            r"patients: belongs into the descriptions of the combined cohorts",
+            r"patients: belongs into the descriptions",
         ),
         ({"import": ["x"]}, r"import: belongs into the descriptions of the combined cohorts"),
         ({"combines": []}, r"patients: the list is empty; describe at least one"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dml.cohorts.splits import draw, joint_strata, make_splits, read_splits, split_report, write_splits
+from dml.cohorts.splits import draw_share, joint_strata, make_splits, read_splits, split_report, write_splits
 from dml.config.params import Split
 from dml.core.errors import ConfigError, InputError
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_split_is_said() -> None:
 
 def test_draw_is_even_over_strata(rng: np.random.Generator) -> None:
     strata = np.array(["a"] * 40 + ["b"] * 20 + ["c"] * 10)
-    mask = draw(strata, 0.2, rng)
+    mask = draw_share(strata, 0.2, rng)
     assert [int(mask[strata == s].sum()) for s in "abc"] == [8, 4, 2]
 
 

@@ -33,7 +33,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ablation:
     group = np.arange(40) % 4
     ids = [case.patient_id for case in data.cases]
     splits = pd.concat(
-        pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[(group - k) % 4], "part": parts[(group - k) % 4]})
+        pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[(group - k) % 4], "inner_fold": parts[(group - k) % 4]})
         for k in range(2)
     )
     return Ablation(PARAMS, "survival", data, splits, "stores")

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.shapes import make_batch
 from dml.core.types import ClassTarget
-from dml.training.device import sent
+from dml.training.runtime import to_device
 from tests.synthetic import batch
 
 
@@ -27,7 +27,7 @@ def test_every_tensor_of_a_batch_is_sent_and_the_rest_kept() -> None:
     ours = batch([(5, 3), (2, 2)], kind="classification")
     assert isinstance(ours.target, ClassTarget)
     ours.auxiliary["idh"] = ours.target  # type: ignore[index]
-    there = sent(ours, torch.device("meta"))
+    there = to_device(ours, torch.device("meta"))
     assert {t.device.type for t in tensors(there)} == {"meta"}
     assert [t.shape for t in tensors(there)] == [t.shape for t in tensors(ours)]
     assert there.patient_ids == ours.patient_ids
@@ -37,13 +37,13 @@ def test_every_tensor_of_a_batch_is_sent_and_the_rest_kept() -> None:
 
 def test_on_a_cpu_nothing_is_copied() -> None:
     ours = batch([(5, 3)])
-    assert sent(ours, torch.device("cpu")) is ours
+    assert to_device(ours, torch.device("cpu")) is ours
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_what_arrives_is_what_was_sent() -> None:
     ours = make_batch([300, 100, 40])
-    there = sent(ours, torch.device("cuda"))
+    there = to_device(ours, torch.device("cuda"))
     torch.cuda.synchronize()
     assert all(torch.equal(a, b.cpu()) for a, b in zip(tensors(ours), tensors(there), strict=True))

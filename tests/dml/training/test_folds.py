@@ -13,9 +13,9 @@ from dml.config import params as config
 from dml.core.errors import DmlError, InputError
 from dml.core.types import Cohort, Survival
 from dml.training.checkpoint import FoldModel, survival_at
-from dml.training.folds import Fold, fold_of, held_out, unseen
-from dml.training.train import distil, teach
-from dml.training.trainer import rate
+from dml.training.folds import Fold, make_fold, predict_out_of_fold, select_test_patients
+from dml.training.train import distill_student, train_teacher
+from dml.training.trainer import lr_factor
 from tests import oracles
 from tests.synthetic import cohort
 
@@ -48,11 +48,11 @@ def splits(data: Cohort) -> pd.DataFrame:
     roles = ["train"] * 3 + ["validation", "test"]
     parts = [1, 2, 1, 0, -1]
     rows = [(c.patient_id, 0, roles[i % 5], parts[i % 5]) for i, c in enumerate(data.cases)]
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"])
 
 
 def fold(data: Cohort) -> Fold:
-    return fold_of(data, splits(data), 0)
+    return make_fold(data, splits(data), 0)
 
 
 def concordance(predicted: pd.DataFrame, data: Cohort) -> float:
@@ -69,12 +69,12 @@ def concordance(predicted: pd.DataFrame, data: Cohort) -> float:
 @pytest.fixture(scope="module")
 def taught() -> tuple[Cohort, FoldModel]:
     data = cohort(200, absent=10)
-    return data, teach(fold(data), PARAMS, "survival").model
+    return data, train_teacher(fold(data), PARAMS, "survival").model
 
 
 def test_the_teacher_learns_the_planted_risk(taught: tuple[Cohort, FoldModel]) -> None:
     data, model = taught
-    everyone = held_out(data, splits(data), 0)
+    everyone = select_test_patients(data, splits(data), 0)
     test = replace(everyone, cases=tuple(c for c in everyone.cases if c.expression is not None))
     planted = [1.2 * c.expression[:5].mean() + 0.6 * c.expression[5:].mean() for c in test.cases]
     oracle = concordance(pd.DataFrame({"patient_id": [c.patient_id for c in test.cases], "risk": planted}), test)
@@ -113,7 +113,7 @@ def test_survival_curves_fall_and_agree_with_the_slow_twin(taught: tuple[Cohort,
 def test_test_patients_cannot_change_the_model() -> None:
     """Poison everything about the test patients: the same model must come out (fault 7)."""
     data = cohort(40)
-    test_ids = {c.patient_id for c in held_out(data, splits(data), 0).cases}
+    test_ids = {c.patient_id for c in select_test_patients(data, splits(data), 0).cases}
     poisoned = tuple(
         replace(c, survival=Survival(1.0, True), expression=np.full_like(c.expression, 1e6), labels={"grade": "low"})
         if c.patient_id in test_ids
@@ -121,8 +121,8 @@ def test_test_patients_cannot_change_the_model() -> None:
         for c in data.cases
     )
     quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
-    clean = teach(fold(data), quick, "survival").model
-    dirty = teach(fold(replace(data, cases=poisoned)), quick, "survival").model
+    clean = train_teacher(fold(data), quick, "survival").model
+    dirty = train_teacher(fold(replace(data, cases=poisoned)), quick, "survival").model
     assert clean.spec.model_dump_json() == dirty.spec.model_dump_json()
     for a, b in zip(clean.members[0].state_dict().values(), dirty.members[0].state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -131,9 +131,9 @@ def test_test_patients_cannot_change_the_model() -> None:
 def test_same_seed_same_model_other_seed_other_model() -> None:
     data = cohort(30)
     quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
-    first, second = (teach(fold(data), quick, "survival") for _ in range(2))
+    first, second = (train_teacher(fold(data), quick, "survival") for _ in range(2))
     pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
-    other = teach(fold(data), quick.model_copy(update={"seed": 1}), "survival")
+    other = train_teacher(fold(data), quick.model_copy(update={"seed": 1}), "survival")
     assert not first.history["validation_loss"].equals(other.history["validation_loss"])
 
 
@@ -142,9 +142,11 @@ def test_members_trained_side_by_side_are_the_same() -> None:
     two = PARAMS.optimisation.model_copy(update={"epochs": 2, "ensemble_size": 3})
     alone = PARAMS.model_copy(update={"optimisation": two})
     together = PARAMS.model_copy(update={"optimisation": two.model_copy(update={"workers": 2})})
-    teachers = [teach(fold(data), params, "survival") for params in (alone, together)]
+    teachers = [train_teacher(fold(data), params, "survival") for params in (alone, together)]
     pd.testing.assert_frame_equal(*(t.history for t in teachers), check_exact=True)
-    students = [distil(fold(data), params, "survival", teachers[0].model).model for params in (alone, together)]
+    students = [
+        distill_student(fold(data), params, "survival", teachers[0].model).model for params in (alone, together)
+    ]
     pd.testing.assert_frame_equal(*(s.predict(data) for s in students), check_exact=True)
 
 
@@ -152,14 +154,14 @@ def test_gradients_of_passes_add_up_to_those_of_the_batch() -> None:
     data = cohort(60)
     whole = quiet(changed())
     cut = whole.model_copy(update={"optimisation": whole.optimisation.model_copy(update={"max_tokens": 20})})
-    histories = [teach(fold(data), params, "survival").history for params in (whole, cut)]
+    histories = [train_teacher(fold(data), params, "survival").history for params in (whole, cut)]
     np.testing.assert_allclose(*histories, rtol=1e-3)
 
 
 def test_members_are_averaged() -> None:
     data = cohort(30)
     update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2, "ensemble_size": 2})}
-    both = teach(fold(data), PARAMS.model_copy(update=update), "grade").model
+    both = train_teacher(fold(data), PARAMS.model_copy(update=update), "grade").model
     alone = [FoldModel(both.spec, (member,)).predict(data)["p_high"] for member in both.members]
     np.testing.assert_allclose(both.predict(data)["p_high"], (alone[0] + alone[1]) / 2, atol=1e-7)
 
@@ -168,18 +170,18 @@ def test_members_take_turns_with_the_validation_parts() -> None:
     """Three inner parts, three members: everybody is learnt from, and predicted unseen by the one who has not."""
     data = cohort(45)
     whole = fold(data)
-    assert whole.turns == 3
+    assert whole.n_inner_folds == 3
     for member in range(4):
         learnt, judged = (
             {c.patient_id for c in part.cases} for part in (whole.training(member), whole.validation(member))
         )
         assert not learnt & judged
-        assert judged == {patient for patient, part in whole.parts.items() if part == member % 3}
+        assert judged == {patient for patient, part in whole.inner_fold_of.items() if part == member % 3}
         assert learnt | judged == {c.patient_id for c in whole.learning.cases}
     update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1, "ensemble_size": 3})}
-    model = teach(whole, PARAMS.model_copy(update=update), "grade").model
-    said = unseen(model, whole)
-    assert sorted(said["patient_id"]) == sorted(whole.parts)
+    model = train_teacher(whole, PARAMS.model_copy(update=update), "grade").model
+    said = predict_out_of_fold(model, whole)
+    assert sorted(said["patient_id"]) == sorted(whole.inner_fold_of)
     for member in range(3):
         own = model.predict(whole.validation(member), members=[member])
         pd.testing.assert_frame_equal(said[said["patient_id"].isin(own["patient_id"])].reset_index(drop=True), own)
@@ -196,7 +198,7 @@ def test_a_validation_patient_cannot_change_the_member_selected_on_him_but_other
     )
     settings = PARAMS.optimisation.model_copy(update={"epochs": 1, "ensemble_size": 2})
     quick = PARAMS.model_copy(update={"optimisation": settings})
-    clean, dirty = (distil(fold(d), quick, "grade", None) for d in (data, replace(data, cases=turned)))
+    clean, dirty = (distill_student(fold(d), quick, "grade", None) for d in (data, replace(data, cases=turned)))
     weights = [[m.state_dict()["head.tumor.weight"] for m in t.model.members] for t in (clean, dirty)]
     assert not torch.equal(weights[0][0], weights[1][0])
     # class weights are fitted on all learning patients, so the two members can only be told apart without them
@@ -210,7 +212,7 @@ def test_the_teacher_learns_from_patients_without_slide() -> None:
     bare = replace(data, cases=tuple(replace(c, bags={}) if i % 5 == 0 else c for i, c in enumerate(data.cases)))
     quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1})})
     only = quick.model_copy(update={"teacher": quick.teacher.model_copy(update={"use_unpaired": False})})
-    whole, paired = (teach(fold(bare), params, "survival").model.members[0] for params in (quick, only))
+    whole, paired = (train_teacher(fold(bare), params, "survival").model.members[0] for params in (quick, only))
     assert not torch.equal(whole.state_dict()["head.tme.weight"], paired.state_dict()["head.tme.weight"])
 
 
@@ -223,25 +225,28 @@ def test_auxiliary_labels_are_learnt_beside_the_task() -> None:
         "distillation": PARAMS.distillation.model_copy(update={"auxiliary_weight": 1.0}),
     }
     params = PARAMS.model_copy(update=update)
-    for trained in (teach(fold(data), params, "survival"), distil(fold(data), params, "survival", None)):
+    for trained in (
+        train_teacher(fold(data), params, "survival"),
+        distill_student(fold(data), params, "survival", None),
+    ):
         history = trained.history["train_auxiliary"]
         assert history.iloc[-1] < history.iloc[0] < 1.0
         assert trained.model.spec.preprocessor.auxiliary == {"grade": ("low", "high")}
-    assert not teach(fold(data), params, "grade").model.spec.preprocessor.auxiliary, (
+    assert not train_teacher(fold(data), params, "grade").model.spec.preprocessor.auxiliary, (
         "the task is no auxiliary of itself"
     )
     unknown = params.model_copy(update={"inputs": config.Inputs(auxiliary=("idh",))})
     with pytest.raises(InputError, match=r"inputs\.auxiliary: unknown label 'idh'"):
-        teach(fold(data), unknown, "survival")
+        train_teacher(fold(data), unknown, "survival")
 
 
 def test_the_student_learns_from_its_teacher(taught: tuple[Cohort, FoldModel]) -> None:
     data, teacher = taught
-    with_teacher = distil(fold(data), PARAMS, "survival", teacher)
+    with_teacher = distill_student(fold(data), PARAMS, "survival", teacher)
     assert {"train_distil_features", "train_distil_predictions"} <= set(with_teacher.history)
     history = with_teacher.history
     assert history["train_distil_predictions"].iloc[-1] < history["train_distil_predictions"].iloc[0]
-    alone = distil(fold(data), PARAMS, "survival", None)
+    alone = distill_student(fold(data), PARAMS, "survival", None)
     assert "train_distil_features" not in alone.history
     assert alone.model.predict(data)["risk"].std() > 0
 
@@ -252,10 +257,10 @@ def test_the_student_learns_from_unpaired_patients() -> None:
     cases = tuple(replace(c, survival=None) if 10 <= i < 20 else c for i, c in enumerate(data.cases))
     data = replace(data, cases=cases)
     quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
-    teacher = teach(fold(data), quick, "survival").model
+    teacher = train_teacher(fold(data), quick, "survival").model
     update = {"distillation": config.Distillation(use_unpaired=False)}
-    paired_only = distil(fold(data), quick.model_copy(update=update), "survival", teacher)
-    everyone = distil(fold(data), quick, "survival", teacher)
+    paired_only = distill_student(fold(data), quick.model_copy(update=update), "survival", teacher)
+    everyone = distill_student(fold(data), quick, "survival", teacher)
     changed = any(
         not torch.equal(a, b)
         for a, b in zip(
@@ -278,7 +283,7 @@ def _patient(model: FoldModel, data: Cohort, case: object) -> object:
 
 
 def test_schedule_rises_then_falls_to_zero_at_the_last_step() -> None:
-    rates = [rate(step, 100, 0.1) for step in range(101)]
+    rates = [lr_factor(step, 100, 0.1) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[10] == 1.0
     assert rates[100] == pytest.approx(0, abs=1e-9)
@@ -288,7 +293,7 @@ def test_schedule_rises_then_falls_to_zero_at_the_last_step() -> None:
 def test_divergence_is_said_and_not_saved() -> None:
     broken = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"learning_rate": 1e30})})
     with pytest.raises(DmlError, match="diverged in epoch"):
-        teach(fold(cohort(30)), broken, "survival")
+        train_teacher(fold(cohort(30)), broken, "survival")
 
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
@@ -305,7 +310,7 @@ def test_a_student_may_be_the_frozen_teacher_with_generated_genes(
 ) -> None:
     data, teacher = taught
     generating = PARAMS.model_copy(update={"distillation": config.Distillation(architecture="gene_imputation")})
-    trained = distil(fold(data), generating, "survival", teacher)
+    trained = distill_student(fold(data), generating, "survival", teacher)
     kept = trained.model.members[0].teacher.state_dict()
     for name, value in teacher.members[0].state_dict().items():
         assert torch.equal(kept[name], value), "the teacher is frozen"
@@ -314,7 +319,7 @@ def test_a_student_may_be_the_frozen_teacher_with_generated_genes(
     pd.testing.assert_frame_equal(trained.model.predict(bare), trained.model.predict(data))
     trained.model.save(tmp_path)
     pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(data), trained.model.predict(data))
-    alone = distil(fold(data), generating, "survival", None)
+    alone = distill_student(fold(data), generating, "survival", None)
     assert alone.model.spec.distillation.architecture == "tokens"
 
 
@@ -323,5 +328,5 @@ def test_the_second_reading_of_consistency_learns_genes_from_tissue() -> None:
     telling = PARAMS.model_copy(
         update={"teacher": config.Teacher(consistency_weight=1.0, consistency_target="expression")}
     )
-    history = teach(fold(data), telling, "survival").history["train_consistency"]
+    history = train_teacher(fold(data), telling, "survival").history["train_consistency"]
     assert history.iloc[-1] < history.iloc[0]

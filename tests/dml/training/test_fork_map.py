@@ -7,16 +7,16 @@ import time
 import pytest
 
 from dml.core.errors import DmlError, InputError
-from dml.training.fork_map import spread
+from dml.training.fork_map import fork_map
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
 def test_results_come_in_order(workers: int) -> None:
-    assert spread(lambda i: i * i, 5, workers) == [0, 1, 4, 9, 16]
+    assert fork_map(lambda i: i * i, 5, workers) == [0, 1, 4, 9, 16]
 
 
 def test_the_work_is_done_elsewhere_by_as_many_processes_as_asked() -> None:
-    assert os.getpid() not in (processes := spread(lambda i: os.getpid(), 6, 2))
+    assert os.getpid() not in (processes := fork_map(lambda i: os.getpid(), 6, 2))
     assert len(set(processes)) == 2
 
 
@@ -28,7 +28,7 @@ def test_a_user_error_comes_back_whole() -> None:
         return index
 
     with pytest.raises(InputError, match=r"genes.csv: no genes. Add some") as caught:
-        spread(work, 4, 2)
+        fork_map(work, 4, 2)
     assert caught.value.remedy == "Add some"
 
 
@@ -39,4 +39,4 @@ def test_a_killed_process_is_told() -> None:
         return index
 
     with pytest.raises(DmlError, match="died"):
-        spread(work, 4, 2)
+        fork_map(work, 4, 2)

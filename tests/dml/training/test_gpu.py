@@ -9,10 +9,10 @@ from benchmarks.shapes import make_batch, make_teacher
 from dml.config import params as config
 from dml.core.types import Batch
 from dml.models.teacher import Teacher
-from dml.training.device import sent
 from dml.training.gradients import coordinated_backward
 from dml.training.losses import task_loss
-from dml.training.trainer import TrainConfig, reproducible, with_dropout
+from dml.training.runtime import reproducible, to_device
+from dml.training.trainer import TrainConfig, drop_tokens_and_genes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 RECIPE = TrainConfig(config.Optimisation(), seed=0, token_dropout=0.1, modality_dropout=0.2)
@@ -22,7 +22,7 @@ def gradient(device: str, precision: str = "float32") -> torch.Tensor:
     torch.manual_seed(0)
     model, place = make_teacher().eval().to(device), torch.device(device)
     with reproducible(0, 1):
-        batch = sent(make_batch([300, 100, 40]), place)
+        batch = to_device(make_batch([300, 100, 40]), place)
         with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
             said = model(batch)
             loss = task_loss(said.logits, batch.target)
@@ -45,7 +45,7 @@ def test_the_same_step_twice_is_the_same_bits() -> None:
 
 @pytest.fixture
 def batch() -> Batch:
-    return sent(make_batch([300, 100, 40]), torch.device("cuda"))
+    return to_device(make_batch([300, 100, 40]), torch.device("cuda"))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def no_waiting() -> Iterator[None]:
 
 
 def step(model: Teacher, batch: Batch) -> None:
-    hidden = with_dropout(batch, RECIPE)
+    hidden = drop_tokens_and_genes(batch, RECIPE)
     said = model(hidden)
     loss = task_loss(said.logits, hidden.target)
     coordinated_backward(loss, said, model.head, list(model.parameters()), hidden.target)

@@ -11,10 +11,10 @@ from dml.config import params as config
 from dml.core.types import Cohort, Survival
 from dml.data.batches import PatientReader
 from dml.training.checkpoint import FoldModel
-from dml.training.folds import fold_of, held_out, unseen
+from dml.training.folds import make_fold, predict_out_of_fold, select_test_patients
 from dml.training.linear_offset import COMBINATIONS, LinearOffset, Truth, fit_linear_offset, truth_of
-from dml.training.train import distil, teach
-from dml.training.trainer import TrainConfig, with_dropout
+from dml.training.train import distill_student, train_teacher
+from dml.training.trainer import TrainConfig, drop_tokens_and_genes
 from tests.dml.training.test_folds import PARAMS, concordance, fold, splits
 from tests.synthetic import cohort
 
@@ -65,8 +65,8 @@ def test_a_learning_patient_starts_from_what_has_not_seen_his_outcome() -> None:
 def _start_of(patient: str, data: Cohort) -> np.ndarray:
     whole = fold(data)
     params = LINEAR.model_copy(update={"optimisation": LINEAR.optimisation.model_copy(update={"ensemble_size": 1})})
-    spec = teach(whole, params, "survival").model.spec
-    read = PatientReader(spec.preprocessor, data, spec.linear, whole.parts)
+    spec = train_teacher(whole, params, "survival").model.spec
+    read = PatientReader(spec.preprocessor, data, spec.linear, whole.inner_fold_of)
     raw = read(next(c for c in data.cases if c.patient_id == patient)).start
     slope = spec.linear.slopes["slide+genes"]  # one number over everybody: it alone has seen the outcome
     return np.round(raw / slope, 4)
@@ -75,37 +75,39 @@ def _start_of(patient: str, data: Cohort) -> np.ndarray:
 def test_at_the_start_the_network_says_what_the_linear_model_says() -> None:
     """A learning rate of nothing: risk is ordered as by the linear model, and beats one that starts from nothing."""
     data = cohort(150)
-    model = teach(fold(data), LINEAR, "survival").model
-    test = held_out(data, splits(data), 0)
+    model = train_teacher(fold(data), LINEAR, "survival").model
+    test = select_test_patients(data, splits(data), 0)
     read = PatientReader(model.spec.preprocessor, data, model.spec.linear)
     linear = pd.DataFrame(
         {"patient_id": [c.patient_id for c in test.cases], "risk": [read(c).start[0] for c in test.cases]}
     )
     assert concordance(linear, test) > 0.65
     assert concordance(model.predict(test), test) > concordance(linear, test) - 0.05
-    said = unseen(model, fold(data))
-    assert sorted(said["patient_id"]) == sorted(fold(data).parts)
+    said = predict_out_of_fold(model, fold(data))
+    assert sorted(said["patient_id"]) == sorted(fold(data).inner_fold_of)
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path) -> None:
     data = cohort(120, absent=12)
     for task in ("survival", "grade"):
-        model = teach(fold(data), LINEAR, task).model
+        model = train_teacher(fold(data), LINEAR, task).model
         assert set(model.spec.linear.models) == {"slide+genes", "slide", "genes"}
         model.save(tmp_path / task)
         pd.testing.assert_frame_equal(FoldModel.load(tmp_path / task).predict(data), model.predict(data))
 
 
 def test_labels_start_from_nothing_unless_asked_for() -> None:
-    only_survival = LINEAR.model_copy(update={"model": LINEAR.model.model_copy(update={"linear_offset": config.LinearOffset(components=5)})})
+    only_survival = LINEAR.model_copy(
+        update={"model": LINEAR.model.model_copy(update={"linear_offset": config.LinearOffset(components=5)})}
+    )
     data = cohort(40)
-    assert teach(fold(data), only_survival, "grade").model.spec.linear is None
-    assert teach(fold(data), LINEAR, "grade").model.spec.linear is not None
+    assert train_teacher(fold(data), only_survival, "grade").model.spec.linear is None
+    assert train_teacher(fold(data), LINEAR, "grade").model.spec.linear is not None
 
 
 def test_a_hidden_transcriptome_is_hidden_from_the_start_too() -> None:
     data = cohort(120)
-    model = teach(fold(data), LINEAR, "survival").model
+    model = train_teacher(fold(data), LINEAR, "survival").model
     assert {"slide+genes", "slide"} <= set(model.spec.linear.models)
     read = model.reader(data)
     patients = [read(case) for case in data.cases[:16]]
@@ -115,7 +117,7 @@ def test_a_hidden_transcriptome_is_hidden_from_the_start_too() -> None:
     batch = collate(patients, model.spec.preprocessor)
     recipe = TrainConfig(PARAMS.optimisation, seed=0, modality_dropout=0.5)
     torch.manual_seed(0)
-    hidden = with_dropout(batch, recipe)
+    hidden = drop_tokens_and_genes(batch, recipe)
     gone = ~hidden.expression.present.numpy()
     assert 0 < gone.sum() < 16
     for i in range(16):
@@ -127,7 +129,7 @@ def test_a_hidden_transcriptome_is_hidden_from_the_start_too() -> None:
 def test_a_patient_without_the_sources_starts_from_nothing(role: str) -> None:
     data = cohort(120)
     cases = fold(data).learning.cases
-    model = teach(fold(data), PARAMS, "survival").model
+    model = train_teacher(fold(data), PARAMS, "survival").model
     rows = model.reader(data).rows(cases)
     truth = truth_of(cases, model.spec.preprocessor)
     found: LinearOffset = fit_linear_offset(rows, [i % 3 for i in range(len(cases))], COMBINATIONS[role], truth, 4)
@@ -135,12 +137,12 @@ def test_a_patient_without_the_sources_starts_from_nothing(role: str) -> None:
     np.testing.assert_array_equal(found(empty, [None, 1]), np.zeros((2, 1)))
 
 
-def test_it_is_off_without_inner_parts_to_cross() -> None:
+def test_it_is_off_without_assign_inner_folds_to_cross() -> None:
     data = cohort(30)
     one_part = splits(data)
-    one_part["part"] = np.where(one_part["role"] == "validation", 0, -1)
+    one_part["inner_fold"] = np.where(one_part["role"] == "validation", 0, -1)
     params = LINEAR.model_copy(update={"optimisation": config.Optimisation(epochs=1, device="cpu")})
-    assert teach(fold_of(data, one_part, 0), params, "survival").model.spec.linear is None
+    assert train_teacher(make_fold(data, one_part, 0), params, "survival").model.spec.linear is None
 
 
 def test_a_student_need_not_start_where_its_teacher_does() -> None:
@@ -148,8 +150,8 @@ def test_a_student_need_not_start_where_its_teacher_does() -> None:
     off = LINEAR.model_copy(
         update={"distillation": LINEAR.distillation.model_copy(update={"use_linear_offset": False})}
     )
-    taught = teach(fold(data), off, "survival").model
+    taught = train_teacher(fold(data), off, "survival").model
     assert taught.spec.linear is not None
-    started, free = (distil(fold(data), params, "survival", taught).model for params in (LINEAR, off))
+    started, free = (distill_student(fold(data), params, "survival", taught).model for params in (LINEAR, off))
     assert started.spec.linear is not None
     assert free.spec.linear is None

@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from dml.training.memory import keep_freed_memory
+from dml.training.runtime import keep_freed_memory
 
 
 def test_the_same_temporaries_again_cost_no_page_faults() -> None:

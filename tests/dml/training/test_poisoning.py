@@ -18,16 +18,17 @@ from dml.config import params as config
 from dml.core.types import Bag, Case, Cohort, Survival
 from dml.models import registry
 from dml.training.checkpoint import FoldModel
-from dml.training.fold_predictions import judged
-from dml.training.folds import Fold, fold_of, held_out
-from dml.training.train import distil, teach, train_baseline
+from dml.training.folds import Fold, make_fold, predict_fold, select_test_patients
+from dml.training.train import distill_student, train_baseline, train_teacher
 from tests.synthetic import cohort
 
 PARAMS = config.Params(
     cohort="synthetic",
     tasks=("survival", "grade"),
     folds=(0, 1),
-    model=config.Model(width=8, heads=2, n_queries=2, gene_width=8, dropout=0.1, linear_offset=config.LinearOffset(components=2)),
+    model=config.Model(
+        width=8, heads=2, n_queries=2, gene_width=8, dropout=0.1, linear_offset=config.LinearOffset(components=2)
+    ),
     optimisation=config.Optimisation(epochs=1, batch_size=16, learning_rate=3e-3, ensemble_size=2, device="cpu"),
 )
 HORIZONS = {"survival_365": 365, "survival_1096": 1096}
@@ -36,7 +37,7 @@ HORIZONS = {"survival_365": 365, "survival_1096": 1096}
 def splits(data: Cohort) -> pd.DataFrame:
     roles, parts = ["train"] * 3 + ["validation", "test"], [1, 2, 1, 0, -1]
     rows = [(c.patient_id, 0, roles[i % 5], parts[i % 5]) for i, c in enumerate(data.cases)]
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"])
 
 
 def spoilt(case: Case) -> Case:
@@ -58,22 +59,22 @@ def spoilt(case: Case) -> Case:
 def both() -> tuple[Cohort, Cohort]:
     """The cohort as it is, and with its test patients poisoned."""
     data = cohort(60, absent=6)
-    tested = {case.patient_id for case in held_out(data, splits(data), 0).cases}
+    tested = {case.patient_id for case in select_test_patients(data, splits(data), 0).cases}
     return data, replace(data, cases=tuple(spoilt(c) if c.patient_id in tested else c for c in data.cases))
 
 
 def fold(data: Cohort) -> Fold:
-    return fold_of(data, splits(data), 0)
+    return make_fold(data, splits(data), 0)
 
 
 def student(part: Fold, task: str) -> FoldModel:
-    return distil(part, PARAMS, task, teach(part, PARAMS, task).model).model
+    return distill_student(part, PARAMS, task, train_teacher(part, PARAMS, task).model).model
 
 
 def generating(part: Fold, task: str) -> FoldModel:
     chosen = PARAMS.distillation.model_copy(update={"architecture": "gene_imputation"})
     params = PARAMS.model_copy(update={"distillation": chosen})
-    return distil(part, params, task, teach(part, params, task).model).model
+    return distill_student(part, params, task, train_teacher(part, params, task).model).model
 
 
 def deep(name: str) -> Callable[[Fold, str], FoldModel]:
@@ -86,10 +87,10 @@ def deep(name: str) -> Callable[[Fold, str], FoldModel]:
 
 
 TRAINED: dict[str, Callable[[Fold, str], FoldModel]] = {
-    "teacher": lambda part, task: teach(part, PARAMS, task).model,
+    "teacher": lambda part, task: train_teacher(part, PARAMS, task).model,
     "student": student,
     "student that generates genes": generating,
-    "student, undistilled": lambda part, task: distil(part, PARAMS, task, None).model,
+    "student, undistilled": lambda part, task: distill_student(part, PARAMS, task, None).model,
     **{name: deep(name) for name in registry.deep_names()},
 }
 
@@ -103,7 +104,7 @@ def test_no_network_knows_the_test_patients(both: tuple[Cohort, Cohort], kind: s
         weights, others = one.state_dict(), other.state_dict()
         assert weights.keys() == others.keys()
         assert all(torch.equal(weights[name], others[name]) for name in weights)
-    rows = [judged(model, fold(data), held_out(data, splits(data), 0), kind)[0]
+    rows = [predict_fold(model, fold(data), select_test_patients(data, splits(data), 0), kind)[0]
             for model, data in zip((clean, dirty), both, strict=True)]  # fmt: skip
     validation = [part[part["role"] == "validation"] for part in rows]
     pd.testing.assert_frame_equal(*validation, check_exact=True)
@@ -127,7 +128,7 @@ def test_no_classical_reference_knows_the_test_patients(both: tuple[Cohort, Coho
 def test_age_and_sex_are_put_beside_a_model_without_the_test_patients(both: tuple[Cohort, Cohort], task: str) -> None:
     """The layer is fitted on validation rows; what it makes of the rows of test patients depends on no outcome."""
     data = cohort(160)  # the layer wants twenty validation patients
-    tested = {case.patient_id for case in held_out(data, splits(data), 0).cases}
+    tested = {case.patient_id for case in select_test_patients(data, splits(data), 0).cases}
     other = {"low": "high", "high": "low"}
     turned = tuple(
         replace(c, survival=Survival(1.0, True), labels={"grade": other[c.labels["grade"]]})
@@ -139,8 +140,8 @@ def test_age_and_sex_are_put_beside_a_model_without_the_test_patients(both: tupl
     for version in (data, replace(data, cases=turned)):
         part = fold(version)
         learner = learner_of(task, part.learning, HORIZONS)
-        model = teach(part, PARAMS, task).model
-        rows = judged(model, part, held_out(version, splits(version), 0), "teacher")[0]
+        model = train_teacher(part, PARAMS, task).model
+        rows = predict_fold(model, part, select_test_patients(version, splits(version), 0), "teacher")[0]
         layered = with_clinical("teacher", rows, version, learner)
         assert not isinstance(layered, str), layered
         found.append(layered)

@@ -6,7 +6,7 @@ import torch
 from benchmarks.shapes import make_batch, make_teacher
 from dml.config import params as config
 from dml.training.losses import task_loss
-from dml.training.trainer import reproducible
+from dml.training.runtime import reproducible
 
 BFLOAT16 = 2.0**-8
 """Largest relative rounding error of a factor."""

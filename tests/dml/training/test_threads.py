@@ -6,9 +6,10 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from dml.config import params as config
-from dml.training.folds import fold_of
-from dml.training.threads import on_one_blas_thread, on_threads
-from dml.training.train import teach
+from dml.core.device import torch_threads
+from dml.training.folds import make_fold
+from dml.training.runtime import one_blas_thread
+from dml.training.train import train_teacher
 from tests.dml.training.test_poisoning import splits
 from tests.synthetic import cohort
 
@@ -23,10 +24,10 @@ def threads():
 
 def test_the_number_comes_back_even_after_an_error(threads):
     threads(2)
-    with on_threads(1):
+    with torch_threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
-    with pytest.raises(KeyError), on_threads(1):
+    with pytest.raises(KeyError), torch_threads(1):
         raise KeyError
     assert torch.get_num_threads() == 2
 
@@ -36,7 +37,7 @@ def test_predictions_and_lessons_are_the_same_to_the_bit(threads):
     wide = config.Model(width=64, heads=2, n_queries=3, gene_width=64, linear_offset=config.LinearOffset(components=2))
     quick = config.Optimisation(epochs=1, batch_size=16, device="cpu")
     params = config.Params(cohort="x", tasks=("survival",), folds=(0, 1), model=wide, optimisation=quick)
-    model = teach(fold_of(data, splits(data), 0), params, "survival").model
+    model = train_teacher(make_fold(data, splits(data), 0), params, "survival").model
     said, taught = [], []
     for count in (1, 2, 3):
         threads(count)
@@ -54,6 +55,6 @@ def test_linear_algebra_has_one_thread_inside_and_as_many_as_before_after_it():
 
     with threadpool_limits(2, user_api="blas"):
         before = threads_of_blas()
-        with on_one_blas_thread():
+        with one_blas_thread():
             assert threads_of_blas() == {1}
         assert threads_of_blas() == before

@@ -17,8 +17,8 @@ from dml.models import registry
 from dml.models.nn.head import SubspaceModel
 from dml.models.nn.linear_attention import LinearAttention
 from dml.training.checkpoint import FoldModel, ModelSpec
-from dml.training.folds import Fold, fold_of
-from dml.training.train import teach, train_baseline
+from dml.training.folds import Fold, make_fold
+from dml.training.train import train_baseline, train_teacher
 from tests.dml.models.test_models import padded, permuted, row, same
 from tests.synthetic import TME, TUMOR, WIDTH, batch, cohort
 
@@ -184,7 +184,7 @@ def fold(data: Cohort) -> Fold:
     roles = ["train", "train", "train", "validation", "test"]
     parts = [1, 1, 1, 0, -1]
     rows = [(c.patient_id, 0, roles[i % 5], parts[i % 5]) for i, c in enumerate(data.cases)]
-    return fold_of(data, pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"]), 0)
+    return make_fold(data, pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"]), 0)
 
 
 @pytest.mark.parametrize("name", registry.deep_names())
@@ -227,7 +227,7 @@ def test_trained_twice_it_is_the_same() -> None:
 def test_a_description_written_before_there_were_baselines_still_loads() -> None:
     """The roles of ours, and the keys of model.json, are as they were; what is neither is refused."""
     quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1})})
-    written = teach(fold(cohort(20)), quick, "survival").model.spec.model_dump(mode="json")
+    written = train_teacher(fold(cohort(20)), quick, "survival").model.spec.model_dump(mode="json")
     assert written["role"] == "teacher"
     assert not any("baseline" in key for key in written)
     assert ModelSpec.model_validate(written | {"role": "student"}).role == "student"

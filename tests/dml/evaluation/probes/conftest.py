@@ -8,8 +8,8 @@ from dml.config import params as config
 from dml.core.types import Cohort
 from dml.evaluation.probes.fold_models import Subject, truth
 from dml.evaluation.probes.scoring import Judge
-from dml.training.folds import fold_of, held_out
-from dml.training.train import distil, teach
+from dml.training.folds import make_fold, select_test_patients
+from dml.training.train import distill_student, train_teacher
 from tests.synthetic import cohort
 
 PARAMS = config.Params(
@@ -30,7 +30,7 @@ def splits(data: Cohort) -> pd.DataFrame:
         for i, case in enumerate(data.cases):
             role = "test" if i % 2 == fold else ("validation" if i % 8 < 2 else "train")
             rows.append((case.patient_id, fold, role, -1 if role == "test" else i % 3))
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "part"])
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"])
 
 
 @pytest.fixture(scope="package")
@@ -42,11 +42,11 @@ def data() -> Cohort:
 def subjects(data: Cohort) -> list[Subject]:
     table, found = splits(data), []
     for index in range(2):
-        fold = fold_of(data, table, index)
-        teacher = teach(fold, PARAMS, "survival").model
-        models = {"teacher": teacher, "student": distil(fold, PARAMS, "survival", teacher).model}
+        fold = make_fold(data, table, index)
+        teacher = train_teacher(fold, PARAMS, "survival").model
+        models = {"teacher": teacher, "student": distill_student(fold, PARAMS, "survival", teacher).model}
         learning = data.subset(set(table.loc[(table["fold"] == index) & (table["role"] != "test"), "patient_id"]))
-        found.append(Subject(index, models, learning, held_out(data, table, index)))
+        found.append(Subject(index, models, learning, select_test_patients(data, table, index)))
     return found
 
 

@@ -10,17 +10,17 @@ from optuna.trial import TrialState
 
 from dml.config.params import Params
 from dml.core.errors import InputError
-from dml.experiments.tuning import worker as working
-from dml.experiments.tuning.studies import journal, load_study, open_study, trained_with
-from dml.experiments.tuning.trial_queue import alive, claim, counted, reclaim
+from dml.experiments.tuning import worker
+from dml.experiments.tuning.studies import journal_path, load_study, open_study, trial_params
+from dml.experiments.tuning.trial_queue import claim, count_trials, reclaim, registered_worker
 from tests.planted_store import PARAMS, ROOT, Planted, job, states
 
 
 def test_a_study_begins_with_params_yaml_and_resumes_to_its_number_of_trials(here: Path) -> None:
     planted = Planted()
-    working.work(job(3), planted)
-    working.work(job(3), planted)
-    working.work(job(5), planted)
+    worker.run_trials(job(3), planted)
+    worker.run_trials(job(3), planted)
+    worker.run_trials(job(5), planted)
     study = load_study("s")
     assert planted.seen[:2] == [(1e-3, 0), (1e-3, 1)]
     assert len(study.get_trials()) == 5
@@ -32,7 +32,7 @@ def test_a_study_begins_with_params_yaml_and_resumes_to_its_number_of_trials(her
 
 def test_a_trial_of_a_worker_that_is_gone_is_tried_again_once_and_given_up_in_the_end(here: Path) -> None:
     study = open_study(job(2))
-    with alive() as worker:
+    with registered_worker() as worker:
         taken = claim(study, job(2), worker)
         reclaim(study, job(2))
         assert states(study) == ["RUNNING"]  # its worker lives
@@ -40,16 +40,16 @@ def test_a_trial_of_a_worker_that_is_gone_is_tried_again_once_and_given_up_in_th
     reclaim(study, job(2))
     assert taken is not None
     assert states(study) == ["FAIL", "WAITING"]
-    working.work(job(2), Planted())
+    worker.run_trials(job(2), Planted())
     first, again, other = study.get_trials()
     assert again.params == first.params
     assert again.user_attrs["retry_of"] == first.number
     assert other.state.name in ("COMPLETE", "PRUNED")
     for _ in range(3):
-        with alive() as worker:
+        with registered_worker() as worker:
             claim(study, job(3), worker)
     reclaim(study, job(3))
-    assert counted(study.get_trials()) == 3
+    assert count_trials(study.get_trials()) == 3
     assert states(study)[-3:] == ["FAIL"] * 3
 
 
@@ -57,7 +57,7 @@ def test_killed_between_queueing_and_failing_a_trial_is_not_queued_twice(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = open_study(job())
-    with alive() as worker:
+    with registered_worker() as worker:
         claim(study, job(), worker)
 
     def killed(*arguments: object, **options: object) -> None:
@@ -72,10 +72,10 @@ def test_killed_between_queueing_and_failing_a_trial_is_not_queued_twice(
 
 
 def test_an_unfinished_line_of_the_journal_is_cut_off(here: Path) -> None:
-    working.work(job(2), Planted())
-    with journal("s").open("a") as handle:
+    worker.run_trials(job(2), Planted())
+    with journal_path("s").open("a") as handle:
         handle.write('{"op_code": 4, "wor')
-    working.work(job(3), Planted())
+    worker.run_trials(job(3), Planted())
     assert len(load_study("s").get_trials()) == 3
 
 
@@ -84,14 +84,14 @@ def test_missing_input_ends_the_worker_and_the_trial_is_kept_for_the_next(here: 
         raise InputError("splits.parquet", "gone", "Run dvc repro")
 
     with pytest.raises(InputError):
-        working.work(job(2), Planted(missing))
-    working.work(job(2), Planted())
+        worker.run_trials(job(2), Planted(missing))
+    worker.run_trials(job(2), Planted())
     assert states(load_study("s"))[0] == "FAIL"
-    assert counted(load_study("s").get_trials()) == 2
+    assert count_trials(load_study("s").get_trials()) == 2
 
 
 def test_a_study_begun_with_other_parameters_is_not_gone_on_with(here: Path) -> None:
-    working.work(job(1), Planted())
+    worker.run_trials(job(1), Planted())
     longer = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 9})})
     with pytest.raises(InputError, match=r"optimisation\.epochs was 1, is 9"):
         open_study(job(2, params=longer))
@@ -107,30 +107,33 @@ def test_trials_may_have_fewer_members_and_where_they_are_trained_does_not_matte
     def with_optimisation(**changes: int) -> Params:
         return PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update=changes)})
 
-    many = with_optimisation(members=5, workers=2)
+    many = with_optimisation(ensemble_size=5, workers=2)
     few = many.model_copy(update={"tuning": many.tuning.model_copy(update={"ensemble_size": 2})})
-    members = [trained_with(params).optimisation.ensemble_size for params in (many, few)]
+    members = [trial_params(params).optimisation.ensemble_size for params in (many, few)]
     assert members == [5, 2]
-    assert {trained_with(params).optimisation.workers for params in (many, few)} == {1}
-    working.work(job(1, params=few), Planted())
+    assert {trial_params(params).optimisation.workers for params in (many, few)} == {1}
+    worker.run_trials(job(1, params=few), Planted())
     open_study(
-        job(2, params=few.model_copy(update={"optimisation": with_optimisation(members=5, threads=2).optimisation}))
+        job(
+            2,
+            params=few.model_copy(update={"optimisation": with_optimisation(ensemble_size=5, threads=2).optimisation}),
+        )
     )
 
 
 def test_a_database_keeps_a_study_for_many_machines(here: Path) -> None:
     url = f"sqlite:///{here}/studies.db"
-    working.work(job(2, storage=url), Planted())
+    worker.run_trials(job(2, storage=url), Planted())
     study = open_study(job(4, storage=url))
     taken = claim(study, job(4, storage=url), "elsewhere:1:abc")
     assert taken is not None
     reclaim(study, job(4, storage=url))
     assert states(load_study("s", url))[-1] == "RUNNING"  # of another machine nothing is known
-    working.work(job(4, storage=url, adopt=True), Planted())
+    worker.run_trials(job(4, storage=url, reclaim_stale=True), Planted())
     trials = load_study("s", url).get_trials()
-    assert counted(trials) == 4
+    assert count_trials(trials) == 4
     assert [trial.params for trial in trials if trial.user_attrs.get("retry_of") == 2] == [trials[2].params]
-    assert not journal("s").exists()
+    assert not journal_path("s").exists()
     with pytest.raises(InputError, match=r"storage nonsense: it cannot be opened") as error:
         load_study("s", "nonsense://me:secret@host/db")
     assert "secret" not in str(error.value)
@@ -139,10 +142,10 @@ def test_a_database_keeps_a_study_for_many_machines(here: Path) -> None:
 WORK = """
 import time
 from tests.planted_store import Planted, job
-from dml.experiments.tuning import worker as working
+from dml.experiments.tuning import worker
 from dml.experiments.tuning.mlflow_recorder import Recorder
 Recorder.trial = lambda *arguments: None
-working.work(job({trials}), Planted(lambda params: (print("begun", flush=True), time.sleep({seconds}))))
+worker.run_trials(job({trials}), Planted(lambda params: (print("begun", flush=True), time.sleep({seconds}))))
 """
 
 
@@ -163,10 +166,10 @@ def test_a_killed_workers_trial_is_resumed_by_the_next(here: Path) -> None:
     process.communicate()
     study = load_study("s")
     assert states(study) == ["RUNNING"]
-    working.work(job(3), Planted())
+    worker.run_trials(job(3), Planted())
     killed, again = load_study("s").get_trials()[:2]
     assert (killed.state, again.params) == (TrialState.FAIL, killed.params)
-    assert counted(load_study("s").get_trials()) == 3
+    assert count_trials(load_study("s").get_trials()) == 3
 
 
 @pytest.mark.slow

@@ -10,8 +10,7 @@ import pytest
 from dml.config.params import Params, load
 from dml.config.rewrite_yaml import rewrite
 from dml.core.errors import ConfigError
-from dml.experiments.tuning.apply_best import nested
-from dml.experiments.tuning.search_space import Space, overridden
+from dml.experiments.tuning.search_space import Space, nest, override
 
 ROOT = Path(__file__).resolve().parents[3]
 RATE = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
@@ -41,7 +40,7 @@ def test_values_are_drawn_with_their_type_and_as_params_yaml_will_print_them() -
     assert sum(rate < 1e-3 for rate in rates) > 15  # log: a decade is half of the range
     assert {trial["model.heads"] for trial in trials} == {1, 2}
     assert {trial["teacher.use_gradient_coordination"] for trial in trials} == {True, False}
-    assert overridden(found, trials[0]).optimisation.learning_rate == rates[0]
+    assert override(found, trials[0]).optimisation.learning_rate == rates[0]
 
 
 def test_a_conditional_value_is_drawn_only_under_its_condition() -> None:
@@ -57,7 +56,7 @@ def test_a_conditional_value_is_drawn_only_under_its_condition() -> None:
 def test_the_first_trial_is_params_yaml_as_it_is() -> None:
     found = load(ROOT / "params.yaml")
     assert Space.of(found, "teacher").current(found)["optimisation.learning_rate"] == found.optimisation.learning_rate
-    assert Space.of(found, "distil").current(found)["distillation.aggregation"] == found.distillation.aggregation
+    assert Space.of(found, "student").current(found)["distillation.aggregation"] == found.distillation.aggregation
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,10 @@ def test_the_first_trial_is_params_yaml_as_it_is() -> None:
         ),
         ({"model.dropout": {**RATE, "high": 2.0}}, r"tuning\.teacher\.model\.dropout: 2\.0 is no value"),
         ({"model.width": {"type": "categorical", "choices": [64, "wide"]}}, r"tuning\.teacher\.model\.width: 'wide'"),
-        ({"inputs.time_bins": {"type": "int", "low": 2, "high": 8}}, r"inputs\.bins: losses of different bins"),
+        (
+            {"inputs.time_bins": {"type": "int", "low": 2, "high": 8}},
+            r"inputs\.time_bins: losses of different time_bins",
+        ),
         (
             {"model.dropout": {**RATE, "when": {"model.mood": ["good"]}}},
             r"model\.dropout\.when: no parameter",
@@ -106,7 +108,7 @@ def test_a_wrong_domain_is_refused_when_params_yaml_is_loaded(tmp_path: Path, do
 
 def test_a_distillation_study_does_not_tune_what_is_the_teachers() -> None:
     with pytest.raises(ConfigError, match=r"tuning\.distil\.optimisation\.learning_rate: a distil study tunes distill"):
-        Space.of(params({"optimisation.learning_rate": RATE}, "distil"), "distil")
+        Space.of(params({"optimisation.learning_rate": RATE}, "student"), "student")
 
 
 def test_values_outside_the_space_are_no_first_trial() -> None:
@@ -124,9 +126,9 @@ def test_values_are_written_with_comments_kept_and_the_change_shown(tmp_path: Pa
         "teacher.use_gradient_coordination": False,
         "distillation.temperature": 3.5,
     }
-    diff = rewrite(path, lambda content: [nested(values)], "trial 3", "values")
+    diff = rewrite(path, lambda content: [nest(values)], "trial 3", "values")
     after = load(path)
-    assert after == overridden(load(ROOT / "params.yaml"), values)
+    assert after == override(load(ROOT / "params.yaml"), values)
     assert [line[1:].strip() for line in diff.splitlines() if line.startswith("+ ")] == [
         "learning_rate: 1.0e-05",
         "coordination: false         # confidence-guided gradient coordination",
@@ -134,7 +136,7 @@ def test_values_are_written_with_comments_kept_and_the_change_shown(tmp_path: Pa
     ]
     changed = [line for line in path.read_text().splitlines() if line not in before.splitlines()]
     assert len(changed) == 3
-    assert rewrite(path, lambda content: [nested(values)], "trial 3", "values") == ""
+    assert rewrite(path, lambda content: [nest(values)], "trial 3", "values") == ""
 
 
 def test_nothing_is_written_if_params_yaml_would_not_be_valid(tmp_path: Path) -> None:

@@ -18,15 +18,13 @@ from dml.cli.ui_servers import commands
 from dml.config.params import Params, load
 from dml.core.errors import DmlError, InputError
 from dml.core.types import Survival
-from dml.experiments.tuning import studies
-from dml.experiments.tuning import worker as working
+from dml.experiments.tuning import studies, worker
 from dml.experiments.tuning.apply_best import apply_best
 from dml.experiments.tuning.mlflow_recorder import Recorder
 from dml.experiments.tuning.objective import Objective
-from dml.experiments.tuning.progress import Progress
-from dml.experiments.tuning.pruner import FoldPruner
+from dml.experiments.tuning.pruner import FoldPruner, TrialProgress
 from dml.experiments.tuning.report import write_report
-from dml.experiments.tuning.studies import journal, load_study, open_study
+from dml.experiments.tuning.studies import journal_path, load_study, open_study
 from dml.tracking import ui_pages
 from tests.planted_store import CONTENT, PARAMS, Planted, job, splits, states, tuned
 from tests.synthetic import cohort
@@ -36,7 +34,7 @@ from tests.synthetic import cohort
 def test_test_patients_do_not_reach_the_objective(metric: str) -> None:
     data = cohort(40)
     table = splits(data)
-    params = tuned(objective=metric, cost="gflops")
+    params = tuned(objective=metric, second_objective="gflops")
     tested = set(table.loc[(table["fold"] == 0) & (table["role"] == "test"), "patient_id"])
 
     def poisoned(case: Any) -> Any:
@@ -54,7 +52,7 @@ def test_test_patients_do_not_reach_the_objective(metric: str) -> None:
 
 def test_equal_seeds_make_equal_studies(here: Path) -> None:
     for name in ("a", "b"):
-        working.work(job(4, name=name), Planted())
+        worker.run_trials(job(4, name=name), Planted())
     one, other = ([trial.params for trial in load_study(name).get_trials()] for name in ("a", "b"))
     assert one == other
 
@@ -64,7 +62,7 @@ def test_values_that_cannot_be_trained_with_end_their_trial_and_not_the_study(he
         if params.optimisation.learning_rate > 5e-3:
             raise DmlError("training diverged in epoch 0")
 
-    working.work(job(8), Planted(diverge))
+    worker.run_trials(job(8), Planted(diverge))
     trials = load_study("s").get_trials()
     spoilt = [trial for trial in trials if trial.params["optimisation.learning_rate"] > 5e-3]
     assert 0 < len(spoilt) < 8
@@ -91,14 +89,14 @@ def test_a_trial_ends_inside_a_fold_once_it_is_behind_the_same_epoch_of_others()
 
     def run(losses: Sequence[float]) -> int:
         """Train one fold of one member; return the epochs it took."""
-        progress = Progress(study.ask(), steps=4, grace=1)
+        progress = TrialProgress(study.ask(), steps=4, min_epochs=1)
         for epoch, loss in enumerate(losses):
             try:
-                progress.epoch(epoch, loss)
+                progress.end_epoch(epoch, loss)
             except optuna.TrialPruned:
                 study.tell(progress.trial, state=TrialState.PRUNED)
                 return epoch + 1
-        progress.fold(min(losses), last=True)
+        progress.end_fold(min(losses), last=True)
         study.tell(progress.trial, progress.mean)
         return len(losses)
 
@@ -112,11 +110,11 @@ def test_a_trial_ends_inside_a_fold_once_it_is_behind_the_same_epoch_of_others()
 def test_the_mean_so_far_is_over_members_and_folds() -> None:
     study = optuna.create_study(pruner=FoldPruner(5, steps=5))
     trial = study.ask()
-    progress = Progress(trial, steps=5, grace=0)
+    progress = TrialProgress(trial, steps=5, min_epochs=0)
     for epoch, loss in [(0, 4.0), (1, 2.0), (0, 6.0)]:  # the second member begins
-        progress.epoch(epoch, loss)
-    progress.fold(3.0, last=False)
-    progress.epoch(0, 5.0)
+        progress.end_epoch(epoch, loss)
+    progress.end_fold(3.0, last=False)
+    progress.end_epoch(0, 5.0)
     reported = study.trials[0].intermediate_values
     assert reported == {0: 4.0, 1: 2.0, 2: 4.0, 4: 3.0, 5: 4.0}
 
@@ -124,8 +122,8 @@ def test_the_mean_so_far_is_over_members_and_folds() -> None:
 def test_quality_against_cost_has_a_front_to_choose_from(here: Path) -> None:
     path = Path("params.yaml")
     path.write_text(yaml.safe_dump(CONTENT))
-    params = tuned(cost="gflops", warmup=1)
-    working.work(job(8, params=params), Planted())
+    params = tuned(second_objective="gflops", n_startup_trials=1)
+    worker.run_trials(job(8, params=params), Planted())
     study = load_study("s")
     assert states(study) == ["COMPLETE"] * 8
     said = json.loads((write_report(study, params) / "study.json").read_text())
@@ -151,7 +149,7 @@ def test_a_wider_model_costs_more() -> None:
     table = splits(data)
     costs = []
     for width in (8, 16):
-        params = tuned(cost="gflops")
+        params = tuned(second_objective="gflops")
         wide = params.model_copy(update={"model": params.model.model_copy(update={"width": width})})
         costs.append(Objective.of(wide, "teacher", "grade", data, table).score(wide, 0).gflops)
     assert costs[0] is not None
@@ -161,7 +159,7 @@ def test_a_wider_model_costs_more() -> None:
 
 @pytest.mark.parametrize("kind", ["random", "gp", "nsga2"])
 def test_samplers_other_than_the_default(here: Path, kind: str) -> None:
-    working.work(job(4, params=tuned(sampler=kind)), Planted())
+    worker.run_trials(job(4, params=tuned(sampler=kind)), Planted())
     rates = {trial.params["optimisation.learning_rate"] for trial in load_study("s").get_trials()}
     assert len(rates) == 4
 
@@ -174,7 +172,7 @@ def test_the_best_is_applied_and_reported(here: Path) -> None:
     open_study(job())
     with pytest.raises(InputError, match="no finished trial"):
         apply_best("s", path)
-    working.work(job(6), Planted())
+    worker.run_trials(job(6), Planted())
     study = load_study("s")
     diff, best = apply_best("s", path)
     assert load(path).optimisation.learning_rate == best.user_attrs["values"]["optimisation.learning_rate"]
@@ -191,7 +189,7 @@ def test_the_best_is_applied_and_reported(here: Path) -> None:
 
 
 def test_every_trial_is_a_nested_run_once(client: MlflowClient) -> None:
-    working.work(job(2), Planted())
+    worker.run_trials(job(2), Planted())
     study = load_study("s")
     Recorder(job()).catch_up(study)
     Recorder(job()).finish(study, write_report(study, PARAMS))
@@ -216,7 +214,7 @@ def test_a_trial_that_was_not_written_before_a_kill_is_written_at_the_next_start
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "trial", lambda *arguments: None)
-        working.work(job(2), Planted())
+        worker.run_trials(job(2), Planted())
     Recorder(job()).catch_up(load_study("s"))
     experiment = client.get_experiment_by_name("synthetic-survival-tuning")
     assert experiment is not None
@@ -227,7 +225,7 @@ def test_a_trial_that_was_not_written_before_a_kill_is_written_at_the_next_start
 def test_the_dashboard_shows_the_study_asked_for_or_the_latest(client: MlflowClient) -> None:
     studies.STUDIES.mkdir()
     for name in ("b", "a"):
-        journal(name).write_text("")
+        journal_path(name).write_text("")
     latest, named = commands(5000)["Optuna dashboard"], commands(5000, "b")["Optuna dashboard"]
     assert "studies/a.journal" in latest.words
     assert "studies/b.journal" in named.words
