@@ -1,8 +1,9 @@
 """Every model's metrics with intervals, overall and in subgroups, and paired differences between models."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,16 @@ import pandas as pd
 
 from dml.config import params as config
 from dml.core.errors import InputError, listed
+from dml.core.model_name import ModelName
 from dml.evaluation.horizons import Horizons
-from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm
-from dml.evaluation.metric_sets import ONLY_OVERALL, class_panel, survival_panel
+from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm, rounded
+from dml.evaluation.metric_sets import class_metrics, survival_metrics
 from dml.evaluation.metrics import Metric
-from dml.evaluation.results import CLINICAL, RECALIBRATED, Results, knows_clinical, reranked
-from dml.evaluation.rounding import rounded
-from dml.models.registry import is_baseline
+from dml.evaluation.metrics.registry import entries, find
+from dml.evaluation.results import Results, reads_clinical
+from dml.models.registry import is_baseline, our_names
 
 log = logging.getLogger(__name__)
-
-COMPARED = ("c_index", "c_uno", "ibs", "auc", "balanced_accuracy", "brier")
-"""Metrics of which differences between models are tested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Omission:
 
 @dataclass(slots=True)
 class Scorer:
-    """Scores models on one set of bootstrap draws; collects what it had to leave out in `omissions`."""
+    """Scores models on one set of bootstrap draws; `omissions` lists what could not be computed."""
 
     results: Results
     horizons: Horizons | None
@@ -49,50 +48,46 @@ class Scorer:
     def of(
         cls, results: Results, horizons: Horizons | None, patients: pd.DataFrame, settings: config.Evaluation, seed: int
     ) -> "Scorer":
-        """Draw the resamples and find the subgroups' patients."""
+        """Draw the resamples and select the subgroups' patients."""
         weights = bootstrap_weights(results.patients["fold"].to_numpy(int), settings.resamples, seed)
-        named = {name: members(patients, rule) for name, rule in settings.subgroups.items()}
-        return cls(results, horizons, settings, weights, named)
+        subgroups = {name: patients_in_subgroup(patients, rule) for name, rule in settings.subgroups.items()}
+        return cls(results, horizons, settings, weights, subgroups)
 
     def metrics(self) -> dict[str, dict[str, dict[str, Any]]]:
         """``{model: {metric: {"value", "ci_low", "ci_high", "folds"}}}``, subgroup metrics as <metric>_<subgroup>."""
-        scored = {name: self._scored(name, model.rows) for name, model in self.results.models.items()}
+        scores = {name: self._score(name, model.rows) for name, model in self.results.models.items()}
         for subgroup, inside in self.subgroups.items():
             for name, model in self.results.models.items():
-                kept = model.rows[model.rows["patient_id"].isin(inside)]
-                scored[name] |= self._scored(name, kept, subgroup)
-        return scored
+                rows = model.rows[model.rows["patient_id"].isin(inside)]
+                scores[name] |= self._score(name, rows, subgroup)
+        return scores
 
     def compare(self, pairs: Mapping[str, list[str]]) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
         """Paired differences ``{model: {reference: {metric: {...}}}}`` on the patients that both models have."""
         return {
-            model: self._adjusted({reference: self._differences(model, reference) for reference in references})
+            model: _add_holm({reference: self._differences(model, reference) for reference in references})
             for model, references in pairs.items()
         }
 
-    def _scored(self, model: str, rows: pd.DataFrame, subgroup: str | None = None) -> dict[str, dict[str, Any]]:
+    def _score(self, model: str, rows: pd.DataFrame, subgroup: str | None = None) -> dict[str, dict[str, Any]]:
         suffix = f"_{subgroup}" if subgroup else ""
         if rows.empty:
             self._omit(model, f"*{suffix}", None, "no test patient of the model is in the subgroup")
             return {}
-        weights, scored = self._drawn(rows), {}
-        for name, metric in self._panel(rows).items():
-            if subgroup and name in ONLY_OVERALL:
+        weights, scores = self._weights_of(rows), {}
+        for name, metric in self._metrics_of(rows).items():
+            entry = find(name, self.results.kind)
+            if subgroup and entry is not None and entry.overall_only:
                 continue
-            found = estimate(metric, weights, self.settings.confidence)
-            if found is None:
+            result = estimate(metric, weights, self.settings.confidence)
+            if result is None:
                 self._omit(model, name + suffix, None, "not defined on these patients or in too many resamples")
                 continue
-            scored[name + suffix] = {
-                "value": rounded(found.value),
-                "ci_low": rounded(found.low),
-                "ci_high": rounded(found.high),
-                "folds": self._by_fold(model, name + suffix, metric, rows),
-            }
-        return scored
+            scores[name + suffix] = {**result.to_json(), "folds": self._by_fold(model, name + suffix, metric, rows)}
+        return scores
 
     def _by_fold(self, model: str, name: str, metric: Metric, rows: pd.DataFrame) -> list[float | None]:
-        """Return the metric inside each fold, in order; None (null in JSON) where a fold has nothing to judge."""
+        """Return the metric inside each fold, in order; None (null in JSON) where it is not defined."""
         inside = np.array([rows["fold"].to_numpy() == fold for fold in self.results.folds], float)
         values: list[float | None] = [rounded(value) for value in metric(inside)]
         for fold, value in zip(self.results.folds, values, strict=True):
@@ -106,31 +101,23 @@ class Scorer:
         if not shared:
             return {}
         one, other = (rows[rows["patient_id"].isin(shared)] for rows in (one, other))
-        panels, weights = (self._panel(one), self._panel(other)), self._drawn(one)
-        differences = {}
-        for name in (metric for metric in COMPARED if metric in panels[0]):
-            found = difference(panels[0][name], panels[1][name], weights, self.settings.confidence)
-            if found is not None:
-                interval = {"ci_low": rounded(found.low), "ci_high": rounded(found.high)}
-                whole = {"difference": rounded(found.value), **interval, "p": rounded(found.p)}
-                differences[name] = {**whole, "patients": len(shared)}
-        return differences
+        metrics, others, weights = self._metrics_of(one), self._metrics_of(other), self._weights_of(one)
+        compared = [entry.name for entry in entries(self.results.kind) if entry.compared and entry.name in metrics]
+        results = {
+            name: difference(metrics[name], others[name], weights, self.settings.confidence) for name in compared
+        }
+        return {
+            name: {**result.to_json(), "patients": len(shared)}
+            for name, result in results.items()
+            if result is not None
+        }
 
-    @staticmethod
-    def _adjusted(compared: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
-        """Add p_holm: corrected over the references of one model, metric by metric."""
-        for metric in {name for found in compared.values() for name in found}:
-            raw = {reference: found[metric]["p"] for reference, found in compared.items() if metric in found}
-            for reference, value in holm(raw).items():
-                compared[reference][metric]["p_holm"] = rounded(value)
-        return compared
-
-    def _panel(self, rows: pd.DataFrame) -> dict[str, Metric]:
+    def _metrics_of(self, rows: pd.DataFrame) -> dict[str, Metric]:
         if self.horizons is not None:
-            return survival_panel(rows, self.horizons)
-        return class_panel(rows, self.results.classes)
+            return survival_metrics(rows, self.horizons)
+        return class_metrics(rows, self.results.classes)
 
-    def _drawn(self, rows: pd.DataFrame) -> np.ndarray:
+    def _weights_of(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the columns of the draws that belong to some rows (both in the order of patient ids)."""
         position = pd.Index(self.results.patients["patient_id"]).get_indexer(rows["patient_id"])
         return np.asarray(self.weights[:, position])
@@ -141,7 +128,16 @@ class Scorer:
         self.omissions.append(Omission(model, metric, fold, reason))
 
 
-def members(patients: pd.DataFrame, rule: Mapping[str, tuple[str, ...]]) -> set[str]:
+def _add_holm(compared: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Add p_holm: corrected over the references of one model, metric by metric."""
+    for metric in {name for differences in compared.values() for name in differences}:
+        raw = {reference: entry[metric]["p"] for reference, entry in compared.items() if metric in entry}
+        for reference, value in holm(raw).items():
+            compared[reference][metric]["p_holm"] = rounded(value)
+    return compared
+
+
+def patients_in_subgroup(patients: pd.DataFrame, rule: Mapping[str, tuple[str, ...]]) -> set[str]:
     """Ids of the patients whose columns have one of the allowed values (numbers are compared as printed, 1.0 as "1").
 
     Raises
@@ -154,25 +150,22 @@ def members(patients: pd.DataFrame, rule: Mapping[str, tuple[str, ...]]) -> set[
         if column not in patients.columns:
             remedy = f"Correct evaluation.subgroups in params.yaml; columns are {listed(list(patients.columns), 20)}"
             raise InputError("patients.parquet", f"no column {column!r} to form a subgroup", remedy)
-        inside &= patients[column].map(printed).isin(list(allowed)).to_numpy()
+        printed = patients[column].map(lambda cell: f"{cell:g}" if isinstance(cell, float) else str(cell))
+        inside &= printed.isin(list(allowed)).to_numpy()
     return set(patients.loc[inside, "patient_id"])
 
 
-def printed(value: Any) -> str:
-    """Print a cell as params.yaml would write it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def comparison_pairs(models: Iterable[str]) -> dict[str, list[str]]:
+    """Each model with its references: teacher and student with the next of ours and every baseline.
 
-
-def comparisons(models: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Which models are compared with which: teacher and student with every baseline, the student with its variants.
-
-    Models that know age and sex are compared among themselves, and those that do not.
+    Models that read age and sex are compared among themselves, and those that do not; a recalibrated model is compared
+    with what it was before.
     """
-    pairs: dict[str, list[str]] = {}
-    for suffix in ("", CLINICAL):
-        references = [name for name in models if is_baseline(name) and knows_clinical(name) == bool(suffix)]
-        pairs["teacher" + suffix] = [name for name in models if name == "student" + suffix] + references
-        own = "student_undistilled" + suffix
-        pairs["student" + suffix] = [name for name in models if name == own] + references
-    pairs |= {name: [name.removesuffix(RECALIBRATED)] for name in models if not reranked(name)}
+    models, pairs = list(models), {}
+    for clinical in (False, True):
+        baselines = [name for name in models if is_baseline(name) and reads_clinical(name) == clinical]
+        for model, other in pairwise(str(ModelName(name, clinical)) for name in our_names()):
+            pairs[model] = [name for name in models if name == other] + baselines
+    names = {name: ModelName.parse(name) for name in models}
+    pairs |= {text: [str(replace(name, recalibrated=False))] for text, name in names.items() if name.recalibrated}
     return {model: references for model, references in pairs.items() if model in models and references}

@@ -1,23 +1,21 @@
 """The leading metric inside groups of patients by age, sex, site and labels, each beside the patients outside of it.
 
-A group is judged only if it has enough patients and events for a number to mean anything; the others are listed. The p
-of the difference between inside and outside is corrected over all groups of a model (Holm).
+A group is evaluated only if it has enough patients and events for a number to mean anything; the others are listed.
+The p of the difference between inside and outside is corrected over all groups of a model (Holm).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dml.config import params as config
-from dml.evaluation.intervals import Difference, difference, estimate, holm
+from dml.evaluation.intervals import difference, estimate, holm, rounded
 from dml.evaluation.metric_sets import leading_metric
 from dml.evaluation.metrics import Metric
 from dml.evaluation.results import Results
-from dml.evaluation.rounding import rounded
 
 SEX = {1.0: "female", 0.0: "male"}
 
@@ -30,6 +28,11 @@ class Group:
     value: str
     patients: frozenset[str]
     outcomes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return column, value and the counts."""
+        counts = {"patients": len(self.patients), "outcomes": self.outcomes}
+        return {"column": self.column, "value": self.value, **counts}
 
 
 def groups_of(results: Results, patients: pd.DataFrame, labels: Sequence[str]) -> Iterator[Group]:
@@ -66,16 +69,15 @@ def subgroup_results(
         others), ``too_small``, ``undefined`` (large enough, but no model has a number), and the ``floors``.
     """
     large = [g for g in groups if len(g.patients) >= settings.min_patients and g.outcomes >= settings.min_events]
-    scored = {name: _of_model(results, name, weights, large, settings.confidence) for name in models}
-    rows = [
-        {**_described(group), "models": {name: own[i] for name, own in scored.items() if own[i] is not None}}
-        for i, group in enumerate(large)
-    ]
-    floors = {"patients": settings.min_patients, "outcomes": settings.min_events}
-    too_small = [_described(group) for group in groups if group not in large]
-    undefined = [{k: v for k, v in row.items() if k != "models"} for row in rows if not row["models"]]
-    known = [row for row in rows if row["models"]]
-    return {"groups": known, "too_small": too_small, "undefined": undefined, "floors": floors}
+    scores = {name: _score_model(results, name, weights, large, settings.confidence) for name in models}
+    of_group = [{name: rows[i] for name, rows in scores.items() if rows[i] is not None} for i in range(len(large))]
+    pairs = list(zip(large, of_group, strict=True))
+    return {
+        "groups": [{**group.to_json(), "models": values} for group, values in pairs if values],
+        "too_small": [group.to_json() for group in groups if group not in large],
+        "undefined": [group.to_json() for group, values in pairs if not values],
+        "floors": {"patients": settings.min_patients, "outcomes": settings.min_events},
+    }
 
 
 def _values(column: pd.Series, name: str) -> pd.Series:
@@ -93,54 +95,33 @@ def _outcomes(inside: pd.DataFrame, results: Results) -> int:
     return len(inside) - int(inside["label"].value_counts().max())
 
 
-def _described(group: Group) -> dict[str, Any]:
-    return {
-        "column": group.column,
-        "value": group.value,
-        "patients": len(group.patients),
-        "outcomes": group.outcomes,
-    }
-
-
-def _of_model(
+def _score_model(
     results: Results, name: str, weights: np.ndarray, groups: Sequence[Group], confidence: float
 ) -> list[dict[str, Any] | None]:
     rows = results.models[name].rows
     position = pd.Index(results.patients["patient_id"]).get_indexer(rows["patient_id"])
-    drawn = weights[:, position]
-    found: list[dict[str, Any] | None] = []
+    draws = weights[:, position]
+    scores: list[dict[str, Any] | None] = []
     for group in groups:
         inside = rows["patient_id"].isin(group.patients).to_numpy()
-        own = _restricted(rows, inside, results)
-        value = estimate(own, drawn, confidence)
+        metric = _restrict(rows, inside, results)
+        value = estimate(metric, draws, confidence)
         if value is None:
-            found.append(None)
+            scores.append(None)
             continue
-        # no spread in the resamples (every pair in order): the bootstrap knows nothing of how sure the difference is
-        spread = value.low < value.high
-        apart = difference(own, _restricted(rows, ~inside, results), drawn, confidence) if spread else None
-        found.append(_entry(value.value, value.low, value.high, apart))
-    raw = {str(i): e["rest"]["p"] for i, e in enumerate(found) if e is not None and e["rest"] is not None}
-    for i, p in holm(raw).items():
-        found[int(i)]["rest"]["p_holm"] = rounded(p)  # type: ignore[index]
-    return found
+        # if all resamples agree (every pair in order), the bootstrap cannot tell how certain the difference is
+        varies = value.low < value.high
+        rest = difference(metric, _restrict(rows, ~inside, results), draws, confidence) if varies else None
+        scores.append({**value.to_json(), "rest": None if rest is None else rest.to_json()})
+    compared = {str(i): row["rest"] for i, row in enumerate(scores) if row is not None and row["rest"] is not None}
+    for i, p in holm({i: rest["p"] for i, rest in compared.items()}).items():
+        compared[i]["p_holm"] = rounded(p)
+    return scores
 
 
-def _restricted(rows: pd.DataFrame, inside: np.ndarray, results: Results) -> Metric:
-    """Judge some of the rows by their columns of the draws of all."""
+def _restrict(rows: pd.DataFrame, inside: np.ndarray, results: Results) -> Metric:
+    """Return the leading metric of some of the rows as a function of the weights of all."""
     if not inside.any():
         return lambda weights: np.full(len(weights), np.nan)
     metric = leading_metric(rows[inside], results.kind, results.classes)
-    return partial(_picked, metric=metric, inside=inside)
-
-
-def _picked(weights: np.ndarray, metric: Metric, inside: np.ndarray) -> np.ndarray:
-    return metric(weights[:, inside])
-
-
-def _entry(value: float, low: float, high: float, apart: Difference | None) -> dict[str, Any]:
-    rest: Mapping[str, Any] | None = None
-    if apart is not None:
-        ends = {"ci_low": rounded(apart.low), "ci_high": rounded(apart.high)}
-        rest = {"difference": rounded(apart.value), **ends, "p": rounded(apart.p)}
-    return {"value": rounded(value), "ci_low": rounded(low), "ci_high": rounded(high), "rest": rest}
+    return lambda weights: metric(weights[:, inside])

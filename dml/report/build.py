@@ -1,6 +1,6 @@
 """From the predictions of all models of a task to numbers, tables, figures, cards and one page."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from dml.config import params as config
 from dml.core.files import atomic, write_json, write_parquet
+from dml.core.model_name import ModelName
 from dml.evaluation.horizons import usable_horizons
-from dml.evaluation.results import Results, read_results, reranked
-from dml.evaluation.scoring import Scorer, comparisons
+from dml.evaluation.results import Results, read_results
+from dml.evaluation.scoring import Scorer, comparison_pairs
 from dml.evaluation.subgroups import groups_of, subgroup_results
 from dml.report.characteristics import characteristics
 from dml.report.contents import Contents
@@ -26,14 +27,20 @@ NOT_LABELS = ("patient_id", "site", "survival_source", "event")
 
 
 def evaluate(
-    models: Path, patients: pd.DataFrame, settings: config.Evaluation, seed: int, out: Path, about: About | None = None
+    models: Path | Sequence[Path],
+    patients: pd.DataFrame,
+    settings: config.Evaluation,
+    seed: int,
+    out: Path,
+    about: About | None = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluate every model of a task on its test patients and write the report.
 
     Parameters
     ----------
-    models : Path
-        ``models/<cohort>/<task>``, holding ``<model>/fold-<k>/predictions.parquet``.
+    models : Path or sequence of Path
+        ``models/<cohort>/<task>``, holding ``<model>/fold-<k>/predictions.parquet``; or several such folders.
     patients : DataFrame
         The cohort's patients.parquet, for subgroups and clinical columns.
     settings : config.Evaluation
@@ -45,6 +52,8 @@ def evaluate(
         table.md, figures/*.svg, cards/<model>.md and report.html.
     about : About, optional
         What the page says besides; the cohort is named after the folder above `out` by default.
+    names : collection of str, optional
+        Registry keys of the models to evaluate; by default all that have predictions.
 
     Returns
     -------
@@ -56,7 +65,8 @@ def evaluate(
     InputError
         If predictions are missing, not valid, or contradict each other, or a subgroup names an unknown column.
     """
-    results = read_results(models)
+    folders = [models] if isinstance(models, Path) else models
+    results = read_results(*folders, names=names)
     contents = assess(results, patients, settings, seed, out / "figures", about or About(out.parent.name))
     write_json(out / "metrics.json", contents.metrics)
     write_json(out / "comparisons.json", contents.compared)
@@ -75,10 +85,10 @@ def assess(
     """Compute all numbers of a report and draw its figures."""
     horizons = usable_horizons(results, settings.years) if results.kind == "survival" else None
     scorer = Scorer.of(results, horizons, patients, settings, seed)
-    metrics, compared = scorer.metrics(), scorer.compare(comparisons(results.models))
+    metrics, compared = scorer.metrics(), scorer.compare(comparison_pairs(results.models))
     details = describe(results, horizons, scorer.omissions, patients, settings)
     groups = list(groups_of(results, patients, labels_of(patients)))
-    leading = [model.name for model in headline(results, metrics) if reranked(model.name)]
+    leading = [model.name for model in headline(results, metrics) if not ModelName.parse(model.name).recalibrated]
     details["subgroups"] = subgroup_results(results, scorer.weights, groups, leading, settings)
     details["patients_tested"] = characteristics(results, patients, labels_of(patients))
     return Contents(

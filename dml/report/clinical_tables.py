@@ -32,8 +32,8 @@ def hazard_table(details: Mapping[str, Any]) -> Table:
         if "hazard" not in own or model not in OURS:
             continue
         said = f"{own['hazard']['patients']} patients, {own['hazard']['deaths']} deaths"
-        rows.append((model, "alone", *_ratio(own["hazard"]["alone"]), said))
-        rows += [(model, "together", *_ratio(row), "") for row in own["hazard"]["together"]]
+        rows.append((model, "alone", *_ratio(own["hazard"]["unadjusted"]), said))
+        rows += [(model, "together", *_ratio(row), "") for row in own["hazard"]["adjusted"]]
     return Table(("model", "fit", "column", "hazard ratio (95% interval)", "p", "fitted on"), tuple(rows))
 
 
@@ -50,7 +50,7 @@ def hazard_notes(details: Mapping[str, Any]) -> list[str]:
                 f"The {model}'s hazard ratio changes over time ({p_text(fit['p_proportional'])}): read it as an "
                 "average over the follow-up."
             )
-    fewest = min((fit["deaths"] / len(fit["together"]) for fit in fits.values()), default=float("inf"))
+    fewest = min((fit["deaths"] / len(fit["adjusted"]) for fit in fits.values()), default=float("inf"))
     if fewest < STABLE:
         notes.append(
             f"With {fewest:.1f} deaths per column (ten is the usual least) the ratios of the joint model are unstable; "

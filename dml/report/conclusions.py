@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dml.evaluation.results import CLINICAL
 from dml.models.registry import is_baseline
 from dml.report.contents import OURS, Contents
 from dml.report.names import SLIDE_ONLY, named
@@ -60,7 +59,7 @@ def _looked_at(c: Contents, primary: str) -> Iterator[tuple[str, str, str]]:
         ("teacher", "linear_slide_genes", ", which sees the same"),
         ("student", "student_undistilled", ""),
         ("student", _highest(c, "student", primary, of_slides), ", the highest of those that see the slide only"),
-        ("teacher" + CLINICAL, _highest(c, "teacher" + CLINICAL, primary), highest + " with age and sex"),
+        ("teacher-clinical", _highest(c, "teacher-clinical", primary), highest + " with age and sex"),
     ]
     seen = set()
     for model, reference, role in pairs:

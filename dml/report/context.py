@@ -66,6 +66,6 @@ def _probes(reports: Path, task: str) -> dict[str, Any] | None:
     if not probes.exists():
         return None
     found: dict[str, Any] = read_json(probes)
-    if found.get("shuffled_labels") is None and null.exists():
-        found["shuffled_labels"] = read_json(null)
+    if found.get("permutation_test") is None and null.exists():
+        found["permutation_test"] = read_json(null)
     return found

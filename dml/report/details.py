@@ -9,13 +9,13 @@ import pandas as pd
 
 from dml.config import params as config
 from dml.core.tasks import survival_column
-from dml.evaluation.hazard import adjusted_hazard
+from dml.evaluation.hazard import fit_hazard_ratios
 from dml.evaluation.horizons import Horizons
-from dml.evaluation.metrics.calibration import d_calibration, survival_at_own
+from dml.evaluation.intervals import N_DECIMALS
+from dml.evaluation.metrics.calibration import d_calibration, survival_at_own_days
 from dml.evaluation.metrics.concordance import count_pairs
 from dml.evaluation.metrics.kaplan_meier import log_rank
 from dml.evaluation.results import ModelResult, Results, risk_groups
-from dml.evaluation.intervals import N_DECIMALS
 from dml.evaluation.scoring import Omission
 from dml.models.registry import is_baseline
 from dml.report.context import About
@@ -123,10 +123,10 @@ def _of_model(model: ModelResult, horizons: Horizons, patients: pd.DataFrame, ad
         statistic, p = log_rank(days, event, group.to_numpy())
         content["risk_groups"] = {"high": int(group.sum()), "low": int((1 - group).sum())}
         if np.isfinite(statistic):
-            content["log_rank"] = {"statistic": round(statistic, DECIMALS), "p": float(f"{p:.3g}")}
+            content["log_rank"] = {"statistic": round(statistic, N_DECIMALS), "p": float(f"{p:.3g}")}
     if horizons.years:
         content["d_calibration"] = _d_calibration(rows, days, event, horizons)
-    hazard = adjusted_hazard(model, patients, adjust) if not is_baseline(model.name) else None
+    hazard = fit_hazard_ratios(model, patients, adjust) if not is_baseline(model.name) else None
     return content if hazard is None else content | {"hazard": _rounded(asdict(hazard))}
 
 
@@ -134,9 +134,9 @@ def _d_calibration(rows: pd.DataFrame, days: np.ndarray, event: np.ndarray, hori
     """Test up to the last horizon; later deaths count as censored there."""
     last = horizons.days[-1]
     survival = rows[[survival_column(year) for year in horizons.years]].to_numpy(float)
-    own = survival_at_own(np.minimum(days, last), survival, horizons.days)
+    own = survival_at_own_days(np.minimum(days, last), survival, horizons.days)
     result = d_calibration(days, event & (days <= last), own)
-    return {"counts": [round(c, 3) for c in result.counts.tolist()], "p": round(result.p, DECIMALS)}
+    return {"counts": [round(c, 3) for c in result.counts.tolist()], "p": round(result.p, N_DECIMALS)}
 
 
 def _rounded(content: Any) -> Any:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dml.core.model_name import ModelName
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.metric_sets import PRIMARY
-from dml.evaluation.results import ModelResult, Results, knows_clinical, reranked
+from dml.evaluation.results import ModelResult, Results, reads_clinical
 from dml.models.registry import is_baseline
 from dml.report.context import About
 from dml.report.figures.ablation import draw_ablation
@@ -32,7 +33,7 @@ def headline(results: Results, metrics: Mapping[str, Mapping[str, Any]]) -> list
     """Teacher, student and the strongest baseline that knows as little; without them the first three models."""
     primary = PRIMARY[results.kind]
     named = [name for name in ("teacher", "student") if name in results.models]
-    baselines = [n for n in metrics if is_baseline(n) and primary in metrics[n] and not knows_clinical(n)]
+    baselines = [n for n in metrics if is_baseline(n) and primary in metrics[n] and not reads_clinical(n)]
     if baselines:
         named.append(max(baselines, key=lambda name: float(metrics[name][primary]["value"])))
     return [results.models[name] for name in (named if len(named) > 1 else list(results.models)[:3])]
@@ -94,7 +95,7 @@ def _of_ablation(ablation: Mapping[str, Any] | None, out: Path) -> list[Diagram]
 
 def _of_survival(models: list[ModelResult], horizons: Horizons, out: Path) -> list[Diagram]:
     diagrams = []
-    for model in (model for model in models if reranked(model.name)):
+    for model in (model for model in models if not ModelName.parse(model.name).recalibrated):
         path = out / f"kaplan_meier_{model.name}.svg"
         if draw_kaplan_meier(model, path):
             caption = (

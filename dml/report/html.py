@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dml.core.files import atomic
-from dml.evaluation.metric_sets import LOWER_IS_BETTER, PRIMARY
-from dml.evaluation.results import CLINICAL, reranked
+from dml.core.model_name import ModelName
+from dml.evaluation.metric_sets import PRIMARY
+from dml.evaluation.metrics.registry import entries
 from dml.models.registry import is_baseline
 from dml.report import ablation_tables, clinical_tables, probe_tables
 from dml.report import conclusions as verdicts
@@ -68,7 +69,7 @@ def _head(c: Contents) -> dict[str, Any]:
 
 def _numbers(c: Contents) -> dict[str, Any]:
     primary = PRIMARY[c.kind]
-    ranked = {name: references for name, references in c.compared.items() if reranked(name)}
+    ranked = {name: references for name, references in c.compared.items() if not ModelName.parse(name).recalibrated}
     return {
         "main": main_table(c.metrics, c.kind),
         "further": further_table(c.metrics, c.kind, c.subgroups),
@@ -147,7 +148,7 @@ def _methods(c: Contents) -> list[str]:
         "pools the patients.",
         f"Intervals: {c.details['resamples']} bootstrap resamples of patients within folds, percentile method; all "
         f"models and metrics share the draws, and no p can be below {2 / (c.details['resamples'] + 1):.2g}.",
-        f"Lower is better for: {'; '.join(title(name) for name in LOWER_IS_BETTER if name in measured)}.",
+        f"Lower is better for: {'; '.join(entry.label for entry in entries(c.kind) if entry.higher_is_better is False and entry.name in measured)}.",
     ]
     if c.kind == "classification" and len(c.details["classes"]) > 2:
         lines.append("AUC is the mean over the classes of each against the others (macro); so is F1.")
@@ -169,7 +170,7 @@ def _methods(c: Contents) -> list[str]:
 
 def _leading(c: Contents) -> list[str]:
     """Names of the models whose calibration is not folded away: ours, without and with age and sex."""
-    ours = [name + ending for ending in ("", CLINICAL) for name in OURS if name + ending in c.metrics]
+    ours = [name + ending for ending in ("", "-clinical") for name in OURS if name + ending in c.metrics]
     return [named(name) for name in ours or list(c.metrics)]
 
 

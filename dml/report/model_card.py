@@ -7,7 +7,6 @@ from pathlib import Path
 
 from dml.core.files import atomic
 from dml.evaluation.metric_sets import PRIMARY
-from dml.evaluation.results import CLINICAL
 from dml.report import clinical_tables, probe_tables
 from dml.report.conclusions import summary, verdict
 from dml.report.contents import OURS, Contents
@@ -52,7 +51,7 @@ def model_card(c: Contents, model: str) -> str:
 
 def _subjects(model: str) -> tuple[str, ...]:
     """How a sentence about a model begins."""
-    return f"The {model}: ", f"The {model} predicts", f"The {model} is", f"The {named(model + CLINICAL)}: "
+    return f"The {model}: ", f"The {model} predicts", f"The {model} is", f"The {named(model + '-clinical')}: "
 
 
 def _aim(c: Contents) -> str:

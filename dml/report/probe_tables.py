@@ -12,8 +12,8 @@ INDEPENDENT = 0.1
 def exchange_table(probes: Mapping[str, Any]) -> Table:
     """Show the leading metric with a patient's own modality and with that of another patient."""
     rows = [
-        (model, modality, shown(found["own"]), shown(found["other"]), signed(found["lost"]))
-        for model, modalities in probes["exchanged"].items()
+        (model, modality, shown(found["original"]), shown(found["exchanged"]), signed(found["difference"]))
+        for model, modalities in probes["modality_exchange"].items()
         for modality, found in modalities.items()
     ]
     metric = title(probes["metric"])
@@ -23,7 +23,7 @@ def exchange_table(probes: Mapping[str, Any]) -> Table:
 def site_table(probes: Mapping[str, Any]) -> Table:
     """How well the site is told, and from what."""
     sources = {"input": "mean tile features", "outcome": "outcome alone"}
-    told = probes["site"].get("told_from", {})
+    told = probes["site"].get("sources", {})
     rows = tuple(
         (sources.get(name, f"representation of the {name}"), shown(own["auc"]), shown(own["balanced_accuracy"]))
         for name, own in told.items()
@@ -41,7 +41,7 @@ def subspace_table(probes: Mapping[str, Any]) -> Table:
             model,
             kinds[kind].format({"tme": "TME"}.get(target, target)),
             *(shown(found[s], 2) for s in ("tumor", "tme")),
-            signed(found["own_minus_other"]),
+            signed(found["difference"]),
         )
         for model, own in probes["subspaces"].items()
         for kind in kinds
@@ -60,9 +60,9 @@ def probe_sentences(probes: Mapping[str, Any]) -> list[str]:
 
 def _of_exchange(probes: Mapping[str, Any]) -> list[str]:
     found = []
-    for model, modalities in probes["exchanged"].items():
+    for model, modalities in probes["modality_exchange"].items():
         for modality, values in modalities.items():
-            lost = values["lost"]
+            lost = values["difference"]
             if lost is not None:
                 uses = "uses" if lost["ci_high"] < 0 else "is not shown to use"
                 found.append(
@@ -83,7 +83,7 @@ def _of_hiding(probes: Mapping[str, Any]) -> list[str]:
 
 
 def _of_site(probes: Mapping[str, Any]) -> list[str]:
-    told = probes["site"].get("told_from")
+    told = probes["site"].get("sources")
     if told is None:
         return [f"The site was not probed: {probes['site']['left_out']}."]
     known = {name: own["auc"] for name, own in told.items() if name in ("teacher", "student") and own["auc"]}
@@ -107,7 +107,7 @@ def _of_subspaces(probes: Mapping[str, Any]) -> list[str]:
 
 
 def _of_trainings(probes: Mapping[str, Any]) -> list[str]:
-    several = {model: own for model, own in probes["trainings"].items() if own["sd"] is not None}
+    several = {model: own for model, own in probes["single_members"].items() if own["sd"] is not None}
     return [
         f"The {model}'s {len(own['values'])} members, trained with different seeds, alone have {own['mean']:.3f} on "
         f"average, standard deviation {own['sd']:.3f}."
@@ -116,7 +116,7 @@ def _of_trainings(probes: Mapping[str, Any]) -> list[str]:
 
 
 def _of_null(probes: Mapping[str, Any]) -> list[str]:
-    null = probes.get("shuffled_labels")
+    null = probes.get("permutation_test")
     if null is None:
         return ["Training on shuffled outcomes was not part of this run: dml probe shuffle-labels."]
     word = "as it must" if null["passed"] else "which it must not: something of the test patients reaches the training"

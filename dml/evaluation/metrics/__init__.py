@@ -1,7 +1,8 @@
-"""Discrimination, calibration and accuracy, one family a file: functions of patient weights: resampling is weighting.
+"""Metrics of discrimination, calibration and accuracy, one family a file, as functions of patient weights.
 
-Every metric takes weights ``[r n]`` (r resamples of n patients; integer counts, all ones for the plain value) and gives
-``[r]`` values, NaN where it is not defined. Bound to one model's predictions by ``functools.partial`` it is a `Metric`.
+A bootstrap resample is a weighting of the patients. Every metric takes weights ``[r n]`` (r resamples of n patients;
+integer counts, all ones for the plain value) and returns ``[r]`` values, NaN where it is not defined. With a model's
+predictions filled in (`dml.evaluation.metric_sets`) it is a `Metric`.
 """
 
 from collections.abc import Callable

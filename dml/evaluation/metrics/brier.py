@@ -7,6 +7,59 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from dml.evaluation.metrics import ratio
+from dml.evaluation.metrics.registry import metric
+
+
+@metric("ibs", kind="survival", label="Integrated Brier", order=50, higher_is_better=False, headline=True, main=True,
+        compared=True, null="ibs_null")  # fmt: skip
+def integrated_brier(
+    weights: Real[np.ndarray, "r n"],
+    *,
+    days: Real[np.ndarray, "n"],
+    event: Bool[np.ndarray, "n"],
+    survival: Float[np.ndarray, "n t"],
+    horizons: Real[np.ndarray, "t"],
+    uncensored: Float[np.ndarray, "n"],
+    uncensored_at: Float[np.ndarray, "n t"],
+) -> Float[np.ndarray, "r"]:
+    """Brier score averaged over time; 0 is perfect (parameters as for `brier_terms`).
+
+    Examples
+    --------
+    Two patients without censoring, one dead by day 100 and one alive at day 200, each predicted right or half and half.
+
+    >>> alive = np.array([[0.0, 0.0], [1.0, 1.0]])
+    >>> known = {"days": np.array([50, 300]), "event": np.array([True, True]), "horizons": np.array([100, 200])}
+    >>> known |= {"uncensored": np.ones(2), "uncensored_at": np.ones((2, 2))}
+    >>> integrated_brier(np.ones((1, 2)), survival=alive, **known)
+    array([0.])
+    >>> integrated_brier(np.ones((1, 2)), survival=np.full((2, 2), 0.5), **known)
+    array([0.25])
+    """
+    terms = brier_terms(
+        days=days, event=event, survival=survival, horizons=horizons, uncensored=uncensored,
+        uncensored_at=uncensored_at,
+    )  # fmt: skip
+    return weighted_mean(weights, terms=integrate(terms, horizons))
+
+
+@metric("ibs_null", kind="survival", label="Integrated Brier of Kaplan-Meier", order=60, higher_is_better=False,
+        overall_only=True)  # fmt: skip
+def null_integrated_brier(
+    weights: Real[np.ndarray, "r n"],
+    *,
+    days: Real[np.ndarray, "n"],
+    event: Bool[np.ndarray, "n"],
+    null_survival: Float[np.ndarray, "n t"],
+    horizons: Real[np.ndarray, "t"],
+    uncensored: Float[np.ndarray, "n"],
+    uncensored_at: Float[np.ndarray, "n t"],
+) -> Float[np.ndarray, "r"]:
+    """Integrated Brier score of the training patients' Kaplan-Meier curve: a prediction without predictors."""
+    return integrated_brier(
+        weights, days=days, event=event, survival=null_survival, horizons=horizons, uncensored=uncensored,
+        uncensored_at=uncensored_at,
+    )  # fmt: skip
 
 
 def brier_terms(
@@ -20,8 +73,8 @@ def brier_terms(
 ) -> Float[np.ndarray, "n t"]:
     """Each patient's part of the Brier score at each horizon.
 
-    Who died within the horizon should have had survival 0 and is weighted by ``1 / G(days)``; who lived past it should
-    have had 1 and is weighted by ``1 / G(horizon)``; who was censored before it counts 0.
+    For a patient who died within the horizon survival should be 0, weighted by ``1 / G(days)``; for one who lived past
+    it 1, weighted by ``1 / G(horizon)``; a patient censored before the horizon counts 0.
 
     Parameters
     ----------
@@ -41,7 +94,7 @@ def brier_terms(
     return np.asarray(died * wrong_if_dead + alive * wrong_if_alive)
 
 
-def integrated(terms: Float[np.ndarray, "n t"], horizons: Real[np.ndarray, "t"]) -> Float[np.ndarray, "n"]:
+def integrate(terms: Float[np.ndarray, "n t"], horizons: Real[np.ndarray, "t"]) -> Float[np.ndarray, "n"]:
     """Average each patient's part over time by the trapezoidal rule between the first and the last horizon."""
     if terms.shape[1] == 1:
         return np.asarray(terms[:, 0])

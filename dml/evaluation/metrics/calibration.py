@@ -1,4 +1,4 @@
-"""Are the survival probabilities right? Observed to expected deaths, calibration slope, D-calibration.
+"""Calibration of survival probabilities: observed to expected deaths, calibration slope, D-calibration.
 
 Sources: van Houwelingen, Statistics in Medicine 2000 (slope); Haider et al., JMLR 2020 (D-calibration).
 Shape legend: r weightings, n patients, t horizons, k bins.
@@ -11,13 +11,16 @@ from jaxtyping import Bool, Float, Int, Real
 
 from dml.evaluation.metrics import ratio
 from dml.evaluation.metrics.kaplan_meier import survival_at
+from dml.evaluation.metrics.registry import metric
 
-SMALLEST = 1e-6
-"""Survival probabilities are kept this far from 0 and 1 before logarithms."""
-STEPS, LARGEST = 40, 30.0
+MIN_PROBABILITY = 1e-6
+"""Survival probabilities are clipped this far from 0 and 1 before logarithms."""
+N_NEWTON_STEPS, MAX_SLOPE = 40, 30.0
 """Newton steps, and the slope (in standard deviations of the predictor) beyond which there is no maximum."""
 
 
+@metric("oe_{year}y", kind="survival", label="Observed/expected at {year} y", order=40, higher_is_better=None,
+        calibration=True)  # fmt: skip
 def observed_to_expected(
     weights: Real[np.ndarray, "r n"],
     *,
@@ -34,9 +37,11 @@ def observed_to_expected(
 
 def log_cumulative_hazard(survival: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     """Complementary log-log ``log(-log S)``, the predictor whose Cox coefficient is the calibration slope."""
-    return np.asarray(np.log(-np.log(np.clip(survival, SMALLEST, 1 - SMALLEST))))
+    return np.asarray(np.log(-np.log(np.clip(survival, MIN_PROBABILITY, 1 - MIN_PROBABILITY))))
 
 
+@metric("calibration_slope", kind="survival", label="Calibration slope", order=70, higher_is_better=None, main=True,
+        calibration=True, overall_only=True)  # fmt: skip
 def calibration_slope(
     weights: Real[np.ndarray, "r n"],
     *,
@@ -56,14 +61,14 @@ def calibration_slope(
         return np.full(len(weights), np.nan)
     strata = [_Stratum.of(days, event, predictor / scale, fold == value) for value in np.unique(fold)]
     slope, weights = np.zeros(len(weights)), np.asarray(weights, float)
-    for _ in range(STEPS):
+    for _ in range(N_NEWTON_STEPS):
         derivatives = [stratum.derivatives(weights, slope) for stratum in strata]
         gradient, information = sum(d[0] for d in derivatives), sum(d[1] for d in derivatives)
         step = np.clip(np.nan_to_num(ratio(np.asarray(gradient), np.asarray(information))), -1, 1)
-        slope = np.clip(slope + step, -LARGEST, LARGEST)
+        slope = np.clip(slope + step, -MAX_SLOPE, MAX_SLOPE)
         if np.abs(step).max() < 1e-10:
             break
-    slope[(np.abs(slope) >= LARGEST) | (np.asarray(information) <= 0)] = np.nan
+    slope[(np.abs(slope) >= MAX_SLOPE) | (np.asarray(information) <= 0)] = np.nan
     return np.asarray(slope / scale)
 
 
@@ -82,7 +87,7 @@ def d_calibration(
     survival: Float[np.ndarray, "n"],
     bins: int = 10,
 ) -> DCalibration:
-    """Test whether predicted survival at death is uniform; a censored patient is spread over the bins below its own.
+    """Test whether predicted survival at death is uniform; a censored patient is divided among the bins below.
 
     Parameters
     ----------
@@ -96,9 +101,9 @@ def d_calibration(
     from scipy.stats import chi2
 
     edges = np.linspace(0, 1, bins + 1)
-    own = np.clip(np.digitize(survival, edges[1:-1], right=True), 0, bins - 1)
-    counts = np.bincount(own[event], minlength=bins).astype(float)
-    censored, value = own[~event], np.maximum(survival[~event], SMALLEST)
+    bin_of = np.clip(np.digitize(survival, edges[1:-1], right=True), 0, bins - 1)
+    counts = np.bincount(bin_of[event], minlength=bins).astype(float)
+    censored, value = bin_of[~event], np.maximum(survival[~event], MIN_PROBABILITY)
     for index in range(bins):
         below = np.clip(value - edges[index], 0, 1 / bins) / value
         counts[index] += below[censored >= index].sum()
@@ -107,7 +112,7 @@ def d_calibration(
     return DCalibration(counts, statistic, float(chi2.sf(statistic, bins - 1)))
 
 
-def survival_at_own(
+def survival_at_own_days(
     days: Real[np.ndarray, "n"], survival: Float[np.ndarray, "n t"], horizons: Real[np.ndarray, "t"]
 ) -> Float[np.ndarray, "n"]:
     """Each patient's predicted survival at its own `days`, with a constant hazard between horizons.
@@ -115,7 +120,7 @@ def survival_at_own(
     Days past the last horizon are read at the last horizon: such patients must then count as censored there.
     """
     grid = np.concatenate([[0.0], horizons])
-    logs = np.log(np.clip(survival, SMALLEST, 1))
+    logs = np.log(np.clip(survival, MIN_PROBABILITY, 1))
     logs = np.concatenate([np.zeros((len(days), 1)), np.minimum.accumulate(logs, axis=1)], axis=1)
     return np.array([np.exp(np.interp(day, grid, row)) for day, row in zip(days, logs, strict=True)])
 
@@ -138,10 +143,10 @@ class _Stratum:
 
     def derivatives(self, weights: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gradient and information ``[r]`` of the log partial likelihood."""
-        own = weights[:, self.index]
-        deaths = own * self.event
+        ordered = weights[:, self.index]
+        deaths = ordered * self.event
         exponent = slope[:, None] * self.predictor
-        hazard = own * np.exp(exponent - exponent.max(axis=1, keepdims=True))
+        hazard = ordered * np.exp(exponent - exponent.max(axis=1, keepdims=True))
         total = np.cumsum(hazard, axis=1)[:, self.last]
         mean = np.nan_to_num(ratio(np.cumsum(hazard * self.predictor, axis=1)[:, self.last], total))
         square = np.nan_to_num(ratio(np.cumsum(hazard * self.predictor**2, axis=1)[:, self.last], total))

@@ -9,18 +9,18 @@ Sources: Harrell et al., JAMA 1982; Uno et al., Statistics in Medicine 2011, equ
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Unpack
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from dml.evaluation.metrics import unweighted
-from dml.evaluation.metrics.pairs import Ranked, pair_sums, share_in_favour
+from dml.evaluation.metrics.pairs import pair_sums, share_in_favour
+from dml.evaluation.metrics.registry import metric
 
 
 @dataclass(frozen=True, slots=True)
 class PairCounts:
-    """Comparable pairs by what the risks say; `tied_time` of them are a death and a censoring on the same day."""
+    """Comparable pairs by the order of their risks; in `tied_time` of them death and censoring are on one day."""
 
     concordant: int
     discordant: int
@@ -44,43 +44,73 @@ def count_pairs(
     """Count the comparable pairs of patients of the same fold, exactly."""
 
     def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
-        known = _comparable(days, event, i, j)
+        comparable = _comparable(days, event, i, j)
         higher, equal = risk[i][:, None] > risk[j], risk[i][:, None] == risk[j]
         same_day = days[i][:, None] == days[j]
-        return [known & higher, known & ~higher & ~equal, known & equal, known & same_day]
+        return [comparable & higher, comparable & ~higher & ~equal, comparable & equal, comparable & same_day]
 
     sums = pair_sums(unweighted(len(days)), fold, kernel, first=event)
     return PairCounts(*(round(float(total[0])) for total in sums))
 
 
-def harrell_c(weights: Real[np.ndarray, "r n"], **ranked: Unpack[Ranked]) -> Float[np.ndarray, "r"]:
+@metric("c_index", kind="survival", label="Harrell C", order=10, leading=True, headline=True, main=True, compared=True,
+        chance=0.5)  # fmt: skip
+def harrell_c(
+    weights: Real[np.ndarray, "r n"],
+    *,
+    days: Real[np.ndarray, "n"],
+    event: Bool[np.ndarray, "n"],
+    risk: Real[np.ndarray, "n"],
+    fold: Int[np.ndarray, "n"],
+) -> Float[np.ndarray, "r"]:
     """Harrell's C for many weightings of the patients.
 
     Parameters
     ----------
     weights : [r n]
         How often each patient counts.
-    **ranked
-        days, event, risk and fold of each patient (`dml.evaluation.metrics.pairs.Ranked`).
+    days, event : [n]
+        Follow-up in days, and whether it ended with death.
+    risk : [n]
+        Higher = an earlier death is expected; only the order within a fold matters.
+    fold : [n]
+        Test fold of each patient.
 
     Returns
     -------
     [r]
         C in 0 to 1; NaN where no pair is comparable.
+
+    Examples
+    --------
+    Three patients of one fold; the second is censored, so only the pairs that start with a death are comparable.
+
+    >>> days, event = np.array([100, 200, 300]), np.array([True, False, True])
+    >>> risk, fold = np.array([0.9, 0.1, 0.4]), np.zeros(3, int)
+    >>> harrell_c(unweighted(3), days=days, event=event, risk=risk, fold=fold)
+    array([1.])
+    >>> harrell_c(unweighted(3), days=days, event=event, risk=-risk, fold=fold)
+    array([0.])
     """
-    days, event = ranked["days"], ranked["event"]
-    known = partial(_comparable, days, event)
-    return share_in_favour(weights, ranked["risk"], ranked["fold"], known, first=event)
+    return share_in_favour(weights, risk, fold, partial(_comparable, days, event), first=event)
 
 
+@metric("c_uno", kind="survival", label="Uno C", order=20, main=True, compared=True, chance=0.5)
 def uno_c(
-    weights: Real[np.ndarray, "r n"], *, uncensored: Float[np.ndarray, "n"], tau: float, **ranked: Unpack[Ranked]
+    weights: Real[np.ndarray, "r n"],
+    *,
+    days: Real[np.ndarray, "n"],
+    event: Bool[np.ndarray, "n"],
+    risk: Real[np.ndarray, "n"],
+    fold: Int[np.ndarray, "n"],
+    uncensored: Float[np.ndarray, "n"],
+    tau: float,
 ) -> Float[np.ndarray, "r"]:
     """Uno's C: each pair weighted by the inverse probability that the earlier patient was still under observation.
 
     Parameters
     ----------
-    weights, **ranked
+    weights, days, event, risk, fold
         As for `harrell_c`.
     uncensored : [n]
         Probability, estimated on training patients, to be still uncensored at the patient's own `days`.
@@ -92,15 +122,14 @@ def uno_c(
     [r]
         C in 0 to 1; NaN where no pair is comparable.
     """
-    days, event = ranked["days"], ranked["event"]
     counted = event & (days < tau) & (uncensored > 0)
     inverse = np.zeros(len(days))
     inverse[counted] = uncensored[counted] ** -2.0
 
-    def known(i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    def weighted_pairs(i: np.ndarray, j: np.ndarray) -> np.ndarray:
         return np.asarray(_comparable(days, event, i, j) * inverse[i][:, None])
 
-    return share_in_favour(weights, ranked["risk"], ranked["fold"], known, first=counted)
+    return share_in_favour(weights, risk, fold, weighted_pairs, first=counted)
 
 
 def _comparable(days: np.ndarray, event: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ Shape legend: r weightings, n patients, a rows and b columns of a block of pairs
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
@@ -14,21 +13,8 @@ from dml.evaluation.metrics import ratio
 Kernel = Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]]
 """Indices of a first ``[a]`` and a second patient ``[b]`` to one or more matrices ``[a b]`` of pair values."""
 
-BLOCK = 1024
+ROWS_PER_BLOCK = 1024
 """Rows of pairs held at once: memory grows with n, not with n squared."""
-
-
-class Ranked(TypedDict):
-    """A ranking of patients by risk and what it is judged on; every entry is ``[n]``.
-
-    `days` and `event` are the follow-up and whether it ended with death; a higher `risk` means that an earlier death is
-    expected, only its order within a `fold` matters.
-    """
-
-    days: Real[np.ndarray, "n"]
-    event: Bool[np.ndarray, "n"]
-    risk: Real[np.ndarray, "n"]
-    fold: Int[np.ndarray, "n"]
 
 
 def pair_sums(
@@ -60,8 +46,8 @@ def pair_sums(
     for value in np.unique(fold):
         columns = np.flatnonzero(fold == value)
         rows = columns if first is None else columns[first[columns]]
-        for start in range(0, max(len(rows), 1), BLOCK):
-            block = rows[start : start + BLOCK]
+        for start in range(0, max(len(rows), 1), ROWS_PER_BLOCK):
+            block = rows[start : start + ROWS_PER_BLOCK]
             sums = [_quadratic(weights[:, block], matrix, weights[:, columns]) for matrix in kernel(block, columns)]
             totals = sums if not totals else [total + part for total, part in zip(totals, sums, strict=True)]
     return totals
@@ -87,8 +73,8 @@ def share_in_favour(
     """
 
     def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
-        known = counted(i, j)
-        return [known * favourable(score[i], score[j]), known]
+        pairs = counted(i, j)
+        return [pairs * favourable(score[i], score[j]), pairs]
 
     return ratio(*pair_sums(weights, fold, kernel, first=first))
 

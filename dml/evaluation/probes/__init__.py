@@ -1,1 +1,1 @@
-"""What the models rely on: probes of trained models on their test patients, and models trained on shuffled outcomes."""
+"""Probes of what trained models rely on, and the permutation test of the whole training."""

@@ -1,6 +1,5 @@
 """All probes of one task: content of reports/<cohort>/<task>/probes.json."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,23 @@ import numpy as np
 import pandas as pd
 
 from dml.config import params as config
+from dml.core.tasks import make_task
 from dml.core.types import Cohort
+from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
-from dml.evaluation.probes.fold_models import MODELS, Subject, one_member, read_subjects, truth, views
-from dml.evaluation.probes.modalities import exchanged, missing_modality
-from dml.evaluation.probes.permutation_test import shuffled_labels
-from dml.evaluation.probes.scoring import Judge
-from dml.evaluation.probes.site import site_probe
-from dml.evaluation.probes.subspaces import subspaces
-from dml.evaluation.rounding import rounded
-
-log = logging.getLogger(__name__)
+from dml.evaluation.probes.fold_models import (
+    FoldModels,
+    collect_outcomes,
+    embed_folds,
+    read_fold_models,
+    select_member,
+)
+from dml.evaluation.probes.modalities import exchange_modalities, hide_transcriptomes
+from dml.evaluation.probes.permutation_test import run_permutation_test
+from dml.evaluation.probes.scoring import PairedScorer
+from dml.evaluation.probes.site import probe_site
+from dml.evaluation.probes.subspaces import probe_subspaces
+from dml.evaluation.results import PAIR
 
 
 def probe(
@@ -37,46 +42,50 @@ def probe(
     Returns
     -------
     dict
-        ``metric``, ``patients``, ``missing_modality``, ``exchanged``, ``site``, ``subspaces``, ``trainings`` and
-        ``shuffled_labels`` (None unless `probes.permutations`).
+        ``metric``, ``patients``, ``missing_modality``, ``modality_exchange``, ``site``, ``subspaces``,
+        ``single_members`` and ``permutation_test`` (None unless `probes.permutations`).
 
     Raises
     ------
     InputError
         If a model of a fold is missing.
     """
-    settings, subjects = params.probes, read_subjects(models, cohort, splits, task)
-    prepared = subjects[0].models["teacher"].spec.preprocessor
-    judge = Judge.of(prepared.kind, prepared.classes, truth(subjects, task), params.evaluation, params.seed)
-    content: dict[str, Any] = {"metric": PRIMARY[prepared.kind], "patients": len(judge.truth)}
-    content["missing_modality"] = missing_modality(
-        subjects, judge, settings.missing_fractions, settings.repeats, params.seed
-    )
-    content["exchanged"] = exchanged(subjects, judge, settings.repeats, params.seed)
-    seen = {model: views(subjects, model) for model in MODELS}
-    content["site"] = site_probe(subjects, seen, judge, task, settings.min_site_patients)
-    content["subspaces"] = subspaces(seen, judge, settings.components, planted)
-    content["trainings"] = trainings(subjects, judge)
+    settings, target, seed = params.probes, make_task(task, cohort.classes), params.seed
+    folds = read_fold_models(models, cohort, splits, target)
+    scorer = PairedScorer.of(target, collect_outcomes(folds, target), params.evaluation, seed)
+    embeddings = {model: embed_folds(folds, model) for model in PAIR}
     repeats = settings.permutations
-    content["shuffled_labels"] = shuffled_labels(cohort, splits, params, task, repeats) if repeats else None
-    return content
+    return {
+        "metric": PRIMARY[target.kind],
+        "patients": len(scorer.outcomes),
+        "missing_modality": hide_transcriptomes(folds, scorer, settings.missing_fractions, settings.repeats, seed),
+        "modality_exchange": exchange_modalities(folds, scorer, settings.repeats, seed),
+        "site": probe_site(folds, embeddings, scorer, settings.min_site_patients),
+        "subspaces": probe_subspaces(embeddings, scorer, settings.components, planted),
+        "single_members": score_members(folds, scorer),
+        "permutation_test": run_permutation_test(cohort, splits, params, task, repeats) if repeats else None,
+    }
 
 
-def trainings(subjects: Sequence[Subject], judge: Judge) -> dict[str, Any]:
-    """Judge the members of the models one by one: how far a number moves with the seed of the training alone."""
-    found = {}
-    for name in MODELS:
-        members = min(len(subject.models[name].members) for subject in subjects)
-        values = [_alone(subjects, judge, name, member) for member in range(members)]
-        spread = rounded(float(np.std(values, ddof=1))) if members > 1 else None
-        found[name] = {"values": [rounded(v) for v in values], "mean": rounded(float(np.mean(values))), "sd": spread}
-    return found
+def score_members(folds: Sequence[FoldModels], scorer: PairedScorer) -> dict[str, Any]:
+    """Score the members of the models one by one: how much a number varies with the seed of the training alone."""
+    results = {}
+    for name in PAIR:
+        members = min(len(one.models[name].members) for one in folds)
+        values = [_score_member(folds, scorer, name, member) for member in range(members)]
+        deviation = rounded(float(np.std(values, ddof=1))) if members > 1 else None
+        results[name] = {
+            "values": [rounded(v) for v in values],
+            "mean": rounded(float(np.mean(values))),
+            "sd": deviation,
+        }
+    return results
 
 
-def _alone(subjects: Sequence[Subject], judge: Judge, name: str, member: int) -> float:
-    said = [one_member(subject.models[name], member).predict(subject.test) for subject in subjects]
-    rows = pd.concat(said).sort_values("patient_id", ignore_index=True)
-    return float(judge.metric(rows)(np.ones((1, len(rows))))[0])
+def _score_member(folds: Sequence[FoldModels], scorer: PairedScorer, name: str, member: int) -> float:
+    predictions = [select_member(one.models[name], member).predict(one.test) for one in folds]
+    rows = pd.concat(predictions).sort_values("patient_id", ignore_index=True)
+    return float(scorer.metric(rows)(np.ones((1, len(rows))))[0])
 
 
 def read_planted(path: Path) -> pd.DataFrame | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dml.evaluation.results import knows_clinical
+from dml.evaluation.results import reads_clinical
 from dml.models.registry import is_baseline
 from dml.report.figures import CLASSES, FAINT, INK, LOW, MUTED, drawing
 from dml.report.names import named
@@ -30,7 +30,7 @@ def draw_forest(metrics: Mapping[str, Mapping[str, Any]], metric: str, path: Pat
             axes.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", color=INK)
         if chance is not None:
             axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle=":")
-        without = sum(not knows_clinical(model) for model in entries)
+        without = sum(not reads_clinical(model) for model in entries)
         if 0 < without < len(entries):
             axes.axhline(without - 0.5, color=FAINT, linewidth=0.8)
         axes.set_yticks(range(len(entries)), [named(model) for model in entries])

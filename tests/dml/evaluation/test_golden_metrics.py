@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from dml.evaluation.metrics import unweighted
-from dml.evaluation.metrics.brier import brier_terms, integrated, weighted_mean
-from dml.evaluation.metrics.classification import balanced_accuracy, macro_auc, macro_f1
-from dml.evaluation.metrics.classification import brier_terms as class_brier_terms
+from dml.evaluation.metrics.brier import integrated_brier
+from dml.evaluation.metrics.classification import balanced_accuracy, brier_score, macro_auc, macro_f1
 from dml.evaluation.metrics.concordance import count_pairs, uno_c
 from dml.evaluation.metrics.kaplan_meier import censoring_curve, log_rank
 from dml.evaluation.metrics.time_dependent import dynamic_auc
@@ -41,11 +40,11 @@ def test_survival(golden):
     auc = [dynamic_auc(one, **weighted, horizon=horizon)[0] for horizon in HORIZONS]
     assert auc == pytest.approx(golden["auc"], abs=1e-10)
     survival = test[[f"survival_{h:g}" for h in HORIZONS]].to_numpy()
-    terms = brier_terms(
-        days=ranked["days"], event=ranked["event"], survival=survival, horizons=HORIZONS,
+    ibs = integrated_brier(
+        one, days=ranked["days"], event=ranked["event"], survival=survival, horizons=HORIZONS,
         uncensored=weighted["uncensored"], uncensored_at=np.tile(censoring.at(HORIZONS), (len(test), 1)),
     )  # fmt: skip
-    assert weighted_mean(one, terms=integrated(terms, HORIZONS))[0] == pytest.approx(golden["ibs"], abs=1e-10)
+    assert ibs[0] == pytest.approx(golden["ibs"], abs=1e-10)
     high = (ranked["risk"] > 0).astype(int)
     assert log_rank(ranked["days"], ranked["event"], high) == pytest.approx(golden["log_rank"], abs=1e-8)
 
@@ -59,5 +58,5 @@ def test_classes(golden):
     hard = {"label": label, "predicted": predicted, "classes": 3}
     assert balanced_accuracy(one, **hard)[0] == pytest.approx(golden["balanced_accuracy"], abs=1e-10)
     assert macro_f1(one, **hard)[0] == pytest.approx(golden["f1"], abs=1e-10)
-    brier = weighted_mean(one, terms=class_brier_terms(label, probabilities))[0]
+    brier = brier_score(one, label=label, probabilities=probabilities)[0]
     assert brier == pytest.approx(golden["brier"], abs=1e-10)

@@ -3,7 +3,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from dml.evaluation.intervals import bootstrap_weights, difference, estimate, evaluated, holm, two_sided
+from dml.evaluation.intervals import bootstrap_weights, difference, estimate, evaluate_resamples, holm, two_sided_p
 from dml.evaluation.metrics import ratio
 from dml.evaluation.metrics.brier import weighted_mean
 from dml.evaluation.metrics.concordance import harrell_c
@@ -82,7 +82,7 @@ def test_a_model_does_not_differ_from_itself():
 
 
 def test_p_counts_both_sides():
-    assert two_sided(np.array([-1.0, 1, 2, 3, 4, 5, 6, 7, 8])) == pytest.approx(2 * 2 / 10)
+    assert two_sided_p(np.array([-1.0, 1, 2, 3, 4, 5, 6, 7, 8])) == pytest.approx(2 * 2 / 10)
 
 
 def test_holm_by_hand():
@@ -93,4 +93,4 @@ def test_holm_by_hand():
 def test_chunks_do_not_change_the_values():
     terms = np.random.default_rng(0).normal(size=30)
     weights = bootstrap_weights(np.zeros(30, int), 700, 0)
-    np.testing.assert_allclose(evaluated(partial(weighted_mean, terms=terms), weights), weights @ terms / 30)
+    np.testing.assert_allclose(evaluate_resamples(partial(weighted_mean, terms=terms), weights), weights @ terms / 30)

@@ -7,7 +7,7 @@ from dml.core.tasks import class_column, horizon_days, survival_column
 from dml.evaluation.metrics import unweighted
 from dml.evaluation.metrics.calibration import calibration_slope, log_cumulative_hazard, observed_to_expected
 from dml.evaluation.metrics.classification import expected_calibration_error
-from dml.evaluation.recalibration import breslow, recalibrated
+from dml.evaluation.recalibration import breslow, recalibrate
 
 YEARS = (1.0, 2.0, 3.0)
 
@@ -35,7 +35,7 @@ def _calibration(rows):
 
 def test_level_and_spread_of_survival_are_put_right_and_the_ranking_stays():
     rows = _exaggerated()
-    after = recalibrated(rows, (), YEARS, seed=1)
+    after = recalibrate(rows, (), YEARS, seed=1)
     before_ratio, before_slope = _calibration(rows)
     ratio, slope = _calibration(after)
     assert before_ratio < 0.8
@@ -49,10 +49,10 @@ def test_level_and_spread_of_survival_are_put_right_and_the_ranking_stays():
 
 def test_nobody_is_judged_by_a_fit_on_his_own_outcome():
     rows = _exaggerated(60)
-    one = recalibrated(rows, (), YEARS, seed=1)
+    one = recalibrate(rows, (), YEARS, seed=1)
     changed = rows.copy()
     changed.loc[0, "days"] = 5000.0
-    other = recalibrated(changed, (), YEARS, seed=1)
+    other = recalibrate(changed, (), YEARS, seed=1)
     columns = [survival_column(year) for year in YEARS]
     np.testing.assert_array_equal(one.loc[0, columns].to_numpy(float), other.loc[0, columns].to_numpy(float))
     assert not np.array_equal(one[columns], other[columns])
@@ -65,16 +65,16 @@ def test_class_probabilities_are_put_right():
     sharp = honest**3 / (honest**3).sum(axis=1, keepdims=True)
     rows = pd.DataFrame({class_column("a"): sharp[:, 0], class_column("b"): sharp[:, 1]})
     rows["label"] = np.array(["a", "b"])[label]
-    after = recalibrated(rows, ("a", "b"), (), seed=0)[[class_column("a"), class_column("b")]].to_numpy()
+    after = recalibrate(rows, ("a", "b"), (), seed=0)[[class_column("a"), class_column("b")]].to_numpy()
     errors = [expected_calibration_error(unweighted(500), label=label, probabilities=p)[0] for p in (sharp, after)]
     assert errors[1] < 0.6 * errors[0]
 
 
 def test_too_few_deaths_or_patients_of_a_class_are_not_fitted():
     rows = _exaggerated(40)
-    assert recalibrated(rows.assign(event=np.arange(40) < 9), (), YEARS, seed=0) is None
+    assert recalibrate(rows.assign(event=np.arange(40) < 9), (), YEARS, seed=0) is None
     labels = pd.DataFrame({"p_a": np.full(40, 0.5), "p_b": np.full(40, 0.5), "label": ["a"] * 35 + ["b"] * 5})
-    assert recalibrated(labels, ("a", "b"), (), seed=0) is None
+    assert recalibrate(labels, ("a", "b"), (), seed=0) is None
 
 
 def test_breslow_agrees_with_lifelines(sample):

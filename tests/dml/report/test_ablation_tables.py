@@ -92,9 +92,9 @@ def test_it_and_the_null_are_found_beside_the_report(tmp_path: Path, invented):
     write_json(tmp_path / "reports/x/survival/ablation.json", ABLATION)
     write_json(tmp_path / "reports/x/nulls/survival.json", null)
     assert about_cohort("x", "survival", tmp_path).probes is None
-    write_json(tmp_path / "reports/x/survival/probes.json", {"shuffled_labels": None})
+    write_json(tmp_path / "reports/x/survival/probes.json", {"permutation_test": None})
     found = about_cohort("x", "survival", tmp_path)
     assert found.ablation == ABLATION
-    assert found.probes == {"shuffled_labels": null}
-    write_json(tmp_path / "reports/x/survival/probes.json", {"shuffled_labels": {"value": 0.49}})
-    assert about_cohort("x", "survival", tmp_path).probes == {"shuffled_labels": {"value": 0.49}}
+    assert found.probes == {"permutation_test": null}
+    write_json(tmp_path / "reports/x/survival/probes.json", {"permutation_test": {"value": 0.49}})
+    assert about_cohort("x", "survival", tmp_path).probes == {"permutation_test": {"value": 0.49}}

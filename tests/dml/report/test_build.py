@@ -217,7 +217,7 @@ def test_details_say_how_groups_and_calibration_came_out(report):
     assert teacher["log_rank"]["p"] < 0.001
     assert teacher["risk_groups"]["high"] + teacher["risk_groups"]["low"] == 120
     assert sum(teacher["d_calibration"]["counts"]) == pytest.approx(120, abs=0.01)
-    assert teacher["hazard"]["alone"]["ratio"] > 1
-    columns = [row["column"] for row in teacher["hazard"]["together"]]
+    assert teacher["hazard"]["unadjusted"]["ratio"] > 1
+    columns = [row["column"] for row in teacher["hazard"]["adjusted"]]
     assert columns[:3] == ["high_risk", "age, per 10 y", "female"]
     assert any(column.startswith("grade ") for column in columns)

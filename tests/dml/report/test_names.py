@@ -2,7 +2,7 @@
 
 import pytest
 
-from dml.evaluation.results import ordered
+from dml.evaluation.results import sort_models
 from dml.models import registry
 from dml.report.names import SLIDE_ONLY, described, named
 
@@ -46,5 +46,5 @@ def test_every_baseline_has_a_name_and_a_line() -> None:
 def test_models_that_know_age_and_sex_come_after_those_that_do_not() -> None:
     names = ["abmil", "abmil-clinical", "linear_clinical", "student", "student-clinical", "teacher",
              "teacher-recalibrated"]  # fmt: skip
-    assert ordered(names) == ["teacher", "student", "abmil", "teacher-recalibrated", "student-clinical",
+    assert sort_models(names) == ["teacher", "student", "abmil", "teacher-recalibrated", "student-clinical",
                               "abmil-clinical", "linear_clinical"]  # fmt: skip

@@ -7,15 +7,15 @@ from dml.report.probe_tables import exchange_table, probe_sentences, site_table,
 AT = {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8}
 LESS = {"difference": -0.2, "ci_low": -0.3, "ci_high": -0.1, "p": 0.001}
 SAME = {"difference": -0.01, "ci_low": -0.1, "ci_high": 0.1, "p": 0.8}
-OWN = {"tumor": AT, "tme": AT, "own_minus_other": SAME}
+OWN = {"tumor": AT, "tme": AT, "difference": SAME}
 PROBES = {
     "metric": "c_index",
-    "exchanged": {
-        "teacher": {"genes": {"own": AT, "other": AT, "lost": LESS}},
-        "student": {"slides": {"own": AT, "other": AT, "lost": SAME}},
+    "modality_exchange": {
+        "teacher": {"genes": {"original": AT, "exchanged": AT, "difference": LESS}},
+        "student": {"slides": {"original": AT, "exchanged": AT, "difference": SAME}},
     },
     "missing_modality": {"teacher": [{"share": 0.0, **AT}, {"share": 1.0, **AT}], "student": AT},
-    "site": {"chance": {"auc": 0.5, "balanced_accuracy": 0.25}, "told_from": {
+    "site": {"chance": {"auc": 0.5, "balanced_accuracy": 0.25}, "sources": {
         "teacher": {"auc": AT, "balanced_accuracy": AT},
         "input": {"auc": AT, "balanced_accuracy": AT},
     }},
@@ -24,10 +24,10 @@ PROBES = {
         "student": {"distance_correlation": {"value": 0.9}, "genes": {"tumor": OWN, "tme": OWN},
                     "planted": {"tme": OWN}},
     },
-    "trainings": {
+    "single_members": {
         "teacher": {"values": [0.7, 0.8], "mean": 0.75, "sd": 0.07}, "student": {"values": [0.7], "sd": None}
     },
-    "shuffled_labels": None,
+    "permutation_test": None,
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_good_and_bad_news_are_both_said():
 
 def test_a_null_that_knows_something_is_an_alarm():
     probes = deepcopy(PROBES)
-    probes["shuffled_labels"] = {"value": 0.6, "ci_low": 0.55, "ci_high": 0.65, "passed": False}
+    probes["permutation_test"] = {"value": 0.6, "ci_low": 0.55, "ci_high": 0.65, "passed": False}
     assert "does not contain 0.5, which it must not" in probe_sentences(probes)[-1]
     probes["site"] = {"left_out": "fewer than two sites"}
     assert "The site was not probed: fewer than two sites." in probe_sentences(probes)

@@ -3,7 +3,7 @@ import pytest
 from sksurv.metrics import brier_score, integrated_brier_score
 
 from dml.evaluation.metrics import unweighted
-from dml.evaluation.metrics.brier import brier_terms, integrated, weighted_mean
+from dml.evaluation.metrics.brier import brier_terms, integrate, weighted_mean
 from dml.evaluation.metrics.kaplan_meier import censoring_curve
 
 
@@ -36,13 +36,13 @@ def test_agrees_with_scikit_survival(sample):
     terms = _terms(sample, train, horizons)
     ours = [weighted_mean(unweighted(len(sample)), terms=column)[0] for column in terms.T]
     np.testing.assert_allclose(ours, brier_score(train, sample.structured, sample.survival, horizons)[1], atol=1e-8)
-    whole = weighted_mean(unweighted(len(sample)), terms=integrated(terms, horizons))[0]
+    whole = weighted_mean(unweighted(len(sample)), terms=integrate(terms, horizons))[0]
     assert whole == pytest.approx(integrated_brier_score(train, sample.structured, sample.survival, horizons), abs=1e-8)
 
 
 def test_weights_are_repeated_patients(sample):
     horizons = np.quantile(sample.days, [0.3, 0.5, 0.8])
-    terms = integrated(_terms(sample, _train(sample), horizons), horizons)
+    terms = integrate(_terms(sample, _train(sample), horizons), horizons)
     weights = np.random.default_rng(2).integers(0, 3, (5, len(sample)))
     repeated = [np.repeat(terms, row).mean() for row in weights]
     np.testing.assert_allclose(weighted_mean(weights, terms=terms), repeated)

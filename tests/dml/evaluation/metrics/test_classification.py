@@ -13,10 +13,9 @@ from sklearn.metrics import (
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from dml.evaluation.metrics import unweighted
-from dml.evaluation.metrics.brier import weighted_mean
 from dml.evaluation.metrics.classification import (
     balanced_accuracy,
-    brier_terms,
+    brier_score,
     confusion,
     expected_calibration_error,
     macro_auc,
@@ -49,7 +48,7 @@ def test_everything_agrees_with_scikit_learn(outcome):
     assert macro_f1(one, **hard)[0] == pytest.approx(f1_score(label, predicted, average="macro"), abs=1e-8)
     recalls = [recall(one, **hard, positive=k)[0] for k in range(classes)]
     np.testing.assert_allclose(recalls, recall_score(label, predicted, average=None), atol=1e-8)
-    brier = weighted_mean(one, terms=brier_terms(label, probabilities))[0]
+    brier = brier_score(one, label=label, probabilities=probabilities)[0]
     scores = probabilities if classes > 2 else probabilities[:, 1]
     assert brier == pytest.approx(brier_score_loss(label, scores), abs=1e-8)
     auc = macro_auc(one, label=label, probabilities=probabilities, fold=fold)[0]

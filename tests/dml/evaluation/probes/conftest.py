@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from dml.config import params as config
+from dml.core.tasks import SurvivalTask
 from dml.core.types import Cohort
-from dml.evaluation.probes.fold_models import Subject, truth
-from dml.evaluation.probes.scoring import Judge
+from dml.evaluation.probes.fold_models import FoldModels, collect_outcomes
+from dml.evaluation.probes.scoring import PairedScorer
 from dml.training.folds import make_fold, select_test_patients
 from dml.training.train import distill_student, train_teacher
 from tests.synthetic import cohort
@@ -39,20 +40,20 @@ def data() -> Cohort:
 
 
 @pytest.fixture(scope="package")
-def subjects(data: Cohort) -> list[Subject]:
-    table, found = splits(data), []
+def fold_models(data: Cohort) -> list[FoldModels]:
+    table, folds = splits(data), []
     for index in range(2):
         fold = make_fold(data, table, index)
         teacher = train_teacher(fold, PARAMS, "survival").model
         models = {"teacher": teacher, "student": distill_student(fold, PARAMS, "survival", teacher).model}
         learning = data.subset(set(table.loc[(table["fold"] == index) & (table["role"] != "test"), "patient_id"]))
-        found.append(Subject(index, models, learning, select_test_patients(data, table, index)))
-    return found
+        folds.append(FoldModels(index, models, learning, select_test_patients(data, table, index)))
+    return folds
 
 
 @pytest.fixture(scope="package")
-def judge(subjects: list[Subject]) -> Judge:
-    return Judge.of("survival", (), truth(subjects, "survival"), PARAMS.evaluation, 0)
+def scorer(fold_models: list[FoldModels]) -> PairedScorer:
+    return PairedScorer.of(SurvivalTask(), collect_outcomes(fold_models, SurvivalTask()), PARAMS.evaluation, 0)
 
 
 @pytest.fixture(scope="package")

@@ -1,4 +1,4 @@
-"""What intercepts and one common slope would put class probabilities right; the slope alone is a calibration metric.
+"""Logistic recalibration of class probabilities by intercepts and one slope; the slope alone is a calibration metric.
 
 Logits of the recalibrated probabilities are ``a_k + b log p_k`` with ``a_0 = 0``: for two classes the logistic
 recalibration of Cox (Biometrika 1958), for more van Hoorde et al. (Journal of Biomedical Informatics 2015) with one
@@ -9,12 +9,16 @@ Shape legend: r weightings, n patients, k classes, p = k parameters: the slope, 
 import numpy as np
 from jaxtyping import Float, Int, Real
 
-SMALLEST = 1e-6
-"""Probabilities are kept this far from 0 before logarithms."""
-STEPS, HALVINGS, LARGEST = 50, 10, 30.0
+from dml.evaluation.metrics.registry import metric
+
+MIN_PROBABILITY = 1e-6
+"""Probabilities are clipped this far from 0 before logarithms."""
+N_NEWTON_STEPS, N_HALVINGS, MAX_PARAMETER = 50, 10, 30.0
 """Newton steps, halvings of each, and the parameter beyond which there is no maximum."""
 
 
+@metric("calibration_slope", kind="classification", label="Calibration slope", order=60, higher_is_better=None,
+        main=True, calibration=True, overall_only=True)  # fmt: skip
 def calibration_slope(
     weights: Real[np.ndarray, "r n"], *, label: Int[np.ndarray, "n"], probabilities: Float[np.ndarray, "n k"]
 ) -> Float[np.ndarray, "r"]:
@@ -22,48 +26,50 @@ def calibration_slope(
 
     NaN where a class has no patient, the probabilities do not vary, or the likelihood has no maximum.
     """
-    return fitted(weights, label=label, probabilities=probabilities)[:, 0]
+    return fit_recalibration(weights, label=label, probabilities=probabilities)[:, 0]
 
 
-def fitted(
+def fit_recalibration(
     weights: Real[np.ndarray, "r n"], *, label: Int[np.ndarray, "n"], probabilities: Float[np.ndarray, "n k"]
 ) -> Float[np.ndarray, "r p"]:
     """Fit slope and intercepts; rows of NaN where they are not defined."""
     weights = np.asarray(weights, float)
     design, truth = _design(probabilities), np.eye(probabilities.shape[1])[label]
-    found = np.zeros((len(weights), design.shape[2]))
-    reached = _likelihood(weights, found, design, truth)
-    for _ in range(STEPS):
-        step = _solved(*_derivatives(weights, found, design, truth))
-        for _ in range(HALVINGS):  # a full Newton step may overshoot
-            likelihood = _likelihood(weights, found + step, design, truth)
-            worse = likelihood < reached - 1e-9 * np.abs(reached)
+    parameters = np.zeros((len(weights), design.shape[2]))
+    best = _likelihood(weights, parameters, design, truth)
+    for _ in range(N_NEWTON_STEPS):
+        step = _newton_step(*_derivatives(weights, parameters, design, truth))
+        for _ in range(N_HALVINGS):  # a full Newton step may overshoot
+            likelihood = _likelihood(weights, parameters + step, design, truth)
+            worse = likelihood < best - 1e-9 * np.abs(best)
             if not worse.any():
                 break
             step[worse] /= 2
-        found, reached = np.clip(found + step, -LARGEST, LARGEST), np.maximum(likelihood, reached)
+        parameters = np.clip(parameters + step, -MAX_PARAMETER, MAX_PARAMETER)
+        best = np.maximum(likelihood, best)
         if np.nanmax(np.abs(step), initial=0) < 1e-10:
             break
     absent = (weights @ truth == 0).any(axis=1)
-    found[(np.abs(found) >= LARGEST).any(axis=1) | ~np.isfinite(found).all(axis=1) | absent] = np.nan
-    return found
+    no_maximum = (np.abs(parameters) >= MAX_PARAMETER).any(axis=1) | ~np.isfinite(parameters).all(axis=1)
+    parameters[no_maximum | absent] = np.nan
+    return parameters
 
 
-def recalibrated(
+def apply_recalibration(
     parameters: Float[np.ndarray, "p"], probabilities: Float[np.ndarray, "n k"]
 ) -> Float[np.ndarray, "n k"]:
     """Apply slope and intercepts."""
-    return _shares(_design(probabilities) @ parameters)
+    return _softmax(_design(probabilities) @ parameters)
 
 
 def _design(probabilities: np.ndarray) -> np.ndarray:
     """``[n k p]``: the log probability, then indicators of class 1, 2, ..."""
     n, k = probabilities.shape
-    logs = np.log(np.clip(probabilities, SMALLEST, 1))[:, :, None]
+    logs = np.log(np.clip(probabilities, MIN_PROBABILITY, 1))[:, :, None]
     return np.concatenate([logs, np.broadcast_to(np.eye(k)[:, 1:], (n, k, k - 1))], axis=2)
 
 
-def _shares(logits: np.ndarray) -> np.ndarray:
+def _softmax(logits: np.ndarray) -> np.ndarray:
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
@@ -80,7 +86,7 @@ def _derivatives(
     weights: np.ndarray, parameters: np.ndarray, design: np.ndarray, truth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradient ``[r p]`` and information ``[r p p]`` of the log likelihood."""
-    shares = _shares(np.einsum("nkp,rp->rnk", design, parameters))
+    shares = _softmax(np.einsum("nkp,rp->rnk", design, parameters))
     gradient = np.einsum("rn,rnk,nkp->rp", weights, truth - shares, design, optimize=True)
     mean = np.einsum("rnk,nkp->rnp", shares, design, optimize=True)
     weighted = weights[:, :, None] * shares
@@ -88,7 +94,7 @@ def _derivatives(
     return gradient, square - np.einsum("rn,rnp,rnq->rpq", weights, mean, mean, optimize=True)
 
 
-def _solved(gradient: np.ndarray, information: np.ndarray) -> np.ndarray:
+def _newton_step(gradient: np.ndarray, information: np.ndarray) -> np.ndarray:
     """Newton steps; NaN where the information is singular."""
     scale = np.trace(information, axis1=1, axis2=2)
     singular = np.linalg.det(information / np.maximum(scale, 1e-300)[:, None, None]) < 1e-14

@@ -1,0 +1,142 @@
+"""The registry of metrics: `@metric` beside a function says what it is called and how reports use it.
+
+To add a metric, write a function of patient weights in a module of this folder and decorate it; metrics.json, tables,
+comparisons, the report page and MLflow follow. Its parameters are filled by name from the inputs that
+`dml.evaluation.metric_sets` lists.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dml.core.types import Kind
+from dml.evaluation.metrics import Metric
+
+Function = TypeVar("Function", bound=Callable[..., np.ndarray])
+_REGISTERED: "dict[tuple[Kind, str], MetricEntry]" = {}
+_PLACEHOLDERS = {"year": r"(?P<year>[\d.]+)", "class": r"(?P<class>.+)"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricEntry:
+    """One metric and how reports use it.
+
+    Attributes
+    ----------
+    name : str
+        Key in metrics.json; with ``{year}`` or ``{class}`` in it there is one metric per horizon or per class.
+    kind : str
+        Of the tasks that it measures: survival or classification.
+    label : str
+        What tables and figures print, with the same placeholder.
+    function : callable
+        Weights ``[r n]`` and inputs by name to values ``[r]``.
+    order : int
+        Position in tables.
+    higher_is_better : bool or None
+        None where there is a target value instead.
+    leading : bool
+        Ranks the models of its kind; exactly one a kind.
+    headline : bool
+        Printed at the head of the report.
+    main : bool
+        Column of the main table.
+    compared : bool
+        Differences between models are tested.
+    calibration : bool
+        Column of the calibration table.
+    overall_only : bool
+        Not repeated in subgroups: costly or uninformative there.
+    chance : float or callable, optional
+        Value of a model that knows nothing, or a function of the number of classes that gives it.
+    null : str, optional
+        Name of the metric that is the value of a model that knows nothing.
+    min_classes : int
+        Not computed with fewer classes.
+    """
+
+    name: str
+    kind: Kind
+    label: str
+    function: Callable[..., np.ndarray]
+    order: int = 100
+    higher_is_better: bool | None = True
+    leading: bool = False
+    headline: bool = False
+    main: bool = False
+    compared: bool = False
+    calibration: bool = False
+    overall_only: bool = False
+    chance: float | Callable[[int], float] | None = None
+    null: str | None = None
+    min_classes: int = 0
+
+    @property
+    def repeated(self) -> bool:
+        """Whether there is one metric per horizon or class."""
+        return "{" in self.name
+
+    def match(self, name: str) -> dict[str, str] | None:
+        """Return the year or class that a key of metrics.json names; None if it is of another metric."""
+        head, brace, rest = self.name.partition("{")
+        key, _, tail = rest.partition("}")
+        pattern = re.escape(head) + (_PLACEHOLDERS[key] + re.escape(tail) if brace else "")
+        found = re.fullmatch(pattern, name)
+        return None if found is None else found.groupdict()
+
+    def bind(self, inputs: Mapping[str, Any]) -> Metric | None:
+        """Fill the function's parameters by name; None if one without a default is not among the inputs."""
+        _, *parameters = inspect.signature(self.function).parameters.values()
+        required = {parameter.name for parameter in parameters if parameter.default is parameter.empty}
+        if not required <= inputs.keys() or inputs.get("classes", 0) < self.min_classes:
+            return None
+        return partial(self.function, **{p.name: inputs[p.name] for p in parameters if p.name in inputs})
+
+    def chance_level(self, classes: int) -> float | None:
+        """Value of a model that knows nothing, where it does not depend on the patients."""
+        return self.chance(classes) if callable(self.chance) else self.chance
+
+
+def metric(name: str, *, kind: Kind, label: str, **properties: Any) -> Callable[[Function], Function]:
+    """Register a function as a metric (see `MetricEntry` for the properties)."""
+
+    def register(function: Function) -> Function:
+        if (kind, name) in _REGISTERED and _REGISTERED[kind, name].function.__module__ != function.__module__:
+            raise ValueError(f"metric {name!r} of {kind} is defined twice, in {function.__module__} again")
+        _REGISTERED[kind, name] = MetricEntry(name=name, kind=kind, label=label, function=function, **properties)
+        return function
+
+    return register
+
+
+@cache
+def _load() -> None:
+    import dml.evaluation.metrics as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def entries(kind: Kind | None = None) -> list[MetricEntry]:
+    """Return the metrics in the order of tables, those of one kind or all (survival first)."""
+    _load()
+    chosen = [entry for entry in _REGISTERED.values() if kind in (None, entry.kind)]
+    return sorted(chosen, key=lambda entry: (entry.kind != "survival", entry.order, entry.name))
+
+
+def find(name: str, kind: Kind | None = None) -> MetricEntry | None:
+    """Return the metric of a key of metrics.json (``auc_3y``, ``recall_G2``); None if there is none."""
+    return next((entry for entry in entries(kind) if entry.match(name) is not None), None)
+
+
+def metric_label(name: str) -> str:
+    """Return what tables print for a key of metrics.json: ``auc_3y`` is AUC at 3 y, ``recall_G2`` recall of G2."""
+    entry = find(name)
+    return name if entry is None else entry.label.format(**(entry.match(name) or {}))
