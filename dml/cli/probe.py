@@ -19,7 +19,7 @@ def show_(task: Task, as_json: Json = False) -> None:
     from dml.tracking.run_reports import probe_metrics
 
     content = read_json(Path("reports") / config.load().cohort / task / "probes.json")
-    columns = {model: probe_metrics(content, model) for model in content["exchanged"]}
+    columns = {model: probe_metrics(content, model) for model in content["modality_exchange"]}
     names = dict.fromkeys(name for own in columns.values() for name in own)
     rows = [{"probe": n.removeprefix("probe/"), **{m: own.get(n) for m, own in columns.items()}} for n in names]
     show(rows, as_json, f"{content['metric']}, {content['patients']} test patients")
@@ -38,13 +38,15 @@ def shuffle_labels(
     from dml.core.errors import CheckFailed
     from dml.core.files import read_parquet, write_json
     from dml.data.load_cohort import read_cohort
-    from dml.evaluation.probes.permutation_test import shuffled_labels
+    from dml.evaluation.probes.permutation_test import run_permutation_test
 
     params = config.load()
     folder = Path("data") / params.cohort
     cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
     splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
-    found = shuffled_labels(cohort, splits, params, task, repeats, partial(bar, label="training on shuffled outcomes"))
+    found = run_permutation_test(
+        cohort, splits, params, task, repeats, partial(bar, label="training on permuted outcomes")
+    )
     out = Path("reports") / params.cohort / "nulls" / f"{task}.json"
     write_json(out, found)
     show(found["trainings"], as_json, f"{found['metric']} of teachers trained on shuffled outcomes")

@@ -127,7 +127,7 @@ def log_probes(params: Params, task: str, path: Path) -> None:
     """
     content = read_json(path)
     client, stamp = store.connect(), digest(content)
-    for model in content["exchanged"]:
+    for model in content["modality_exchange"]:
         run_id = runs.parent_run(params, task, model)
         if client.get_run(run_id).data.tags.get("probes") != stamp:
             runs.log_metrics(client, run_id, probe_metrics(content, model))
@@ -138,17 +138,17 @@ def log_probes(params: Params, task: str, path: Path) -> None:
 def probe_metrics(content: Mapping[str, Any], model: str) -> dict[str, float]:
     """Return the probes of one model that are single numbers, as ``probe/<name>``."""
     values: dict[str, Any] = {}
-    for modality, results in content["exchanged"].get(model, {}).items():
-        values[f"other_{modality}"] = (results["other"] or {}).get("value")
+    for modality, results in content["modality_exchange"].get(model, {}).items():
+        values[f"exchanged_{modality}"] = (results["exchanged"] or {}).get("value")
     if model == "teacher":
         values |= {f"hidden_{round(100 * p['share'])}": p.get("value") for p in content["missing_modality"]["teacher"]}
-    site = content["site"].get("told_from", {}).get(model, {})
+    site = content["site"].get("sources", {}).get(model, {})
     values["site_auc"] = (site.get("auc") or {}).get("value")
     subspaces = content["subspaces"][model]
     values["distance_correlation"] = subspaces["distance_correlation"]["value"]
     for target, sources in subspaces["genes"].items():
         values |= {f"{target}_genes_from_{s}": (sources[s] or {}).get("value") for s in ("tumor", "tme")}
-    values["training_sd"] = content["trainings"][model]["sd"]
-    null = content["shuffled_labels"]
-    values["shuffled_labels"] = null["value"] if null and model == "teacher" else None
+    values["training_sd"] = content["single_members"][model]["sd"]
+    permuted = content["permutation_test"]
+    values["permutation_test"] = permuted["value"] if permuted and model == "teacher" else None
     return {f"probe/{name}": float(value) for name, value in values.items() if value is not None}
