@@ -129,11 +129,11 @@ def compare_labels(a: pd.DataFrame, b: pd.DataFrame, classes: Mapping[str, Seque
     for label, names in classes.items():
         if label not in a or label not in b:
             continue
-        known = [frame[label].dropna() for frame in (a, b)]
-        shares = [cells.value_counts(normalize=True).reindex(list(names), fill_value=0.0) for cells in known]
-        distance = float((shares[0] - shares[1]).abs().sum() / 2) if all(len(cells) for cells in known) else None
+        observed = [frame[label].dropna() for frame in (a, b)]
+        shares = [cells.value_counts(normalize=True).reindex(list(names), fill_value=0.0) for cells in observed]
+        distance = float((shares[0] - shares[1]).abs().sum() / 2) if all(len(cells) for cells in observed) else None
         for name in names:
-            counts = {"known_a": len(known[0]), "known_b": len(known[1]), "distance": distance}
+            counts = {"known_a": len(observed[0]), "known_b": len(observed[1]), "distance": distance}
             rows.append(
                 {"label": label, "class": name, "share_a": shares[0][name], "share_b": shares[1][name], **counts}
             )
@@ -151,12 +151,12 @@ def compare_numbers(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     }
     names = {"sex": "share of women", "survival_days": "days of follow-up (median)", "event": "share of deaths"}
     for column, measure in summary.items():
-        known = [frame[column].dropna().astype(np.float64) for frame in (a, b)]
-        if not all(len(cells) for cells in known):
+        observed = [frame[column].dropna().astype(np.float64) for frame in (a, b)]
+        if not all(len(cells) for cells in observed):
             continue
-        d = difference(known[0].to_numpy()[:, None], known[1].to_numpy()[:, None])[0]
-        counts = {"known_a": len(known[0]), "known_b": len(known[1])}
-        values = {"a": float(measure(known[0])), "b": float(measure(known[1]))}
+        d = difference(observed[0].to_numpy()[:, None], observed[1].to_numpy()[:, None])[0]
+        counts = {"known_a": len(observed[0]), "known_b": len(observed[1])}
+        values = {"a": float(measure(observed[0])), "b": float(measure(observed[1]))}
         rows.append({"quantity": names.get(column, column), **values, "d": float(d), **counts})
     return pd.DataFrame(rows, columns=["quantity", "a", "b", "d", "known_a", "known_b"])
 

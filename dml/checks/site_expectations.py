@@ -28,7 +28,7 @@ def cohort_sites(drifts: Mapping[str, Drift], config: Checks) -> list[CheckTable
     alike = f"genes of a site are like the others' (at most {config.max_drift:.0%} differ by {LARGE_D} deviations)"
     rules = (
         Expectation("genes_alike", "in_set", alike, see, YES, "warning"),
-        Expectation("labels_alike", "in_set", "labels of a site are spread like the others'", see, YES, "warning"),
+        Expectation("labels_alike", "in_set", "labels of a site are distributed like the others'", see, YES, "warning"),
     )
     return [CheckTable("sites", "patients.parquet", frame, ("site", "patients", "genes", "largest", "label"), rules)]
 

@@ -55,7 +55,7 @@ def test_a_patient_in_two_parts_or_two_tests_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_incomplete_series_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no complete series splits_0\.csv, .* \(found none\)"):
+    with pytest.raises(InputError, match=r"no series splits_0\.csv, .* but none"):
         load(tmp_path, set(IDS))
     publish(tmp_path, 1, train=IDS[4:], val=IDS[:4])
     with pytest.raises(InputError, match="no complete series"):
