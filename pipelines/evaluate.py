@@ -14,7 +14,7 @@ from dml.core.files import only_writer, read_parquet, write_json
 from dml.core.model_name import ModelName
 from dml.core.predictions import read_predictions, write_predictions
 from dml.core.tasks import horizon_columns
-from dml.data.load_cohort import read_clinical
+from dml.data.cohort_store import CohortStore
 from dml.models import registry
 from dml.report.build import evaluate
 from dml.report.context import about_cohort
@@ -47,7 +47,7 @@ def run(params: config.Params, task: str) -> None:
 @one_blas_thread()
 def fuse_with_clinical(params: config.Params, task: str, names: list[str], models: Path, out: Path) -> None:
     """Fuse the predictions of every fold of some models with age and sex; where that is impossible, write why."""
-    cohort = read_clinical(Path("data") / params.cohort)
+    cohort = CohortStore.of(params.cohort).clinical_cohort()
     learner = learner_of(task, cohort, horizon_columns(params.evaluation.years))
     for name in names:
         for fold in params.folds:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from dml.config import params as config
-from dml.core.files import atomic, read_parquet, write_json
+from dml.core.files import atomic, write_json
 from dml.core.predictions import write_predictions
 from dml.core.types import Cohort
-from dml.data.load_cohort import read_cohort
+from dml.data.cohort_store import CohortStore
 from dml.tracking.fold_run import fold_run
 from dml.training.ensemble_trainer import TrainingResult
 from dml.training.folds import Fold, make_fold, predict_fold, select_test_patients
@@ -47,9 +47,8 @@ class Inputs:
 
 def read_stores(params: config.Params) -> tuple[Cohort, pd.DataFrame]:
     """Read the patients of the current cohort with all their data, and its splits."""
-    folder = Path("data") / params.cohort
-    cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
-    return cohort, read_parquet(folder / "splits.parquet")[0].to_pandas()
+    store = CohortStore.of(params.cohort)
+    return store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
 
 
 def read_inputs(job: Job) -> Inputs:

@@ -1,8 +1,15 @@
 """Small cohorts in memory with planted factors, and batches of any shape."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import torch
 
+from dml.cohorts.expression import ExpressionMatrix, write_expression
+from dml.cohorts.patients import write_patients
+from dml.core.files import write_json, write_parquet
 from dml.core.types import (
     Bag,
     Batch,
@@ -17,6 +24,9 @@ from dml.core.types import (
     Survival,
     SurvivalTarget,
 )
+from dml.data.cohort_store import CohortStore
+from dml.data.feature_store import write_bag
+from dml.training.folds import Fold, make_fold
 
 WIDTH = 12
 TUMOR, TME = tuple(f"T{i}" for i in range(5)), tuple(f"M{i}" for i in range(7))
@@ -85,3 +95,50 @@ def batch(sizes: list[tuple[int, int]], seed: int = 0, kind: str = "survival", o
         SurvivalTarget(label, event, label * 300.0 + 10, known) if kind == "survival" else ClassTarget(label, known)
     )
     return Batch(tuple(f"P{i}" for i in range(n)), tuple(levels), genes, torch.zeros(n, 0), target)
+
+
+def make_splits(data: Cohort, n_inner_folds: int = 3) -> pd.DataFrame:
+    """One fold: of five patients one is tested, the others are in inner folds 0 (validation), 1, ..."""
+    roles, inner_folds = ["train", "train", "train", "validation", "test"], [1, 2, 1, 0, -1]
+    rows = [
+        (c.patient_id, 0, roles[i % 5], min(inner_folds[i % 5], n_inner_folds - 1)) for i, c in enumerate(data.cases)
+    ]
+    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"])
+
+
+def fold(data: Cohort) -> Fold:
+    """Training and validation patients of the fold of `make_splits`."""
+    return make_fold(data, make_splits(data), 0)
+
+
+def write_store(data: Cohort, folder: Path) -> CohortStore:
+    """Write a cohort as the stages of a cohort write it, features of encoder ``fake`` included."""
+    store = CohortStore(folder)
+    patients = pd.DataFrame(
+        {
+            "patient_id": [c.patient_id for c in data.cases],
+            "site": [c.site for c in data.cases],
+            "survival_days": [c.survival.days if c.survival else np.nan for c in data.cases],
+            "event": pd.array([c.survival.event if c.survival else None for c in data.cases], dtype="boolean"),
+            "age": [c.covariates.get("age", np.nan) for c in data.cases],
+            **{label: [c.labels.get(label) for c in data.cases] for label in data.classes},
+        }
+    )
+    write_patients(store.patients_path, patients, data.classes, data.name)
+    expressed = [c for c in data.cases if c.expression is not None]
+    values = np.array([c.expression for c in expressed], np.float32).reshape(len(expressed), len(data.genes))
+    ids = tuple(c.patient_id for c in expressed)
+    write_expression(store.expression_path, ExpressionMatrix(ids, data.genes, values, data.unit, "synthetic"))
+    write_json(store.gene_groups_path, {"tumor": data.groups.tumor, "tme": data.groups.tme, "provenance": ""})
+    rows = []
+    for case in data.cases:
+        for mpp, bag in case.bags.items():
+            slide = f"slide-{case.patient_id}"
+            meta = {"encoder": bag.encoder, "mpp": mpp, "tile_um": bag.tile_um, "slide_id": slide}
+            coords = None if bag.coords_um is None else bag.coords_um.numpy()
+            write_bag(store.bag_path(bag.encoder, mpp, slide), bag.tokens.numpy(), coords, meta)
+            rows.append(
+                {"slide_id": slide, "patient_id": case.patient_id, "mpp": mpp, "tiles": len(bag), "status": "ok"}
+            )
+    write_parquet(store.manifest_path, pa.Table.from_pandas(pd.DataFrame(rows), preserve_index=False))
+    return store

@@ -39,12 +39,12 @@ def _time_folds(count: int, student: bool = True) -> Measurement:
     with contextlib.chdir(_prepare_copy()):
         from dml.config import params as config
         from dml.core.files import read_parquet
-        from dml.data.load_cohort import read_cohort
+        from dml.data.cohort_store import CohortStore
         from dml.training.folds import make_fold
         from dml.training.train import distill_student, train_teacher
 
         params = config.load()
-        cohort = read_cohort(Path("data") / COHORT, params.embed.encoder, params.tiles.mpps)
+        cohort = CohortStore.of(COHORT).cohort(params.embed.encoder, params.tiles.mpps)
         splits = read_parquet(Path("data") / COHORT / "splits.parquet")[0].to_pandas()
         start, cpu, teacher_s, epochs = time.perf_counter(), read_cpu_seconds(), 0.0, 0
         for index in range(count):

@@ -36,14 +36,13 @@ def shuffle_labels(
 
     from dml.config import params as config
     from dml.core.errors import CheckFailed
-    from dml.core.files import read_parquet, write_json
-    from dml.data.load_cohort import read_cohort
+    from dml.core.files import write_json
+    from dml.data.cohort_store import CohortStore
     from dml.evaluation.probes.permutation_test import run_permutation_test
 
     params = config.load()
-    folder = Path("data") / params.cohort
-    cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
-    splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+    store = CohortStore.of(params.cohort)
+    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
     found = run_permutation_test(
         cohort, splits, params, task, repeats, partial(bar, label="training on permuted outcomes")
     )

@@ -17,10 +17,10 @@ import pandas as pd
 from dml.cohorts.patients import read_patients
 from dml.config import params as config
 from dml.core.errors import ConfigError
-from dml.core.files import WORK, atomic, digest, read_parquet, write_json
+from dml.core.files import WORK, atomic, digest, write_json
 from dml.core.predictions import read_predictions, write_predictions
 from dml.core.types import Cohort
-from dml.data.load_cohort import read_cohort
+from dml.data.cohort_store import CohortStore
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.evaluation.metrics import Metric
@@ -59,10 +59,9 @@ class Ablation:
         """Read the stores of the current cohort."""
         if task not in params.tasks:
             raise ConfigError(f"no task {task!r}; tasks of params.yaml are {', '.join(params.tasks)}")
-        folder = Path("data") / params.cohort
-        cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
-        splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
-        return cls(params, task, cohort, splits, digest(*(_content(folder / name) for name in STORES)))
+        store = CohortStore.of(params.cohort)
+        cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+        return cls(params, task, cohort, splits, digest(*(_content(store.folder / name) for name in STORES)))
 
     def folder(self, cell: Cell) -> Path:
         """Where a cell is kept."""

@@ -1,7 +1,6 @@
-"""Apply a registered model to a whole other cohort and judge it on that cohort's patients."""
+"""External validation: a registered model on all patients of another cohort whose outcome is known."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,25 +14,53 @@ from dml.core.files import digest, read_parquet, write_json
 from dml.core.model_name import ModelName
 from dml.core.predictions import write_predictions
 from dml.core.types import Cohort
-from dml.data.load_cohort import read_cohort
-from dml.evaluation.intervals import bootstrap_weights, estimate, rounded
+from dml.data.cohort_store import CohortStore
+from dml.evaluation.intervals import bootstrap_weights, estimate
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.evaluation.recalibration import recalibrate
-from dml.inference.compatibility import check_cohort, check_features, covered, whole
+from dml.inference.compatibility import check_cohort, check_features, coverage_report, has_all_magnifications
 from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import in_unit
 from dml.registry import packaging
-from dml.registry import versions as registry
+from dml.registry.packaged_code import download
+from dml.registry.versions import RegisteredVersion, resolve
 from dml.report.build import evaluate
 from dml.report.context import About, said_of
 from dml.report.patient_flow import ExternalFlow
 from dml.training.checkpoint import ModelSpec
 
-WITH, WITHOUT = "present", "absent"
-"""Values of the column transcriptome, by which the patients of a teacher are judged apart."""
+PRESENT, ABSENT = "present", "absent"
+"""Values of the column transcriptome, a subgroup of the report on a teacher."""
 
 
-def external(
+@dataclass(frozen=True, slots=True)
+class ValidationInputs:
+    """A registered version and the cohort it is validated on.
+
+    Attributes
+    ----------
+    cohort : Cohort
+        All patients, expression in the unit of the model.
+    developed_with : frozenset of str
+        Those of them that the model was trained or tested on in its development cohort.
+    internal : (DataFrame, dict) or None
+        Test predictions in the development cohort and their metadata, if they were packed.
+    """
+
+    version: RegisteredVersion
+    ensemble: Ensemble
+    folder: Path
+    cohort: Cohort
+    developed_with: frozenset[str]
+    internal: tuple[pd.DataFrame, dict[str, Any]] | None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """How the model reads a patient."""
+        return self.ensemble.spec
+
+
+def validate_external(
     reference: str,
     cohort: str,
     settings: config.Evaluation,
@@ -63,139 +90,121 @@ def external(
     ------
     InputError
         If the model was trained on this very cohort, its features are of another encoder, width, resolution or tile
-        size, its labels or unit are others, too few of the model's genes are measured, or nobody is left to be judged.
+        size, its labels or unit are others, too few of the model's genes are measured, or no patient remains.
     """
-    entry = registry.resolve(reference)
-    folder = data / cohort
-    if entry.tags.get("cohort") == cohort:
-        honest = f"Its honest numbers are in {reports / cohort / entry.tags.get('task', '')}"
-        raise InputError(reference, f"was trained on {cohort}", honest)
-    ensemble = ensemble_of(entry)
-    spec = ensemble.spec
-    check_features(folder / "features", spec)
-    read = read_cohort(folder, spec.preprocessor.encoder, spec.preprocessor.mpps)
-    check_cohort(read, folder, spec)
-    if spec.role == "teacher":
-        read = _converted(read, folder / "expression.parquet", spec)
-    seen = _seen(entry, ensemble, read)
-    usable = _usable(read, set(seen), spec, folder)
-    out = reports / cohort / "external" / entry.name
-    made = {"model": f"{entry.name} version {entry.version}", "home": _at_home(entry, settings, seed)}
-    coverage = {**made, **covered(read, usable, spec, seen)}
-    rows = _with_truth(ensemble.predict(usable), usable, spec).assign(model=entry.tags["model"])
-    patients = read_parquet(folder / "patients.parquet")[0].to_pandas()
-    if spec.role == "teacher":
-        patients = _by_transcriptome(patients, usable)
-    description, licence = said_of(cohort, data.parent)
-    about = About(cohort, description, licence, _flow(read, usable, spec), coverage=coverage, external=True)
-    _score(rows, spec, patients, settings, seed, out, about)
-    write_json(out / "coverage.json", coverage)
+    version = resolve(reference)
+    if version.tags.get("cohort") == cohort:
+        remedy = f"Its cross-validated metrics are in {reports / cohort / version.tags.get('task', '')}"
+        raise InputError(reference, f"was trained on {cohort}", remedy)
+    inputs = load_inputs(version, data / cohort)
+    out = reports / cohort / "external" / version.name
+    score(inputs, select_patients(inputs), settings, seed, out)
     return out
 
 
-def ensemble_of(entry: registry.Entry) -> Ensemble:
-    """Load the fold models of a registered version."""
-    served: Any = registry.load(entry.name, entry.version)
-    ensemble: Ensemble = served.unwrap_python_model().answering.ensemble
-    return ensemble
+def load_inputs(version: RegisteredVersion, folder: Path) -> ValidationInputs:
+    """Load the fold models of a version, and the cohort of a folder if it is compatible with them."""
+    ensemble = Ensemble.load(download(version) / "artifacts" / "folds")
+    spec = ensemble.spec
+    check_features(folder / "features", spec)
+    cohort = CohortStore(folder).cohort(spec.preprocessor.encoder, spec.preprocessor.mpps)
+    check_cohort(cohort, folder, spec)
+    if spec.role == "teacher":
+        cohort = _convert_expression(cohort, folder / "expression.parquet", spec)
+    internal = packaging.packed_predictions(f"models:/{version.name}/{version.version}")
+    tested = set() if internal is None else set(internal[0]["patient_id"])
+    trained = {patient for fold in ensemble.folds for patient in fold.spec.training_patient_hashes}
+    patients = (case.patient_id for case in cohort.cases)
+    developed_with = frozenset(id_ for id_ in patients if id_ in tested or digest(id_) in trained)
+    return ValidationInputs(version, ensemble, folder, cohort, developed_with, internal)
 
 
-def _seen(entry: registry.Entry, ensemble: Ensemble, cohort: Cohort) -> list[str]:
-    """Patients that any fold of the model was fitted on, or that it was tested on at home."""
-    packed = packaging.packed_predictions(f"models:/{entry.name}/{entry.version}")
-    tested = set() if packed is None else set(packed[0]["patient_id"])
-    learnt = {known for fold in ensemble.folds for known in fold.spec.training_patient_hashes}
-    patients = {case.patient_id for case in cohort.cases}
-    return sorted(patient for patient in patients if patient in tested or digest(patient) in learnt)
+def select_patients(inputs: ValidationInputs) -> Cohort:
+    """Return the patients with features and a known outcome that were not used to develop the model."""
+    task, cases = inputs.spec.preprocessor.task, inputs.cohort.cases
+    usable = {c.patient_id for c in cases if c.has_target(task) and has_all_magnifications(c, inputs.spec)}
+    if not usable:
+        raise InputError(inputs.folder, "no patient has both features and an outcome", "See dml cohort show")
+    if usable <= inputs.developed_with:
+        raise InputError(inputs.folder, "every patient was used to develop the model", "Use another cohort")
+    return inputs.cohort.subset(usable - inputs.developed_with)
 
 
-def _at_home(entry: registry.Entry, settings: config.Evaluation, seed: int) -> dict[str, Any] | None:
-    """Score the model on the test patients of its own cohort; None if they were not packed."""
-    packed = packaging.packed_predictions(f"models:/{entry.name}/{entry.version}")
-    if packed is None or "fold" not in packed[0]:
+def score(inputs: ValidationInputs, selected: Cohort, settings: config.Evaluation, seed: int, out: Path) -> None:
+    """Predict the selected patients and write the report, as of any model with one fold that is the whole cohort."""
+    spec, version = inputs.spec, inputs.version
+    patients = read_parquet(inputs.folder / "patients.parquet")[0].to_pandas()
+    if spec.role == "teacher":
+        has_expression = {c.patient_id: PRESENT if c.has_expression else ABSENT for c in selected.cases}
+        patients = patients.assign(transcriptome=patients["patient_id"].map(has_expression))
+    coverage = {
+        "model": f"{version.name} version {version.version}",
+        "home": _internal_metric(inputs, settings, seed),
+        **coverage_report(inputs.cohort, selected, spec, sorted(inputs.developed_with)),
+    }
+    cohort = inputs.folder.name
+    description, licence = said_of(cohort, inputs.folder.parent.parent)
+    about = About(cohort, description, licence, _flow(inputs, selected), coverage=coverage, external=True)
+    subgroups = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
+    settings = settings.model_copy(update={"subgroups": subgroups, "years": spec.years})
+    with TemporaryDirectory() as temporary:
+        _write_predictions(Path(temporary), inputs, selected, seed)
+        evaluate(Path(temporary), patients, settings, seed, out, about)
+    write_json(out / "coverage.json", coverage)
+
+
+def _write_predictions(folder: Path, inputs: ValidationInputs, selected: Cohort, seed: int) -> None:
+    """Write the predictions of the model as it is and recalibrated; censoring weights are of the selected patients."""
+    prepared, name = inputs.spec.preprocessor, ModelName.parse(inputs.version.tags["model"])
+    rows = inputs.ensemble.predict(selected)
+    truth = {c.patient_id: {"site": c.site, **c.target_values(prepared.task)} for c in selected.cases}
+    observed = pd.DataFrame([truth[patient] for patient in rows["patient_id"]])
+    rows = pd.concat([rows, observed], axis=1).assign(fold=0, role="test")
+    metadata: dict[str, Any] = {"task": prepared.task, "kind": prepared.kind, "classes": list(prepared.classes)}
+    if prepared.kind == "survival":
+        follow_up = {"train_days": rows["days"].tolist(), "train_event": rows["event"].tolist()}
+        metadata |= {"train_cutoff": 0.0, **follow_up}
+    refitted = recalibrate(rows, prepared.classes, inputs.spec.years, seed)
+    for model, predictions in ((str(name), rows), (str(name.with_recalibration()), refitted)):
+        if predictions is not None:
+            path = folder / model / "fold-0" / "predictions.parquet"
+            write_predictions(path, predictions.assign(model=model), metadata)
+
+
+def _internal_metric(inputs: ValidationInputs, settings: config.Evaluation, seed: int) -> dict[str, Any] | None:
+    """Score the model on the test patients of its development cohort; None if they were not packed."""
+    if inputs.internal is None or "fold" not in inputs.internal[0]:
         return None
-    rows, kind = packed[0].sort_values("patient_id", ignore_index=True), packed[1]["kind"]
-    drawn = bootstrap_weights(rows["fold"].to_numpy(int), settings.resamples, seed)
-    found = estimate(leading_metric(rows, kind, packed[1]["classes"]), drawn, settings.confidence)
-    if found is None:
+    rows, metadata = inputs.internal[0].sort_values("patient_id", ignore_index=True), inputs.internal[1]
+    weights = bootstrap_weights(rows["fold"].to_numpy(int), settings.resamples, seed)
+    result = estimate(leading_metric(rows, metadata["kind"], metadata["classes"]), weights, settings.confidence)
+    if result is None:
         return None
-    ends = {"value": rounded(found.value), "ci_low": rounded(found.low), "ci_high": rounded(found.high)}
-    return {"cohort": entry.tags.get("cohort"), "metric": PRIMARY[kind], "patients": len(rows), **ends}
+    source = {"cohort": inputs.version.tags.get("cohort"), "metric": PRIMARY[metadata["kind"]], "patients": len(rows)}
+    return {**source, **result.to_json()}
 
 
-def _by_transcriptome(patients: pd.DataFrame, usable: Cohort) -> pd.DataFrame:
-    """Say of the patients who are judged whether they have a transcriptome, as a label of its own."""
-    present = {case.patient_id: WITHOUT if case.expression is None else WITH for case in usable.cases}
-    return patients.assign(transcriptome=patients["patient_id"].map(present))
-
-
-def _usable(cohort: Cohort, seen: set[str], spec: ModelSpec, folder: Path) -> Cohort:
-    judged = {c.patient_id for c in cohort.cases if c.has_target(spec.preprocessor.task) and whole(c, spec)}
-    if not judged:
-        raise InputError(folder, "no patient has both features and an outcome", "Check the stores: dml cohort show")
-    if judged <= seen:
-        raise InputError(folder, "every patient was among those the model was made with", "Use another cohort")
-    return cohort.subset(judged - seen)
-
-
-def _flow(cohort: Cohort, usable: Cohort, spec: ModelSpec) -> ExternalFlow:
-    readable = [case for case in cohort.cases if whole(case, spec)]
-    with_genes = [case for case in readable if case.has_expression]
+def _flow(inputs: ValidationInputs, selected: Cohort) -> ExternalFlow:
+    cases = inputs.cohort.cases
+    readable = [case for case in cases if has_all_magnifications(case, inputs.spec)]
     return ExternalFlow(
-        patients=len(cohort.cases),
+        patients=len(cases),
         with_slide=len(readable),
-        with_expression=sum(case.has_expression for case in cohort.cases),
-        with_both=len(with_genes),
-        with_truth=sum(case.has_target(spec.preprocessor.task) for case in readable),
-        tested=len(usable.cases),
+        with_expression=sum(case.has_expression for case in cases),
+        with_both=sum(case.has_expression for case in readable),
+        with_truth=sum(case.has_target(inputs.spec.preprocessor.task) for case in readable),
+        tested=len(selected.cases),
         folds=(),
     )
 
 
-def _converted(cohort: Cohort, path: Path, spec: ModelSpec) -> Cohort:
+def _convert_expression(cohort: Cohort, path: Path, spec: ModelSpec) -> Cohort:
     """Convert the transcriptomes to the unit of the model."""
     with_values = [case for case in cohort.cases if case.has_expression]
     if not with_values:
         return cohort
     values = np.array([case.expression for case in with_values], dtype=float)
-    wanted = in_unit(values, cohort.unit, spec.preprocessor.unit, path).astype(np.float32)
+    converted = in_unit(values, cohort.unit, spec.preprocessor.unit, path).astype(np.float32)
     row = {case.patient_id: i for i, case in enumerate(with_values)}
-    cases = [replace(c, expression=wanted[row[c.patient_id]]) if c.patient_id in row else c for c in cohort.cases]
+    cases = [replace(c, expression=converted[row[c.patient_id]]) if c.patient_id in row else c for c in cohort.cases]
     return replace(cohort, cases=tuple(cases), unit=spec.preprocessor.unit)
-
-
-def _with_truth(rows: pd.DataFrame, cohort: Cohort, spec: ModelSpec) -> pd.DataFrame:
-    said = {case.patient_id: {"site": case.site, **case.target_values(spec.preprocessor.task)} for case in cohort.cases}
-    truth = pd.DataFrame([said[patient] for patient in rows["patient_id"]])
-    return pd.concat([rows, truth], axis=1).assign(fold=0, role="test")
-
-
-def _score(
-    rows: pd.DataFrame,
-    spec: ModelSpec,
-    patients: pd.DataFrame,
-    settings: config.Evaluation,
-    seed: int,
-    out: Path,
-    about: About,
-) -> None:
-    """Evaluate as any model is, on one fold that is the whole cohort; its own follow-up gives the censoring weights."""
-    known = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
-    own = settings.model_copy(update={"subgroups": known, "years": spec.years})
-    name, prepared = str(rows["model"].iloc[0]), spec.preprocessor
-    refitted = recalibrate(rows, prepared.classes, spec.years, seed)
-    with TemporaryDirectory() as temporary:
-        for model, said in ((name, rows), (str(ModelName.parse(name).with_recalibration()), refitted)):
-            if said is not None:
-                place = Path(temporary) / model / "fold-0" / "predictions.parquet"
-                write_predictions(place, said.assign(model=model), _metadata(rows, prepared.task, prepared.classes))
-        evaluate(Path(temporary), patients, own, seed, out, about)
-
-
-def _metadata(rows: pd.DataFrame, task: str, classes: Sequence[str]) -> dict[str, Any]:
-    kind = "classification" if classes else "survival"
-    metadata: dict[str, Any] = {"task": task, "kind": kind, "classes": list(classes)}
-    if classes:
-        return metadata
-    followed = {"train_days": rows["days"].tolist(), "train_event": rows["event"].tolist()}
-    return {**metadata, "train_cutoff": 0.0, **followed}

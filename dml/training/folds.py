@@ -1,8 +1,8 @@
 """One cross-validation fold: its training patients with their inner folds, and the predictions of a trained model.
 
-Nested cross-validation: the patients of a fold that are not tested are divided into inner folds. Member i of an ensemble
-is trained on all inner folds but i (modulo their number) and selected on inner fold i, so that together the members
-train on every patient and each patient has a prediction by a member that did not train on it.
+Nested cross-validation: the patients of a fold that are not tested are divided into inner folds. Member i of an
+ensemble is trained on all inner folds but i (modulo their number) and selected on inner fold i: together the members
+train on every patient, and each patient has a prediction by a member that did not train on it.
 """
 
 from collections.abc import Mapping

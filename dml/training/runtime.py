@@ -1,4 +1,4 @@
-"""What training asks of the machine: reproducible numbers, one BLAS thread, freed memory kept, batches sent to a GPU."""
+"""The machine under a training: reproducible numbers, one BLAS thread, freed memory kept, batches sent to a GPU."""
 
 import ctypes
 import logging

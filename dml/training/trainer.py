@@ -5,9 +5,7 @@ AdamW, warm-up and cosine in steps, model selection on validation, no test patie
 
 import copy
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -16,7 +14,6 @@ from torch import Tensor, nn
 from torch._functorch import config as functorch
 
 from dml.config import params as config
-from dml.core.device import torch_threads
 from dml.core.errors import DmlError
 from dml.core.types import Batch, MagnificationTokens, ModelOutput, Target
 from dml.data.batch_sampler import dealt, passes

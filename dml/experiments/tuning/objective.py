@@ -10,11 +10,10 @@ import pandas as pd
 
 from dml.config.params import Params
 from dml.core.errors import ConfigError, InputError
-from dml.core.files import read_parquet
 from dml.core.tasks import class_column
 from dml.core.types import SURVIVAL, Case, Cohort
 from dml.data.batches import Patient
-from dml.data.load_cohort import read_cohort
+from dml.data.cohort_store import CohortStore
 from dml.evaluation.metrics.classification import macro_auc
 from dml.evaluation.metrics.concordance import harrell_c
 from dml.experiments.tuning.search_space import Kind
@@ -87,9 +86,8 @@ class Objective:
     @classmethod
     def read(cls, params: Params, kind: Kind, task: str) -> "Objective":
         """Read the stores of the current cohort."""
-        folder = Path("data") / params.cohort
-        cohort = read_cohort(folder, params.embed.encoder, params.tiles.mpps)
-        splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+        store = CohortStore.of(params.cohort)
+        cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
         return cls.of(params, kind, task, cohort, splits, read_teachers(params, task) if kind == "student" else None)
 
     def score(self, params: Params, fold: int, on_epoch: EpochCallback | None = None) -> Score:

@@ -11,7 +11,7 @@ import torch
 
 from dml.core.errors import InputError
 from dml.core.files import write_parquet
-from dml.data.feature_store import bag_path, read_features, read_bags, write_bag
+from dml.data.feature_store import bag_path, read_bags, read_features, write_bag
 
 META: dict[str, Any] = {"encoder": "fake", "mpp": 0.5, "tile_um": 128.0, "slide_id": "s", "patient_id": None}
 
