@@ -53,6 +53,14 @@ def generate_cohort(
     ------
     ConfigError
         If a number is outside of what can be generated.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     generate_cohort(Path(folder), patients=3, slide_px=512, progress=False)
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['expression.csv.gz', 'oracle.csv', 'oracle.json', 'patients.csv', 'slides', 'slides.csv']
     """
     config = DemoConfig(patients=patients, seed=seed, sites=sites, slide_px=slide_px, mpp=mpp, **others)
     folder = Path(folder)
