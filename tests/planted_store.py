@@ -53,7 +53,8 @@ def tuned(**changes: Any) -> Params:
 
 
 def job(trials: int = 4, **changes: Any) -> StudyJob:
-    return StudyJob(**{"params": PARAMS, "kind": "teacher", "task": "survival", "trials": trials, "name": "s", **changes})
+    fields = {"params": PARAMS, "kind": "teacher", "task": "survival", "trials": trials, "name": "s", **changes}
+    return StudyJob(**fields)
 
 
 def states(study: optuna.Study) -> list[str]:

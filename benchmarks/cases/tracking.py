@@ -68,13 +68,13 @@ class _NoOpObjective:
 def _time_trial() -> Measurement:
     """Run a trial of a study in a journal: draw its values, report 3 x 15 epochs, tell the result and track it."""
     from dml.config import params as config
-    from dml.experiments.tuning.studies import Job
-    from dml.experiments.tuning.worker import work
+    from dml.experiments.tuning.studies import StudyJob
+    from dml.experiments.tuning.worker import run_trials
 
     params = config.load(ROOT / "params.yaml")
     with _temporary_store() as folder, contextlib.chdir(folder):
-        job = Job(params, "teacher", params.tasks[0], TRIALS, "benchmark")
-        result = time_repeats(lambda: work(job, _NoOpObjective()), repeats=1, warm=0)
+        job = StudyJob(params, "teacher", params.tasks[0], TRIALS, "benchmark")
+        result = time_repeats(lambda: run_trials(job, _NoOpObjective()), repeats=1, warm=0)
     wall, cpu = result.wall_s / TRIALS, result.cpu_s / TRIALS
     return Measurement(wall, cpu, {"% of a 90 s trial": 100 * cpu / TRIAL_SECONDS})
 

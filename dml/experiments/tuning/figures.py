@@ -1,78 +1,51 @@
-"""Figures of a study."""
+"""Figures of a study: Optuna's own, written as SVG with no date and no random ids."""
 
-import math
-from collections.abc import Collection
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
-from matplotlib.ticker import NullFormatter
-from optuna.study import StudyDirection
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
-from dml.report.figures import FAINT, HIGH, INK, LOW, MUTED, drawing
-
-PANELS = 3
-"""Figures of slices in a row."""
+from dml.core.files import atomic
 
 
-def history(path: Path, study: optuna.Study, complete: list[FrozenTrial], label: str) -> None:
-    """Draw every trial's value and the best so far."""
-    pruned = [t for t in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)) if t.values is not None]
-    better = min if study.directions[0] == StudyDirection.MINIMIZE else max
-    values = [float(t.values[0]) for t in complete]
-    with drawing(path, 6.0, 3.2) as figure:
-        axes = figure.subplots()
-        ended = [float(t.values[0]) for t in pruned]
-        axes.scatter([t.number for t in pruned], ended, s=14, color=FAINT, label="pruned")
-        axes.scatter([t.number for t in complete], values, s=18, color=LOW, label="complete")
-        best = [better(values[: i + 1]) for i in range(len(values))]
-        axes.step([t.number for t in complete], best, where="post", color=HIGH, label="best so far")
-        axes.set(xlabel="trial", ylabel=f"{label}, mean over folds", title="History")
-        axes.legend()
+def write_figures(folder: Path, study: optuna.Study, metric: str, with_importances: bool) -> None:
+    """Draw history and slices of the first objective; with several, the Pareto front; importances if there are any."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from optuna.visualization import matplotlib as plots
+
+    multiple = len(study.directions) > 1
+    target: Mapping[str, Any] = {"target": _first_objective if multiple else None, "target_name": metric}
+    with warnings.catch_warnings(), rc_context({"svg.hashsalt": "dml", "svg.fonttype": "path"}):
+        warnings.simplefilter("ignore", ExperimentalWarning)  # as all of Optuna's figures are
+        warnings.filterwarnings("ignore", "PedAnovaImportanceEvaluator computes", UserWarning)
+        drawn = {
+            "history": plots.plot_optimization_history(study, **target),
+            "slices": plots.plot_slice(study, **target),
+        }
+        if multiple:
+            drawn["front"] = plots.plot_pareto_front(study, target_names=[metric, "GFLOP a patient"])
+        if with_importances:
+            drawn["importances"] = plots.plot_param_importances(study, **target)
+        for name, axes in drawn.items():
+            figure = np.ravel(np.asarray(axes))[0].figure
+            assert isinstance(figure, Figure)
+            with atomic(folder / f"{name}.svg") as temporary:
+                figure.savefig(temporary, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+            figure.clear()
 
 
-def importances(path: Path, shares: dict[str, float]) -> None:
-    """Draw the share that each value explains, largest on top."""
-    names = list(shares)[::-1]
-    with drawing(path, 6.0, 0.8 + 0.28 * len(names)) as figure:
-        axes = figure.subplots()
-        axes.barh(names, [shares[name] for name in names], color=LOW)
-        axes.set(xlabel="share of the spread explained (PED-ANOVA)", title="Importances")
+def _varied(study: optuna.Study) -> set[str]:
+    """Names of the parameters that differ between complete trials."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    names = {name for trial in complete for name in trial.params}
+    return {name for name in names if len({str(trial.params.get(name)) for trial in complete}) > 1}
 
 
-def slices(path: Path, complete: list[FrozenTrial], label: str) -> None:
-    """Draw the objective along each tuned value."""
-    names = sorted({name for trial in complete for name in trial.params})
-    rows = math.ceil(len(names) / PANELS)
-    with drawing(path, 2.6 * PANELS, 2.2 * rows) as figure:
-        panels = figure.subplots(rows, PANELS, sharey=True, squeeze=False).ravel()
-        for axes, name in zip(panels, names, strict=False):
-            having = [trial for trial in complete if name in trial.params]
-            domain: Any = having[0].distributions[name]
-            found = [trial.params[name] for trial in having]
-            if isinstance(domain, optuna.distributions.CategoricalDistribution):
-                axes.scatter([domain.choices.index(v) for v in found], [t.values[0] for t in having], s=14, color=INK)
-                axes.set_xticks(range(len(domain.choices)), map(str, domain.choices))
-            else:
-                axes.scatter(found, [t.values[0] for t in having], s=14, color=INK)
-                axes.set_xscale("log" if domain.log else "linear")
-                axes.set_xlim(domain.low, domain.high)
-                axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.set_title(name, color=MUTED)
-        for axes in panels[len(names) :]:
-            axes.set_axis_off()
-        figure.supylabel(label)
-
-
-def costs(path: Path, complete: list[FrozenTrial], front: Collection[int], label: str) -> None:
-    """Draw quality against inference cost; those that no other beats in both are joined."""
-    best = sorted((trial for trial in complete if trial.number in front), key=lambda trial: trial.values[1])
-    with drawing(path, 6.0, 3.6) as figure:
-        axes = figure.subplots()
-        axes.scatter([t.values[1] for t in complete], [t.values[0] for t in complete], s=14, color=FAINT)
-        axes.plot([t.values[1] for t in best], [t.values[0] for t in best], color=HIGH, marker="o", markersize=4)
-        for trial in best:
-            where = (trial.values[1], trial.values[0])
-            axes.annotate(str(trial.number), where, xytext=(4, 4), textcoords="offset points")
-        axes.set(xlabel="GFLOP a patient, all members", ylabel=f"{label}, mean over folds", title="Quality and cost")
+def _first_objective(trial: FrozenTrial) -> float:
+    return float(trial.values[0])

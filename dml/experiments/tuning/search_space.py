@@ -1,30 +1,32 @@
-"""Where a study looks: the domains of `tuning` in params.yaml, checked against the values they tune."""
+"""Search space of a study: the domains of `tuning` in params.yaml, checked against the parameters they tune."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
+from dml.config.base import section_in
 from dml.config.params import Choices, Domain, Params, Range, Scalar, parse
 from dml.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
-Kind = Literal["teacher", "distil"]
+Kind = Literal["teacher", "student"]
 Values = dict[str, Any]
-"""Dotted names of parameters and what they are set to."""
+"""Parameters by dotted name."""
 SECTIONS: Mapping[Kind, tuple[str, ...]] = {
     "teacher": ("model", "optimisation", "teacher", "inputs"),
-    "distil": ("distillation",),  # the student's model and optimisation are the teacher's, too: tuned with it
+    "student": ("distillation",),  # the student's model and optimisation are the teacher's, too: tuned with it
 }
-MODELS: Mapping[Kind, str] = {"teacher": "teacher", "distil": "student"}
+"""Sections of params.yaml that each kind of study may tune."""
 REDEFINING = ("inputs.time_bins", "optimisation.cox_loss_weight")
-"""Parameters that change what the validation loss is."""
-DIGITS = 4
-"""Significant digits of a sampled number, so that what is trained with is what params.yaml will say."""
+"""Parameters that change the definition of the validation loss."""
+SIGNIFICANT_DIGITS = 4
+"""Of a sampled number, so that trials train with what `dml tune apply` writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +43,19 @@ class Space:
         Raises
         ------
         ConfigError
-            Naming the key, if the space is empty, names a parameter that is not there or not this study's, or holds a
-            value that the parameter cannot have.
+            Naming the key, if the space is empty, names a parameter that does not exist or is not this study's, or
+            holds a value that the parameter cannot have.
         """
-        found = params.tuning.teacher if kind == "teacher" else params.tuning.student
-        if not found:
-            raise ConfigError(f"tuning.{kind}: empty; name the values to tune, e.g. {SECTIONS[kind][0]}.<name>: ...")
-        for name, domain in found.items():
-            _check(params, kind, name, domain)
-        ordered = sorted(found, key=lambda name: bool(found[name].when))
-        return cls(kind, {name: found[name] for name in ordered})
+        domains: Mapping[str, Range | Choices] = getattr(params.tuning, kind)
+        if not domains:
+            raise ConfigError(f"tuning.{kind}: empty; name parameters to tune, e.g. {SECTIONS[kind][0]}.<name>: ...")
+        for name, domain in domains.items():
+            _check(params, kind, domains, name, domain)
+        ordered = sorted(domains, key=lambda name: bool(domains[name].when))
+        return cls(kind, {name: domains[name] for name in ordered})
 
     def current(self, params: Params) -> Values:
-        """Return what params.yaml says now, the values of the first trial.
+        """Return the present values of params.yaml, which the first trial has.
 
         Raises
         ------
@@ -62,25 +64,33 @@ class Space:
         """
         values: Values = {}
         for name, domain in self._active(params, values):
-            value = value_of(params, name)
-            inside = [choice for choice in _choices(domain) if _same(choice, value)]
-            if isinstance(domain, Choices) and not inside:
-                raise ConfigError(f"tuning.{self.kind}.{name}: {value!r} of params.yaml is not among {domain.choices}")
-            if isinstance(domain, Range) and not domain.low <= value <= domain.high:
-                where = f"{domain.low:g} to {domain.high:g}"
-                raise ConfigError(f"tuning.{self.kind}.{name}: {value!r} of params.yaml is outside {where}; widen it")
-            values[name] = inside[0] if inside else value
+            value, key = value_of(params, name), f"tuning.{self.kind}.{name}"
+            if isinstance(domain, Range):
+                if not domain.low <= value <= domain.high:
+                    bounds = f"{domain.low:g} to {domain.high:g}"
+                    raise ConfigError(f"{key}: {value!r} of params.yaml is outside {bounds}; widen it")
+                values[name] = value
+                continue
+            equal = [choice for choice in domain.choices if _same(choice, value)]
+            if not equal:
+                raise ConfigError(f"{key}: {value!r} of params.yaml is not among {domain.choices}")
+            values[name] = equal[0]
         return values
 
     def suggest(self, trial: "BaseTrial", params: Params) -> Values:
-        """Draw values for a trial; a parameter whose condition is not met is left out."""
+        """Sample the values of a trial; a parameter whose condition is not met is left out."""
         values: Values = {}
         for name, domain in self._active(params, values):
-            values[name] = _drawn(trial, name, domain)
+            values[name] = _sample(trial, name, domain)
         return values
 
-    def _active(self, params: Params, values: Values) -> Any:
-        """Yield the domains whose conditions are met by the values so far, which grow meanwhile."""
+    def largest(self, params: Params, name: str) -> int:
+        """Return the largest whole number that a parameter can be in a trial."""
+        domain = self.domains.get(name)
+        return max(int(value) for value in (extremes(domain) if domain else (value_of(params, name),)))
+
+    def _active(self, params: Params, values: Values) -> Iterator[tuple[str, Range | Choices]]:
+        """Yield the domains whose conditions are met by `values`, which the caller fills meanwhile."""
         for name, domain in self.domains.items():
             met = (
                 any(_same(values.get(other, value_of(params, other)), choice) for choice in allowed)
@@ -90,92 +100,92 @@ class Space:
                 yield name, domain
 
 
-def overridden(params: Params, values: Mapping[str, Any]) -> Params:
-    """Set values by dotted name.
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted names into nested sections.
+
+    Examples
+    --------
+    >>> nest({"model.width": 64, "model.linear_offset.components": 5})
+    {'model': {'width': 64, 'linear_offset': {'components': 5}}}
+    """
+    sections: dict[str, Any] = {}
+    for name, value in values.items():
+        *parents, key = name.split(".")
+        reduce(lambda section, parent: section.setdefault(parent, {}), parents, sections)[key] = value
+    return sections
+
+
+def override(params: Params, values: Mapping[str, Any]) -> Params:
+    """Set parameters by dotted name.
 
     Raises
     ------
     ConfigError
-        If they do not go together.
+        If the values contradict each other.
     """
     content = params.model_dump()
     for name, value in values.items():
-        section, key = name.split(".")
-        content[section][key] = value
+        *parents, key = name.split(".")
+        reduce(lambda section, parent: section[parent], parents, content)[key] = value
     changed: Params = parse(Params, content, f"params.yaml with {dict(values)}")
     return changed
 
 
-def most(params: Params, space: Space, name: str) -> int:
-    """Largest whole number that a parameter can be in a study."""
-    domain = space.domains.get(name)
-    values = (value_of(params, name),) if domain is None else _choices(domain)
-    return max(int(value) for value in values)
-
-
 def value_of(params: Params, name: str) -> Any:
-    """Look up a dotted name."""
+    """Look up a parameter by dotted name."""
     return reduce(getattr, name.split("."), params)
 
 
-def _drawn(trial: "BaseTrial", name: str, domain: Range | Choices) -> Scalar:
+def extremes(domain: Domain) -> tuple[Scalar, ...]:
+    """Return all choices, or both ends of a range."""
+    if isinstance(domain, Choices):
+        return domain.choices
+    assert isinstance(domain, Range)
+    return (int(domain.low), int(domain.high)) if domain.type == "int" else (domain.low, domain.high)
+
+
+def _sample(trial: "BaseTrial", name: str, domain: Range | Choices) -> Scalar:
     if isinstance(domain, Choices):
         return domain.choices[domain.choices.index(trial.suggest_categorical(name, domain.choices))]
     if domain.type == "int":
         return trial.suggest_int(name, int(domain.low), int(domain.high), log=domain.log)
     value = trial.suggest_float(name, domain.low, domain.high, log=domain.log)
-    return min(max(float(f"{value:.{DIGITS}g}"), domain.low), domain.high)
+    return min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), domain.low), domain.high)
 
 
-def _check(params: Params, kind: Kind, name: str, domain: Range | Choices) -> None:
-    where = f"tuning.{kind}.{name}"
-    _check_name(params, kind, name, where)
+def _check(params: Params, kind: Kind, domains: Mapping[str, Domain], name: str, domain: Domain) -> None:
+    key = f"tuning.{kind}.{name}"
+    if name.split(".")[0] not in SECTIONS[kind]:
+        raise ConfigError(f"{key}: a {kind} study tunes {', '.join(f'{section}.*' for section in SECTIONS[kind])}")
+    field = _field(name, key)
     if name in REDEFINING and params.tuning.objective == "validation_loss":
         what = name.split(".")[1]
-        raise ConfigError(f"{where}: losses of different {what} cannot be compared; set tuning.objective to c_index")
-    tuned = getattr(params.tuning, kind)
+        raise ConfigError(f"{key}: losses of different {what} cannot be compared; set tuning.objective to c_index")
     for other in domain.when:
-        _known(params, other, f"{where}.when")
-        if other in tuned and tuned[other].when:
-            raise ConfigError(f"{where}.when: {other} has a condition itself; name one that has none")
-    for value in _choices(domain):
-        _check_value(params, name, value, where)
+        _field(other, f"{key}.when")
+        if other in domains and domains[other].when:
+            raise ConfigError(f"{key}.when: {other} has a condition itself; name one that has none")
+    # each value by itself; whether values of several parameters contradict each other shows in a trial
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+    for value in extremes(domain):
+        try:
+            adapter.validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(f"{key}: {value!r} is no value of {name}: {error.errors()[0]['msg']}") from None
 
 
-def _check_name(params: Params, kind: Kind, name: str, where: str) -> None:
-    section = name.split(".")[0]
-    if section not in SECTIONS[kind]:
-        allowed = ", ".join(f"{section}.*" for section in SECTIONS[kind])
-        raise ConfigError(f"{where}: a {kind} study tunes {allowed}")
-    _known(params, name, where)
-
-
-def _known(params: Params, name: str, where: str) -> None:
-    section, _, key = name.partition(".")
-    fields = type(getattr(params, section, None))
-    known = getattr(fields, "model_fields", {})
-    if key not in known:
-        there = ", ".join(f"{section}.{field}" for field in known) or "sections of params.yaml and their keys"
-        raise ConfigError(f"{where}: no parameter {name!r}; there are {there}")
-
-
-def _check_value(params: Params, name: str, value: Scalar, where: str) -> None:
-    """Validate one value by itself; whether values go together is seen when they meet."""
-    section, key = name.split(".")
-    content = getattr(params, section).model_dump() | {key: value}
-    try:
-        type(getattr(params, section)).model_validate(content)
-    except ValidationError as error:
-        own = [problem["msg"] for problem in error.errors() if problem["loc"] and problem["loc"][0] == key]
-        if own:
-            raise ConfigError(f"{where}: {value!r} is no value of {name}: {own[0]}") from None
-
-
-def _choices(domain: Domain) -> tuple[Scalar, ...]:
-    if isinstance(domain, Choices):
-        return domain.choices
-    assert isinstance(domain, Range)
-    return (int(domain.low), int(domain.high)) if domain.type == "int" else (domain.low, domain.high)
+def _field(name: str, key: str) -> FieldInfo:
+    """Return the declaration of a parameter; ConfigError if params.yaml has none of that name."""
+    section: type[BaseModel] | None = Params
+    *parents, last = name.split(".")
+    for parent in parents:
+        field = section.model_fields.get(parent) if section else None
+        section = section_in(field.annotation) if field else None
+    fields = section.model_fields if section and parents else {}
+    if last not in fields or section_in(fields[last].annotation):
+        known = ", ".join(".".join([*parents, field]) for field in fields) or "sections of params.yaml and their keys"
+        raise ConfigError(f"{key}: no parameter {name!r}; there are {known}")
+    return fields[last]
 
 
 def _same(one: object, other: object) -> bool:

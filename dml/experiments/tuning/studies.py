@@ -1,8 +1,9 @@
-"""Where studies are kept, what makes one the same study, and how one is opened whatever happened to its writers."""
+"""Create, open and resume Optuna studies: storage, compatibility check, recovery after killed workers."""
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,41 @@ from optuna.trial import FrozenTrial, TrialState
 from dml.config.params import Params
 from dml.core.errors import InputError, listed
 from dml.core.files import digest, only_writer
-from dml.experiments.tuning.objective import chosen_folds
-from dml.experiments.tuning.progress import block
-from dml.experiments.tuning.pruner import FoldPruner
-from dml.experiments.tuning.search_space import MODELS, Kind, Space
-from dml.experiments.tuning.teachers import teacher_folder
+from dml.experiments.tuning.objective import teacher_folder, tuned_folds
+from dml.experiments.tuning.pruner import FoldPruner, steps_per_fold
+from dml.experiments.tuning.search_space import Kind, Space
 from dml.tracking import lineage
 
 STUDIES = Path("studies")
 LOCKS = STUDIES / ".locks"
 MAXIMISED = ("c_index", "auc")
 _IDENTITY, _SPACE = "identity", "space."
-_WHERE = tuple(f"optimisation.{name}" for name in ("device", "devices", "compile", "threads", "workers"))
-"""Say where a trial is trained and not with what."""
+_HARDWARE = tuple(f"optimisation.{name}" for name in ("device", "devices", "compile", "threads", "workers"))
+"""Parameters that decide where a trial is trained, not its result."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A study to work on. `trials` is how many it shall have in the end, so that the same command resumes it."""
+class StudyJob:
+    """A study and how far to bring it.
+
+    Attributes
+    ----------
+    params : Params
+        params.yaml.
+    kind : str
+        Tuned model: "teacher" or "student".
+    task : str
+        Task of the model.
+    trials : int
+        Trials that the study has in the end, so that the same command resumes it.
+    name : str
+        Name of the study.
+    storage : str, optional
+        Database URL; by default a journal file.
+    reclaim_stale : bool
+        Take over running trials of other machines, whose workers cannot be checked from here.
+    """
 
     params: Params
     kind: Kind
@@ -42,26 +60,27 @@ class Job:
     trials: int
     name: str
     storage: str | None = None
-    adopt: bool = False
-
-    @property
-    def model(self) -> str:
-        """Name of the model that the study is about."""
-        return MODELS[self.kind]
+    reclaim_stale: bool = False
 
     @property
     def space(self) -> Space:
-        """Where it looks."""
+        """The search space."""
         return Space.of(self.params, self.kind)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock under which trials are claimed and finished."""
+        with only_writer(f"study-{self.name}", folder=LOCKS):
+            yield
 
-def trained_with(params: Params) -> Params:
-    """Return the parameters of a study's trials: so many members as `tuning` says, one after the other.
+
+def trial_params(params: Params) -> Params:
+    """Return the parameters of trials: as many members as `tuning` says, trained one after the other.
 
     Trials share the processors, so the members of one do not.
     """
     members = params.tuning.ensemble_size or params.optimisation.ensemble_size
-    optimisation = params.optimisation.model_copy(update={"members": members, "workers": 1})
+    optimisation = params.optimisation.model_copy(update={"ensemble_size": members, "workers": 1})
     return params.model_copy(update={"optimisation": optimisation})
 
 
@@ -70,18 +89,13 @@ def default_name(params: Params, kind: Kind, task: str) -> str:
     return f"{params.cohort}-{task}-{kind}"
 
 
-def journal(name: str) -> Path:
+def journal_path(name: str) -> Path:
     """File of a study."""
     return STUDIES / f"{name}.journal"
 
 
-def lock_name(name: str) -> str:
-    """Name of the lock under which trials of a study are given out and finished."""
-    return f"study-{name}"
-
-
-def open_study(job: Job) -> optuna.Study:
-    """Open or create a study; its first trial is what params.yaml says now.
+def open_study(job: StudyJob) -> optuna.Study:
+    """Open or create a study; its first trial has the present values of params.yaml.
 
     Raises
     ------
@@ -91,59 +105,21 @@ def open_study(job: Job) -> optuna.Study:
         If the space does not fit params.yaml.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    own = identity(job)
-    with only_writer(lock_name(job.name), folder=LOCKS):
+    identity = _identity(job)
+    with job.locked():
         storage = _storage(job.name, job.storage, create=True)
-        study = _created(job, storage)
+        study = _create(job, storage)
         begun = study.user_attrs.get(_IDENTITY)
         waiting = all(trial.state == TrialState.WAITING for trial in study.get_trials(deepcopy=False))
-        if waiting and begun != own:  # new, or given up before its first trial
+        if waiting and begun != identity:  # new, or given up before its first trial
             first = job.space.current(job.params)
             optuna.delete_study(study_name=job.name, storage=storage)
-            study = _created(job, storage)
+            study = _create(job, storage)
             study.enqueue_trial(first, user_attrs={"origin": "params.yaml"})
-            study.set_user_attr(_IDENTITY, own)
-            _name_objectives(study, job.params)
+            study.set_user_attr(_IDENTITY, identity)
         else:
-            _check_same(job, begun or {}, own)
+            _check_same(job.name, begun or {}, identity)
     return study
-
-
-def _created(job: Job, storage: BaseStorage) -> optuna.Study:
-    return optuna.create_study(
-        storage=storage,
-        study_name=job.name,
-        directions=directions(job.params),
-        pruner=FoldPruner(job.params.tuning.n_startup_trials, block(job.params, job.space)),
-        load_if_exists=True,
-    )
-
-
-def _name_objectives(study: optuna.Study, params: Params) -> None:
-    """Say what the objectives are; the dashboard calls them Objective 0 and 1 otherwise."""
-    names: list[str] = [params.tuning.objective, params.tuning.second_objective]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names(names[: len(study.directions)])
-
-
-def directions(params: Params) -> list[StudyDirection]:
-    """Where better values of each objective lie."""
-    first = StudyDirection.MAXIMIZE if params.tuning.objective in MAXIMISED else StudyDirection.MINIMIZE
-    return [first] if params.tuning.second_objective == "none" else [first, StudyDirection.MINIMIZE]
-
-
-def best_of(study: optuna.Study) -> FrozenTrial | None:
-    """Return the complete trial of the best quality; of equals the cheapest, then the first; None without any."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    signs = [-1 if direction == StudyDirection.MAXIMIZE else 1 for direction in study.directions]
-    return min(complete, key=lambda t: [s * v for s, v in zip(signs, t.values, strict=True)], default=None)
-
-
-def front(study: optuna.Study) -> list[FrozenTrial]:
-    """Complete trials that no other beats in every objective, by the first; the best alone if there is one."""
-    found = study.best_trials if best_of(study) is not None else []
-    return sorted(found, key=lambda trial: trial.values)
 
 
 def load_study(name: str, storage: str | None = None) -> optuna.Study:
@@ -162,51 +138,81 @@ def load_study(name: str, storage: str | None = None) -> optuna.Study:
         raise InputError(name, "no such study", f"In {STUDIES}/ there are: {known}. Begin one with dml tune") from None
 
 
-def identity(job: Job) -> dict[str, Any]:
-    """Collect what all trials of a study share, so that they can be compared: everything but the tuned values."""
-    space, task = job.space, job.task
-    base = lineage.flat(lineage.relevant(job.params, job.model))
+def directions(params: Params) -> list[StudyDirection]:
+    """Direction in which each objective improves."""
+    first = StudyDirection.MAXIMIZE if params.tuning.objective in MAXIMISED else StudyDirection.MINIMIZE
+    return [first] if params.tuning.second_objective == "none" else [first, StudyDirection.MINIMIZE]
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """Return the complete trial of the best quality; of equals the cheapest, then the first; None without any."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    signs = [-1 if direction == StudyDirection.MAXIMIZE else 1 for direction in study.directions]
+    return min(complete, key=lambda t: [s * v for s, v in zip(signs, t.values, strict=True)], default=None)
+
+
+def identity_of(study: optuna.Study) -> Mapping[str, Any]:
+    """Return what all trials of a study share: cohort, task, kind, objective, folds, parameters, data."""
+    identity: Mapping[str, Any] = study.user_attrs.get(_IDENTITY, {})
+    return identity
+
+
+def _create(job: StudyJob, storage: BaseStorage) -> optuna.Study:
+    tuning = job.params.tuning
+    objectives: list[str] = [tuning.objective, tuning.second_objective]
+    study = optuna.create_study(
+        storage=storage,
+        study_name=job.name,
+        directions=directions(job.params),
+        pruner=FoldPruner(tuning.n_startup_trials, steps_per_fold(job.params, job.space)),
+        load_if_exists=True,
+    )
+    if not study.metric_names:
+        with warnings.catch_warnings():  # the dashboard calls them Objective 0 and 1 otherwise
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(objectives[: len(study.directions)])
+    return study
+
+
+def _identity(job: StudyJob) -> dict[str, Any]:
+    """Collect everything but the tuned values, so that the trials of a study can be compared."""
+    params, domains = job.params, job.space.domains
+    fixed = lineage.flat(lineage.relevant(params, job.kind))
     return {
-        "cohort": job.params.cohort,
-        "task": task,
+        "cohort": params.cohort,
+        "task": job.task,
         "kind": job.kind,
-        "objective": job.params.tuning.objective,
-        "cost": job.params.tuning.second_objective,
-        "folds": list(chosen_folds(job.params)),
-        **{f"{_SPACE}{name}": domain.model_dump(mode="json") for name, domain in sorted(space.domains.items())},
-        **{name: value for name, value in base.items() if name not in (*space.domains, *_WHERE)},
-        **lineage.data_hashes(job.params.cohort),
-        **(_teachers(job) if job.kind == "distil" else {}),
+        "objective": params.tuning.objective,
+        "cost": params.tuning.second_objective,
+        "folds": list(tuned_folds(params)),
+        **{f"{_SPACE}{name}": domain.model_dump(mode="json") for name, domain in sorted(domains.items())},
+        **{name: value for name, value in fixed.items() if name not in (*domains, *_HARDWARE)},
+        **lineage.data_hashes(params.cohort),
+        **(_teacher_digests(job) if job.kind == "student" else {}),
     }
 
 
-def subject(study: optuna.Study) -> Mapping[str, Any]:
-    """Return what a study is about: cohort, task, kind, objective, folds."""
-    found: Mapping[str, Any] = study.user_attrs.get(_IDENTITY, {})
-    return found
-
-
-def _teachers(job: Job) -> dict[str, str]:
-    found = {}
-    for fold in chosen_folds(job.params):
-        path = teacher_folder(job.params, job.task) / f"fold-{fold}" / "weights.safetensors"
+def _teacher_digests(job: StudyJob) -> dict[str, str]:
+    digests = {}
+    for fold in tuned_folds(job.params):
+        path = teacher_folder(job.params, job.task, fold) / "weights.safetensors"
         if not path.exists():
             raise InputError(path, "the file does not exist", "Train the teachers that are distilled: dvc repro")
-        found[f"teacher of fold {fold}"] = digest(path.read_bytes().hex())
-    return found
+        digests[f"teacher of fold {fold}"] = digest(path.read_bytes().hex())
+    return digests
 
 
-def _check_same(job: Job, begun: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    # a key that only one knows came with another version of the code, or a store that DVC had not recorded then
-    shared = {key for key in (*begun, *own) if key.startswith(_SPACE) or (key in begun and key in own)}
+def _check_same(name: str, begun: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    # a key that only one has came with another version of the code, or a store that DVC had not recorded then
+    shared = {key for key in (*begun, *identity) if key.startswith(_SPACE) or (key in begun and key in identity)}
     changed = [
-        f"{key} was {begun.get(key, 'absent')}, is {own.get(key, 'absent')}"
+        f"{key} was {begun.get(key, 'absent')}, is {identity.get(key, 'absent')}"
         for key in sorted(shared)
-        if begun.get(key) != own.get(key)
+        if begun.get(key) != identity.get(key)
     ]
     if changed:
         remedy = "Its trials could not be compared with new ones: name another with --study, or put the values back"
-        raise InputError(f"study {job.name}", f"it was begun otherwise: {listed(changed)}", remedy)
+        raise InputError(f"study {name}", f"it was begun with other values: {listed(changed)}", remedy)
 
 
 def _storage(name: str, url: str | None, create: bool = False) -> BaseStorage:
@@ -217,12 +223,12 @@ def _storage(name: str, url: str | None, create: bool = False) -> BaseStorage:
     try:
         return RDBStorage(url)
     except (SQLAlchemyError, ImportError, StorageInternalError) as error:
-        said = str(error).splitlines()[0]  # of the address only its kind is shown: it may hold a password
-        raise InputError(f"storage {url.split(':')[0]}", f"it cannot be opened ({said})", "Check --storage") from None
+        reason = str(error).splitlines()[0]  # of the address only its kind is shown: it may hold a password
+        raise InputError(f"storage {url.split(':')[0]}", f"it cannot be opened ({reason})", "Check --storage") from None
 
 
 def _journal_storage(name: str, create: bool) -> JournalStorage:
-    path = journal(name).absolute()
+    path = journal_path(name).absolute()
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
@@ -231,17 +237,17 @@ def _journal_storage(name: str, create: bool) -> JournalStorage:
     if path.exists():
         lock.acquire()
         try:
-            _mend(path)
+            _truncate_unfinished_line(path)
         finally:
             lock.release()
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
-def _mend(path: Path) -> None:
-    """Cut off a line that a killed writer left unfinished: the next one would be appended to it."""
+def _truncate_unfinished_line(path: Path) -> None:
+    """Remove a line that a killed writer left unfinished: the next one would be appended to it."""
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        logging.getLogger(__name__).warning("%s: cut off an unfinished line of a writer that was killed", path)
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        _log.warning("%s: removed an unfinished line of a writer that was killed", path)
         with path.open("r+b") as handle:
-            handle.truncate(whole)
+            handle.truncate(end)

@@ -1,4 +1,4 @@
-"""Who works on which trial: given out one at a time, and again if the worker is gone."""
+"""Claim trials one at a time; requeue those whose worker ended without finishing them."""
 
 import logging
 import os
@@ -15,14 +15,14 @@ from optuna import Study, Trial
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from dml.core.files import only_writer
 from dml.experiments.tuning.search_space import Values
-from dml.experiments.tuning.studies import LOCKS, Job, lock_name
+from dml.experiments.tuning.studies import LOCKS, StudyJob
 
-ATTEMPTS = 3
-"""How often a trial is begun before it is given up: its workers may die of it."""
-POPULATION = 12
+MAX_ATTEMPTS = 3
+"""Attempts at a trial before it is given up: its workers may die of it."""
+POPULATION_SIZE = 12
 """Trials of a generation of the genetic sampler: studies have tens of trials."""
+_FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 _log = logging.getLogger(__name__)
 
 
@@ -35,25 +35,25 @@ class Claim:
 
 
 @contextmanager
-def alive() -> Iterator[str]:
-    """Yield the name of a worker; a lock of that name is held while its process lives, however that ends."""
+def registered_worker() -> Iterator[str]:
+    """Yield the name of a worker; a lock of that name is held until its process ends, however that happens."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
-    path = _life(name)
+    path = _worker_lock(name)
     with FileLock(path):
         yield name
     path.unlink(missing_ok=True)
 
 
-def claim(study: Study, job: Job, worker: str) -> Claim | None:
-    """Give out the next trial: one whose worker is gone, one that is queued, or a new one; None if all are."""
+def claim(study: Study, job: StudyJob, worker: str) -> Claim | None:
+    """Claim the next trial: one whose worker ended, one that is queued, or a new one; None if the study has enough."""
     space = job.space
-    with only_writer(lock_name(job.name), folder=LOCKS):
+    with job.locked():
         reclaim(study, job)
         trials = study.get_trials(deepcopy=False)
-        if counted(trials) >= job.trials:
+        if count_trials(trials) >= job.trials:
             return None
-        study.sampler = sampler(job, len(trials))
+        study.sampler = make_sampler(job, len(trials))
         trial = study.ask()
         trial.set_user_attr("worker", worker)
         values = space.suggest(trial, job.params)
@@ -61,64 +61,58 @@ def claim(study: Study, job: Job, worker: str) -> Claim | None:
     return Claim(trial, values)
 
 
-def reclaim(study: Study, job: Job) -> None:
-    """Fail trials whose worker is gone and queue their parameters again, each once whenever this is killed itself."""
+def reclaim(study: Study, job: StudyJob) -> None:
+    """Fail trials whose worker ended and queue their parameters again, once even if this is killed midway."""
     trials = study.get_trials(deepcopy=False)
-    queued = {trial.user_attrs.get("retry_of") for trial in trials}
+    requeued = {trial.user_attrs.get("retry_of") for trial in trials}
     for trial in trials:
-        if trial.state != TrialState.RUNNING or not _gone(trial, job):
+        if trial.state != TrialState.RUNNING or not _is_stale(trial, job):
             continue
-        attempt, values = attempts(trial), parameters(trial)
-        if trial.number not in queued and values and attempt < ATTEMPTS:
-            kept = {key: trial.user_attrs[key] for key in ("origin",) if key in trial.user_attrs}
-            study.enqueue_trial(values, user_attrs={**kept, "retry_of": trial.number, "attempt": attempt + 1})
+        attempt = _attempt(trial)
+        values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # queued, and sampled
+        if trial.number not in requeued and values and attempt < MAX_ATTEMPTS:
+            origin = {key: trial.user_attrs[key] for key in ("origin",) if key in trial.user_attrs}
+            study.enqueue_trial(values, user_attrs={**origin, "retry_of": trial.number, "attempt": attempt + 1})
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        then = "its parameters are tried again" if attempt < ATTEMPTS else f"given up after {attempt} attempts"
-        _log.warning("trial %d: its worker is gone; %s", trial.number, then)
+        then = "its parameters are tried again" if attempt < MAX_ATTEMPTS else f"given up after {attempt} attempts"
+        _log.warning("trial %d: its worker ended; %s", trial.number, then)
 
 
-def counted(trials: Sequence[FrozenTrial]) -> int:
-    """Count trials that are finished, given up or at work; failed ones that are tried again are not."""
-    done = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-    return sum(t.state in done or (t.state == TrialState.FAIL and attempts(t) >= ATTEMPTS) for t in trials)
+def count_trials(trials: Sequence[FrozenTrial]) -> int:
+    """Count trials that are finished, given up or running; failed ones that are tried again are not."""
+    return sum(t.state in _FINAL or (t.state == TrialState.FAIL and _attempt(t) >= MAX_ATTEMPTS) for t in trials)
 
 
-def sampler(job: Job, trials: int) -> BaseSampler:
+def make_sampler(job: StudyJob, n_trials: int) -> BaseSampler:
     """Make the sampler of the next trial: a fixed seed would repeat its suggestions whenever a study is resumed."""
-    seed = int(np.random.SeedSequence([job.params.seed, trials]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([job.params.seed, n_trials]).generate_state(1)[0])
     kind = job.params.tuning.sampler
     if kind == "nsga2":
-        return NSGAIISampler(seed=seed, population_size=POPULATION)
+        return NSGAIISampler(seed=seed, population_size=POPULATION_SIZE)
     if kind == "gp":
         return GPSampler(seed=seed)
     return RandomSampler(seed=seed) if kind == "random" else TPESampler(seed=seed)
 
 
-def attempts(trial: FrozenTrial) -> int:
-    """How often these parameters were begun."""
+def _attempt(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("attempt", 1))
 
 
-def parameters(trial: FrozenTrial) -> Values:
-    """Return the parameters of a trial, drawn or, before that, queued."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def _gone(trial: FrozenTrial, job: Job) -> bool:
+def _is_stale(trial: FrozenTrial, job: StudyJob) -> bool:
     worker = trial.user_attrs.get("worker")
-    here = job.storage is None  # the locks lie beside a journal; of a database's other machines nothing is known
+    here = job.storage is None  # worker locks lie beside a journal; those of a database's other machines do not
     if worker is None:
-        return here or job.adopt
+        return here or job.reclaim_stale
     if not here and worker.split(":")[0] != socket.gethostname():
-        return job.adopt
+        return job.reclaim_stale
     try:
-        with FileLock(_life(worker), timeout=0):
+        with FileLock(_worker_lock(worker), timeout=0):
             pass
     except Timeout:
         return False
-    _life(worker).unlink(missing_ok=True)
+    _worker_lock(worker).unlink(missing_ok=True)
     return True
 
 
-def _life(worker: str) -> Path:
+def _worker_lock(worker: str) -> Path:
     return LOCKS / f"worker-{worker.replace(':', '-')}.lock"

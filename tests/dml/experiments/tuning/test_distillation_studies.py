@@ -61,13 +61,13 @@ def test_a_teacher_is_asked_once_whatever_trials_follow(
     asked: Counter[int] = Counter()
     lessons = FoldModel.lessons
 
-    def count_trials(
+    def count_calls(
         self: FoldModel, patients: Sequence[Patient], member: int, batch_size: int = 16
     ) -> dict[str, DistillationTargets]:
         asked[member] += 1
         return lessons(self, patients, member, batch_size)
 
-    monkeypatch.setattr(FoldModel, "lessons", counted)
+    monkeypatch.setattr(FoldModel, "lessons", count_calls)
     objective = Objective.of(PARAMS, "student", TASK, *taught, read_teachers(PARAMS, TASK))
     assert [objective.score(PARAMS, 0) for _ in range(3)] == [wanted] * 3
     assert asked == {0: 1}

@@ -32,8 +32,8 @@ def test_a_study_begins_with_params_yaml_and_resumes_to_its_number_of_trials(her
 
 def test_a_trial_of_a_worker_that_is_gone_is_tried_again_once_and_given_up_in_the_end(here: Path) -> None:
     study = open_study(job(2))
-    with registered_worker() as worker:
-        taken = claim(study, job(2), worker)
+    with registered_worker() as name:
+        taken = claim(study, job(2), name)
         reclaim(study, job(2))
         assert states(study) == ["RUNNING"]  # its worker lives
     reclaim(study, job(2))
@@ -46,8 +46,8 @@ def test_a_trial_of_a_worker_that_is_gone_is_tried_again_once_and_given_up_in_th
     assert again.user_attrs["retry_of"] == first.number
     assert other.state.name in ("COMPLETE", "PRUNED")
     for _ in range(3):
-        with registered_worker() as worker:
-            claim(study, job(3), worker)
+        with registered_worker() as name:
+            claim(study, job(3), name)
     reclaim(study, job(3))
     assert count_trials(study.get_trials()) == 3
     assert states(study)[-3:] == ["FAIL"] * 3
@@ -57,8 +57,8 @@ def test_killed_between_queueing_and_failing_a_trial_is_not_queued_twice(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = open_study(job())
-    with registered_worker() as worker:
-        claim(study, job(), worker)
+    with registered_worker() as name:
+        claim(study, job(), name)
 
     def killed(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
@@ -149,7 +149,7 @@ worker.run_trials(job({trials}), Planted(lambda params: (print("begun", flush=Tr
 """
 
 
-def worker(folder: Path, trials: int, seconds: float) -> subprocess.Popen[str]:
+def start_worker(folder: Path, trials: int, seconds: float) -> subprocess.Popen[str]:
     code = WORK.format(trials=trials, seconds=seconds)
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
     return subprocess.Popen(
@@ -159,7 +159,7 @@ def worker(folder: Path, trials: int, seconds: float) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_a_killed_workers_trial_is_resumed_by_the_next(here: Path) -> None:
-    process = worker(here, 3, 60.0)
+    process = start_worker(here, 3, 60.0)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.kill()
@@ -174,7 +174,7 @@ def test_a_killed_workers_trial_is_resumed_by_the_next(here: Path) -> None:
 
 @pytest.mark.slow
 def test_two_workers_share_a_journal(here: Path) -> None:
-    processes = [worker(here, 8, 0.2) for _ in range(2)]
+    processes = [start_worker(here, 8, 0.2) for _ in range(2)]
     for process in processes:
         process.communicate(timeout=600)
     assert [process.returncode for process in processes] == [0, 0]
