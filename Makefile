@@ -46,7 +46,7 @@ lint: install
 	lint-imports
 
 docs: install          ## the documentation as a site that works offline: site/index.html
-	mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 bench: install         ## what is fast and what is not: a few minutes; the table is docs/benchmarks.md
 	python -m benchmarks

@@ -1,7 +1,8 @@
 """Quote source code in the documentation, so that what a page shows cannot differ from the code.
 
 A line ``{{ dml/training/trainer.py::Trainer.fit }}`` of a page becomes the source of that function or class,
-``{{ dml/core/errors.py }}`` the whole file. The build fails where one does not exist.
+``{{ dml/core/errors.py }}`` the whole file, ``{{ CONTRIBUTING.md }}`` a page of the repository's root. The build fails
+where one does not exist.
 """
 
 import ast
@@ -30,6 +31,8 @@ def quote(path: str, name: str | None = None) -> str:
     if not file.is_file():
         raise LookupError(f"the documentation quotes {path}, which does not exist")
     source = file.read_text()
+    if file.suffix == ".md":  # links of a page in the root, as links of a page in docs/
+        return re.sub(r"\]\((?:docs/)?([^):]+)", lambda link: f"]({_relative(link[1])}", source).rstrip()
     if name is None:
         return source.rstrip()
     node: ast.AST = ast.parse(source)
@@ -37,6 +40,10 @@ def quote(path: str, name: str | None = None) -> str:
         node = _child(node, part, path)
     first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
     return textwrap.dedent("\n".join(source.splitlines()[first - 1 : node.end_lineno]))
+
+
+def _relative(target: str) -> str:
+    return target.lower() if target.removesuffix(".md").isupper() else target
 
 
 def _child(node: ast.AST, name: str, path: str) -> ast.stmt:
