@@ -20,7 +20,6 @@ Several stored cohorts merged into one::
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from dml.cohorts.columns import Label, PatientTable
@@ -28,6 +27,7 @@ from dml.cohorts.raw_files import Features, Groups, Slides, parse_groups
 from dml.cohorts.readers.registry import Expression
 from dml.config.params import Section, parse
 from dml.core.errors import ConfigError
+from dml.core.yaml_files import read_yaml
 
 RESERVED = frozenset(
     {"patient_id", "site", "cohort", "survival", "survival_days", "event", "survival_source", "age", "sex"}
@@ -141,11 +141,7 @@ class CohortDescription(Section):
         if not path.exists():
             names = sorted(p.stem for p in folder.glob("*.yaml"))
             raise ConfigError(f"{path}: there is no such cohort; described are: {', '.join(names) or 'none'}")
-        try:
-            content = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: not YAML: {error}") from None
-        description: CohortDescription = parse(cls, content, str(path))
+        description: CohortDescription = parse(cls, read_yaml(path), str(path))
         if description.name != name:
             raise ConfigError(f"{path}: name: is {description.name!r}; it must be {name!r}, like the file")
         return description

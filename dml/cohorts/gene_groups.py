@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.expression import build_expression
 from dml.cohorts.gene_symbols import rename
@@ -15,6 +13,7 @@ from dml.cohorts.readers.gene_sets import read_gene_sets
 from dml.core.errors import ConfigError, InputError
 from dml.core.files import read_json, write_json
 from dml.core.types import SUBSPACES, GeneGroups
+from dml.core.yaml_files import read_yaml
 
 RESOURCES = Path(__file__).parent / "resources"
 HALLMARK = ("h.all*symbols.gmt", "hallmarks_signatures.csv")
@@ -107,7 +106,7 @@ def read_resource(name: str) -> dict[str, Any]:
     if not path.exists():
         names = ", ".join(sorted(p.stem for p in RESOURCES.glob("*.yaml")))
         raise ConfigError(f"gene_groups.resource: no list {name!r} is shipped; there are {names}")
-    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    content: dict[str, Any] = read_yaml(path)
     return content
 
 
@@ -132,7 +131,7 @@ def _from_file(path: Path) -> Composed:
         return tumor, tme, path.name
     if not path.exists():
         raise InputError(path, "the file does not exist", "Put it there (dml cohort import) or correct gene_groups")
-    content = yaml.safe_load(path.read_text())
+    content = read_yaml(path)
     lists = [content.get(subspace) or [] for subspace in SUBSPACES] if isinstance(content, dict) else [[]]
     if not all(isinstance(genes, list) and genes for genes in lists):
         raise InputError(path, "no lists `tumor` and `tme`", "Write them as dml/cohorts/resources/default.yaml does")

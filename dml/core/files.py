@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -15,8 +15,13 @@ from filelock import FileLock, Timeout
 
 from dml.core.errors import Busy, InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 WORK = Path(".work")
 """Resumable intermediate results, keyed by what they are made of; safe to delete at any time."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How text begins that spreadsheets run as a formula."""
 
 
 @contextmanager
@@ -29,6 +34,25 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def inside(folder: Path, *parts: str) -> Path:
+    """Return the path of something in a folder, proven to stay in it whatever the names are.
+
+    Raises
+    ------
+    InputError
+        If a part is absolute, climbs out (..), is empty or holds a separator or a NUL.
+
+    Examples
+    --------
+    >>> inside(Path("data"), "tiles", "S1.parquet").as_posix()
+    'data/tiles/S1.parquet'
+    """
+    for part in parts:
+        if part in ("", ".", "..") or any(c in part for c in "/\\\0") or Path(part).is_absolute():
+            raise InputError(folder, f"{part!r} cannot name a file in it", "Correct the id")
+    return folder.joinpath(*parts)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -51,6 +75,23 @@ def read_json(path: Path) -> Any:
         raise InputError(path, "the file does not exist", "Run the stage that writes it: dvc repro") from None
     except json.JSONDecodeError as error:
         raise InputError(path, f"not JSON ({error})", "Delete it and run dvc repro") from None
+
+
+def write_csv(path: Path, table: "pd.DataFrame", float_format: str) -> None:
+    """Write a table for people; text that a spreadsheet would run as a formula is preceded by an apostrophe."""
+    with atomic(path) as temporary:
+        table.map(escape_formula).to_csv(temporary, index=False, float_format=float_format, lineterminator="\n")
+
+
+def escape_formula(cell: Any) -> Any:
+    """Return a cell so that no spreadsheet takes it for a formula.
+
+    Examples
+    --------
+    >>> escape_formula("=HYPERLINK(1)"), escape_formula("P-1"), escape_formula(-1.5)
+    ("'=HYPERLINK(1)", 'P-1', -1.5)
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def write_parquet(path: Path, table: pa.Table, metadata: Mapping[str, Any] | None = None, **options: Any) -> None:
