@@ -18,8 +18,9 @@ class Tiles(Section):
     tile_px: PositiveInt = 256
     min_tissue: Fraction = Field(0.5, description="share of a tile that must be tissue")
     min_tissue_coarse: Fraction | None = Field(
-        None, description="the same for coarser grids; default min_tissue; less keeps more small tissue"
+        None, description="the same for coarser grids; default none: the tile around a fine one is always taken"
     )
+    remove_ink: bool = Field(True, description="leave out pen strokes; false for trichrome, alcian blue and the like")
     max_tiles: PositiveInt = Field(5000, description="per slide and resolution; of more, an evenly spaced subset")
     workers: PositiveInt = 2
     max_failed: Fraction = Field(0.1, description="share of slides that may fail before the stage does")
@@ -59,6 +60,9 @@ class Checks(Section):
     """Thresholds of the cohort checks."""
 
     min_gene_coverage: Fraction = Field(0.8, description="share of each gene group that must be measured")
+    min_matched: Share = Field(
+        0.5, ge=0, le=1, description="share of ids of two tables (of the smaller one) that must be the same"
+    )
     min_patients: PositiveInt = 20
     max_failed_slides: Fraction = Field(0.1)
     min_class_size: PositiveInt = 5

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import Field, model_validator
 
 from dml.config.base import Section as Section
@@ -30,6 +29,7 @@ from dml.config.tuning_section import Range as Range
 from dml.config.tuning_section import Scalar as Scalar
 from dml.config.tuning_section import Tuning as Tuning
 from dml.core.errors import ConfigError
+from dml.core.yaml_files import read_yaml
 
 
 class Params(Section):
@@ -70,11 +70,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     ConfigError
         If it is missing, not YAML, or has an unknown key or a wrong value.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: the file does not exist. Run from the root of the repository") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
-    params: Params = parse(Params, content, str(path))
+    if not path.exists():
+        raise ConfigError(f"{path}: the file does not exist. Run from the root of the repository")
+    params: Params = parse(Params, read_yaml(path), str(path))
     return params
