@@ -22,6 +22,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	else \
 	  $(BIN)/python -m pip install --progress-bar off --quiet -e '.[dev,docs]' -c constraints.txt; \
 	fi
+	@# what the link dvc.lock points to in a fresh clone (dml/cli/cohort_lock.py)
+	@test -e dvc.lock || ! test -L dvc.lock || { mkdir -p .dvc/tmp/cohorts; echo "schema: '2.0'" > "$$(readlink dvc.lock)"; }
 	touch $@
 
 demo: install          ## generated slides -> features -> teacher -> student -> registry (about 10 minutes on 2 cores)

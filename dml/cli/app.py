@@ -5,7 +5,8 @@ import sys
 
 import typer
 
-from dml.cli import ablate, cohort, doctor, features, models, probe, registry, reproduce, results, tune, ui
+from dml.cli import cohort, doctor, experiments, features, predict, probe, registry, results, tune, ui
+from dml.cli.output import add_old_name
 from dml.core.errors import as_user_error
 
 HELP = """From whole-slide images and transcriptomes to a registered slide-only model.
@@ -25,17 +26,24 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(features.app, name="features")
 app.command("results")(results.results)
-app.command("predict")(models.predict)
-app.command("external")(models.external)
+app.command("predict")(predict.predict)
+app.command("validate-external")(experiments.validate_external)
 app.add_typer(probe.app, name="probe")
-app.command("reproduce")(reproduce.reproduce)
+app.command("reproduce")(experiments.reproduce)
 app.add_typer(registry.app, name="registry")
 app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
-app.command("tune")(tune.tune)
-app.command("apply")(tune.apply)
-app.command("ablate")(ablate.ablate)
+app.add_typer(tune.app, name="tune")
+app.command("ablate")(experiments.ablate)
 app.command("ui")(ui.ui)
+app.command("migrate")(cohort.migrate)
+for group, old, new in (
+    (app, "apply", "dml tune apply"),
+    (app, "external", "dml validate-external"),
+    (tune.app, "distil", "dml tune student"),
+    (probe.app, "shuffle-labels", "dml probe permutation-test"),
+):
+    add_old_name(group, old, new)
 
 
 def main() -> None:

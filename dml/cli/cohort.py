@@ -32,10 +32,15 @@ def import_(
 
 @app.command()
 def use(name: Name) -> None:
-    """Make params.yaml about another cohort; comments stay, the change is shown."""
+    """Make another cohort the current one in params.yaml, with a dvc.lock of its own; the change is shown."""
+    from dml.cli.cohort_lock import switch_lock
+    from dml.cohorts.description import CohortDescription
     from dml.cohorts.import_raw import use_cohort
+    from dml.config import params as config
 
+    previous = config.load(PARAMS).cohort
     typer.echo(use_cohort(name, PARAMS) or f"{PARAMS} is already about {name}")
+    switch_lock(previous, name, CohortDescription.load(name).generated)
 
 
 @app.command()
@@ -107,3 +112,15 @@ def ls(as_json: Json = False) -> None:
     from dml.config import params as config
 
     show(cohorts(Path("cohorts"), config.load(PARAMS).cohort), as_json, "cohorts")
+
+
+def migrate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Default: params.yaml and cohorts/*.yaml.", exists=True, dir_okay=False)
+    ] = None,
+) -> None:
+    """Rename old keys in params.yaml and cohort descriptions; comments stay, the change is shown."""
+    from dml.config.migrate import migrate as rename_keys
+
+    for path in files or [PARAMS, *sorted(Path("cohorts").glob("*.yaml"))]:
+        typer.echo(rename_keys(path) or f"{path}: no old name")

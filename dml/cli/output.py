@@ -1,8 +1,8 @@
-"""How commands show what they found: a table for people, JSON for machines, a bar while they work."""
+"""Output of commands: a table for people, JSON for machines, a progress bar; and the old names of commands."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -23,16 +23,33 @@ def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = "") -> N
 
     console = Console(highlight=False)
     if not rows:
-        console.print(f"{title or 'found'}: none")
+        console.print(f"{title or 'rows'}: none")
         return
     if title:
         console.print(f"[bold]{_text(title)}[/]", soft_wrap=True)
     table = _table(rows)
     if not console.is_terminal:  # a file or a pipe has no width to fit
         console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
-    for shown in [table] if _fits(rows, console.width) else [_record(row) for row in rows]:
-        console.print(shown)
+    for part in [table] if _fits(rows, console.width) else [_record(row) for row in rows]:
+        console.print(part)
         console.print()
+
+
+def add_old_name(app: typer.Typer, old: str, new: str) -> None:
+    """Refuse a command by the name that it had before version 0.2, whatever its options."""
+
+    def refuse(context: typer.Context) -> None:
+        refuse_old_name(f"{context.command_path}", new)
+
+    lenient = {"ignore_unknown_options": True, "allow_extra_args": True}
+    app.command(old, hidden=True, context_settings=lenient, add_help_option=False)(refuse)
+
+
+def refuse_old_name(old: str, new: str) -> NoReturn:
+    """Raise ConfigError with the present name of a command or option."""
+    from dml.core.errors import ConfigError
+
+    raise ConfigError(f"`{old}` was renamed: {new}")
 
 
 def note(text: str) -> None:

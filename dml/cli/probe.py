@@ -1,4 +1,4 @@
-"""``dml probe``: what a task's models rely on, and what training on shuffled outcomes gives."""
+"""``dml probe``: numbers of the probes, and a permutation test of the training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from dml.cli.output import Json, bar, note, show
 
-app = typer.Typer(no_args_is_help=True, help="Probe the models of a task, or train on shuffled outcomes.")
+app = typer.Typer(no_args_is_help=True, help="Show the probes of a task, or train on permuted outcomes.")
 Task = Annotated[str, typer.Option(help="One of the tasks of params.yaml.")]
 
 
@@ -20,18 +20,18 @@ def show_(task: Task, as_json: Json = False) -> None:
 
     content = read_json(Path("reports") / config.load().cohort / task / "probes.json")
     columns = {model: probe_metrics(content, model) for model in content["modality_exchange"]}
-    names = dict.fromkeys(name for own in columns.values() for name in own)
-    rows = [{"probe": n.removeprefix("probe/"), **{m: own.get(n) for m, own in columns.items()}} for n in names]
+    names = dict.fromkeys(name for values in columns.values() for name in values)
+    rows = [{"probe": n.removeprefix("probe/"), **{m: values.get(n) for m, values in columns.items()}} for n in names]
     show(rows, as_json, f"{content['metric']}, {content['patients']} test patients")
 
 
-@app.command("shuffle-labels")
-def shuffle_labels(
+@app.command("permutation-test")
+def permutation_test(
     task: Task,
-    repeats: Annotated[int, typer.Option(min=1, help="Trainings per fold, each on outcomes dealt out anew.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Trainings per fold, each on a new permutation.")] = 2,
     as_json: Json = False,
 ) -> None:
-    """Train teachers on shuffled outcomes on the real folds; exit code 3 unless 0.5 is inside the interval."""
+    """Train teachers on permuted outcomes on the real folds; exit code 3 unless 0.5 is inside the interval."""
     from functools import partial
 
     from dml.config import params as config
@@ -43,13 +43,12 @@ def shuffle_labels(
     params = config.load()
     store = CohortStore.of(params.cohort)
     cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
-    found = run_permutation_test(
-        cohort, splits, params, task, repeats, partial(bar, label="training on permuted outcomes")
-    )
+    progress = partial(bar, label="training on permuted outcomes")
+    result = run_permutation_test(cohort, splits, params, task, repeats, progress)
     out = Path("reports") / params.cohort / "nulls" / f"{task}.json"
-    write_json(out, found)
-    show(found["trainings"], as_json, f"{found['metric']} of teachers trained on shuffled outcomes")
-    said = f"mean {found['value']:.3f} ({found['ci_low']:.3f} to {found['ci_high']:.3f}), chance 0.5: {out}"
-    if not found["passed"]:
-        raise CheckFailed(f"{task}: {said}. Something of the test patients reaches the training")
-    note(said)
+    write_json(out, result)
+    show(result["trainings"], as_json, f"{result['metric']} of teachers trained on permuted outcomes")
+    message = f"mean {result['value']:.3f} ({result['ci_low']:.3f} to {result['ci_high']:.3f}), chance 0.5: {out}"
+    if not result["passed"]:
+        raise CheckFailed(f"{task}: {message}. Information on test patients reaches the training")
+    note(message)

@@ -22,9 +22,9 @@ def ls(as_json: Json = False) -> None:
 @app.command()
 def log(as_json: Json = False) -> None:
     """Show every promotion, refusal and rollback, the newest last: what, who, when, why."""
-    from dml.registry.promotion import logged
+    from dml.registry.promotion import promotion_log
 
-    entries = logged()
+    entries = promotion_log()
     show(entries if as_json else [brief(entry) for entry in entries], as_json, "promotions")
 
 
@@ -44,14 +44,14 @@ def promote(
 ) -> None:
     """Make the challenger the champion if it passes every gate; the old champion becomes previous."""
     from dml.config import params as config
-    from dml.registry.promotion import judge
+    from dml.registry.promotion import check_gates
     from dml.registry.promotion import promote as apply
 
     params = config.load()
-    verdict = judge(name, params) if dry_run else apply(name, params, why)
-    show([gate.row() for gate in verdict.gates], as_json, verdict.title)
-    verdict.enforce()
-    note(f"{name}: version {verdict.challenger.version} {'would become' if dry_run else 'is now'} champion")
+    results = check_gates(name, params) if dry_run else apply(name, params, why)
+    show([gate.row() for gate in results.gates], as_json, results.title)
+    results.enforce()
+    note(f"{name}: version {results.challenger.version} {'would become' if dry_run else 'is now'} champion")
 
 
 def rollback(

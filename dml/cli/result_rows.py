@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dml.core.files import read_json
-from dml.evaluation.metric_sets import PRIMARY
-from dml.evaluation.results import ordered
-from dml.report.tables import MAIN, title
+from dml.evaluation.metric_sets import MAIN, PRIMARY
+from dml.evaluation.metrics.registry import metric_label
+from dml.evaluation.results import sort_models
 
 if TYPE_CHECKING:
-    from dml.registry.versions import Entry
+    from dml.registry.versions import RegisteredVersion
 
 Row = dict[str, Any]
 WITH_INTERVAL = 1
@@ -37,7 +37,7 @@ def reports(folder: Path = Path("reports"), raw: Path = Path("data/raw")) -> lis
         cohort, task = path.parent.parent.name, path.parent.name
         metrics = read_json(path)
         oracle = _oracle(raw / cohort / "oracle.json", task, used(metrics))
-        found.append(Report(cohort, task, {**oracle, **{name: metrics[name] for name in ordered(metrics)}}))
+        found.append(Report(cohort, task, {**oracle, **{name: metrics[name] for name in sort_models(metrics)}}))
     return found
 
 
@@ -51,7 +51,7 @@ def metric_rows(metrics: Metrics) -> list[Row]:
     """One row a model for people: the leading metrics with their intervals, the other main ones without."""
     names = used(metrics)
     return [
-        {"model": model, **{title(name): _cell(own.get(name), name in names[:WITH_INTERVAL]) for name in names}}
+        {"model": model, **{metric_label(name): _cell(own.get(name), name in names[:WITH_INTERVAL]) for name in names}}
         for model, own in metrics.items()
     ]
 
@@ -89,22 +89,22 @@ def registered_rows(whole: bool = False) -> list[Row]:
     return [_whole(entry) if whole else _brief(entry) for entry in entries]
 
 
-def _whole(entry: "Entry") -> Row:
+def _whole(entry: "RegisteredVersion") -> Row:
     return {**_called(entry), "metrics": entry.metrics, **_lineage(entry)}
 
 
-def _brief(entry: "Entry") -> Row:
+def _brief(entry: "RegisteredVersion") -> Row:
     metrics = entry.metrics
     main = next((name for name in PRIMARY.values() if name in metrics), None)
-    value = f"{title(main)} {metrics[main]:.3f}" if main else None
+    value = f"{metric_label(main)} {metrics[main]:.3f}" if main else None
     return {**_called(entry), "metric": value, **{key: text and text[:SHORT] for key, text in _lineage(entry).items()}}
 
 
-def _called(entry: "Entry") -> Row:
+def _called(entry: "RegisteredVersion") -> Row:
     return {"name": entry.name, "version": entry.version, "aliases": ", ".join(entry.aliases)}
 
 
-def _lineage(entry: "Entry") -> dict[str, str | None]:
+def _lineage(entry: "RegisteredVersion") -> dict[str, str | None]:
     """Say what a version was made by and from; a teacher is only behind a student."""
     tags = entry.tags
     of_run = {"git_commit": tags.get("git_commit"), "weights": tags.get("digest")}

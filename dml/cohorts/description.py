@@ -64,6 +64,9 @@ class CohortDescription(Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     description: str = ""
     licence: str = Field(default="", description="who may use the data for what")
+    generated: bool = Field(
+        default=False, description="made by a program, not from patients: its dvc.lock stays out of git"
+    )
     raw: Path = Field(default=Path(), description="folder of the raw files; default data/raw/<name>")
     imports: Annotated[tuple[Import, ...], BeforeValidator(_parse_imports)] = Field(default=(), alias="import")
     combines: tuple[str, ...] = Field(default=(), description="stored cohorts that this one merges")
