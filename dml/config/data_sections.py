@@ -61,7 +61,7 @@ class Checks(Section):
 
     min_gene_coverage: Fraction = Field(0.8, description="share of each gene group that must be measured")
     min_matched: Fraction = Field(
-        0.5, ge=0, le=1, description="share of ids of two tables (of the smaller one) that must be the same"
+        0.5, description="share of ids of two tables (of the smaller one) that must be the same"
     )
     min_patients: PositiveInt = 20
     max_failed_slides: Fraction = Field(0.1)
