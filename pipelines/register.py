@@ -13,12 +13,12 @@ def run(task: str) -> None:
     """Register and write reports/<cohort>/<task>/registered.json: what was registered, not when or as which version."""
     params = config.load()
     written = {}
-    for model in registry.MODELS:
-        entry = registry.register(params, task, model)
-        written[entry.name] = {
-            "digest": entry.tags["digest"],
+    for model in registry.REGISTERED:
+        version = registry.register(params, task, model)
+        written[version.name] = {
+            "digest": version.tags["digest"],
             "folds": len(params.folds),
-            "metrics": entry.metrics,
+            "metrics": version.metrics,
             "alias": registry.CHALLENGER,
         }
     write_json(Path("reports") / params.cohort / task / "registered.json", written)

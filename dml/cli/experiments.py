@@ -24,16 +24,16 @@ def ablate(
     """
     from dml.config import params as config
     from dml.core.errors import ConfigError
-    from dml.experiments.ablation import Ablation, cells, chosen, table, write_table
+    from dml.experiments.ablation import Ablation, iterate_cells, score_variants, select_variants, write_table
 
     params = config.load()
     if not all(part.strip().lstrip("-").isdigit() for part in seeds.split(",") if seeds):
         raise ConfigError(f"--seeds {seeds!r}: whole numbers separated by commas, e.g. 1,2,3")
     numbers = [int(part) for part in seeds.split(",")] if seeds else [params.seed]
-    ablation, variants = Ablation.read(params, task), chosen(params, variant or ())
-    for cell in bar(list(cells(variants, numbers, params.folds)), f"ablation of {task}"):
+    ablation, variants = Ablation.read(params, task), select_variants(params, variant or ())
+    for cell in bar(list(iterate_cells(variants, numbers, params.folds)), f"ablation of {task}"):
         ablation.predictions(cell)
-    lines = table(ablation, variants, numbers)
+    lines = score_variants(ablation, variants, numbers)
     folder = Path("reports") / params.cohort / task
     write_table(lines, numbers, params.optimisation.ensemble_size, folder)
     columns = ("variant", "subgroup", "metric", "value", "ci_low", "ci_high", "difference", "p_holm")
@@ -49,9 +49,10 @@ def reproduce(
     """Train a tracked run again from its commit, parameters and data hashes; exit code 3 if a number differs."""
     from dml.core.errors import CheckFailed
     from dml.experiments import reproduce as reproduction
+    from dml.experiments.recorded_fold import recorded_folds
     from dml.tracking import store
 
-    folds = reproduction.recorded(store.connect(), run_id)
+    folds = recorded_folds(store.connect(must_exist=True), run_id)
     if any(recorded.dirty for recorded in folds):
         note("the run was made with uncommitted changes: its commit is not all of its code")
     compared = reproduction.reproduce(run_id, fold, partial(bar, label="training again"))

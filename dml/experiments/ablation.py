@@ -1,7 +1,7 @@
-"""``dml ablate``: the ablation table over folds and seeds, with paired differences to the full model.
+"""The ablation table over folds and seeds, with paired differences to the full model (``dml ablate``).
 
-Each trained cell is kept under ``.work/ablation``, keyed by everything that decides it, so a killed run goes on where
-it was and a second one only reads. The table is of outer test folds: it is for reporting, never for choosing.
+Each trained cell is stored under ``.work/ablation``, keyed by everything that decides it, so a killed run resumes and a
+second one only reads. The table is of outer test folds: it is for reporting, never for choosing.
 """
 
 import hashlib
@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml.cohorts.patients import read_patients
 from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.core.files import WORK, atomic, digest, write_json
 from dml.core.predictions import read_predictions, write_predictions
-from dml.core.types import Cohort
+from dml.core.types import Cohort, Kind
 from dml.data.cohort_store import CohortStore
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.evaluation.metrics import Metric
 from dml.evaluation.scoring import patients_in_subgroup
-from dml.experiments.ablation_variants import FULL, VARIANTS, Variant, train
+from dml.experiments.ablation_variants import FULL, Variant, list_variants, train
 from dml.training.checkpoint import FoldModel
 from dml.training.folds import make_fold, predict_fold, select_test_patients
 
@@ -64,11 +63,11 @@ class Ablation:
         return cls(params, task, cohort, splits, digest(*(_content(store.folder / name) for name in STORES)))
 
     def folder(self, cell: Cell) -> Path:
-        """Where a cell is kept."""
-        params = cell.variant.applied(self.params)
+        """Where a cell is stored."""
+        params, variant = cell.variant.apply(self.params), cell.variant
         sections = {name: getattr(params, name) for name in DECIDING}
-        described = {k: v if isinstance(v, str) else v.model_dump(mode="json") for k, v in sections.items()}
-        key = digest(described, cell.variant.kind, cell.variant.lesson, cell.seed, cell.fold, self.task, self.stores)
+        content = {k: v if isinstance(v, str) else v.model_dump(mode="json") for k, v in sections.items()}
+        key = digest(content, variant.kind, variant.targets, cell.seed, cell.fold, self.task, self.stores)
         return WORK / "ablation" / self.params.cohort / self.task / key
 
     def predictions(self, cell: Cell) -> Path:
@@ -84,18 +83,25 @@ class Ablation:
         params = self.params.model_copy(update={"seed": cell.seed})
         model = train(cell.variant, fold, params, self.task, self._teacher(cell)).model
         model.save(self.folder(cell))
-        rows, metadata = predict_fold(model, fold, select_test_patients(self.cohort, self.splits, cell.fold), cell.variant.name)
+        test = select_test_patients(self.cohort, self.splits, cell.fold)
+        rows, metadata = predict_fold(model, fold, test, cell.variant.name)
         write_predictions(self.folder(cell) / "predictions.parquet", rows, metadata)
 
     def _teacher(self, cell: Cell) -> FoldModel | None:
-        if cell.variant.kind == "teacher" or cell.variant.lesson == "none":
+        if cell.variant.kind == "teacher" or cell.variant.targets == "none":
             return None
         full = Cell(FULL["teacher"], cell.seed, cell.fold)
         self.predictions(full)
         return FoldModel.load(self.folder(full))
 
+    def test_rows(self, variant: Variant, seed: int) -> pd.DataFrame:
+        """Return the test predictions of all folds by patient id; trains what is not there."""
+        parts = [read_predictions(self.predictions(Cell(variant, seed, fold)))[0] for fold in self.params.folds]
+        rows = pd.concat(parts, ignore_index=True)
+        return rows[rows["role"] == "test"].sort_values("patient_id", ignore_index=True)
 
-def chosen(params: config.Params, names: Sequence[str] = ()) -> list[Variant]:
+
+def select_variants(params: config.Params, names: Sequence[str] = ()) -> list[Variant]:
     """Return the rows of the table: the full models, and the variants that differ from them (or those that are named).
 
     Raises
@@ -103,20 +109,21 @@ def chosen(params: config.Params, names: Sequence[str] = ()) -> list[Variant]:
     ConfigError
         If a name is none of the variants'.
     """
-    unknown = sorted(set(names) - {variant.name for variant in VARIANTS})
+    variants = list_variants(params)
+    unknown = sorted(set(names) - {variant.name for variant in variants})
     if unknown:
-        raise ConfigError(f"no variant {unknown[0]!r}; there are: {', '.join(v.name for v in VARIANTS)}")
-    return [v for v in VARIANTS if v in FULL.values() or v.name in names or (not names and v.differs(params))]
+        raise ConfigError(f"no variant {unknown[0]!r}; there are: {', '.join(v.name for v in variants)}")
+    return [v for v in variants if v in FULL.values() or v.name in names or (not names and v.differs(params))]
 
 
-def cells(variants: Sequence[Variant], seeds: Sequence[int], folds: Sequence[int]) -> Iterator[Cell]:
+def iterate_cells(variants: Sequence[Variant], seeds: Sequence[int], folds: Sequence[int]) -> Iterator[Cell]:
     """All cells, fold by fold, so that an early look at the table has whole rows of few folds."""
     for seed in seeds:
         for fold in folds:
             yield from (Cell(variant, seed, fold) for variant in variants)
 
 
-def table(ablation: Ablation, variants: Sequence[Variant], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def score_variants(ablation: Ablation, variants: Sequence[Variant], seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Score the rows on the outer test folds, mean over seeds, each against the full model of its kind.
 
     Returns
@@ -126,15 +133,15 @@ def table(ablation: Ablation, variants: Sequence[Variant], seeds: Sequence[int])
         difference_low, difference_high, p and p_holm (within kind and subgroup).
     """
     params = ablation.params
-    rows = {v.name: [_tested(ablation, v, seed) for seed in seeds] for v in variants}
+    rows = {v.name: [ablation.test_rows(v, seed) for seed in seeds] for v in variants}
     groups: dict[str, set[str] | None] = {"": None}
     if params.evaluation.subgroups:
-        patients = read_patients(Path("data") / params.cohort / "patients.parquet")
+        patients = CohortStore.of(params.cohort).patients()
         groups |= {name: patients_in_subgroup(patients, rule) for name, rule in params.evaluation.subgroups.items()}
     lines = []
-    for group, inside in groups.items():
-        kept = {name: [_inside(frame, inside) for frame in frames] for name, frames in rows.items()}
-        lines += _scored(ablation, variants, kept, group)
+    for group, members in groups.items():
+        inside = {name: [_restrict(frame, members) for frame in frames] for name, frames in rows.items()}
+        lines += _score_group(ablation, variants, inside, group)
     return lines
 
 
@@ -158,51 +165,35 @@ def _content(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes()).hexdigest()
 
 
-def _tested(ablation: Ablation, variant: Variant, seed: int) -> pd.DataFrame:
-    parts = [read_predictions(ablation.predictions(Cell(variant, seed, fold)))[0] for fold in ablation.params.folds]
-    rows = pd.concat(parts, ignore_index=True)
-    return rows[rows["role"] == "test"].sort_values("patient_id", ignore_index=True)
-
-
-def _inside(rows: pd.DataFrame, patients: set[str] | None) -> pd.DataFrame:
+def _restrict(rows: pd.DataFrame, patients: set[str] | None) -> pd.DataFrame:
     return rows if patients is None else rows[rows["patient_id"].isin(patients)].reset_index(drop=True)
 
 
-def _scored(
+def _score_group(
     ablation: Ablation, variants: Sequence[Variant], rows: Mapping[str, Sequence[pd.DataFrame]], group: str
 ) -> list[dict[str, Any]]:
     settings = ablation.params.evaluation
     first = next(iter(rows.values()))[0]
     weights = bootstrap_weights(first["fold"].to_numpy(int), settings.resamples, ablation.params.seed)
-    kind = "survival" if "risk" in first else "classification"
+    kind: Kind = "survival" if "risk" in first else "classification"
     classes = ablation.cohort.classes.get(ablation.task, ())
     metrics = {v.name: _mean([leading_metric(f, kind, classes) for f in rows[v.name]]) for v in variants}
-    lines, gaps = [], {}
+    lines = []
     for variant in variants:
-        found = estimate(metrics[variant.name], weights, settings.confidence)
-        if found is None:
+        result = estimate(metrics[variant.name], weights, settings.confidence)
+        if result is None:
             continue
-        line: dict[str, Any] = {
-            "variant": variant.name,
-            "kind": variant.kind,
-            "metric": PRIMARY[kind],
-            "subgroup": group,
-        }
-        line |= {"value": found.value, "ci_low": found.low, "ci_high": found.high}
+        line = {"variant": variant.name, "kind": variant.kind, "metric": PRIMARY[kind], "subgroup": group}
+        line |= {"value": result.value, "ci_low": result.low, "ci_high": result.high}
         full = FULL[variant.kind]
-        if variant != full:
-            gap = difference(metrics[variant.name], metrics[full.name], weights, settings.confidence)
-            if gap is not None:
-                line |= {"difference": gap.value, "difference_low": gap.low, "difference_high": gap.high, "p": gap.p}
-                gaps[variant.name] = gap.p
+        gap = difference(metrics[variant.name], metrics[full.name], weights, settings.confidence)
+        if variant != full and gap is not None:
+            line |= {"difference": gap.value, "difference_low": gap.low, "difference_high": gap.high, "p": gap.p}
         lines.append(line)
-    for model in ("teacher", "student"):
-        adjusted = holm(
-            {line["variant"]: gaps[line["variant"]] for line in lines if line["kind"] == model and "p" in line}
-        )
-        for line in lines:
-            if line["variant"] in adjusted:
-                line["p_holm"] = adjusted[line["variant"]]
+    for model in FULL:
+        compared = {line["variant"]: line for line in lines if line["kind"] == model and "p" in line}
+        for name, p in holm({name: line["p"] for name, line in compared.items()}).items():
+            compared[name]["p_holm"] = p
     return lines
 
 

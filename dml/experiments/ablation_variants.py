@@ -1,4 +1,4 @@
-"""The ablation: what is switched off or exchanged, one thing at a time, against the full teacher or student."""
+"""Rows of the ablation: what is switched off or exchanged, one thing at a time, in the teacher or the student."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,19 +25,20 @@ class Variant:
         Which model it changes: "teacher" or "student".
     changes : mapping
         Section of params.yaml to the values that differ.
-    lesson : str
-        Whose lessons a student gets: its "own" teacher's, those of "another" patient (the control), or "none".
-    magnifications : int
-        Fewest resolutions for which it means anything.
+    targets : str
+        Which distillation targets a student gets: those of its "own" patient, of "another" patient (the control), or
+        "none".
+    min_magnifications : int
+        Number of resolutions below which the row is the full model.
     """
 
     name: str
     kind: Kind
     changes: Mapping[str, Mapping[str, Any]]
-    lesson: Literal["own", "another", "none"] = "own"
-    magnifications: int = 1
+    targets: Literal["own", "another", "none"] = "own"
+    min_magnifications: int = 1
 
-    def applied(self, params: config.Params) -> config.Params:
+    def apply(self, params: config.Params) -> config.Params:
         """Return the parameters of this row."""
         sections = {
             section: getattr(params, section).model_copy(update=dict(values))
@@ -47,38 +48,49 @@ class Variant:
 
     def differs(self, params: config.Params) -> bool:
         """Whether this row is another model than the full one with these parameters and magnifications."""
-        enough = len(params.tiles.mpps) >= self.magnifications
-        return enough and (self.applied(params) != params or self.lesson != "own")
+        enough = len(params.tiles.mpps) >= self.min_magnifications
+        return enough and (self.apply(params) != params or self.targets != "own")
 
 
 VARIANTS = (
     Variant("teacher", "teacher", {}),
     Variant("no disentangled fusion", "teacher", {"teacher": {"use_fusion": False}}),
     Variant("no gradient coordination", "teacher", {"teacher": {"use_gradient_coordination": False}}),
-    Variant("no consistency", "teacher", {"teacher": {"consistency_weight": 0.0}}, magnifications=2),
+    Variant("no consistency", "teacher", {"teacher": {"consistency_weight": 0.0}}, min_magnifications=2),
     Variant("consistency of expression", "teacher", {"teacher": {"consistency_target": "expression"}}),
     Variant("with disentangling loss", "teacher", {"teacher": {"disentanglement_weight": 0.3}}),
     Variant("no auxiliary labels", "teacher", {"teacher": {"auxiliary_weight": 0.0}}),
-    Variant("no linear start", "teacher", {"model": {"linear_offset": config.LinearOffset()}}),
+    Variant("no linear offset", "teacher", {"model": {"linear_offset": config.LinearOffset()}}),
     Variant("no unpaired patients", "teacher", {"teacher": {"use_unpaired": False}}),
     Variant("no modality dropout", "teacher", {"teacher": {"modality_dropout": 0.0}}),
     Variant("Cox loss, half", "teacher", {"optimisation": {"cox_loss_weight": 0.5}}),
     Variant("Cox loss", "teacher", {"optimisation": {"cox_loss_weight": 1.0}}),
     Variant("student", "student", {}),
-    Variant("no distillation", "student", {}, lesson="none"),
-    Variant("lessons of another patient", "student", {}, lesson="another"),
+    Variant("no distillation", "student", {}, targets="none"),
+    Variant("targets of another patient", "student", {}, targets="another"),
     Variant("no feature distillation", "student", {"distillation": {"feature_weight": 0.0}}),
     Variant("no prediction distillation", "student", {"distillation": {"prediction_weight": 0.0}}),
     Variant("student: no auxiliary labels", "student", {"distillation": {"auxiliary_weight": 0.0}}),
-    Variant("student: no linear start", "student", {"distillation": {"use_linear_offset": False}}),
-    Variant("student: linear start", "student", {"distillation": {"use_linear_offset": True}}),
+    Variant("student: no linear offset", "student", {"distillation": {"use_linear_offset": False}}),
+    Variant("student: linear offset", "student", {"distillation": {"use_linear_offset": True}}),
     Variant("student: no unpaired patients", "student", {"distillation": {"use_unpaired": False}}),
     Variant("generated genes", "student", {"distillation": {"architecture": "gene_imputation"}}),
     Variant("density-peak clustering", "student", {"distillation": {"aggregation": "density_peaks"}}),
     Variant("no aggregation", "student", {"distillation": {"aggregation": "none"}}),
 )
 """The first of each kind is the full model that the others of its kind are compared with."""
-FULL = {variant.kind: variant for variant in reversed(VARIANTS) if not variant.changes and variant.lesson == "own"}
+FULL = {variant.kind: variant for variant in reversed(VARIANTS) if not variant.changes and variant.targets == "own"}
+
+
+def list_variants(params: config.Params) -> tuple[Variant, ...]:
+    """Return all rows: the fixed ones, and one without each further loss term that params.yaml gives a weight."""
+    terms = (("teacher", "teacher", "no"), ("student", "distillation", "student: no"))
+    return VARIANTS + tuple(
+        Variant(f"{prefix} {name.replace('_', ' ')} loss", kind, {section: {"loss_weights": {**weights, name: 0.0}}})
+        for kind, section, prefix in terms
+        for weights in [getattr(params, section).loss_weights]
+        for name in weights
+    )
 
 
 def train(variant: Variant, fold: Fold, params: config.Params, task: str, teacher: FoldModel | None) -> TrainingResult:
@@ -87,11 +99,11 @@ def train(variant: Variant, fold: Fold, params: config.Params, task: str, teache
     Parameters
     ----------
     teacher : FoldModel or None
-        The full teacher of this fold and seed, of whom every student learns.
+        The full teacher of this fold and seed, from which every student is distilled.
     """
-    changed = variant.applied(params)
+    changed = variant.apply(params)
     if variant.kind == "teacher":
         return train_teacher(fold, changed, task)
     return distill_student(
-        fold, changed, task, None if variant.lesson == "none" else teacher, exchanged=variant.lesson == "another"
+        fold, changed, task, None if variant.targets == "none" else teacher, exchanged=variant.targets == "another"
     )

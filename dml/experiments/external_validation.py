@@ -25,8 +25,8 @@ from dml.registry import packaging
 from dml.registry.packaged_code import download
 from dml.registry.versions import RegisteredVersion, resolve
 from dml.report.build import evaluate
-from dml.report.context import About, said_of
-from dml.report.patient_flow import ExternalFlow
+from dml.report.context import ReportContext, read_cohort_description
+from dml.report.patients import ExternalFlow
 from dml.training.checkpoint import ModelSpec
 
 PRESENT, ABSENT = "present", "absent"
@@ -121,7 +121,7 @@ def load_inputs(version: RegisteredVersion, folder: Path) -> ValidationInputs:
 
 def select_patients(inputs: ValidationInputs) -> Cohort:
     """Return the patients with features and a known outcome that were not used to develop the model."""
-    task, cases = inputs.spec.preprocessor.task, inputs.cohort.cases
+    task, cases = inputs.spec.preprocessor.task.name, inputs.cohort.cases
     usable = {c.patient_id for c in cases if c.has_target(task) and has_all_magnifications(c, inputs.spec)}
     if not usable:
         raise InputError(inputs.folder, "no patient has both features and an outcome", "See dml cohort show")
@@ -143,28 +143,28 @@ def score(inputs: ValidationInputs, selected: Cohort, settings: config.Evaluatio
         **coverage_report(inputs.cohort, selected, spec, sorted(inputs.developed_with)),
     }
     cohort = inputs.folder.name
-    description, licence = said_of(cohort, inputs.folder.parent.parent)
-    about = About(cohort, description, licence, _flow(inputs, selected), coverage=coverage, external=True)
+    description, licence = read_cohort_description(cohort, inputs.folder.parent.parent)
+    context = ReportContext(cohort, description, licence, _flow(inputs, selected), coverage=coverage, external=True)
     subgroups = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
     settings = settings.model_copy(update={"subgroups": subgroups, "years": spec.years})
     with TemporaryDirectory() as temporary:
         _write_predictions(Path(temporary), inputs, selected, seed)
-        evaluate(Path(temporary), patients, settings, seed, out, about)
+        evaluate(Path(temporary), patients, settings, seed, out, context)
     write_json(out / "coverage.json", coverage)
 
 
 def _write_predictions(folder: Path, inputs: ValidationInputs, selected: Cohort, seed: int) -> None:
     """Write the predictions of the model as it is and recalibrated; censoring weights are of the selected patients."""
-    prepared, name = inputs.spec.preprocessor, ModelName.parse(inputs.version.tags["model"])
+    task, name = inputs.spec.preprocessor.task, ModelName.parse(inputs.version.tags["model"])
     rows = inputs.ensemble.predict(selected)
-    truth = {c.patient_id: {"site": c.site, **c.target_values(prepared.task)} for c in selected.cases}
-    observed = pd.DataFrame([truth[patient] for patient in rows["patient_id"]])
+    targets = {case.patient_id: {"site": case.site, **task.target_values(case)} for case in selected.cases}
+    observed = pd.DataFrame([targets[patient] for patient in rows["patient_id"]])
     rows = pd.concat([rows, observed], axis=1).assign(fold=0, role="test")
-    metadata: dict[str, Any] = {"task": prepared.task, "kind": prepared.kind, "classes": list(prepared.classes)}
-    if prepared.kind == "survival":
+    metadata: dict[str, Any] = {"task": task.name, "kind": task.kind, "classes": list(task.classes)}
+    if task.kind == "survival":
         follow_up = {"train_days": rows["days"].tolist(), "train_event": rows["event"].tolist()}
         metadata |= {"train_cutoff": 0.0, **follow_up}
-    refitted = recalibrate(rows, prepared.classes, inputs.spec.years, seed)
+    refitted = recalibrate(rows, task.classes, inputs.spec.years, seed)
     for model, predictions in ((str(name), rows), (str(name.with_recalibration()), refitted)):
         if predictions is not None:
             path = folder / model / "fold-0" / "predictions.parquet"
@@ -192,7 +192,7 @@ def _flow(inputs: ValidationInputs, selected: Cohort) -> ExternalFlow:
         with_slide=len(readable),
         with_expression=sum(case.has_expression for case in cases),
         with_both=sum(case.has_expression for case in readable),
-        with_truth=sum(case.has_target(inputs.spec.preprocessor.task) for case in readable),
+        with_outcome=sum(case.has_target(inputs.spec.preprocessor.task.name) for case in readable),
         tested=len(selected.cases),
         folds=(),
     )

@@ -1,4 +1,4 @@
-"""Where a registered model looked: the share of attention that each tile got, per subspace, mean over all members."""
+"""Attention of a registered model: the share that each tile gets, per subspace, mean over all members."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from dml.core.types import SUBSPACES, Bag, Cohort, Mpp, Subspace
-from dml.data.batches import PatientReader, batches
+from dml.data.batches import make_batches
+from dml.data.patient_reader import PatientReader
 from dml.inference.ensemble import Ensemble
 from dml.training.checkpoint import FoldModel
 
 DECIMALS = 8
 
 
-def attention(ensemble: Ensemble, patient: Cohort, slides: Sequence[str]) -> pd.DataFrame:
-    """Say for every tile of one patient how much each subspace looked at it.
+def attention_map(ensemble: Ensemble, patient: Cohort, slides: Sequence[str]) -> pd.DataFrame:
+    """Return the attention of each subspace to every tile of one patient.
 
     Parameters
     ----------
@@ -41,14 +42,14 @@ def attention(ensemble: Ensemble, patient: Cohort, slides: Sequence[str]) -> pd.
 
 
 def _mean_shares(ensemble: Ensemble, patient: Cohort, subspace: Subspace) -> list[np.ndarray]:
-    """Relevance [tiles] of each resolution, mean over folds and members."""
-    found = [each for fold in ensemble.folds for each in _shares(fold, patient, subspace)]
-    return [torch.stack(level).double().mean(0).numpy().round(DECIMALS) for level in zip(*found, strict=True)]
+    """Attention [tiles] at each resolution, mean over folds and members."""
+    members = [each for fold in ensemble.folds for each in _shares(fold, patient, subspace)]
+    return [torch.stack(level).double().mean(0).numpy().round(DECIMALS) for level in zip(*members, strict=True)]
 
 
 def _shares(fold: FoldModel, patient: Cohort, subspace: Subspace) -> list[tuple[Tensor, ...]]:
     read = PatientReader(fold.spec.preprocessor, patient)
-    batch = next(batches([read(patient.cases[0])], fold.spec.preprocessor, 1))
+    batch = next(make_batches([read(patient.cases[0])], fold.spec.preprocessor, 1))
     with torch.inference_mode():
         return [tuple(level[0] for level in member(batch).attention[subspace]) for member in fold.members]
 

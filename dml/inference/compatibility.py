@@ -1,4 +1,4 @@
-"""Does a cohort fit a registered model: refused with the reason, or how much of what the model reads is there."""
+"""Compatibility of a cohort with a registered model: refused with the reason, or a report of what is covered."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from dml.core.errors import InputError, listed
 from dml.core.types import Bag, Case, Cohort
-from dml.data.batches import PatientReader
+from dml.data.patient_reader import PatientReader
 from dml.evaluation.intervals import rounded
 from dml.inference.expression_inputs import MIN_COVERAGE, coverage
 from dml.training.checkpoint import ModelSpec
@@ -23,23 +23,23 @@ def check_features(features: Path, spec: ModelSpec) -> None:
     encoders = sorted(path.name for path in features.iterdir() if path.is_dir()) if features.exists() else []
     if encoder not in encoders:
         raise InputError(features, f"features of {listed(encoders) or 'no encoder'}", f"The model needs {encoder}")
-    found = sorted(path.name for path in (features / encoder).iterdir() if path.is_dir())
-    missing = [mpp for mpp in mpps if mpp not in found]
+    stored = sorted(path.name for path in (features / encoder).iterdir() if path.is_dir())
+    missing = [mpp for mpp in mpps if mpp not in stored]
     if missing:
         remedy = f"The model needs {listed(mpps)}: extract them, or train on what there is"
-        raise InputError(features / encoder, f"features at {listed(found)} microns per pixel", remedy)
+        raise InputError(features / encoder, f"features at {listed(stored)} microns per pixel", remedy)
 
 
 def check_cohort(cohort: Cohort, folder: Path, spec: ModelSpec) -> None:
     """Raise InputError unless tokens, labels and genes of a cohort are what the model was trained on."""
     _check_tokens(cohort, folder, spec)
     prepared = spec.preprocessor
-    if prepared.kind == "classification":
-        _check_label(cohort, folder, prepared.task, prepared.classes)
+    if prepared.task.kind == "classification":
+        _check_label(cohort, folder, prepared.task.name, prepared.task.classes)
     share = coverage(cohort.genes, prepared)
     if spec.role != "student" and share < MIN_COVERAGE:
-        found = f"{share:.0%} of the model's genes are measured"
-        raise InputError(folder / "expression.parquet", found, f"At least {MIN_COVERAGE:.0%} are needed")
+        problem = f"{share:.0%} of the model's genes are measured"
+        raise InputError(folder / "expression.parquet", problem, f"At least {MIN_COVERAGE:.0%} are needed")
 
 
 def _check_tokens(cohort: Cohort, folder: Path, spec: ModelSpec) -> None:
@@ -48,43 +48,43 @@ def _check_tokens(cohort: Cohort, folder: Path, spec: ModelSpec) -> None:
     bags = [(case.patient_id, bag) for case in cohort.cases for bag in case.bags.values() if len(bag)]
     wide = {patient: bag.tokens.shape[1] for patient, bag in bags if bag.tokens.shape[1] != width}
     if wide:
-        found = f"features of width {listed(sorted(set(wide.values())))} ({listed(list(wide))})"
-        raise InputError(folder / "features", found, f"The model needs {width}")
+        problem = f"features of width {listed(sorted(set(wide.values())))} ({listed(list(wide))})"
+        raise InputError(folder / "features", problem, f"The model needs {width}")
     other = {patient: float(bag.tile_um) for patient, bag in bags if not _same_side(bag, sides)}
     if other:
-        sides_found = listed([f"{side:g}" for side in sorted(set(other.values()))])
-        found = f"tiles of {sides_found} microns ({listed(list(other))})"
-        wanted = listed([f"{side:g} at {mpp:g}" for mpp, side in sides.items()])
-        raise InputError(folder / "features", found, f"The model was trained on tiles of {wanted} microns per pixel")
+        stored = listed([f"{side:g}" for side in sorted(set(other.values()))])
+        problem = f"tiles of {stored} microns ({listed(list(other))})"
+        trained = listed([f"{side:g} at {mpp:g}" for mpp, side in sides.items()])
+        raise InputError(folder / "features", problem, f"The model was trained on tiles of {trained} microns per pixel")
 
 
 def _same_side(bag: Bag, sides: dict[float, float]) -> bool:
-    wanted = sides.get(float(bag.mpp))
-    return wanted is None or abs(float(bag.tile_um) - wanted) <= TILE_TOLERANCE * wanted
+    trained = sides.get(float(bag.mpp))
+    return trained is None or abs(float(bag.tile_um) - trained) <= TILE_TOLERANCE * trained
 
 
-def _check_label(cohort: Cohort, folder: Path, task: str, known: Sequence[str]) -> None:
+def _check_label(cohort: Cohort, folder: Path, task: str, classes: Sequence[str]) -> None:
     if task not in cohort.classes:
         raise InputError(folder, f"no label {task}", f"Known: {listed(sorted(cohort.classes), 20)}")
-    if not set(cohort.classes[task]) <= set(known):
+    if not set(cohort.classes[task]) <= set(classes):
         raise InputError(
-            folder, f"{task} has {listed(cohort.classes[task], 20)}", f"The model knows {listed(known, 20)}"
+            folder, f"{task} has {listed(cohort.classes[task], 20)}", f"The model was trained on {listed(classes, 20)}"
         )
 
 
-def whole(case: Case, spec: ModelSpec) -> bool:
+def has_all_magnifications(case: Case, spec: ModelSpec) -> bool:
     """Whether a patient has tokens at every resolution of the model."""
     return {float(mpp) for mpp, bag in case.bags.items() if len(bag)} >= {float(m) for m in spec.preprocessor.mpps}
 
 
-def covered(cohort: Cohort, usable: Cohort, spec: ModelSpec, seen: Sequence[str]) -> dict[str, Any]:
+def coverage_report(cohort: Cohort, usable: Cohort, spec: ModelSpec, excluded: Sequence[str]) -> dict[str, Any]:
     """Content of coverage.json: which patients, tokens and genes could be used, and how far they are from training.
 
     Parameters
     ----------
     cohort, usable : Cohort
         All patients, and those evaluated (transcriptomes in the model's unit).
-    seen : sequence of str
+    excluded : sequence of str
         Patients left out because the model was trained or tested on them.
     """
     prepared = spec.preprocessor
@@ -92,8 +92,8 @@ def covered(cohort: Cohort, usable: Cohort, spec: ModelSpec, seen: Sequence[str]
     with_genes = spec.role != "student"
     return {
         "patients": len(cohort.cases),
-        "patients_with_features": sum(whole(case, spec) for case in cohort.cases),
-        "patients_seen_in_training": len(seen),
+        "patients_with_features": sum(has_all_magnifications(case, spec) for case in cohort.cases),
+        "patients_seen_in_training": len(excluded),
         "patients_evaluated": len(usable.cases),
         "patients_with_expression": sum(case.has_expression for case in usable.cases),
         "expression_used": with_genes,

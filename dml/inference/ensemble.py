@@ -12,13 +12,20 @@ import numpy as np
 import pandas as pd
 
 from dml.core.errors import InputError
+from dml.core.tasks import class_column, survival_column
 from dml.core.types import Cohort
 from dml.training.checkpoint import FoldModel, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Fold models that answer together."""
+    """The fold models of one version.
+
+    Examples
+    --------
+    >>> Ensemble.load(Path("models/demo/survival/student")).outputs  # doctest: +SKIP
+    ('risk', 'survival_365', 'survival_1095', 'survival_1826', 'spread')
+    """
 
     folds: tuple[FoldModel, ...]
 
@@ -29,12 +36,10 @@ class Ensemble:
         Raises
         ------
         InputError
-            If there is none, one cannot be loaded, or they do not read patients alike.
+            If there is none, one cannot be loaded, or they differ in task or inputs.
         """
-        places = fold_folders(folder)
-        folds = tuple(FoldModel.load(place) for place in places)
-        agreed = {_reading(fold.spec) for fold in folds}
-        if len(agreed) != 1:
+        folds = tuple(FoldModel.load(path) for path in fold_folders(folder))
+        if len({_input_settings(fold.spec) for fold in folds}) != 1:
             raise InputError(
                 folder, "folds differ in task, encoder, resolutions or unit", "Train them again: dvc repro"
             )
@@ -49,14 +54,14 @@ class Ensemble:
     def outputs(self) -> tuple[str, ...]:
         """Names of the numeric columns that `predict` returns, in order."""
         preprocessor = self.spec.preprocessor
-        if preprocessor.kind == "classification":
-            return (*(f"p_{name}" for name in preprocessor.classes), "spread")
-        return ("risk", *(f"survival_{round(365.25 * year)}" for year in self.spec.years), "spread")
+        if preprocessor.task.kind == "classification":
+            return (*(class_column(name) for name in preprocessor.task.classes), "spread")
+        return ("risk", *(survival_column(year) for year in self.spec.years), "spread")
 
     @property
     def decision(self) -> str:
         """Name of the text column that `predict` returns: the likeliest class, or the risk group (high or low)."""
-        return "prediction" if self.spec.preprocessor.kind == "classification" else "risk_group"
+        return "prediction" if self.spec.preprocessor.task.kind == "classification" else "risk_group"
 
     def predict(self, cohort: Cohort) -> pd.DataFrame:
         """Predict every patient of a cohort that has tokens.
@@ -70,26 +75,26 @@ class Ensemble:
         each = [fold.predict(cohort) for fold in self.folds]
         table = pd.DataFrame({"patient_id": each[0]["patient_id"]})
         for name in self.outputs[:-1]:
-            table[name] = np.mean([rows[name].to_numpy(float) for rows in self._comparable(each)], axis=0)
-        spread, decision = self._decided(table, each)
+            table[name] = np.mean([rows[name].to_numpy(float) for rows in self._standardise(each)], axis=0)
+        spread, decision = self._decide(table, each)
         return table.assign(spread=spread, **{self.decision: decision})
 
-    def _comparable(self, each: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-        if self.spec.preprocessor.kind == "classification":
+    def _standardise(self, each: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+        if self.spec.preprocessor.task.kind == "classification":
             return list(each)
         return [
             rows.assign(risk=(rows["risk"] - fold.spec.train_cutoff) / fold.spec.train_risk_deviation)
             for rows, fold in zip(each, self.folds, strict=True)
         ]
 
-    def _decided(self, table: pd.DataFrame, each: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
-        if self.spec.preprocessor.kind == "survival":
-            risks = np.array([rows["risk"].to_numpy(float) for rows in self._comparable(each)])
+    def _decide(self, table: pd.DataFrame, each: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
+        if self.spec.preprocessor.task.kind == "survival":
+            risks = np.array([rows["risk"].to_numpy(float) for rows in self._standardise(each)])
             return risks.std(axis=0), np.where(table["risk"].to_numpy() > 0, "high", "low").astype(object)
         names = list(self.outputs[:-1])
         best = table[names].to_numpy().argmax(axis=1)
         of_best = np.array([rows[names].to_numpy()[np.arange(len(best)), best] for rows in each])
-        return of_best.std(axis=0), np.array(self.spec.preprocessor.classes, dtype=object)[best]
+        return of_best.std(axis=0), np.array(self.spec.preprocessor.task.classes, dtype=object)[best]
 
 
 def fold_folders(folder: Path) -> list[Path]:
@@ -100,13 +105,13 @@ def fold_folders(folder: Path) -> list[Path]:
     InputError
         If there is none.
     """
-    found = sorted(folder.glob("fold-*"), key=lambda place: int(place.name.removeprefix("fold-")))
-    if not found:
+    folds = sorted(folder.glob("fold-*"), key=lambda path: int(path.name.removeprefix("fold-")))
+    if not folds:
         raise InputError(folder, "no trained fold (fold-0, fold-1, ...)", "Train first: dvc repro")
-    return found
+    return folds
 
 
-def _reading(spec: ModelSpec) -> tuple[object, ...]:
-    """How a fold's model reads a patient, as far as all folds must agree on it."""
+def _input_settings(spec: ModelSpec) -> tuple[object, ...]:
+    """Return what all folds must have in common to read the same patient."""
     prepared = spec.preprocessor
-    return spec.role, prepared.task, prepared.classes, prepared.encoder, prepared.mpps, prepared.unit, spec.years
+    return spec.role, prepared.task.name, prepared.task.classes, prepared.encoder, prepared.mpps, prepared.unit, spec.years

@@ -1,5 +1,6 @@
-"""Expression tables handed to a registered model: read once, one row per patient, in the unit the model knows."""
+"""Expression tables in a request: read once, one row per patient, in the unit of the model."""
 
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,11 +13,11 @@ from dml.core.errors import ConfigError, InputError
 from dml.data.preprocessing import Preprocessor
 
 MIN_COVERAGE = 0.8
-"""Share of the model's genes that a table must measure; below it the transcriptome would be mostly made up."""
+"""Share of the model's genes that a table must measure; below it most of the transcriptome would be imputed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
+class ExpressionProfile:
     """One patient's expression, in the gene order of its table and the unit of the model."""
 
     genes: tuple[str, ...]
@@ -30,7 +31,7 @@ class _Table:
     rows: pd.DataFrame
 
 
-def read_transcript(path: Path, patient_id: str, preprocessor: Preprocessor) -> Transcript | None:
+def read_profile(path: Path, patient_id: str, preprocessor: Preprocessor) -> ExpressionProfile | None:
     """Read one patient's row; None if the table does not have the patient.
 
     Parameters
@@ -44,8 +45,6 @@ def read_transcript(path: Path, patient_id: str, preprocessor: Preprocessor) -> 
     InputError
         If the table cannot be read, is in another unit, or measures too few of the model's genes.
     """
-    if not path.exists():
-        raise InputError(path, "the file does not exist", "Check the path")
     table = _read(path, path.stat().st_mtime_ns)
     share = coverage(table.genes, preprocessor)
     if share < MIN_COVERAGE:
@@ -53,7 +52,7 @@ def read_transcript(path: Path, patient_id: str, preprocessor: Preprocessor) -> 
     if patient_id not in table.rows.index:
         return None
     values = in_unit(table.rows.loc[[patient_id]].to_numpy(np.float64), table.unit, preprocessor.unit, path)
-    return Transcript(table.genes, values[0].astype(np.float32))
+    return ExpressionProfile(table.genes, values[0].astype(np.float32))
 
 
 def in_unit(values: np.ndarray, unit: str | None, wanted: str, where: Path) -> np.ndarray:
@@ -85,15 +84,26 @@ def _read(path: Path, modified: int) -> _Table:
         matrix = read_expression(path)
         rows = pd.DataFrame(matrix.values, index=pd.Index(matrix.patient_ids))
         return _Table(tuple(matrix.genes), matrix.unit, rows)
+    rows = _read_text(path)
+    if not rows.index.is_unique:
+        raise InputError(path, "a patient has two rows", "Keep one row a patient")
+    return _Table(tuple(str(gene) for gene in rows.columns), None, rows)
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    """Read a table of numbers; what is in a cell is never part of a message, as any file may have been asked for."""
+    remedy = "One row a patient, identifiers in the first column, gene symbols in the header"
     separator = "\t" if ".tsv" in path.suffixes or ".txt" in path.suffixes else ","
     try:
         rows = pd.read_csv(path, sep=separator, index_col=0, dtype={0: str})
-        rows.index = rows.index.astype(str)
-        numbers = rows.astype(np.float32)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(
-            path, f"not a table of numbers ({error})", "One row a patient, gene symbols in the header"
-        ) from None
-    if not numbers.index.is_unique:
-        raise InputError(path, "a patient has two rows", "Keep one row a patient")
-    return _Table(tuple(str(gene) for gene in numbers.columns), None, numbers)
+    except (ValueError, EOFError, zlib.error):
+        raise InputError(path, "not a table", remedy) from None
+    rows.index = rows.index.astype(str)
+    text = rows.select_dtypes(exclude="number")
+    numbers = text.apply(pd.to_numeric, errors="coerce")
+    wrong = np.argwhere((numbers.isna() & text.notna()).to_numpy())
+    if len(wrong):
+        row, column = wrong[0]
+        where = f"row {row + 2}, column {rows.columns.get_loc(text.columns[column]) + 2}"
+        raise InputError(path, f"not a table of numbers ({where})", remedy)
+    return rows.assign(**{name: numbers[name] for name in numbers.columns}).astype(np.float32)

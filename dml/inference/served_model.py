@@ -9,20 +9,21 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class ServedModel(PythonModel):
-    """All folds of one model; answers for slides or feature files, one row per patient."""
+    """All folds of one model; predicts from slide or feature files below one folder, one row per patient."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the weights of every fold."""
         from dml.inference.ensemble import Ensemble
-        from dml.inference.predictor import Answering
+        from dml.inference.file_access import FileAccess
+        from dml.inference.predictor import Predictor
 
-        self.answering = Answering(Ensemble.load(Path(context.artifacts["folds"])))
+        self.predictor = Predictor(Ensemble.load(Path(context.artifacts["folds"])), FileAccess.of_server())
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Answer a table of slides; see `dml.inference.predictor.Answering`."""
-        return self.answering(model_input, **(params or {}))
+        """Predict from a table of slides; see `dml.inference.predictor.Predictor`."""
+        return self.predictor(model_input, **(params or {}))
 
 
 set_model(ServedModel())

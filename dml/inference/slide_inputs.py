@@ -1,4 +1,4 @@
-"""What a user hands a registered model for one patient: slides or feature files, turned into a pyramid or refused.
+"""The slides of one patient in a request: slide or feature files, read into one bag per resolution or refused.
 
 Everything here raises a DmlError with a reason; the caller turns it into a refused row, never into a failed batch.
 """
@@ -13,91 +13,92 @@ import torch
 from dml.core.errors import DmlError, InputError
 from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
 from dml.data.feature_store import concatenate_bags
+from dml.inference.file_access import FileAccess
 from dml.training.checkpoint import ModelSpec
 
 FOREIGN = (".h5", ".hdf5", ".pt", ".npy", ".npz", ".safetensors")
 """Feature files of other tools; ``.parquet`` is our own store, anything else is taken for a slide."""
 FEATURES = (".parquet", *FOREIGN)
-_UNREADABLE = (DmlError, OSError, ValueError, RuntimeError, KeyError)
+_UNREADABLE = (DmlError, OSError, ValueError, RuntimeError, KeyError, TypeError, ArithmeticError, MemoryError)
 """What readers raise for files they cannot make sense of."""
 
 
-class Unusable(DmlError):
+class NoUsableSlide(DmlError):
     """None of a patient's slides can be used."""
 
     exit_code = 3
 
 
-class Given(NamedTuple):
-    """What could be read of a patient: one bag per resolution, the slides in it by their index, why others are not."""
+class SlideInputs(NamedTuple):
+    """What was read of a patient: one bag per resolution, names of its slides by index, why others are left out."""
 
-    pyramid: MultiScaleBags
+    bags: MultiScaleBags
     slides: tuple[str, ...]
     reasons: list[str]
 
 
-def read_slides(paths: Sequence[Path], spec: ModelSpec) -> Given:
+def read_slides(paths: Sequence[Path], spec: ModelSpec, access: FileAccess) -> SlideInputs:
     """Read all slides of a patient, given as slides, as feature files, or mixed.
 
     Feature files of one slide at several resolutions have the same file name; those that lie beside a given file as in
-    the store (``<mpp>/<slide>.parquet``) are found without being named.
+    the store (``<mpp>/<slide>.parquet``) are read without being named.
 
     Raises
     ------
-    Unusable
-        If no slide is; the message has every reason.
+    NoUsableSlide
+        If no slide can be used; the message has every reason.
     """
-    slides: dict[str, dict[Mpp, Bag]] = {}
+    slides: dict[str, dict[Mpp, dict[Path, Bag]]] = {}
     reasons: dict[str, str] = {}
     for path in dict.fromkeys(paths):
         try:
-            slides.setdefault(path.stem, {}).update(_read(path, spec))
+            for file, bag in _read(path, spec, access):
+                slides.setdefault(path.stem, {}).setdefault(bag.mpp, {})[file.resolve()] = bag
         except _UNREADABLE as error:
             reasons[path.stem] = _one_line(path, error)
     usable: dict[str, Mapping[Mpp, Bag]] = {}
     for name, levels in sorted(slides.items()):  # as in training; the order a user gives must not matter
         missing = [f"{mpp:g}" for mpp in spec.preprocessor.mpps if Mpp(mpp) not in levels]
-        if not missing:
-            usable[name] = levels
+        twice = next((files for files in levels.values() if len(files) > 1), None)
+        if twice:
+            reasons[name] = f"{name}: two slides of this name ({', '.join(map(str, twice))}). Rename one of them"
+        elif not missing:
+            usable[name] = {mpp: bag for mpp, files in levels.items() for bag in files.values()}
         elif name not in reasons:
             reasons[name] = f"{name}: no tokens at {', '.join(missing)} microns per pixel, which the model needs"
     if not usable:
-        raise Unusable("; ".join(reasons.values()) or "no slide given")
-    return Given(join(list(usable.values())), tuple(usable), list(reasons.values()))
+        raise NoUsableSlide("; ".join(reasons.values()) or "no slide given")
+    bags = {mpp: concatenate_bags([levels[mpp] for levels in usable.values()]) for mpp in next(iter(usable.values()))}
+    return SlideInputs(bags, tuple(usable), list(reasons.values()))
 
 
-def join(slides: Sequence[Mapping[Mpp, Bag]]) -> MultiScaleBags:
-    """Concatenate the slides of one patient; coordinates are kept only if all slides have them."""
-    return {mpp: concatenate_bags([slide[mpp] for slide in slides]) for mpp in slides[0]}
-
-
-def _read(path: Path, spec: ModelSpec) -> Mapping[Mpp, Bag]:
-    if not path.exists():
-        raise InputError(path, "the file does not exist", "Check the path")
+def _read(path: Path, spec: ModelSpec, access: FileAccess) -> list[tuple[Path, Bag]]:
+    """Bags of one file and of those beside it that belong to the same slide, each with the file it is from."""
+    file = access.file(path)
     if path.suffix == ".parquet":
-        return _stored(path, spec)
+        return [(each, _stored(each, spec)) for each in (file, *_beside(file, spec, access))]
     if path.suffix in FOREIGN:
-        return _foreign(path, spec)
+        return [(file, _foreign(file, spec))]
     from dml.features.encode_slide import encode_slide
 
-    return _nonempty(path, encode_slide(path, spec.preprocessor.encoder, spec.tiles))
+    bags = encode_slide(file, spec.preprocessor.encoder, spec.tiles)
+    return [(file, _nonempty(file, bag)) for bag in bags.values()]
 
 
-def _stored(path: Path, spec: ModelSpec) -> dict[Mpp, Bag]:
-    """Read a file of our store and the same slide's other resolutions beside it."""
+def _beside(file: Path, spec: ModelSpec, access: FileAccess) -> list[Path]:
+    """Files of our store with the same slide's other resolutions."""
+    others = [file.parent.parent / f"{mpp:g}" / file.name for mpp in spec.preprocessor.mpps]
+    return [access.file(other) for other in others if other != file and other.exists()]
+
+
+def _stored(file: Path, spec: ModelSpec) -> Bag:
     from dml.data.feature_store import read_features
 
-    beside = [path.parent.parent / f"{mpp:g}" / path.name for mpp in spec.preprocessor.mpps]
-    files = [path, *(other for other in beside if other != path and other.exists())]
-    bags = {}
-    for file in files:
-        tokens, coords, meta = read_features(file, finite=True)
-        bag = _bag(file, tokens, coords, meta, spec)
-        bags[bag.mpp] = bag
-    return bags
+    tokens, coords, meta = read_features(file, finite=True)
+    return _bag(file, tokens, coords, meta, spec)
 
 
-def _foreign(path: Path, spec: ModelSpec) -> dict[Mpp, Bag]:
+def _foreign(path: Path, spec: ModelSpec) -> Bag:
     """Read another tool's features: of the resolution its folder is named for, or of the model's only one."""
     from dml.features.foreign_formats import read_features_file
 
@@ -109,8 +110,7 @@ def _foreign(path: Path, spec: ModelSpec) -> dict[Mpp, Bag]:
         expected = " and ".join(by_folder)
         raise InputError(path, "resolution unknown", f"Put the files into folders named {expected} (microns per pixel)")
     meta = {"encoder": spec.preprocessor.encoder, "mpp": mpp}
-    bag = _bag(path, torch.as_tensor(np.asarray(tokens)), coords, meta, spec)
-    return {bag.mpp: bag}
+    return _bag(path, torch.as_tensor(np.asarray(tokens)), coords, meta, spec)
 
 
 def _bag(path: Path, tokens: Any, coords: Any, meta: Mapping[str, Any], spec: ModelSpec) -> Bag:
@@ -127,10 +127,9 @@ def _bag(path: Path, tokens: Any, coords: Any, meta: Mapping[str, Any], spec: Mo
     tile_um = float(meta.get("tile_um") or expected[mpp])
     if abs(tile_um - expected[mpp]) > 0.01 * expected[mpp]:
         raise InputError(path, f"tiles of {tile_um:g} microns", f"The model needs {expected[mpp]:g}")
-    where = None if coords is None else torch.as_tensor(coords, dtype=torch.float32)
+    coords_um = None if coords is None else torch.as_tensor(coords, dtype=torch.float32)
     index = torch.zeros(len(tokens), dtype=torch.long)
-    bag = Bag(tokens, where, index, Mpp(mpp), Microns(tile_um), prepared.encoder)
-    return _nonempty(path, {bag.mpp: bag})[bag.mpp]
+    return _nonempty(path, Bag(tokens, coords_um, index, Mpp(mpp), Microns(tile_um), prepared.encoder))
 
 
 def _check_width(path: Path, tokens: Any, spec: ModelSpec) -> None:
@@ -141,15 +140,13 @@ def _check_width(path: Path, tokens: Any, spec: ModelSpec) -> None:
         raise InputError(path, what, f"The model needs {width} ({prepared.encoder})")
 
 
-def _nonempty(path: Path, pyramid: MultiScaleBags) -> MultiScaleBags:
-    for mpp, bag in pyramid.items():
-        if not len(bag):
-            raise InputError(path, f"no tissue tile at {mpp:g} microns per pixel", "Is it a stained tissue slide")
-        if not bool(torch.isfinite(bag.tokens).all()):
-            raise InputError(
-                path, f"features at {mpp:g} microns per pixel with NaN or infinite values", "Extract again"
-            )
-    return pyramid
+def _nonempty(path: Path, bag: Bag) -> Bag:
+    at = f"at {bag.mpp:g} microns per pixel"
+    if not len(bag):
+        raise InputError(path, f"no tissue tile {at}", "Is it a stained tissue slide")
+    if not bool(torch.isfinite(bag.tokens).all()):
+        raise InputError(path, f"features {at} with NaN or infinite values", "Extract again")
+    return bag
 
 
 def _one_line(path: Path, error: Exception) -> str:

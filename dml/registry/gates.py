@@ -1,98 +1,104 @@
-"""What a challenger must show before it may become champion: each gate is a figure, a limit, and whether it holds."""
+"""Promotion gates: what a challenger must reach to become champion; each is a value, a requirement, and a result."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from dml.config.params import Promotion
 from dml.core.files import read_json
 from dml.evaluation.intervals import bootstrap_weights, difference
-from dml.evaluation.metric_sets import PRIMARY, class_panel
-from dml.evaluation.metrics import Metric
-from dml.evaluation.metrics.concordance import harrell_c
-from dml.registry.version_card import SECTIONS
-from dml.registry.versions import TEACHER, Entry
+from dml.evaluation.metric_sets import PRIMARY, leading_metric
+from dml.registry.version_description import SECTIONS
+from dml.registry.versions import TEACHER, RegisteredVersion
+from dml.tracking.runs import metric_key
 
-Judged = tuple[pd.DataFrame, dict[str, Any]]
+Predictions = tuple[pd.DataFrame, dict[str, Any]]
 """Test predictions of a version and their metadata."""
-ENOUGH = 20
+MIN_SHARED_PATIENTS = 20
 """Patients two versions must share to be compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One condition of a promotion."""
+    """One condition of a promotion.
+
+    Examples
+    --------
+    >>> Gate("c_index floor", True, "0.712", "at least 0.600").row()
+    {'gate': 'c_index floor', 'passed': 'yes', 'value': '0.712', 'required': 'at least 0.600'}
+    """
 
     name: str
     passed: bool
-    found: str
-    wanted: str
+    value: str
+    required: str
 
     def row(self) -> dict[str, str]:
         """Return the gate as a row of a table."""
-        return {"gate": self.name, "passed": "yes" if self.passed else "NO", "found": self.found, "wanted": self.wanted}
+        passed = "yes" if self.passed else "NO"
+        return {"gate": self.name, "passed": passed, "value": self.value, "required": self.required}
 
 
-def floors(challenger: Entry, settings: Promotion) -> list[Gate]:
+def floors(challenger: RegisteredVersion, settings: Promotion) -> list[Gate]:
     """One gate per metric that has a lowest value and that the challenger reports."""
-    known = {name: value for name, value in settings.floors.items() if name in challenger.metrics}
+    metrics = challenger.metrics
     gates = [
-        Gate(f"{name} floor", challenger.metrics[name] >= low, f"{challenger.metrics[name]:.3f}", f"at least {low:.3f}")
-        for name, low in known.items()
+        Gate(f"{name} floor", metrics[name] >= low, f"{metrics[name]:.3f}", f"at least {low:.3f}")
+        for name, low in settings.floors.items()
+        if name in metrics
     ]
-    nothing = Gate("metric floor", False, "no metric with a floor was reported", f"one of {', '.join(settings.floors)}")
-    return gates or [nothing]
+    required = f"one of {', '.join(settings.floors)}"
+    return gates or [Gate("metric floor", False, "no metric with a floor was reported", required)]
 
 
-def calibration(challenger: Entry, settings: Promotion) -> list[Gate]:
+def calibration(challenger: RegisteredVersion, settings: Promotion) -> list[Gate]:
     """One gate per measure of calibration that has a range and that the challenger reports."""
-    known = {name: ends for name, ends in settings.calibration.items() if name in challenger.metrics}
+    metrics = challenger.metrics
     gates = [
-        Gate(name, low <= challenger.metrics[name] <= high, f"{challenger.metrics[name]:.3f}", f"{low:g} to {high:g}")
-        for name, (low, high) in known.items()
+        Gate(name, low <= metrics[name] <= high, f"{metrics[name]:.3f}", f"{low:g} to {high:g}")
+        for name, (low, high) in settings.calibration.items()
+        if name in metrics
     ]
-    wanted = f"one of {', '.join(settings.calibration)}"
-    return gates or [Gate("calibration", False, "no measure of calibration was reported", wanted)]
+    required = f"one of {', '.join(settings.calibration)}"
+    return gates or [Gate("calibration", False, "no measure of calibration was reported", required)]
 
 
-def subgroups(challenger: Entry, names: Iterable[str], settings: Promotion) -> list[Gate]:
+def subgroups(challenger: RegisteredVersion, names: Iterable[str], settings: Promotion) -> list[Gate]:
     """One gate per subgroup of the evaluation: the main metric inside it has a lowest value, too."""
     main, gates = primary(challenger), []
     for name in names:
-        value = challenger.metrics.get(f"{main}_{name}")
-        found = "not reported" if value is None else f"{value:.3f}"
-        passed = value is not None and value >= settings.subgroup_floor
-        gates.append(Gate(f"{main} in {name}", passed, found, f"at least {settings.subgroup_floor:.3f}"))
+        metric = challenger.metrics.get(metric_key(f"{main}_{name}"))
+        passed = metric is not None and metric >= settings.subgroup_floor
+        value = "not reported" if metric is None else f"{metric:.3f}"
+        gates.append(Gate(f"{main} in {name}", passed, value, f"at least {settings.subgroup_floor:.3f}"))
     return gates
 
 
-def teacher_gap(challenger: Entry, settings: Promotion) -> list[Gate]:
+def teacher_gap(challenger: RegisteredVersion, settings: Promotion) -> list[Gate]:
     """For a student: how far its main metric is below that of the teacher it was distilled from; none for others."""
     if challenger.tags.get("model") != "student":
         return []
-    main = primary(challenger)
-    known, wanted = challenger.tags.get(f"{TEACHER}{main}"), f"at most {settings.max_teacher_gap:.3f} below its teacher"
-    if known is None or main not in challenger.metrics:
-        return [Gate("student-teacher gap", False, "no teacher was evaluated beside it", wanted)]
-    below = float(known) - challenger.metrics[main]
-    return [Gate("student-teacher gap", below <= settings.max_teacher_gap, f"{main} {below:+.3f} below", wanted)]
+    main, gate = primary(challenger), partial(Gate, "student-teacher gap")
+    teacher, required = challenger.tags.get(TEACHER + main), f"at most {settings.max_teacher_gap:.3f} below its teacher"
+    if teacher is None or main not in challenger.metrics:
+        return [gate(False, "no teacher was evaluated beside it", required)]
+    below = float(teacher) - challenger.metrics[main]
+    return [gate(below <= settings.max_teacher_gap, f"{main} {below:+.3f} below", required)]
 
 
-def model_card(challenger: Entry) -> Gate:
-    """Whether the version carries the card of its evaluation, and a description of what it takes, gives and is for."""
+def model_card(challenger: RegisteredVersion) -> Gate:
+    """Whether the version carries the card of its evaluation, and a description of its input and output."""
     missing = [section for section in SECTIONS if section not in challenger.description]
     if "card" not in challenger.tags:
         missing.append(f"cards/{challenger.tags.get('model')}.md of the evaluation")
-    found = f"without {', '.join(missing)}" if missing else "present"
-    return Gate("model card", not missing, found, "all sections")
+    return Gate("model card", not missing, f"without {', '.join(missing)}" if missing else "present", "all sections")
 
 
-def primary(challenger: Entry) -> str:
+def primary(challenger: RegisteredVersion) -> str:
     """Name of the metric that leads a version's evaluation."""
     return next((name for name in PRIMARY.values() if name in challenger.metrics), PRIMARY["survival"])
 
@@ -106,8 +112,8 @@ def data_checks(reports: Path) -> Gate:
         ``reports/<cohort>``, with checks/cohort.json and checks/features.json.
     """
     states = {name: _success(reports / "checks" / f"{name}.json") for name in ("cohort", "features")}
-    found = ", ".join(f"{name} {state}" for name, state in states.items())
-    return Gate("data checks", set(states.values()) == {"passed"}, found, "both passed")
+    value = ", ".join(f"{name} {state}" for name, state in states.items())
+    return Gate("data checks", set(states.values()) == {"passed"}, value, "both passed")
 
 
 def _success(path: Path) -> str:
@@ -117,39 +123,32 @@ def _success(path: Path) -> str:
 
 
 def non_inferior(
-    challenger: Judged | None, champion: Judged | None, settings: Promotion, seed: int, resamples: int
+    challenger: Predictions | None, champion: Predictions | None, settings: Promotion, seed: int, resamples: int
 ) -> Gate:
     """Whether the main metric is not below the champion's by more than the margin, on the same patients.
 
     Paired patient bootstrap of the difference; the lower end of its interval decides.
     """
-    wanted = f"difference above {-settings.non_inferiority_margin:+.3f} ({settings.confidence:.0%} interval)"
-    gate = partial(Gate, "not inferior to champion", wanted=wanted)
+    required = f"difference above {-settings.non_inferiority_margin:+.3f} ({settings.confidence:.0%} interval)"
+    gate = partial(Gate, "not inferior to champion", required=required)
     if challenger is None or champion is None:
-        return gate(passed=False, found="no test predictions were packed with one of them")
-    one, other = _paired(challenger[0], champion[0])
-    if len(one) < ENOUGH:
-        return gate(passed=False, found=f"only {len(one)} test patients in common")
+        return gate(passed=False, value="no test predictions were packed with one of them")
+    one, other = _pair(challenger[0], champion[0])
+    if len(one) < MIN_SHARED_PATIENTS:
+        return gate(passed=False, value=f"only {len(one)} test patients in common")
     weights = bootstrap_weights(one["fold"].to_numpy(int), resamples, seed)
-    metric = partial(_metric, kind=challenger[1]["kind"], classes=challenger[1].get("classes") or ())
-    found = difference(metric(one), metric(other), weights, settings.confidence)
-    if found is None:
-        return gate(passed=False, found="the metric is not defined on these patients")
-    text = f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}), {len(one)} patients"
-    return gate(passed=bool(found.low > -settings.non_inferiority_margin), found=text)
+    metric = partial(leading_metric, kind=challenger[1]["kind"], classes=challenger[1].get("classes") or ())
+    gap = difference(metric(one), metric(other), weights, settings.confidence)
+    if gap is None:
+        return gate(passed=False, value="the metric is not defined on these patients")
+    value = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}), {len(one)} patients"
+    return gate(passed=bool(gap.low > -settings.non_inferiority_margin), value=value)
 
 
-def _paired(challenger: pd.DataFrame, champion: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of the patients both tested, in one order; what was observed is taken from the newer one."""
+def _pair(challenger: pd.DataFrame, champion: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of the patients that both tested, in one order; outcomes are taken from the challenger's."""
     shared = sorted(set(challenger["patient_id"]) & set(champion["patient_id"]))
     one = challenger.set_index("patient_id").loc[shared].reset_index()
     other = champion.set_index("patient_id").loc[shared].reset_index()
     truth = [name for name in ("days", "event", "label") if name in one.columns]
     return one, other.assign(**{name: one[name].to_numpy() for name in truth})
-
-
-def _metric(rows: pd.DataFrame, kind: str, classes: Sequence[str]) -> Metric:
-    if kind == "classification":
-        return class_panel(rows, list(classes))[PRIMARY["classification"]]
-    numbers = {name: rows[name].to_numpy(float) for name in ("days", "risk")}
-    return partial(harrell_c, **numbers, event=rows["event"].to_numpy(bool), fold=rows["fold"].to_numpy(np.int64))

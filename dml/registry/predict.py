@@ -1,4 +1,4 @@
-"""Ask a registered model about slides on disk: which files, whose they are, and where the answer goes."""
+"""Predict slides on disk with a registered model: which files, of which patients, and where the predictions go."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dml.core.errors import InputError
-from dml.core.files import atomic, read_parquet, write_parquet
+from dml.core.files import atomic, read_parquet, write_csv, write_parquet
 from dml.inference.slide_inputs import FEATURES
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ TABLES = (".csv", ".tsv")
 FORMATS = (".csv", ".parquet", ".json")
 DIGITS = "%.6g"
 """Of numbers in a CSV, which people read; Parquet keeps all."""
-RELEVANCE = "attention"
-"""Column and inference parameter of a registered model; said again here because naming it must not import torch."""
+ATTENTION = "attention"
+"""As in `dml.inference.predictor`, which imports torch and is not needed to list files."""
 _TCGA = re.compile(r"^TCGA-..-....")
 
 
-def requests(slides: Path, expression: Path | None = None, slide_table: Path | None = None) -> "pd.DataFrame":
+def request_table(slides: Path, expression: Path | None = None, slide_table: Path | None = None) -> "pd.DataFrame":
     """Make the table a registered model takes.
 
     Parameters
@@ -38,9 +38,9 @@ def requests(slides: Path, expression: Path | None = None, slide_table: Path | N
     expression : Path, optional
         Table with the patients' transcriptomes.
     slide_table : Path, optional
-        ``data/<cohort>/slides.parquet``, which says whose a slide is; for slides below ``data/raw/<cohort>`` that
-        cohort's is used if it exists. Without it the patient is what a feature file of
-        the store says, else the TCGA barcode (first 12 characters), else the file's name.
+        ``data/<cohort>/slides.parquet``, with the patient of each slide; for slides below ``data/raw/<cohort>`` that
+        cohort's is used if it exists. Without it the patient is the one in a feature file of the store, else the TCGA
+        barcode (first 12 characters), else the file's name.
 
     Raises
     ------
@@ -52,8 +52,8 @@ def requests(slides: Path, expression: Path | None = None, slide_table: Path | N
     if slides.suffix in TABLES and slides.exists():
         table = _read_list(slides)
     else:
-        files, owner = _files(slides), _owner(slide_table or _table_of(slides))
-        table = pd.DataFrame({"patient_id": [owner(file) for file in files], "path": [str(file) for file in files]})
+        files, patient_of = _list_files(slides), _patient_lookup(slide_table or _slide_table_of(slides))
+        table = pd.DataFrame({"patient_id": [patient_of(file) for file in files], "path": [str(f) for f in files]})
     return table if expression is None else table.assign(expression=str(expression))
 
 
@@ -65,7 +65,7 @@ def predict(
     progress: Callable[[Sequence["pd.DataFrame"]], Iterable["pd.DataFrame"]] = iter,
     attention: bool = False,
 ) -> "pd.DataFrame":
-    """Answer for every patient of some slides with a registered model, through the code it was packed with.
+    """Predict every patient of some slides with a registered model, through the code it was packed with.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def predict(
     Returns
     -------
     DataFrame
-        One row per patient; see `dml.inference.predictor.Answering`.
+        One row per patient; see `dml.inference.predictor.Predictor`.
 
     Raises
     ------
@@ -88,28 +88,28 @@ def predict(
     """
     import pandas as pd
 
-    from dml.registry import packaged_code as packed
-    from dml.registry import versions as registry
+    from dml.registry.packaged_code import load_with_packaged_code
+    from dml.registry.versions import resolve
 
-    entry = registry.resolve(reference)
-    table = requests(slides, expression, slide_table)
+    version = resolve(reference)
+    table = request_table(slides, expression, slide_table)
     patients = [pd.DataFrame(rows) for _, rows in table.groupby("patient_id", sort=False)]
-    params = {RELEVANCE: True} if attention else {}
-    with packed.opened(entry) as ask:
-        return pd.concat([ask(rows, params) for rows in progress(patients)], ignore_index=True)
+    params = {ATTENTION: True} if attention else {}
+    with load_with_packaged_code(version) as predict_rows:
+        return pd.concat([predict_rows(rows, params) for rows in progress(patients)], ignore_index=True)
 
 
-def split_relevance(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+def split_attention(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
     """Write the column ``attention`` as ``<folder>/<patient_id>.parquet``, a row a tile; return the other columns."""
     import pandas as pd
 
-    for patient, text in table.set_index("patient_id")[RELEVANCE].dropna().items():
+    for patient, text in table.set_index("patient_id")[ATTENTION].dropna().items():
         rows = pa.Table.from_pandas(pd.DataFrame(json.loads(str(text))), preserve_index=False)
         write_parquet(folder / f"{str(patient).replace('/', '_')}.parquet", rows.replace_schema_metadata(None))
-    return table.drop(columns=RELEVANCE)
+    return table.drop(columns=ATTENTION)
 
 
-def write(table: "pd.DataFrame", out: Path) -> None:
+def write_table(table: "pd.DataFrame", out: Path) -> None:
     """Write predictions as .csv, .parquet or .json (one object a patient).
 
     Raises
@@ -121,15 +121,15 @@ def write(table: "pd.DataFrame", out: Path) -> None:
     if out.suffix == ".parquet":
         write_parquet(out, pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None))
         return
+    if out.suffix == ".csv":
+        write_csv(out, table, DIGITS)
+        return
     with atomic(out) as temporary:
-        if out.suffix == ".csv":
-            table.to_csv(temporary, index=False, float_format=DIGITS)
-        else:
-            table.to_json(temporary, orient="records", indent=2)
+        table.to_json(temporary, orient="records", indent=2)
 
 
 def check_format(out: Path) -> None:
-    """Raise InputError unless the file can be written by `write`."""
+    """Raise InputError unless the file can be written by `write_table`."""
     if out.suffix not in FORMATS:
         raise InputError(out, f"unknown output format {out.suffix!r}", f"Use one of {', '.join(FORMATS)}")
 
@@ -144,41 +144,41 @@ def _read_list(path: Path) -> "pd.DataFrame":
     return table[[name for name in ("patient_id", "path", "expression", "age", "sex") if name in table.columns]]
 
 
-def _files(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    if not place.exists():
-        raise InputError(place, "does not exist", "Give a slide, a feature file, or a folder of them")
-    found = [file for file in sorted(place.rglob("*")) if file.suffix.lower() in (*SLIDES, *FEATURES)]
-    kept = [file for file in found if file.is_file() and file.name != "manifest.parquet"]
-    # one file stands for all resolutions of a slide in our store: the model finds the others beside it
-    first = {(file.parent.parent, file.name) if file.suffix == ".parquet" else file: file for file in reversed(kept)}
+def _list_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise InputError(path, "does not exist", "Give a slide, a feature file, or a folder of them")
+    named = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in (*SLIDES, *FEATURES)]
+    files = [file for file in named if file.is_file() and file.name != "manifest.parquet"]
+    # one file stands for all resolutions of a slide in our store: the model reads the others beside it
+    first = {(file.parent.parent, file.name) if file.suffix == ".parquet" else file: file for file in reversed(files)}
     if not first:
-        raise InputError(place, "no slide or feature file inside", f"Known: {', '.join((*SLIDES, *FEATURES))}")
+        raise InputError(path, "no slide or feature file inside", f"Known: {', '.join((*SLIDES, *FEATURES))}")
     return sorted(first.values())
 
 
-def _table_of(slides: Path) -> Path | None:
+def _slide_table_of(slides: Path) -> Path | None:
     """Return the slide table of the cohort whose raw folder slides are in."""
-    place = slides.resolve()
-    for folder in (place, *place.parents):
+    path = slides.resolve()
+    for folder in (path, *path.parents):
         if folder.parent.name == "raw" and folder.parent.parent.name == "data":
             table = folder.parent.parent / folder.name / "slides.parquet"
             return table if table.exists() else None
     return None
 
 
-def _owner(slide_table: Path | None) -> Callable[[Path], str]:
-    """Return what tells whose a file is."""
-    known: dict[str, str] = {}
+def _patient_lookup(slide_table: Path | None) -> Callable[[Path], str]:
+    """Return the function from a file to its patient."""
+    patients: dict[str, str] = {}
     if slide_table is not None:
         rows = read_parquet(slide_table)[0].to_pylist()
-        known = {str(row["slide_id"]): row["patient_id"] for row in rows}
-        known |= {Path(row["path"]).stem: row["patient_id"] for row in rows if row["path"]}
+        patients = {str(row["slide_id"]): row["patient_id"] for row in rows}
+        patients |= {Path(row["path"]).stem: row["patient_id"] for row in rows if row["path"]}
 
     def patient(file: Path) -> str:
         barcode = _TCGA.match(file.stem)
-        return known.get(file.stem) or _stored_patient(file) or (barcode.group() if barcode else file.stem)
+        return patients.get(file.stem) or _stored_patient(file) or (barcode.group() if barcode else file.stem)
 
     return patient
 

@@ -1,4 +1,4 @@
-"""Promotion and rollback: which version carries the alias champion, decided by gates and written down.
+"""Promotion and rollback: which version carries the alias champion, decided by gates and logged.
 
 Nothing is promoted by training. `previous` always names the champion before, so that a rollback is one step.
 """
@@ -18,11 +18,10 @@ from uuid import uuid4
 from dml.config.params import Params
 from dml.core.errors import Busy, GateFailed, InputError
 from dml.core.files import only_writer
-from dml.registry import gates as check
-from dml.registry import versions as registry
+from dml.registry import gates, versions
 from dml.registry.gates import Gate
 from dml.registry.packaging import packed_predictions
-from dml.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Entry
+from dml.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, RegisteredVersion
 from dml.tracking import store
 
 if TYPE_CHECKING:
@@ -35,28 +34,38 @@ CLAIM, SETTLE_S, STALE_S = "promoting", 1.0, 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the gates say about a challenger."""
+class GateResults:
+    """The gates of a challenger.
 
-    challenger: Entry
-    champion: Entry | None
+    Examples
+    --------
+    >>> from dml.registry.gates import Gate
+    >>> challenger = RegisteredVersion("demo-survival-student", "2", ("challenger",), {}, "run")
+    >>> results = GateResults(challenger, None, (Gate("c_index floor", False, "0.580", "at least 0.600"),))
+    >>> results.enforce()
+    Traceback (most recent call last):
+    dml.core.errors.GateFailed: demo-survival-student version 2 refused. c_index floor: 0.580, required at least 0.600
+    """
+
+    challenger: RegisteredVersion
+    champion: RegisteredVersion | None
     gates: tuple[Gate, ...]
 
     @property
     def title(self) -> str:
-        """Say which versions are compared."""
+        """Which versions are compared."""
         against = f"champion {self.champion.version}" if self.champion else "no champion yet"
         return f"{self.challenger.name}: challenger {self.challenger.version}, {against}"
 
     def enforce(self) -> None:
         """Raise GateFailed naming every gate that does not hold."""
-        failed = [f"{gate.name}: {gate.found}, wanted {gate.wanted}" for gate in self.gates if not gate.passed]
+        failed = [f"{gate.name}: {gate.value}, required {gate.required}" for gate in self.gates if not gate.passed]
         if failed:
             raise GateFailed(f"{self.challenger.name} version {self.challenger.version} refused. {'; '.join(failed)}")
 
 
-def judge(name: str, params: Params, reports: Path = Path("reports")) -> Verdict:
-    """Hold the challenger of a registered model against the gates.
+def check_gates(name: str, params: Params, reports: Path = Path("reports")) -> GateResults:
+    """Check the challenger of a registered model against the gates.
 
     Raises
     ------
@@ -65,59 +74,59 @@ def judge(name: str, params: Params, reports: Path = Path("reports")) -> Verdict
     """
     challenger, champion = _contenders(name)
     settings = params.promotion
-    gates = [
-        *check.floors(challenger, settings),
-        *check.calibration(challenger, settings),
-        *check.subgroups(challenger, params.evaluation.subgroups, settings),
-        *check.teacher_gap(challenger, settings),
-        check.data_checks(reports / challenger.tags["cohort"]),
-        check.model_card(challenger),
+    results = [
+        *gates.floors(challenger, settings),
+        *gates.calibration(challenger, settings),
+        *gates.subgroups(challenger, params.evaluation.subgroups, settings),
+        *gates.teacher_gap(challenger, settings),
+        gates.data_checks(reports / challenger.tags["cohort"]),
+        gates.model_card(challenger),
     ]
     if champion is not None:
-        judged = [packed_predictions(f"models:/{name}/{entry.version}") for entry in (challenger, champion)]
-        gates.append(check.non_inferior(judged[0], judged[1], settings, params.seed, params.evaluation.resamples))
-    return Verdict(challenger, champion, tuple(gates))
+        predictions = [packed_predictions(f"models:/{name}/{v.version}") for v in (challenger, champion)]
+        results.append(gates.non_inferior(*predictions, settings, params.seed, params.evaluation.resamples))
+    return GateResults(challenger, champion, tuple(results))
 
 
-def _contenders(name: str) -> tuple[Entry, Entry | None]:
-    """Find challenger and champion; say who was promoted and when if there is nobody to promote."""
-    known = {alias: entry for entry in registry.versions(name) for alias in entry.aliases}
-    challenger, champion = known.get(CHALLENGER), known.get(CHAMPION)
+def _contenders(name: str) -> tuple[RegisteredVersion, RegisteredVersion | None]:
+    """Return challenger and champion; if there is nobody to promote the error names who was promoted, and when."""
+    holders = {alias: version for version in versions.versions(name) for alias in version.aliases}
+    challenger, champion = holders.get(CHALLENGER), holders.get(CHAMPION)
     if champion is not None and (challenger is None or challenger == champion):
         by, when = (champion.tags.get(f"promote.{key}", "unknown") for key in ("who", "when"))
-        found = f"version {champion.version} of {name} is champion already (promoted by {by}, {when})"
-        raise InputError("registry", found, "There is no other challenger: train a new one first")
-    return challenger or registry.find(name, CHALLENGER), champion
+        problem = f"version {champion.version} of {name} is champion already (promoted by {by}, {when})"
+        raise InputError("registry", problem, "There is no other challenger: train a new one first")
+    return challenger or versions.find(name, CHALLENGER), champion
 
 
-def promote(name: str, params: Params, why: str = "", reports: Path = Path("reports")) -> Verdict:
-    """Judge the challenger and make it the champion if every gate holds; otherwise nothing changes.
+def promote(name: str, params: Params, why: str = "", reports: Path = Path("reports")) -> GateResults:
+    """Make the challenger the champion if every gate passes; otherwise nothing changes.
 
     Raises
     ------
     Busy
         If somebody else is promoting this model.
     InputError
-        As `judge`.
+        As `check_gates`.
     """
-    with _alone(name):
-        verdict = judge(name, params, reports)
-        if all(gate.passed for gate in verdict.gates):
-            _move(verdict, why)
+    with _exclusive(name):
+        results = check_gates(name, params, reports)
+        if all(gate.passed for gate in results.gates):
+            _move_aliases(results, why)
         else:
-            new, old = verdict.challenger, verdict.champion
-            _append("refuse", new.name, new.version, old.version if old else None, why, verdict.gates)
-    return verdict
+            new, old = results.challenger, results.champion
+            _append("refuse", new.name, new.version, old.version if old else None, why, results.gates)
+    return results
 
 
-def _move(verdict: Verdict, why: str) -> None:
-    client, new, old = store.connect(), verdict.challenger, verdict.champion
+def _move_aliases(results: GateResults, why: str) -> None:
+    client, new, old = store.connect(), results.challenger, results.champion
     if old is not None:
         client.set_registered_model_alias(new.name, PREVIOUS, old.version)
         client.set_model_version_tag(new.name, new.version, "replaced", old.version)
     client.set_registered_model_alias(new.name, CHAMPION, new.version)
     client.delete_registered_model_alias(new.name, CHALLENGER)
-    _record("promote", new.name, new.version, old.version if old else None, why, verdict.gates)
+    _record("promote", new.name, new.version, old.version if old else None, why, results.gates)
 
 
 def rollback(name: str, why: str = "") -> tuple[str, str]:
@@ -135,11 +144,13 @@ def rollback(name: str, why: str = "") -> tuple[str, str]:
     InputError
         If there is no champion or no previous one.
     """
-    with _alone(name):
-        withdrawn, restored = registry.find(name, CHAMPION), registry.find(name, PREVIOUS)
+    with _exclusive(name):
+        withdrawn, restored = versions.find(name, CHAMPION), versions.find(name, PREVIOUS)
         if withdrawn == restored:
-            found = f"previous and champion of {name} are both version {restored.version}: a promotion was interrupted"
-            raise InputError("registry", found, "Run dml promote again")
+            problem = (
+                f"previous and champion of {name} are both version {restored.version}: a promotion was interrupted"
+            )
+            raise InputError("registry", problem, "Run dml promote again")
         client, before = store.connect(), restored.tags.get("replaced")
         client.set_registered_model_alias(name, CHAMPION, restored.version)
         client.set_registered_model_alias(name, CHALLENGER, withdrawn.version)
@@ -152,24 +163,24 @@ def rollback(name: str, why: str = "") -> tuple[str, str]:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
-    client = store.connect()
+def _exclusive(name: str) -> Iterator[None]:
+    client = store.connect(must_exist=True)
     with only_writer(f"promote-{name}", wait_s=WAIT_S, folder=store.lock_folder()):
-        if store.database() is not None or name not in registry.names():
+        if store.database() is not None or name not in versions.names():
             yield
             return
-        with _claimed(client, name):
+        with _claim(client, name):
             yield
 
 
 @contextmanager
-def _claimed(client: "MlflowClient", name: str) -> Iterator[None]:
-    """Hold a tag of the registered model: of a server's users on other machines no file lock knows."""
+def _claim(client: "MlflowClient", name: str) -> Iterator[None]:
+    """Hold a tag of the registered model: file locks do not reach a server's users on other machines."""
     mine = f"{getpass.getuser()}@{socket.gethostname()} {uuid4().hex[:8]} {time.time():.0f}"
     _refuse_another(client, name, mine)
     client.set_registered_model_tag(name, CLAIM, mine)
     time.sleep(SETTLE_S)
-    _refuse_another(client, name, mine)  # of two who set it at once, the later one keeps it
+    _refuse_another(client, name, mine)  # of two who set it at once, the later one holds it
     try:
         yield
     finally:
@@ -202,7 +213,7 @@ def _append(
         "who": getpass.getuser(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "why": why,
-        "gates": {gate.name: f"{gate.found} (wanted {gate.wanted})" for gate in gates},
+        "gates": {gate.name: f"{gate.value} (required {gate.required})" for gate in gates},
         "failed": [gate.name for gate in gates if not gate.passed],
     }
     path = log_path()
@@ -212,7 +223,7 @@ def _append(
     return entry
 
 
-def logged() -> list[dict[str, Any]]:
+def promotion_log() -> list[dict[str, Any]]:
     """Read the log, oldest first."""
     path = log_path()
     return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []

@@ -1,4 +1,4 @@
-"""Registered models: `<cohort>-<task>-teacher` and `-student`, one version per set of weights, found by alias."""
+"""Registered models: ``<cohort>-<task>-<model>``, one version per set of weights, addressed by alias."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from dml.config.params import Params
 from dml.core.errors import InputError, listed
 from dml.core.files import only_writer, read_json
-from dml.evaluation.metric_sets import PRIMARY
+from dml.evaluation.metric_sets import MAIN, PRIMARY
+from dml.evaluation.metrics.registry import metric_label
 from dml.inference.ensemble import Ensemble
 from dml.registry import packaging
-from dml.registry.version_card import card, headline
-from dml.report.tables import MAIN
+from dml.registry.version_description import headline, version_description
+from dml.report.formatting import format_estimate
 from dml.tracking import lineage, store
 from dml.tracking.run_reports import log_report
+from dml.tracking.runs import metric_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,14 +24,14 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
-TEACHER = "teacher."
-"""Prefix of a student's tags about the teacher it was distilled from: main metrics, digest of the weights."""
-MODELS = ("teacher", "student")
-"""Which models are registered; baselines and the undistilled student are references only."""
+METRIC, TEACHER = "metric.", "teacher."
+"""Prefixes of tags: metrics of the evaluation; main metrics and digest of the weights of a student's teacher."""
+REGISTERED = ("teacher", "student")
+"""Which models are registered; the undistilled student and the baselines are for comparison only."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RegisteredVersion:
     """One version of a registered model."""
 
     name: str
@@ -42,21 +44,27 @@ class Entry:
     @property
     def metrics(self) -> dict[str, float]:
         """Metrics of the evaluation the version was registered with."""
-        marked = {name: value for name, value in self.tags.items() if name.startswith("metric.")}
-        return {name.removeprefix("metric."): float(value) for name, value in marked.items()}
+        tagged = {name: value for name, value in self.tags.items() if name.startswith(METRIC)}
+        return {name.removeprefix(METRIC): float(value) for name, value in tagged.items()}
 
 
-def model_name(cohort: str, task: str, model: str) -> str:
-    """Name under which a model is registered."""
+def registered_name(cohort: str, task: str, model: str) -> str:
+    """Name under which a model is registered.
+
+    Examples
+    --------
+    >>> registered_name("demo", "survival", "student")
+    'demo-survival-student'
+    """
     return f"{cohort}-{task}-{model}"
 
 
 def register(
     params: Params, task: str, model: str, models: Path = Path("models"), reports: Path = Path("reports")
-) -> Entry:
+) -> RegisteredVersion:
     """Register the folds of a model as one version and make it the challenger.
 
-    The same weights are registered once: a version with their digest is found again and only gets the alias.
+    The same weights are registered once: a version with their digest is reused and only gets the alias.
 
     Parameters
     ----------
@@ -70,82 +78,83 @@ def register(
     TrackingError
         If the store cannot be opened.
     """
-    place = Path(params.cohort) / task
-    name, folder = model_name(params.cohort, task, model), models / place / model
+    trained, evaluated = (root / params.cohort / task for root in (models, reports))
+    name, folder = registered_name(params.cohort, task, model), trained / model
     digest = packaging.weights_digest(folder)
-    metrics, taught_by = metrics_of(reports / place, model), _taught_by(models / place, reports / place, model)
+    tags = {"cohort": params.cohort, "task": task, "model": model, "git_commit": lineage.commit()[0], "digest": digest}
+    tags |= metric_tags(evaluated, model) | _teacher_tags(trained, evaluated, model)
+    if packaging.card_of(evaluated, model).exists():
+        tags["card"] = f"artifacts/evaluation/{packaging.CARD}"
     client = store.connect()
-    run_id = log_report(params, task, reports / place)[model]
+    run_id = log_report(params, task, evaluated)[model]
     with only_writer("registry", folder=store.lock_folder()):
-        found = next((entry for entry in versions(name) if entry.tags.get("digest") == digest), None)
-        version = found.version if found else _create(client, name, folder, run_id, reports / place)
-        tags = {**_tags(params, task, model), **metrics, **taught_by, "digest": digest}
-        if packaging.card_of(reports / place, model).exists():
-            tags["card"] = f"artifacts/evaluation/{packaging.CARD}"
-        for key in (old for old in (found.tags if found else {}) if old.startswith(("metric.", TEACHER))):
-            if key not in tags:  # of an evaluation before
-                client.delete_model_version_tag(name, version, key)
+        same = next((version for version in versions(name) if version.tags.get("digest") == digest), None)
+        version = same.version if same else _create(client, name, folder, run_id, evaluated)
+        outdated = [key for key in (same.tags if same else {}) if key.startswith((METRIC, TEACHER)) and key not in tags]
+        for key in outdated:  # of an earlier evaluation
+            client.delete_model_version_tag(name, version, key)
         for key, value in tags.items():
-            client.set_model_version_tag(name, version, key, str(value))
+            client.set_model_version_tag(name, version, key, value)
         ensemble = Ensemble.load(folder)
-        description = card(ensemble, params.cohort, metrics, judged_on(reports / place))
+        description = version_description(ensemble, params.cohort, main_result(evaluated, model))
         client.update_model_version(name, version, description=description)
-        client.update_registered_model(name, f"{headline(ensemble, params.cohort)} Each version carries its card.")
+        client.update_registered_model(name, headline(ensemble, params.cohort))
         client.set_registered_model_alias(name, CHALLENGER, version)
     return find(name, version)
 
 
-def metrics_of(report_folder: Path, model: str) -> dict[str, float]:
-    """Metrics of one model as tags: ``metric.c_index``, and of the main ones the ends of the interval.
+def metric_tags(report_folder: Path, model: str) -> dict[str, str]:
+    """Return the metrics of one model as tags: ``metric.c_index``, and of the main ones the ends of the interval.
 
     Raises
     ------
     InputError
         If the evaluation is missing or does not have the model.
     """
-    path = report_folder / "metrics.json"
-    report = read_json(path)
-    if model not in report:
-        raise InputError(path, f"no model {model}, only {listed(sorted(report), 10)}", "Evaluate again: dvc repro")
     parts = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
     main = {name for kind in MAIN.values() for name in kind}
     return {
-        f"metric.{name}{suffix}": content[part]
-        for name, content in report[model].items()
+        f"{METRIC}{metric_key(name)}{suffix}": str(content[part])
+        for name, content in _metrics(report_folder, model).items()
         for suffix, part in parts.items()
         if content.get(part) is not None and (part == "value" or name in main)
     }
 
 
-def judged_on(report_folder: Path) -> str:
-    """Say how many patients the evaluation of a task is of; empty if its details are not there."""
-    path = report_folder / "details.json"
-    if not path.exists():
-        return ""
-    details = read_json(path)
-    folds = details["test_patients_per_fold"]
-    deaths = f", {details['deaths']} deaths" if "deaths" in details else ""
-    return f"{sum(folds)} patients{deaths}, each predicted by the fold that had not seen it"
+def main_result(report_folder: Path, model: str) -> str:
+    """Return the leading metric of a model with its interval, and the patients it is of, in one sentence."""
+    metrics, details = _metrics(report_folder, model), report_folder / "details.json"
+    name = next((name for name in PRIMARY.values() if name in metrics), None)
+    result = f"{metric_label(name)} {format_estimate(metrics[name])} in cross-validation" if name else "Not evaluated"
+    if not details.exists():
+        return f"{result}."
+    content = read_json(details)
+    deaths = f", {content['deaths']} deaths" if "deaths" in content else ""
+    return f"{result} ({sum(content['test_patients_per_fold'])} patients{deaths})."
 
 
-def _tags(params: Params, task: str, model: str) -> dict[str, str]:
-    return {"cohort": params.cohort, "task": task, "model": model, "git_commit": lineage.commit()[0]}
+def _metrics(report_folder: Path, model: str) -> Mapping[str, Mapping[str, Any]]:
+    path = report_folder / "metrics.json"
+    report = read_json(path)
+    if model not in report:
+        raise InputError(path, f"no model {model}, only {listed(sorted(report), 10)}", "Evaluate again: dvc repro")
+    metrics: Mapping[str, Mapping[str, Any]] = report[model]
+    return metrics
 
 
-def _taught_by(models: Path, reports: Path, model: str) -> dict[str, str]:
-    """Say of a student which teacher it was distilled from, and how good that one was on the same patients."""
+def _teacher_tags(models: Path, reports: Path, model: str) -> dict[str, str]:
+    """Return for a student which teacher it was distilled from, and how good that one was on the same patients."""
     teacher = models / "teacher"
     if model != "student" or not teacher.exists() or "teacher" not in read_json(reports / "metrics.json"):
         return {}
-    main = metrics_of(reports, "teacher")
-    known = {f"{TEACHER}{name}": str(main[f"metric.{name}"]) for name in PRIMARY.values() if f"metric.{name}" in main}
-    return {**known, f"{TEACHER}digest": packaging.weights_digest(teacher)}
+    metrics = metric_tags(reports, "teacher")
+    main = {f"{TEACHER}{n}": metrics[f"{METRIC}{n}"] for n in PRIMARY.values() if f"{METRIC}{n}" in metrics}
+    return {**main, f"{TEACHER}digest": packaging.weights_digest(teacher)}
 
 
 def _create(client: "MlflowClient", name: str, folder: Path, run_id: str, evaluation: Path) -> str:
     """Log the model and make it a version."""
-    known = [model.name for model in client.search_registered_models(f"name = '{name}'")]
-    if name not in known:
+    if name not in [model.name for model in client.search_registered_models(f"name = '{name}'")]:
         client.create_registered_model(name)
     before = client.get_run(run_id).info
     source = packaging.log_model(folder, name, run_id, evaluation)
@@ -158,66 +167,68 @@ def _create(client: "MlflowClient", name: str, folder: Path, run_id: str, evalua
 
 def names() -> list[str]:
     """Names of all registered models."""
-    return sorted(str(model.name) for model in store.connect().search_registered_models(max_results=1000))
+    client = store.connect(must_exist=True)
+    return sorted(str(model.name) for model in client.search_registered_models(max_results=1000))
 
 
-def versions(name: str) -> list[Entry]:
+def versions(name: str) -> list[RegisteredVersion]:
     """All versions of a registered model, oldest first; none for an unknown name."""
-    client = store.connect()
-    found = client.search_model_versions(f"name = '{name}'", max_results=1000)
-    if not found:
+    client = store.connect(must_exist=True)
+    rows = client.search_model_versions(f"name = '{name}'", max_results=1000)
+    if not rows:
         return []
     aliases = dict(client.get_registered_model(name).aliases)
-    return [_entry(version, aliases) for version in sorted(found, key=lambda version: int(version.version))]
+    return [_registered(row, aliases) for row in sorted(rows, key=lambda row: int(row.version))]
 
 
-def _entry(version: "ModelVersion", aliases: Mapping[str, Any]) -> Entry:
-    number = str(version.version)
-    own = tuple(sorted(alias for alias, target in aliases.items() if str(target) == number))
-    return Entry(
-        str(version.name), number, own, dict(version.tags), str(version.run_id), str(version.description or "")
-    )
+def _registered(row: "ModelVersion", aliases: Mapping[str, Any]) -> RegisteredVersion:
+    number = str(row.version)
+    names = tuple(sorted(alias for alias, target in aliases.items() if str(target) == number))
+    description = str(row.description or "")
+    return RegisteredVersion(str(row.name), number, names, dict(row.tags), str(row.run_id), description)
 
 
-def find(name: str, wanted: str) -> Entry:
-    """Find a version by alias or number.
+def find(name: str, selector: str) -> RegisteredVersion:
+    """Return the version of an alias or number.
 
     Raises
     ------
     InputError
         If there is no such model, alias or version; the message lists what there is.
     """
-    known = versions(name)
-    if not known:
+    available = versions(name)
+    if not available:
         raise InputError("registry", f"no registered model {name!r}", f"Known: {listed(names(), 20) or 'none'}")
-    for entry in known:
-        if wanted in (entry.version, *entry.aliases):
-            return entry
-    offered = [part for entry in known for part in (entry.version, *entry.aliases)]
-    raise InputError("registry", f"{name} has no alias or version {wanted!r}", f"Known: {listed(offered, 20)}")
+    for version in available:
+        if selector in (version.version, *version.aliases):
+            return version
+    selectors = [part for version in available for part in (version.version, *version.aliases)]
+    raise InputError("registry", f"{name} has no alias or version {selector!r}", f"Known: {listed(selectors, 20)}")
 
 
-def resolve(reference: str) -> Entry:
-    """Find the version that ``<name>@<alias>`` or ``<name>/<version>`` means; a bare name means the champion.
+def resolve(reference: str) -> RegisteredVersion:
+    """Return the version that ``<name>@<alias>`` or ``<name>/<version>`` means; a bare name means the champion.
 
     Raises
     ------
     InputError
         If there is no such version.
     """
-    name, _, wanted = reference.removeprefix("models:/").replace("/", "@").partition("@")
-    return find(name, wanted or CHAMPION)
+    name, _, selector = reference.removeprefix("models:/").replace("/", "@").partition("@")
+    return find(name, selector or CHAMPION)
 
 
 def load(name: str, alias: str = CHAMPION) -> "PyFuncModel":
     """Load a registered model by alias or version number, as MLflow pyfunc; nothing is unpickled.
 
+    It reads files below the working directory, or below DML_SERVED_ROOT.
+
     Raises
     ------
     InputError
         If there is no such version.
     """
-    entry = find(name, alias)
+    version = find(name, alias)
     # versions of packages are pinned in the model's requirements; comparing them takes a second and a half here
-    loaded: PyFuncModel = store.pyfunc().load_model(f"models:/{name}/{entry.version}", suppress_warnings=True)
+    loaded: PyFuncModel = store.pyfunc().load_model(f"models:/{name}/{version.version}", suppress_warnings=True)
     return loaded

@@ -9,7 +9,7 @@ from dml.core.files import digest, read_json
 from dml.evaluation.metric_sets import MAIN
 from dml.evaluation.metrics.registry import metric_label
 from dml.models.registry import description
-from dml.report.tables import shown
+from dml.report.formatting import format_estimate
 from dml.tracking import lineage, runs, store, ui_pages
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _main_metrics() -> list[str]:
 def _note(model: str, metrics: Metrics) -> str:
     """Describe a run: the model's inputs, and its main metrics."""
     names = [name for name in _main_metrics() if metrics.get(name, {}).get("value") is not None]
-    rows = [f"| {metric_label(name)} | {shown(metrics[name])} |" for name in names]
+    rows = [f"| {metric_label(name)} | {format_estimate(metrics[name])} |" for name in names]
     table = ["| metric | value (interval) |", "| --- | --- |", *rows]
     return "\n".join([f"{description(model)}. Figures and the whole page: Artifacts, report/report.html.", "", *table])
 

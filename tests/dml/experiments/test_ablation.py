@@ -10,7 +10,7 @@ from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.core.files import read_json
 from dml.experiments import ablation as module
-from dml.experiments.ablation import Ablation, Cell, cells, chosen, table, write_table
+from dml.experiments.ablation import Ablation, Cell, iterate_cells, score_variants, select_variants, write_table
 from dml.experiments.ablation_variants import FULL, VARIANTS
 from tests.synthetic import cohort
 
@@ -33,7 +33,9 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ablation:
     group = np.arange(40) % 4
     ids = [case.patient_id for case in data.cases]
     splits = pd.concat(
-        pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[(group - k) % 4], "inner_fold": parts[(group - k) % 4]})
+        pd.DataFrame(
+            {"patient_id": ids, "fold": k, "role": roles[(group - k) % 4], "inner_fold": parts[(group - k) % 4]}
+        )
         for k in range(2)
     )
     return Ablation(PARAMS, "survival", data, splits, "stores")
@@ -44,20 +46,24 @@ def named(name: str):
 
 
 def test_only_rows_that_are_another_model_are_in_the_table() -> None:
-    names = {variant.name for variant in chosen(PARAMS)}
+    names = {variant.name for variant in select_variants(PARAMS)}
     assert {"teacher", "student", "no distillation", "no disentangled fusion", "density-peak clustering"} <= names
     assert "no auxiliary labels" not in names, "there are none to leave out"
     assert "no consistency" in names
     one = PARAMS.model_copy(update={"tiles": PARAMS.tiles.model_copy(update={"mpps": (0.5,)})})
-    assert "no consistency" not in {variant.name for variant in chosen(one)}
-    assert [variant.name for variant in chosen(PARAMS, ["no aggregation"])] == ["teacher", "student", "no aggregation"]
+    assert "no consistency" not in {variant.name for variant in select_variants(one)}
+    assert [variant.name for variant in select_variants(PARAMS, ["no aggregation"])] == [
+        "teacher",
+        "student",
+        "no aggregation",
+    ]
     with pytest.raises(ConfigError, match="no variant 'no fusion'; there are: teacher, "):
-        chosen(PARAMS, ["no fusion"])
+        select_variants(PARAMS, ["no fusion"])
 
 
 def test_cells_are_trained_once_and_a_second_run_only_reads(small: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
-    variants = [FULL["teacher"], FULL["student"], named("lessons of another patient")]
-    every = list(cells(variants, [1], [0, 1]))
+    variants = [FULL["teacher"], FULL["student"], named("targets of another patient")]
+    every = list(iterate_cells(variants, [1], [0, 1]))
     before = [small.predictions(cell).read_bytes() for cell in every]
     assert len({small.folder(cell) for cell in every}) == 6
 
@@ -72,7 +78,7 @@ def test_cells_are_trained_once_and_a_second_run_only_reads(small: Ablation, mon
 
 def test_the_table_compares_each_row_with_the_full_model_of_its_kind(small: Ablation) -> None:
     variants = [FULL["teacher"], named("no disentangled fusion"), FULL["student"], named("no distillation")]
-    lines = table(small, variants, [1, 2])
+    lines = score_variants(small, variants, [1, 2])
     by_name = {line["variant"]: line for line in lines}
     assert "p" not in by_name["teacher"]
     assert "p" not in by_name["student"]
@@ -84,3 +90,11 @@ def test_the_table_compares_each_row_with_the_full_model_of_its_kind(small: Abla
     write_table(lines, [1, 2], 1, Path("reports"))
     assert len(read_json(Path("reports/ablation.json"))["rows"]) == 4
     assert "| no distillation | all | c_index |" in Path("reports/ablation.md").read_text()
+
+
+def test_a_further_loss_term_gets_a_row_of_its_own() -> None:
+    weights = {"teacher": {"loss_weights": {"my_term": 0.5}}, "distillation": {"loss_weights": {"other": 0.1}}}
+    params = config.Params.model_validate({**PARAMS.model_dump(), **weights})
+    rows = {variant.name: variant for variant in select_variants(params)}
+    assert rows["no my term loss"].apply(params).teacher.loss_weights == {"my_term": 0.0}
+    assert rows["student: no other loss"].apply(params).distillation.loss_weights == {"other": 0.0}

@@ -15,7 +15,7 @@ from dml.config.params import Evaluation, Params
 from dml.core.errors import InputError
 from dml.core.files import digest, read_json, write_json, write_parquet
 from dml.data.feature_store import write_bag
-from dml.experiments.external_validation import external
+from dml.experiments.external_validation import validate_external
 from dml.features.manifest import write_manifest
 from dml.registry import versions as registry
 from tests.trained_models import ENCODER, GENES, GROUPS, cohort, write_folds
@@ -69,10 +69,12 @@ def stores(client: MlflowClient) -> Callable[..., None]:
 
 @pytest.fixture
 def registered(client: MlflowClient, params: Callable[..., Params]) -> Callable[..., str]:
-    def register(model: str, task: str = "survival", learnt: tuple[str, ...] = ()) -> str:
+    def register(model: str, task: str = "survival", training_patients: tuple[str, ...] = ()) -> str:
         folder = write_folds(Path("models/demo") / task / model, model, task=task)
         for path in folder.glob("*/model.json"):
-            write_json(path, read_json(path) | {"learnt": [digest(patient) for patient in learnt]})
+            write_json(
+                path, read_json(path) | {"training_patient_hashes": [digest(patient) for patient in training_patients]}
+            )
         reports = Path("reports/demo") / task
         reports.mkdir(parents=True, exist_ok=True)
         (reports / "metrics.json").write_text(json.dumps({model: {"c_index": {"value": 0.7}}}))
@@ -86,7 +88,7 @@ def test_every_patient_is_predicted_and_scored(
     stores: Callable[..., None], registered: Callable[..., str], model: str, task: str, metric: str
 ) -> None:
     stores()
-    out = external(registered(model, task), "other", SETTINGS)
+    out = validate_external(registered(model, task), "other", SETTINGS)
     assert out == Path(f"reports/other/external/demo-{task}-{model}")
     scored = read_json(out / "metrics.json")[model][metric]
     assert 0 <= scored["ci_low"] <= scored["value"] <= scored["ci_high"] <= 1
@@ -112,12 +114,12 @@ def test_a_cohort_the_model_was_not_made_for_is_refused(
 ) -> None:
     stores(**stored)
     with pytest.raises(InputError, match=reason):
-        external(registered(model), "other", SETTINGS)
+        validate_external(registered(model), "other", SETTINGS)
 
 
 def test_zero_shot_and_recalibrated_stand_apart(stores: Callable[..., None], registered: Callable[..., str]) -> None:
     stores(patients=60)
-    out = external(registered("teacher"), "other", SETTINGS)
+    out = validate_external(registered("teacher"), "other", SETTINGS)
     metrics = read_json(out / "metrics.json")
     assert set(metrics) == {"teacher", "teacher-recalibrated"}
     assert metrics["teacher-recalibrated"]["c_index"] == metrics["teacher"]["c_index"]
@@ -136,7 +138,7 @@ def test_zero_shot_and_recalibrated_stand_apart(stores: Callable[..., None], reg
 
 def test_the_cohort_it_was_trained_on_is_refused(stores: Callable[..., None], registered: Callable[..., str]) -> None:
     with pytest.raises(InputError, match="was trained on demo"):
-        external(registered("student"), "demo", SETTINGS)
+        validate_external(registered("student"), "demo", SETTINGS)
 
 
 def test_patients_it_was_made_with_are_left_out(
@@ -148,22 +150,22 @@ def test_patients_it_was_made_with_are_left_out(
     seen = pd.DataFrame({"patient_id": ids, "fold": 0, "days": order + 1, "event": True, "risk": -order})
     home = {"kind": "survival", "classes": []}
     monkeypatch.setattr("dml.registry.packaging.packed_predictions", lambda source: (seen, home))
-    out = external(reference, "other", SETTINGS)
+    out = validate_external(reference, "other", SETTINGS)
     covered = read_json(out / "coverage.json")
     assert (covered["patients_seen_in_training"], covered["patients_evaluated"]) == (2, 22)
     assert (covered["home"]["cohort"], covered["home"]["patients"], covered["home"]["value"]) == ("demo", 30, 1.0)
     assert "at home (demo, 30 test patients) its Harrell C was 1.000" in (out / "report.html").read_text()
     everyone = pd.DataFrame({"patient_id": [f"p{i}" for i in range(24)]})
     monkeypatch.setattr("dml.registry.packaging.packed_predictions", lambda source: (everyone, {}))
-    with pytest.raises(InputError, match="every patient was among those the model was made with"):
-        external(reference, "other", SETTINGS)
+    with pytest.raises(InputError, match="every patient was used to develop the model"):
+        validate_external(reference, "other", SETTINGS)
 
 
 def test_patients_it_learnt_from_and_was_never_tested_on_are_left_out(
     stores: Callable[..., None], registered: Callable[..., str]
 ) -> None:
     stores(patients=40)
-    out = external(registered("student", training_patient_hashes=("p3", "p7", "p8", "elsewhere")), "other", SETTINGS)
+    out = validate_external(registered("student", training_patients=("p3", "p7", "p8", "elsewhere")), "other", SETTINGS)
     covered = read_json(out / "coverage.json")
     assert (covered["patients_seen_in_training"], covered["patients_evaluated"]) == (3, 37)
     assert not {"p3", "p7", "p8"} & set(pd.read_parquet(out / "predictions.parquet")["patient_id"])
@@ -174,5 +176,5 @@ def test_patients_it_learnt_from_and_was_never_tested_on_are_left_out(
 
 def test_a_student_needs_no_transcriptome(stores: Callable[..., None], registered: Callable[..., str]) -> None:
     stores(genes=1, unit="zscore")
-    out = external(registered("student"), "other", SETTINGS)
+    out = validate_external(registered("student"), "other", SETTINGS)
     assert read_json(out / "coverage.json")["expression_used"] is False

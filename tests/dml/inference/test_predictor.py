@@ -1,4 +1,4 @@
-"""What a registered model answers: patients from features, several slides a patient, and refusals with their reason."""
+"""`Predictor`: patients from features, several slides a patient, and refusals with their reason."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,8 @@ import torch
 
 from dml.data.feature_store import write_bag
 from dml.inference.ensemble import Ensemble
-from dml.inference.predictor import NO_TRANSCRIPTOME, Answering
+from dml.inference.file_access import ANY_FILE, SERVED_ROOT, FileAccess
+from dml.inference.predictor import NO_EXPRESSION, Predictor
 from tests.trained_models import ENCODER, GENES, WIDTH, cohort, write_folds
 
 Write = Callable[..., Path]
@@ -37,38 +38,38 @@ def write(tmp_path: Path) -> Write:
             coords = np.array(
                 [[(i % 4 + 0.5) * 256 * mpp, (i // 4 + 0.5) * 256 * mpp] for i in range(tiles)], np.float32
             )
-            own = {**meta, "mpp": mpp, "tile_um": 256 * mpp, "width": width, **changes}
-            write_bag(tmp_path / f"{mpp:g}" / f"{slide}.parquet", tokens, coords.reshape(-1, 2), own)
+            written = {**meta, "mpp": mpp, "tile_um": 256 * mpp, "width": width, **changes}
+            write_bag(tmp_path / f"{mpp:g}" / f"{slide}.parquet", tokens, coords.reshape(-1, 2), written)
         return tmp_path / f"{mpps[0]:g}" / f"{slide}.parquet"
 
     return features
 
 
-def model(folder: Path, role: str = "student", **options: object) -> Answering:
-    return Answering(Ensemble.load(write_folds(folder / role, role, **options)))  # type: ignore[arg-type]
+def model(folder: Path, role: str = "student", **options: object) -> Predictor:
+    return Predictor(Ensemble.load(write_folds(folder / role, role, **options)))  # type: ignore[arg-type]
 
 
 def ask(
-    answering: Answering, *rows: tuple[object, ...], names: tuple[str, ...] = ("patient_id", "path")
+    predictor: Predictor, *rows: tuple[object, ...], names: tuple[str, ...] = ("patient_id", "path")
 ) -> pd.DataFrame:
-    return answering(
+    return predictor(
         pd.DataFrame([[str(v) if isinstance(v, Path) else v for v in row] for row in rows], columns=list(names))
     )
 
 
-def test_survival_answer_is_the_mean_of_the_folds(tmp_path: Path, write: Write) -> None:
-    answering = model(tmp_path)
-    said = ask(answering, ("a", write("s1"))).iloc[0]
-    assert (said["status"], said["reason"]) == ("ok", "")
-    each = [fold.predict(_as_cohort(write("s1"))).iloc[0] for fold in answering.ensemble.folds]
-    specs = [fold.spec for fold in answering.ensemble.folds]
+def test_a_survival_prediction_is_the_mean_of_the_folds(tmp_path: Path, write: Write) -> None:
+    predictor = model(tmp_path)
+    result = ask(predictor, ("a", write("s1"))).iloc[0]
+    assert (result["status"], result["reason"]) == ("ok", "")
+    each = [fold.predict(_as_cohort(write("s1"))).iloc[0] for fold in predictor.ensemble.folds]
+    specs = [fold.spec for fold in predictor.ensemble.folds]
     risks = [
         (row["risk"] - spec.train_cutoff) / spec.train_risk_deviation for row, spec in zip(each, specs, strict=True)
     ]
-    assert said["risk"] == pytest.approx(np.mean(risks))
-    assert said["spread"] == pytest.approx(np.std(risks))
-    assert said["survival_365"] == pytest.approx(np.mean([row["survival_365"] for row in each]))
-    assert said["risk_group"] == ("high" if said["risk"] > 0 else "low")
+    assert result["risk"] == pytest.approx(np.mean(risks))
+    assert result["spread"] == pytest.approx(np.std(risks))
+    assert result["survival_365"] == pytest.approx(np.mean([row["survival_365"] for row in each]))
+    assert result["risk_group"] == ("high" if result["risk"] > 0 else "low")
 
 
 def _as_cohort(path: Path):  # type: ignore[no-untyped-def]
@@ -80,15 +81,17 @@ def _as_cohort(path: Path):  # type: ignore[no-untyped-def]
 
     spec = FoldModel.load(path.parents[1] / "student" / "fold-0").spec
     whole = cohort()
-    return replace(whole, cases=(replace(whole.cases[0], bags=read_slides([path], spec)[0], covariates={}),))
+    return replace(
+        whole, cases=(replace(whole.cases[0], bags=read_slides([path], spec, ANY_FILE).bags, covariates={}),)
+    )
 
 
-def test_relevance_is_a_share_of_each_subspace_over_the_tiles_of_a_resolution(tmp_path: Path, write: Write) -> None:
-    answering, rows = model(tmp_path), [("a", write("s1", tiles=12)), ("a", write("s2", tiles=4)), ("b", "absent.svs")]
+def test_attention_is_a_share_of_each_subspace_over_the_tiles_of_a_resolution(tmp_path: Path, write: Write) -> None:
+    predictor, rows = model(tmp_path), [("a", write("s1", tiles=12)), ("a", write("s2", tiles=4)), ("b", "absent.svs")]
     table = pd.DataFrame([[patient, str(path)] for patient, path in rows], columns=["patient_id", "path"])
-    said = answering(table, attention=True)
-    assert said["attention"][1] is None
-    tiles = pd.DataFrame(json.loads(said["attention"][0]))
+    result = predictor(table, attention=True)
+    assert result["attention"][1] is None
+    tiles = pd.DataFrame(json.loads(result["attention"][0]))
     assert tiles.groupby(["mpp", "slide"]).size().to_dict() == {
         (0.5, "s1"): 12,
         (0.5, "s2"): 4,
@@ -99,24 +102,24 @@ def test_relevance_is_a_share_of_each_subspace_over_the_tiles_of_a_resolution(tm
     np.testing.assert_allclose(sums, 1, atol=1e-6)
     assert (tiles[["tumor", "tme"]] >= 0).all(axis=None)
     assert tiles.loc[tiles["slide"] == "s1", "x_um"].max() == 3.5 * 256
-    pd.testing.assert_frame_equal(said.drop(columns="attention"), answering(table))
+    pd.testing.assert_frame_equal(result.drop(columns="attention"), predictor(table))
 
 
 def test_classes_are_probabilities_and_the_likeliest_is_named(tmp_path: Path, write: Write) -> None:
-    said = ask(model(tmp_path, task="grade"), ("a", write("s1"))).iloc[0]
-    probabilities = said[["p_G2", "p_G3", "p_G4"]].astype(float)
+    result = ask(model(tmp_path, task="grade"), ("a", write("s1"))).iloc[0]
+    probabilities = result[["p_G2", "p_G3", "p_G4"]].astype(float)
     assert probabilities.sum() == pytest.approx(1)
-    assert said["prediction"] == probabilities.idxmax().removeprefix("p_")
+    assert result["prediction"] == probabilities.idxmax().removeprefix("p_")
 
 
 def test_slides_of_a_patient_are_taken_together_in_any_order(tmp_path: Path, write: Write) -> None:
-    answering, one, two = model(tmp_path), write("s1", seed=1), write("s2", seed=2)
-    said = ask(answering, ("a", one), ("b", two), ("a", two))
-    assert said["patient_id"].tolist() == ["a", "b"]
-    alone = ask(answering, ("a", one))
-    assert said["risk"][0] != pytest.approx(alone["risk"][0])
-    turned = ask(answering, ("a", two), ("a", one))
-    assert turned["risk"][0] == pytest.approx(said["risk"][0], abs=1e-5)
+    predictor, one, two = model(tmp_path), write("s1", seed=1), write("s2", seed=2)
+    result = ask(predictor, ("a", one), ("b", two), ("a", two))
+    assert result["patient_id"].tolist() == ["a", "b"]
+    alone = ask(predictor, ("a", one))
+    assert result["risk"][0] != pytest.approx(alone["risk"][0])
+    turned = ask(predictor, ("a", two), ("a", one))
+    assert turned["risk"][0] == pytest.approx(result["risk"][0], abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -129,37 +132,37 @@ def test_slides_of_a_patient_are_taken_together_in_any_order(tmp_path: Path, wri
         ({"tile_um": 300.0}, "tiles of 300 microns"),
     ],
 )
-def test_what_the_model_was_not_made_for_is_refused_beside_good_patients(
+def test_inputs_out_of_scope_are_refused_beside_good_patients(
     tmp_path: Path, write: Write, changes: dict[str, object], reason: str
 ) -> None:
-    said = ask(model(tmp_path), ("bad", write("s1", **changes)), ("good", write("s2")))
-    assert said["status"].tolist() == ["refused", "ok"]
-    assert pd.Series([said["reason"][0]]).str.contains(reason).all(), said["reason"][0]
-    assert np.isnan(said["risk"][0])
-    assert np.isfinite(said["risk"][1])
+    result = ask(model(tmp_path), ("bad", write("s1", **changes)), ("good", write("s2")))
+    assert result["status"].tolist() == ["refused", "ok"]
+    assert pd.Series([result["reason"][0]]).str.contains(reason).all(), result["reason"][0]
+    assert np.isnan(result["risk"][0])
+    assert np.isfinite(result["risk"][1])
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     for name in ("broken.parquet", "broken.h5", "broken.svs", "broken.npy"):
         (tmp_path / name).write_text("not what it says")
     names = ["broken.parquet", "broken.h5", "broken.svs", "broken.npy", "absent.svs"]
-    said = ask(model(tmp_path, mpps=(0.5,)), *((name, tmp_path / name) for name in names))
-    assert said["status"].tolist() == ["refused"] * 5
-    assert all(name in reason for name, reason in zip(names, said["reason"], strict=True))
+    result = ask(model(tmp_path, mpps=(0.5,)), *((name, tmp_path / name) for name in names))
+    assert result["status"].tolist() == ["refused"] * 5
+    assert all(name in reason for name, reason in zip(names, result["reason"], strict=True))
 
 
 @pytest.mark.parametrize(("tiles", "fill"), [(0, 0.0), (5, np.nan), (5, np.inf)])
 def test_empty_and_infinite_features_are_refused(tmp_path: Path, tiles: int, fill: float) -> None:
     np.save(tmp_path / "s.npy", np.full((tiles, WIDTH), fill, np.float16))
-    said = ask(model(tmp_path, mpps=(0.5,)), ("a", tmp_path / "s.npy"))
-    assert said["status"].tolist() == ["refused"]
-    assert "s.npy" in said["reason"][0]
+    result = ask(model(tmp_path, mpps=(0.5,)), ("a", tmp_path / "s.npy"))
+    assert result["status"].tolist() == ["refused"]
+    assert "s.npy" in result["reason"][0]
 
 
-def test_one_bad_slide_is_left_out_and_said(tmp_path: Path, write: Write) -> None:
-    said = ask(model(tmp_path), ("a", write("s1")), ("a", tmp_path / "absent.svs"))
-    assert said["status"].tolist() == ["ok"]
-    assert "absent.svs" in said["reason"][0]
+def test_one_bad_slide_is_left_out_and_named(tmp_path: Path, write: Write) -> None:
+    result = ask(model(tmp_path), ("a", write("s1")), ("a", tmp_path / "absent.svs"))
+    assert result["status"].tolist() == ["ok"]
+    assert "absent.svs" in result["reason"][0]
 
 
 def test_other_tools_features_are_taken_by_width_and_folder(tmp_path: Path) -> None:
@@ -180,17 +183,19 @@ def test_other_tools_features_are_taken_by_width_and_folder(tmp_path: Path) -> N
 
 
 def test_teacher_uses_expression_in_any_gene_order(tmp_path: Path, write: Write) -> None:
-    answering, slide = model(tmp_path, "teacher"), write("s1")
+    predictor, slide = model(tmp_path, "teacher"), write("s1")
     table = pd.DataFrame([[3.0, 0.1, 2.0, 1.0, 5.0]], index=["a"], columns=list(GENES))
     table.to_csv(tmp_path / "one.csv")
     table[list(reversed(GENES))].to_csv(tmp_path / "turned.tsv", sep="\t")
     names = ("patient_id", "path", "expression")
-    without = ask(answering, ("a", slide))
-    said = [ask(answering, ("a", slide, tmp_path / name), names=names)["risk"][0] for name in ("one.csv", "turned.tsv")]
-    assert said[0] == pytest.approx(said[1])
-    assert said[0] != pytest.approx(without["risk"][0])
-    assert (without["status"][0], without["reason"][0]) == ("ok", NO_TRANSCRIPTOME)
-    stranger = ask(answering, ("b", slide, tmp_path / "one.csv"), names=names)
+    without = ask(predictor, ("a", slide))
+    result = [
+        ask(predictor, ("a", slide, tmp_path / name), names=names)["risk"][0] for name in ("one.csv", "turned.tsv")
+    ]
+    assert result[0] == pytest.approx(result[1])
+    assert result[0] != pytest.approx(without["risk"][0])
+    assert (without["status"][0], without["reason"][0]) == ("ok", NO_EXPRESSION)
+    stranger = ask(predictor, ("b", slide, tmp_path / "one.csv"), names=names)
     assert stranger.drop(columns="patient_id").equals(without.drop(columns="patient_id"))
 
 
@@ -202,25 +207,72 @@ def test_teacher_refuses_expression_it_cannot_use(tmp_path: Path, write: Write) 
     (few * 1e6).reindex(columns=GENES, fill_value=1.0).to_csv(tmp_path / "counts.csv")
     (tmp_path / "text.csv").write_text("patient_id,EGFR\na,high\n")
     rows = [("a", slide, tmp_path / f"{name}.csv") for name in ("few", "other", "counts", "text", "absent")]
-    answering = model(tmp_path, "teacher")
-    reasons = [ask(answering, row, names=names)["reason"][0] for row in rows]
+    predictor = model(tmp_path, "teacher")
+    reasons = [ask(predictor, row, names=names)["reason"][0] for row in rows]
     for reason, part in zip(reasons, ("40%", "40%", "log2_tpm", "not a table", "does not exist"), strict=True):
         assert part in reason
 
 
-def test_student_does_not_look_at_expression(tmp_path: Path, write: Write) -> None:
-    said = ask(model(tmp_path), ("a", write("s1"), "absent.csv"), names=("patient_id", "path", "expression"))
-    assert said["status"].tolist() == ["ok"]
+def test_student_does_not_read_expression(tmp_path: Path, write: Write) -> None:
+    result = ask(model(tmp_path), ("a", write("s1"), "absent.csv"), names=("patient_id", "path", "expression"))
+    assert result["status"].tolist() == ["ok"]
 
 
-def test_an_empty_request_is_an_empty_answer(tmp_path: Path) -> None:
+def test_an_empty_request_is_an_empty_table(tmp_path: Path) -> None:
     assert model(tmp_path)(pd.DataFrame({"patient_id": [], "path": []})).empty
 
 
-def test_answers_do_not_depend_on_threads_or_repetition(tmp_path: Path, write: Write) -> None:
-    answering, slide = model(tmp_path), write("s1")
-    first = ask(answering, ("a", slide))
+def test_predictions_do_not_depend_on_threads_or_repetition(tmp_path: Path, write: Write) -> None:
+    predictor, slide = model(tmp_path), write("s1")
+    first = ask(predictor, ("a", slide))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    pd.testing.assert_frame_equal(first, ask(answering, ("a", slide)))
+    pd.testing.assert_frame_equal(first, ask(predictor, ("a", slide)))
     torch.set_num_threads(threads)
+
+
+def test_two_slides_of_one_name_are_refused_by_name(tmp_path: Path) -> None:
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "HE1.npy", np.ones((5, WIDTH), np.float16))
+    rows = [("a", tmp_path / folder / "HE1.npy") for folder in ("A", "B")]
+    result = ask(model(tmp_path, mpps=(0.5,)), *rows)
+    assert result["status"].tolist() == ["refused"]
+    assert "HE1: two slides of this name" in result["reason"][0]
+
+
+def test_a_served_model_reads_below_its_root_only(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, inside = tmp_path / "0.5", write("s1", mpps=(0.5,))
+    outside = write("s2", mpps=(1.0,))
+    (root / "link.parquet").symlink_to(outside)
+    (root / "folder.parquet").mkdir()
+    monkeypatch.setenv(SERVED_ROOT, str(root))
+    predictor = Predictor(model(tmp_path, mpps=(0.5,)).ensemble, FileAccess.of_server())
+    paths = ["s1.parquet", str(inside), "link.parquet", str(outside), "/etc/passwd", "absent.parquet", "folder.parquet"]
+    result = ask(predictor, *((f"p{i}", path) for i, path in enumerate(paths)))
+    assert result["status"].tolist() == ["ok"] * 2 + ["refused"] * 5
+    reasons = {reason.replace(path, "") for path, reason in zip(paths[2:], result["reason"][2:], strict=True)}
+    assert len(reasons) == 1, reasons  # missing, forbidden, linked: the same words
+
+
+def test_a_served_model_looks_for_nothing_beside_its_root(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("s1")
+    monkeypatch.chdir(tmp_path / "0.5")  # the root, as none is set
+    predictor = Predictor(model(tmp_path).ensemble, FileAccess.of_server())
+    assert ask(predictor, ("a", "s1.parquet"))["status"].tolist() == ["refused"]
+
+
+def test_no_message_shows_a_cell(tmp_path: Path, write: Write) -> None:
+    secret = "root:x:0:0:secret"
+    (tmp_path / "passwd").write_text(f"{secret}\ndaemon:{secret}\n{secret},{secret}\n")
+    (tmp_path / "table.csv").write_text(f"patient_id,EGFR,MYC\na,1.0,{secret}\n")
+    names, slide, predictor = ("patient_id", "path", "expression"), write("s1"), model(tmp_path, "teacher")
+    rows = [ask(predictor, ("a", slide, tmp_path / name), names=names) for name in ("passwd", "table.csv")]
+    rows.append(ask(predictor, ("a", tmp_path / "passwd")))
+    assert [row["status"][0] for row in rows] == ["refused"] * 3
+    assert not [row["reason"][0] for row in rows if "secret" in row["reason"][0]]
+    assert "row 2, column 3" in rows[1]["reason"][0]

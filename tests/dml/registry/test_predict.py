@@ -1,4 +1,4 @@
-"""Which files are asked about and whose they are; where answers go."""
+"""Which files are predicted and of which patients; where predictions go."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from dml.core.errors import InputError
 from dml.core.files import read_parquet, write_json, write_parquet
 from dml.features.encoders import registry as encoders
 from dml.registry import predict as prediction
-from dml.registry import versions as registry
+from dml.registry.versions import register
 from tests import painted
 from tests.trained_models import ENCODER, write_folds
 
@@ -33,7 +33,7 @@ def patients(table: pd.DataFrame) -> dict[str, str]:
 
 def test_folder_gives_slides_and_features_but_nothing_else(tmp_path: Path) -> None:
     touch(tmp_path, "TCGA-02-0001-01Z.svs", "deep/b.TIFF", "c.h5", "notes.txt", "manifest.parquet")
-    assert patients(prediction.requests(tmp_path)) == {
+    assert patients(prediction.request_table(tmp_path)) == {
         "TCGA-02-0001-01Z.svs": "TCGA-02-0001",
         "b.TIFF": "b",
         "c.h5": "c",
@@ -44,29 +44,29 @@ def test_one_file_stands_for_all_resolutions_of_the_store(tmp_path: Path) -> Non
     for mpp in ("0.5", "1"):
         for slide, patient in (("s1", "p1"), ("s2", None)):
             write_parquet(tmp_path / mpp / f"{slide}.parquet", pa.table({"x": [1]}), {"patient_id": patient})
-    table = prediction.requests(tmp_path)
+    table = prediction.request_table(tmp_path)
     assert patients(table) == {"s1.parquet": "p1", "s2.parquet": "s2"}
     assert {Path(path).parent.name for path in table["path"]} == {"0.5"}
 
 
-def test_slide_table_says_whose_a_slide_is(tmp_path: Path) -> None:
+def test_the_slide_table_has_the_patient_of_a_slide(tmp_path: Path) -> None:
     touch(tmp_path, "a.svs", "b.svs")
     rows = pa.table({"slide_id": ["S-A", "b"], "patient_id": ["p1", "p2"], "path": ["raw/a.svs", None]})
     write_parquet(tmp_path / "slides.parquet", rows)
-    found = prediction.requests(tmp_path, slide_table=tmp_path / "slides.parquet")
-    assert patients(found[found["path"].str.endswith("svs")]) == {"a.svs": "p1", "b.svs": "p2"}
+    result = prediction.request_table(tmp_path, slide_table=tmp_path / "slides.parquet")
+    assert patients(result[result["path"].str.endswith("svs")]) == {"a.svs": "p1", "b.svs": "p2"}
 
 
 def test_slides_of_an_imported_cohort_are_known_by_its_table(tmp_path: Path) -> None:
     touch(tmp_path, "data/raw/demo/slides/a.svs")
     rows = pa.table({"slide_id": ["a"], "patient_id": ["p1"], "path": ["data/raw/demo/slides/a.svs"]})
     write_parquet(tmp_path / "data/demo/slides.parquet", rows)
-    assert patients(prediction.requests(tmp_path / "data/raw/demo/slides")) == {"a.svs": "p1"}
+    assert patients(prediction.request_table(tmp_path / "data/raw/demo/slides")) == {"a.svs": "p1"}
 
 
 def test_single_file_is_tried_whatever_it_is_called(tmp_path: Path) -> None:
     touch(tmp_path, "odd.name")
-    table = prediction.requests(tmp_path / "odd.name", expression=Path("genes.csv"))
+    table = prediction.request_table(tmp_path / "odd.name", expression=Path("genes.csv"))
     assert table.to_dict("records") == [
         {"patient_id": "odd", "path": str(tmp_path / "odd.name"), "expression": "genes.csv"}
     ]
@@ -74,33 +74,41 @@ def test_single_file_is_tried_whatever_it_is_called(tmp_path: Path) -> None:
 
 def test_list_of_slides_as_a_table(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("patient_id,path,age,ward\n007,a.svs,61,3\n007,b.svs,61,3\n")
-    table = prediction.requests(tmp_path / "list.csv")
+    table = prediction.request_table(tmp_path / "list.csv")
     assert table.columns.tolist() == ["patient_id", "path", "age"]
     assert table["patient_id"].tolist() == ["007", "007"]
     (tmp_path / "list.csv").write_text("patient,path\n1,a.svs\n")
     with pytest.raises(InputError, match="no column patient_id"):
-        prediction.requests(tmp_path / "list.csv")
+        prediction.request_table(tmp_path / "list.csv")
 
 
-def test_nothing_to_ask_about_is_said(tmp_path: Path) -> None:
+def test_no_slide_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        prediction.requests(tmp_path / "absent")
+        prediction.request_table(tmp_path / "absent")
     with pytest.raises(InputError, match="no slide or feature file"):
-        prediction.requests(tmp_path)
+        prediction.request_table(tmp_path)
 
 
-def test_answers_are_written_in_three_formats(tmp_path: Path) -> None:
+def test_predictions_are_written_in_three_formats(tmp_path: Path) -> None:
     table = pd.DataFrame({"patient_id": ["007", "b"], "status": ["ok", "refused"], "risk": [0.5, float("nan")]})
     for name in ("out.csv", "out.parquet", "out.json"):
-        prediction.write(table, tmp_path / name)
+        prediction.write_table(table, tmp_path / name)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out.csv", dtype={"patient_id": str}), table)
     pd.testing.assert_frame_equal(read_parquet(tmp_path / "out.parquet")[0].to_pandas(), table)
     assert json.loads((tmp_path / "out.json").read_text())[1] == {"patient_id": "b", "status": "refused", "risk": None}
     with pytest.raises(InputError, match="unknown output format"):
-        prediction.write(table, tmp_path / "out.xlsx")
+        prediction.write_table(table, tmp_path / "out.xlsx")
 
 
-def test_slides_on_disk_are_embedded_and_answered_or_refused(
+def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path) -> None:
+    table = pd.DataFrame({"patient_id": ["=1+1", "+a", "-b", "@c", "d-1"], "risk": [-0.5, 1.0, -1e-9, 0.0, 2.0]})
+    prediction.write_table(table, tmp_path / "out.csv")
+    read = pd.read_csv(tmp_path / "out.csv")
+    assert read["patient_id"].tolist() == ["'=1+1", "'+a", "'-b", "'@c", "d-1"]
+    assert read["risk"].tolist() == table["risk"].tolist()
+
+
+def test_slides_on_disk_are_encoded_and_predicted_or_refused(
     client: MlflowClient, params: Callable[..., Params], tmp_path: Path
 ) -> None:
     encoders.register(painted.fake_card(ENCODER))
@@ -110,9 +118,9 @@ def test_slides_on_disk_are_embedded_and_answered_or_refused(
     (tmp_path / "slides/broken.tif").write_bytes(b"II*\0 and then nothing")
     write_folds(Path("models/demo/survival/student"), "student", mpps=(0.5, 1.0))
     write_json(Path("reports/demo/survival/metrics.json"), {"student": {"c_index": {"value": 0.7}}})
-    name = registry.register(params(), "survival", "student").name
-    said = prediction.predict(f"{name}@challenger", tmp_path / "slides").set_index("patient_id")
-    assert said["status"].to_dict() == {"TCGA-02-0001": "ok", "broken": "refused", "glass": "refused"}
-    assert said.loc["TCGA-02-0001", "survival_365"] > said.loc["TCGA-02-0001", "survival_730"] > 0
-    assert "no tissue" in said.loc["glass", "reason"]
-    assert "broken.tif" in said.loc["broken", "reason"]
+    name = register(params(), "survival", "student").name
+    result = prediction.predict(f"{name}@challenger", tmp_path / "slides").set_index("patient_id")
+    assert result["status"].to_dict() == {"TCGA-02-0001": "ok", "broken": "refused", "glass": "refused"}
+    assert result.loc["TCGA-02-0001", "survival_365"] > result.loc["TCGA-02-0001", "survival_730"] > 0
+    assert "no tissue" in result.loc["glass", "reason"]
+    assert "broken.tif" in result.loc["broken", "reason"]

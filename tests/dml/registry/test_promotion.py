@@ -16,14 +16,13 @@ from mlflow import MlflowClient
 from dml.config.params import Params
 from dml.core.errors import Busy, GateFailed, InputError
 from dml.core.files import only_writer, write_parquet
-from dml.registry import promotion
-from dml.registry import versions as registry
+from dml.registry import promotion, versions
 from dml.tracking import store
 from tests.trained_models import write_folds
 
 Build = Callable[..., Params]
 NAME = "demo-survival-student"
-Register = Callable[[int, float], registry.Entry]
+Register = Callable[[int, float], versions.RegisteredVersion]
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def register(client: MlflowClient, params: Build) -> Register:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"success": True}))
 
-    def make(folds: int, noise: float) -> registry.Entry:
+    def make(folds: int, noise: float) -> versions.RegisteredVersion:
         rng = np.random.default_rng(folds)
         truth = np.random.default_rng(0)
         risk = truth.normal(size=120)
@@ -50,7 +49,7 @@ def register(client: MlflowClient, params: Build) -> Register:
         (reports / "cards/student.md").write_text("# the whole card")
         write_folds(Path("models/demo/survival/student"), "student", folds=folds)
         write_folds(Path("models/demo/survival/teacher"), "teacher", folds=folds)
-        return registry.register(params(), "survival", "student")
+        return versions.register(params(), "survival", "student")
 
     return make
 
@@ -63,7 +62,7 @@ def write_metrics(**student: float) -> None:
 
 
 def aliases() -> dict[str, str]:
-    return {alias: entry.version for entry in registry.versions(NAME) for alias in entry.aliases}
+    return {alias: entry.version for entry in versions.versions(NAME) for alias in entry.aliases}
 
 
 def test_promote_replace_and_roll_back(register: Register, params: Build) -> None:
@@ -71,9 +70,9 @@ def test_promote_replace_and_roll_back(register: Register, params: Build) -> Non
     promotion.promote(NAME, params(), "first").enforce()
     assert aliases() == {"champion": "1"}
     register(3, 0.1)
-    verdict = promotion.promote(NAME, params(), "better folds")
-    verdict.enforce()
-    assert [gate.name for gate in verdict.gates] == [
+    results = promotion.promote(NAME, params(), "better folds")
+    results.enforce()
+    assert [gate.name for gate in results.gates] == [
         "c_index floor",
         "calibration_slope",
         "student-teacher gap",
@@ -90,22 +89,24 @@ def test_promote_replace_and_roll_back(register: Register, params: Build) -> Non
         ("promote", "2", "better folds"),
         ("rollback", "1", "slower"),
     ]
-    assert registry.find(NAME, "2").tags["promote.why"] == "better folds"
+    assert versions.find(NAME, "2").tags["promote.why"] == "better folds"
 
 
 def test_a_worse_model_is_refused_with_the_failed_gates(register: Register, params: Build) -> None:
     register(2, 0.1)
     promotion.promote(NAME, params()).enforce()
     register(3, 5.0)
-    verdict = promotion.promote(NAME, params())
-    failed = [gate.name for gate in verdict.gates if not gate.passed]
+    results = promotion.promote(NAME, params())
+    failed = [gate.name for gate in results.gates if not gate.passed]
     assert failed == ["c_index floor", "student-teacher gap", "not inferior to champion"]
-    with pytest.raises(GateFailed, match=r"c_index floor: 0.580, wanted at least 0.600; student-teacher gap: c_index"):
-        verdict.enforce()
+    with pytest.raises(
+        GateFailed, match="floor: 0.580, required at least 0.600; student-teacher gap: c_index"
+    ):
+        results.enforce()
     assert aliases() == {"champion": "1", "challenger": "2"}
     last = json.loads(promotion.log_path().read_text().splitlines()[-1])
     assert (last["action"], last["refused"], last["failed"]) == ("refuse", "2", failed)
-    assert last["gates"]["c_index floor"] == "0.580 (wanted at least 0.600)"
+    assert last["gates"]["c_index floor"] == "0.580 (required at least 0.600)"
 
 
 GOOD = {"c_index": 0.8, "calibration_slope": 1.0, "c_index_old": 0.7}
@@ -127,9 +128,9 @@ def test_each_gate_refuses_by_itself(
 ) -> None:
     register(2, 0.1)
     write_metrics(**{name: value for name, value in (GOOD | metrics).items() if value is not None})
-    registry.register(params(), "survival", "student")  # the same weights, judged otherwise
+    versions.register(params(), "survival", "student")  # the same weights, evaluated otherwise
     settings = params(evaluation={"subgroups": {"old": {"age": ["70"]}}})
-    refused = [gate.name for gate in promotion.judge(NAME, settings).gates if not gate.passed]
+    refused = [gate.name for gate in promotion.check_gates(NAME, settings).gates if not gate.passed]
     assert refused == ([failed] if failed else [])
 
 
@@ -139,14 +140,14 @@ def test_a_version_without_its_card_is_refused(register: Register, params: Build
     assert card.read_text() == "# the whole card"
     client.update_model_version(NAME, "1", description="a fine model")
     client.delete_model_version_tag(NAME, "1", "card")
-    (gate,) = [gate for gate in promotion.judge(NAME, params()).gates if not gate.passed]
-    missing = "## Takes, ## Gives, ## Evaluation, ## Limits, cards/student.md of the evaluation"
-    assert (gate.name, gate.found) == ("model card", f"without {missing}")
+    (gate,) = [gate for gate in promotion.check_gates(NAME, params()).gates if not gate.passed]
+    missing = "## Input, ## Output, cards/student.md of the evaluation"
+    assert (gate.name, gate.value) == ("model card", f"without {missing}")
 
 
-def test_judging_alone_changes_nothing(register: Register, params: Build) -> None:
+def test_checking_the_gates_changes_nothing(register: Register, params: Build) -> None:
     register(2, 0.1)
-    promotion.judge(NAME, params()).enforce()
+    promotion.check_gates(NAME, params()).enforce()
     assert aliases() == {"challenger": "1"}
 
 
@@ -194,9 +195,9 @@ promotion.promote("demo-survival-student", params).enforce()
 def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(register: Register) -> None:
     register(2, 0.1)
     started = [subprocess.Popen([sys.executable, "-c", PROMOTE], stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=600)[1] for process in started]
+    errors = [process.communicate(timeout=600)[1] for process in started]
     assert sorted(process.returncode for process in started) == [0, 1]
-    (loser,) = [text for text, process in zip(said, started, strict=True) if process.returncode]
+    (loser,) = [text for text, process in zip(errors, started, strict=True) if process.returncode]
     assert "version 1 of demo-survival-student is champion already (promoted by" in loser
     assert aliases() == {"champion": "1"}
     assert len(promotion.log_path().read_text().splitlines()) == 1

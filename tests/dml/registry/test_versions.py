@@ -1,16 +1,18 @@
-"""Registration: one version per set of weights, found by alias, loaded without pickle."""
+"""Registration: one version per set of weights, addressed by alias, loaded without pickle."""
 
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from mlflow import MlflowClient
 from dml.cli.result_rows import registered_rows
 from dml.config.params import Params
 from dml.core.errors import InputError
-from dml.registry import versions as registry
+from dml.registry import versions
 from dml.tracking import store
 from tests.trained_models import write_folds
 
@@ -32,50 +34,50 @@ Build = Callable[..., Params]
 def trained(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two trained and evaluated models in the working directory."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    for model in registry.MODELS:
+    for model in versions.REGISTERED:
         write_folds(Path("models/demo/survival") / model, model)
     reports = Path("reports/demo/survival")
     reports.mkdir(parents=True)
     metric = {"c_index": {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8, "folds": [0.6, 0.8]}}
-    (reports / "metrics.json").write_text(json.dumps(dict.fromkeys(registry.MODELS, metric)))
+    (reports / "metrics.json").write_text(json.dumps(dict.fromkeys(versions.REGISTERED, metric)))
     return reports
 
 
 def test_registering_twice_makes_one_version(trained: Path, params: Build) -> None:
-    first = registry.register(params(), "survival", "student")
-    again = registry.register(params(), "survival", "student")
+    first = versions.register(params(), "survival", "student")
+    again = versions.register(params(), "survival", "student")
     assert first == again
     assert (first.name, first.version, first.aliases) == ("demo-survival-student", "1", ("challenger",))
     assert first.metrics == {"c_index": 0.7, "c_index_ci_low": 0.6, "c_index_ci_high": 0.8}
 
 
 def test_a_list_for_machines_has_every_metric_and_whole_hashes(trained: Path, params: Build) -> None:
-    teacher, student = (registry.register(params(), "survival", model) for model in registry.MODELS)
+    teacher, student = (versions.register(params(), "survival", model) for model in versions.REGISTERED)
     shown, _ = registered_rows()
     assert (shown["name"], shown["metric"]) == ("demo-survival-student", "Harrell C 0.700")
-    told, of_teacher = registered_rows(whole=True)
-    assert told["metrics"] == student.metrics
-    assert told["teacher"] == of_teacher["weights"] == teacher.tags["digest"]
+    row, of_teacher = registered_rows(whole=True)
+    assert row["metrics"] == student.metrics
+    assert row["teacher"] == of_teacher["weights"] == teacher.tags["digest"]
     assert of_teacher["teacher"] is None
-    assert told["run"].startswith(shown["run"])
-    assert len(shown["run"]) < len(told["run"])
+    assert row["run"].startswith(shown["run"])
+    assert len(shown["run"]) < len(row["run"])
 
 
 def test_other_weights_make_another_version_and_take_the_alias(trained: Path, params: Build) -> None:
-    registry.register(params(), "survival", "student")
+    versions.register(params(), "survival", "student")
     write_folds(Path("models/demo/survival/student"), "student", folds=3)
-    second = registry.register(params(), "survival", "student")
+    second = versions.register(params(), "survival", "student")
     assert (second.version, second.aliases) == ("2", ("challenger",))
-    assert [entry.aliases for entry in registry.versions("demo-survival-student")] == [(), ("challenger",)]
+    assert [entry.aliases for entry in versions.versions("demo-survival-student")] == [(), ("challenger",)]
 
 
 def test_loads_by_alias_without_pickle(trained: Path, params: Build) -> None:
-    registry.register(params(), "survival", "teacher")
-    model = registry.load("demo-survival-teacher", "challenger")
-    said = model.predict(pd.DataFrame({"patient_id": ["a", "a"], "path": ["absent.svs", "also.parquet"]}))
-    assert said["status"].tolist() == ["refused"]
-    assert "absent.svs" in said["reason"][0]
-    assert "also.parquet" in said["reason"][0]
+    versions.register(params(), "survival", "teacher")
+    model = versions.load("demo-survival-teacher", "challenger")
+    predictions = model.predict(pd.DataFrame({"patient_id": ["a", "a"], "path": ["absent.svs", "also.parquet"]}))
+    assert predictions["status"].tolist() == ["refused"]
+    assert "absent.svs" in predictions["reason"][0]
+    assert "also.parquet" in predictions["reason"][0]
     packed = {path.name for path in Path("mlruns/artifacts").rglob("*") if path.is_file()}
     assert {"weights.safetensors", "model.json", "requirements.txt", "input_example.json"} <= packed
     assert not [name for name in packed if name.endswith((".pkl", ".pickle"))]
@@ -84,16 +86,21 @@ def test_loads_by_alias_without_pickle(trained: Path, params: Build) -> None:
 def test_a_registered_model_loads_after_the_repository_moved(
     trained: Path, params: Build, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = registry.register(params(), "survival", "student").name
+    name = versions.register(params(), "survival", "student").name
     (workplace / "elsewhere").mkdir()
     shutil.move(workplace / "mlruns", workplace / "elsewhere/mlruns")
     monkeypatch.chdir(workplace / "elsewhere")
-    said = registry.load(name, "challenger").predict(pd.DataFrame({"patient_id": ["a"], "path": ["absent.svs"]}))
-    assert said["status"].tolist() == ["refused"]
+    store.connect()
+    with closing(
+        sqlite3.connect("mlruns/mlflow.db")
+    ) as connection:  # the pinned version has no other column with a path
+        assert not [line for line in connection.iterdump() if f"{workplace}/mlruns" in line]
+    predictions = versions.load(name, "challenger").predict(pd.DataFrame({"patient_id": ["a"], "path": ["absent.svs"]}))
+    assert predictions["status"].tolist() == ["refused"]
 
 
 def test_a_version_carries_its_card(trained: Path, params: Build, client: MlflowClient) -> None:
-    entry = registry.register(params(), "survival", "teacher")
+    entry = versions.register(params(), "survival", "teacher")
     text = client.get_model_version(entry.name, entry.version).description
     for part in (
         "survival_365",
@@ -107,7 +114,7 @@ def test_a_version_carries_its_card(trained: Path, params: Build, client: Mlflow
 
 @pytest.mark.slow
 def test_mlflow_serves_a_registered_model_over_http(trained: Path, params: Build, workplace: Path) -> None:
-    name = registry.register(params(), "survival", "student").name
+    name = versions.register(params(), "survival", "student").name
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -118,18 +125,18 @@ def test_mlflow_serves_a_registered_model_over_http(trained: Path, params: Build
     # a session of its own: the server's workers end with it
     server = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=environment, start_new_session=True)
     try:
-        question = {"dataframe_records": [{"patient_id": "a", "path": "absent.svs"}]}
-        (said,) = _asked(f"http://127.0.0.1:{port}/invocations", question, server)["predictions"]
-        assert (said["patient_id"], said["status"]) == ("a", "refused")
-        assert "absent.svs" in said["reason"]
+        request = {"dataframe_records": [{"patient_id": "a", "path": "absent.svs"}]}
+        (row,) = _post(f"http://127.0.0.1:{port}/invocations", request, server)["predictions"]
+        assert (row["patient_id"], row["status"]) == ("a", "refused")
+        assert "absent.svs" in row["reason"]
     finally:
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
 
 
-def _asked(address: str, question: dict[str, Any], server: subprocess.Popen[bytes]) -> dict[str, Any]:
-    request = urllib.request.Request(address, json.dumps(question).encode(), {"Content-Type": "application/json"})
+def _post(address: str, content: dict[str, Any], server: subprocess.Popen[bytes]) -> dict[str, Any]:
+    request = urllib.request.Request(address, json.dumps(content).encode(), {"Content-Type": "application/json"})
     for _ in range(600):
         try:
             with urllib.request.urlopen(request) as answer:
@@ -141,17 +148,17 @@ def _asked(address: str, question: dict[str, Any], server: subprocess.Popen[byte
 
 
 def test_unknown_names_and_aliases_list_what_there_is(trained: Path, params: Build) -> None:
-    registry.register(params(), "survival", "student")
+    versions.register(params(), "survival", "student")
     with pytest.raises(InputError, match="demo-survival-student"):
-        registry.find("demo-survival-teacher", "champion")
+        versions.find("demo-survival-teacher", "champion")
     with pytest.raises(InputError, match="challenger"):
-        registry.resolve("demo-survival-student@champion")
-    assert registry.resolve("models:/demo-survival-student/1").version == "1"
+        versions.resolve("demo-survival-student@champion")
+    assert versions.resolve("models:/demo-survival-student/1").version == "1"
 
 
 def test_untrained_or_unevaluated_models_are_not_registered(trained: Path, params: Build) -> None:
     with pytest.raises(InputError, match="no trained fold"):
-        registry.register(params(), "grade", "student")
+        versions.register(params(), "grade", "student")
     (trained / "metrics.json").write_text("{}")
     with pytest.raises(InputError, match="no model student"):
-        registry.register(params(), "survival", "student")
+        versions.register(params(), "survival", "student")

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from dml.config.params import Params
 from dml.tracking import costs, store
 from dml.tracking.fold_run import fold_run
-from dml.training.fork_map import spread
+from dml.training.fork_map import fork_map
 
 Build = Callable[..., Params]
 
@@ -41,6 +41,6 @@ def test_no_runs_no_rows(workplace: object) -> None:
 def test_processes_that_helped_are_counted() -> None:
     usage = costs.ResourceUsage()
     here, before = sum(range(1000)), usage.metrics()[costs.CPU]
-    assert spread(lambda i: sum(range(3_000_000)), 4, 2) == [sum(range(3_000_000))] * 4
+    assert fork_map(lambda i: sum(range(3_000_000)), 4, 2) == [sum(range(3_000_000))] * 4
     assert here == 499_500
     assert usage.metrics()[costs.CPU] > before + 0.05
