@@ -17,7 +17,7 @@ from dml.core.tasks import horizon_columns
 from dml.data.cohort_store import CohortStore
 from dml.models import registry
 from dml.report.build import evaluate
-from dml.report.context import about_cohort
+from dml.report.context import read_context
 from dml.tracking.run_reports import log_report
 from dml.training.runtime import one_blas_thread
 from pipelines.stage import parse_arguments, stage
@@ -40,8 +40,8 @@ def run(params: config.Params, task: str) -> None:
     trained = [*registry.our_names(), *params.baselines.deep]
     fuse_with_clinical(params, task, trained, models, out / "clinical")
     patients = read_parquet(data / "patients.parquet")[0].to_pandas()
-    about, names = about_cohort(params.cohort, task), [*trained, *registry.linear_names()]
-    evaluate([models, out / "clinical"], patients, params.evaluation, params.seed, out, about, names)
+    context, names = read_context(params.cohort, task), [*trained, *registry.linear_names()]
+    evaluate([models, out / "clinical"], patients, params.evaluation, params.seed, out, context, names)
 
 
 @one_blas_thread()

@@ -1,94 +1,128 @@
-"""The head of a report: how many patients, the main numbers, and what the comparisons come to, in sentences."""
+"""Conclusions of a report as data: comparisons that matter, miscalibration, subgroups at chance (texts: templates)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from dml.core.model_name import ModelName
+from dml.evaluation.metrics.registry import entries, find
+from dml.models.registry import entry as model_entry
 from dml.models.registry import is_baseline
-from dml.report.contents import OURS, Contents
-from dml.report.names import SLIDE_ONLY, named
-from dml.report.tables import signed, title
+from dml.report.context import ReportData
+from dml.report.tables import overall
 
-UNLIKELY = 0.05
+ALPHA = 0.05
 """A corrected p below it is called a difference."""
 
 
-def summary(c: Contents) -> str:
-    """Count the test patients and say what the intervals are."""
-    folds = c.details["test_patients_per_fold"]
-    text = f"{sum(folds)} test patients" + (f" in {len(folds)} folds" if len(folds) > 1 else "")
-    if c.kind == "survival":
-        return f"{text}, {c.details['deaths']} deaths. Intervals: {c.details['confidence']:.0%} patient bootstrap."
-    labels = ", ".join(f"{name} {count}" for name, count in c.details["labels"].items())
-    return f"{text} ({labels}). Intervals: {c.details['confidence']:.0%} patient bootstrap."
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A model and a reference that it is compared with; `role` says which of the references this is."""
+
+    model: str
+    reference: str
+    role: str
+    result: Mapping[str, Any]
+
+    @property
+    def leaves_zero(self) -> bool:
+        """Whether the interval of the difference, before any correction, leaves zero."""
+        return bool(self.result["ci_low"] > 0 or self.result["ci_high"] < 0)
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether it also survives the correction for all comparisons of the model."""
+        return self.leaves_zero and bool(self.result["p_holm"] < ALPHA)
 
 
-def cards(c: Contents, primary: str) -> list[dict[str, str]]:
-    """Two main metrics of teacher and student, each as model, metric, value, interval, and the value of no model."""
-    second = "ibs" if c.kind == "survival" else "balanced_accuracy"
-    shown = [m for m in OURS if m in c.metrics] or list(c.metrics)[:1]
+def key_comparisons(data: ReportData) -> list[Comparison]:
+    """Compare teacher and student, with and without age and sex, with the references that matter most."""
+    chosen: dict[tuple[str, str], Comparison] = {}
+    for model, reference, role in _key_pairs(data):
+        result = data.compared.get(model, {}).get(reference or "", {}).get(data.primary)
+        if reference is not None and result is not None:
+            chosen.setdefault((model, reference), Comparison(model, reference, role, result))
+    return list(chosen.values())
+
+
+def _key_pairs(data: ReportData) -> Iterator[tuple[str, str | None, str]]:
+    highest = ", the highest of the baselines"
+    yield "teacher", _highest_baseline(data, "teacher"), highest
+    yield "teacher", _highest_baseline(data, "teacher", family="linear", same_inputs=True), ", which reads the same"
+    yield "student", "student_undistilled", ""
+    best = _highest_baseline(data, "student", same_inputs=True)
+    yield "student", best, ", the highest of those that read the slide only"
+    yield "teacher-clinical", _highest_baseline(data, "teacher-clinical"), f"{highest} with age and sex"
+
+
+def _highest_baseline(data: ReportData, model: str, family: str = "", same_inputs: bool = False) -> str | None:
+    """Return the baseline with the highest leading metric among the references of a model."""
+    inputs = model_entry(ModelName.parse(model).base).inputs
+
+    def is_candidate(name: str) -> bool:
+        if not is_baseline(name) or data.primary not in data.metrics[name]:
+            return False
+        entry = model_entry(ModelName.parse(name).base)
+        return family in ("", entry.family) and (not same_inputs or entry.inputs == inputs)
+
+    names = [name for name in data.compared.get(model, {}) if is_candidate(name)]
+    return max(names, key=lambda name: float(data.metrics[name][data.primary]["value"]), default=None)
+
+
+def headline_numbers(data: ReportData) -> list[dict[str, Any]]:
+    """Return the main numbers of teacher and student, each with the value of a model that knows nothing."""
+    classes, models = len(data.details.get("classes", ())), data.pair or list(data.metrics)[:1]
     return [
         {
-            "model": named(model),
-            "metric": title(name),
-            "value": f"{entry['value']:.3f}",
-            "interval": f"{entry['ci_low']:.3f} to {entry['ci_high']:.3f}",
-            "without": _without(c, model, name),
+            "model": model,
+            "metric": entry,
+            "result": data.metrics[model][entry.name],
+            "chance": entry.chance_level(classes),
+            "null": data.metrics[model].get(entry.null),
         }
-        for model in shown
-        for name in (primary, second)
-        if (entry := c.metrics[model].get(name)) is not None
+        for model in models
+        for entry in entries(data.kind)
+        if entry.headline and entry.name in data.metrics[model]
     ]
 
 
-def verdict(c: Contents, primary: str) -> list[str]:
-    """Say of each comparison that matters most whether there is a difference, chance and many looks considered."""
-    sentences = []
-    for model, reference, role in _looked_at(c, primary):
-        entry = c.compared.get(model, {}).get(reference, {}).get(primary)
-        if entry is not None:
-            sentences.append(_said(model, reference, role, entry, primary))
-    return sentences
+def miscalibration(data: ReportData) -> list[dict[str, Any]]:
+    """List the models whose observed-to-expected ratio is off: model, and where they predict too many and too few.
+
+    Places are horizons in years or classes, each with the ratio.
+    """
+    rows = []
+    names = overall(data.metrics, data.subgroups)
+    for model in data.pair:
+        ratios = [
+            (place, data.metrics[model][n]) for n in names if n in data.metrics[model] for place in _place(n, data)
+        ]
+        ratios.sort(key=lambda item: item[0] if isinstance(item[0], float) else 0)
+        too_many = [(place, ratio["value"]) for place, ratio in ratios if ratio["ci_high"] < 1]
+        too_few = [(place, ratio["value"]) for place, ratio in ratios if ratio["ci_low"] > 1]
+        if too_many or too_few:
+            rows.append({"model": model, "many": too_many, "few": too_few})
+    return rows
 
 
-def _looked_at(c: Contents, primary: str) -> Iterator[tuple[str, str, str]]:
-    """Model, reference and what is special about the reference."""
-    highest = ", the highest of the baselines"
-    of_slides = [name for name in SLIDE_ONLY if name in c.compared.get("student", {})]
-    pairs = [
-        ("teacher", _highest(c, "teacher", primary), highest),
-        ("teacher", "linear_slide_genes", ", which sees the same"),
-        ("student", "student_undistilled", ""),
-        ("student", _highest(c, "student", primary, of_slides), ", the highest of those that see the slide only"),
-        ("teacher-clinical", _highest(c, "teacher-clinical", primary), highest + " with age and sex"),
-    ]
-    seen = set()
-    for model, reference, role in pairs:
-        if reference is not None and (model, reference) not in seen:
-            seen.add((model, reference))
-            yield model, reference, role
+def _place(name: str, data: ReportData) -> list[Any]:
+    """Return the horizon (a number) or class of an observed-to-expected ratio; empty for other metrics."""
+    entry = find(name, data.kind)
+    if entry is None or not entry.calibration or not entry.repeated:
+        return []
+    return [float(value) if key == "year" else value for key, value in (entry.match(name) or {}).items()]
 
 
-def _highest(c: Contents, model: str, primary: str, among: Sequence[str] | None = None) -> str | None:
-    """Find the baseline with the highest value among those that a model is compared with."""
-    names = [name for name in c.compared.get(model, {}) if is_baseline(name)] if among is None else among
-    known = [name for name in names if primary in c.metrics[name]]
-    return max(known, key=lambda name: float(c.metrics[name][primary]["value"]), default=None)
-
-
-def _without(c: Contents, model: str, metric: str) -> str:
-    """Say what the metric is without any knowledge of the patient."""
-    if metric == "ibs":
-        null = c.metrics[model].get("ibs_null")
-        return "" if null is None else f"Kaplan-Meier: {null['value']:.3f}; lower is better"
-    return f"chance: {1 / len(c.details['classes']):.2g}" if metric == "balanced_accuracy" else "chance: 0.5"
-
-
-def _said(model: str, reference: str, role: str, entry: Mapping[str, Any], primary: str) -> str:
-    sure = entry["ci_low"] > 0 or entry["ci_high"] < 0
-    word = ("higher" if entry["difference"] > 0 else "lower") if sure else "not distinguishable"
-    kept = sure and entry["p_holm"] >= UNLIKELY
-    after = "; with the correction for all its comparisons that is no evidence of a difference" if kept else ""
-    return (
-        f"The {named(model)}: {title(primary)} {word} {'than' if sure else 'from'} that of {named(reference)}{role}, "
-        f"{signed(entry)}, p = {entry['p']:.3f}, {entry['p_holm']:.3f} corrected{after}."
-    )
+def subgroups_at_chance(data: ReportData) -> list[dict[str, Any]]:
+    """List the models with groups in which the interval of the leading metric contains chance: column to values."""
+    classes = len(data.details.get("classes", ()))
+    chance = next(entry for entry in entries(data.kind) if entry.leading).chance_level(classes)
+    rows = []
+    for model in data.pair:
+        weak: dict[str, list[str]] = {}
+        for group in data.details["subgroups"]["groups"]:
+            if chance is not None and model in group["models"] and group["models"][model]["ci_low"] <= chance:
+                weak.setdefault(group["column"], []).append(group["value"])
+        if weak:
+            rows.append({"model": model, "groups": weak})
+    return rows

@@ -1,6 +1,6 @@
-"""What a report page says besides the numbers: the cohort, its patients, its checks, and the probes of the models."""
+"""What a report is made of: its surroundings (cohort, checks, probes, ablation), and its numbers and figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,22 +8,32 @@ from typing import Any
 import yaml
 
 from dml.core.files import read_json
-from dml.report.patient_flow import Flow, cohort_flow
+from dml.core.types import Kind
+from dml.evaluation.metric_sets import PRIMARY
+from dml.evaluation.results import PAIR
+from dml.report.patients import PatientFlow, count_flow
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """The surroundings of an evaluation; what is not known is left out of the page.
+class ReportContext:
+    """The surroundings of an evaluation; what is unknown is left out of the page.
 
-    `checks` maps a stage (cohort, features) to the content of its JSON report, `probes` is that of probes.json;
-    `ablation` that of ablation.json;
-    `external` says that the models were trained on another cohort, `coverage` how well this one fits them.
+    Attributes
+    ----------
+    checks : mapping
+        Stage (cohort, features) to the content of its JSON report.
+    probes, ablation : mapping, optional
+        Content of probes.json and of ablation.json.
+    coverage : mapping, optional
+        How well the cohort fits a model of another cohort: content of coverage.json.
+    external : bool
+        Whether the models were trained on another cohort.
     """
 
     cohort: str
     description: str = ""
     licence: str = ""
-    flow: Flow | None = None
+    flow: PatientFlow | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)
     probes: Mapping[str, Any] | None = None
     ablation: Mapping[str, Any] | None = None
@@ -31,41 +41,77 @@ class About:
     external: bool = False
 
 
-def about_cohort(cohort: str, task: str, root: Path = Path()) -> About:
-    """Read what the stages before the evaluation left for a cohort and task under the root of the repository.
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure: the section of the page that it belongs to, its file, and the model it is of ("" = several)."""
+
+    section: str
+    path: Path
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything that the page and the cards of one task show.
+
+    Attributes
+    ----------
+    metrics, compared, details : mapping
+        Content of metrics.json, comparisons.json and details.json.
+    subgroups : sequence of str
+        Names of the subgroups of params.yaml.
+    """
+
+    context: ReportContext
+    task: str
+    kind: Kind
+    metrics: Mapping[str, Any]
+    compared: Mapping[str, Any]
+    details: Mapping[str, Any]
+    figures: Sequence[Figure] = ()
+    subgroups: Sequence[str] = ()
+
+    @property
+    def primary(self) -> str:
+        """Name of the metric that leads the report."""
+        return PRIMARY[self.kind]
+
+    @property
+    def pair(self) -> list[str]:
+        """Teacher and student, as far as they were evaluated."""
+        return [name for name in PAIR if name in self.metrics]
+
+
+def read_context(cohort: str, task: str, root: Path = Path()) -> ReportContext:
+    """Read what the stages before the evaluation wrote for a cohort and task under the root of the repository.
 
     Raises
     ------
     InputError
-        If a store that the flow counts is missing, or a report is not JSON.
+        If a store that the patient flow counts is missing, or a report is not JSON.
     """
-    reports, (description, licence) = root / "reports" / cohort, said_of(cohort, root)
-    checks = {stage: reports / "checks" / f"{stage}.json" for stage in ("cohort", "features")}
-    ablation = reports / task / "ablation.json"
-    return About(
+    reports, (description, licence) = root / "reports" / cohort, read_cohort_description(cohort, root)
+    checks = {stage: _read(reports / "checks" / f"{stage}.json") for stage in ("cohort", "features")}
+    probes = _read(reports / task / "probes.json")
+    if probes is not None and probes.get("permutation_test") is None:  # of `dml probe permutation-test`
+        probes = {**probes, "permutation_test": _read(reports / "nulls" / f"{task}.json")}
+    return ReportContext(
         cohort=cohort,
         description=description,
         licence=licence,
-        flow=cohort_flow(root / "data" / cohort, task),
-        checks={stage: read_json(path) for stage, path in checks.items() if path.exists()},
-        probes=_probes(reports, task),
-        ablation=read_json(ablation) if ablation.exists() else None,
+        flow=count_flow(root / "data" / cohort, task),
+        checks={stage: content for stage, content in checks.items() if content is not None},
+        probes=probes,
+        ablation=_read(reports / task / "ablation.json"),
     )
 
 
-def said_of(cohort: str, root: Path = Path()) -> tuple[str, str]:
+def read_cohort_description(cohort: str, root: Path = Path()) -> tuple[str, str]:
     """Return description and licence of ``cohorts/<cohort>.yaml``; empty where there is no such file."""
-    described = root / "cohorts" / f"{cohort}.yaml"
-    content = (yaml.safe_load(described.read_text()) or {}) if described.exists() else {}
+    path = root / "cohorts" / f"{cohort}.yaml"
+    content = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
     return str(content.get("description", "")).strip(), str(content.get("licence", "")).strip()
 
 
-def _probes(reports: Path, task: str) -> dict[str, Any] | None:
-    """Read the probes of a task; the null comes from `dml probe shuffle-labels` where the stage did not train one."""
-    probes, null = reports / task / "probes.json", reports / "nulls" / f"{task}.json"
-    if not probes.exists():
-        return None
-    found: dict[str, Any] = read_json(probes)
-    if found.get("permutation_test") is None and null.exists():
-        found["permutation_test"] = read_json(null)
-    return found
+def _read(path: Path) -> Any:
+    return read_json(path) if path.exists() else None

@@ -13,7 +13,7 @@ import pandas as pd
 from dml.core.errors import InputError
 from dml.core.tasks import Task
 from dml.core.types import SUBSPACES, Cohort, Subspace
-from dml.data.batches import Patient, PatientReader
+from dml.data.patient_reader import Patient, PatientReader
 from dml.evaluation.results import PAIR
 from dml.training.checkpoint import FoldModel
 

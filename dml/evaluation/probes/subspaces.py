@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from dml.core.types import SUBSPACES, Subspace
-from dml.data.batches import Patient
+from dml.data.patient_reader import Patient
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metrics import Metric, ratio
 from dml.evaluation.metrics.dependence import distance_correlation

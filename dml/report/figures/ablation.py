@@ -1,11 +1,11 @@
-"""What each part is worth: differences of changed models to the full one of their kind, with intervals."""
+"""Ablation study: differences of the variants to the full model of their kind, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dml.evaluation.metrics.registry import metric_label
 from dml.report.figures import HIGH, INK, LOW, MUTED, drawing
-from dml.report.tables import title
 
 COLOURS = {"teacher": LOW, "student": HIGH}
 
@@ -33,6 +33,8 @@ def draw_ablation(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
             axes.annotate(text, (1.01, at), xycoords=("axes fraction", "data"), va="center", color=INK)
         axes.set_yticks(range(len(compared)), [row["variant"] for row in compared])
         axes.set_ylim(len(compared) - 0.4, -0.6)
-        axes.set_xlabel(f"difference in {title(compared[0]['metric'])} to the full model; left: the part helps")
+        axes.set_xlabel(
+            f"difference in {metric_label(compared[0]['metric'])} to the full model; left: the component helps"
+        )
         figure.legend(loc="outside upper center", ncols=2)
     return True

@@ -11,18 +11,18 @@ from matplotlib.axes import Axes
 from dml.core.tasks import class_column, horizon_days, survival_column
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier
 from dml.evaluation.results import ModelResult
+from dml.models.registry import label as model_label
 from dml.report.figures import CLASSES, FAINT, INK, LOW, drawing
-from dml.report.names import named
 
-GROUPS = 5
-WIDE = 8
-"""Letters of a class beyond which its name is turned."""
+N_GROUPS = 5
+MAX_LETTERS = 8
+"""Letters of a class name beyond which it is rotated."""
 Z95 = 1.959963984540054
 
 
-def groups(predicted: np.ndarray) -> list[np.ndarray]:
-    """Return indices of up to `GROUPS` groups of like size, from low to high predictions; ties stay together."""
-    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, GROUPS + 1)[1:-1]))
+def quantile_groups(predicted: np.ndarray) -> list[np.ndarray]:
+    """Return indices of up to `N_GROUPS` groups of like size, from low to high predictions; ties stay together."""
+    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, N_GROUPS + 1)[1:-1]))
     group = np.searchsorted(edges, predicted, side="left")
     return [np.flatnonzero(group == value) for value in np.unique(group)]
 
@@ -33,11 +33,11 @@ def draw_survival_calibration(models: Sequence[ModelResult], year: float, path: 
         for axes, model in zip(np.atleast_1d(figure.subplots(1, len(models), sharey=True)), models, strict=True):
             predicted = model.rows[survival_column(year)].to_numpy(float)
             points = np.array(
-                [_observed(model.rows.iloc[index], predicted[index], year) for index in groups(predicted)]
+                [_observed(model.rows.iloc[index], predicted[index], year) for index in quantile_groups(predicted)]
             )
-            spread = np.abs(points[:, 2:].T - points[:, 1])
-            axes.errorbar(points[:, 0], points[:, 1], spread, fmt="o-", color=LOW, linewidth=1, markersize=4)
-            _square(axes, named(model.name), f"predicted survival at {year:g} y")
+            errors = np.abs(points[:, 2:].T - points[:, 1])
+            axes.errorbar(points[:, 0], points[:, 1], errors, fmt="o-", color=LOW, linewidth=1, markersize=4)
+            _square(axes, model_label(model.name), f"predicted survival at {year:g} y")
         figure.axes[0].set_ylabel("observed (Kaplan-Meier)")
 
 
@@ -48,29 +48,29 @@ def draw_reliability(models: Sequence[ModelResult], classes: Sequence[str], path
             for k, name in enumerate(classes):
                 predicted = model.rows[class_column(name)].to_numpy(float)
                 truth = (model.rows["label"] == name).to_numpy()
-                found = [(predicted[i], truth[i]) for i in groups(predicted)]
-                points = np.array([(said.mean(), true.mean(), *wilson(true)) for said, true in found])
-                spread, colour = np.abs(points[:, 2:].T - points[:, 1]), CLASSES[k % len(CLASSES)]
+                pairs = [(predicted[i], truth[i]) for i in quantile_groups(predicted)]
+                points = np.array([(p.mean(), true.mean(), *wilson(true)) for p, true in pairs])
+                errors, colour = np.abs(points[:, 2:].T - points[:, 1]), CLASSES[k % len(CLASSES)]
                 style: Any = {"color": colour, "linewidth": 1, "markersize": 4, "elinewidth": 0.6, "label": name}
-                axes.errorbar(points[:, 0], points[:, 1], spread, fmt="o-", **style)
-            _square(axes, named(model.name), "predicted probability")
+                axes.errorbar(points[:, 0], points[:, 1], errors, fmt="o-", **style)
+            _square(axes, model_label(model.name), "predicted probability")
         figure.axes[0].set_ylabel("observed share")
         figure.axes[0].legend(loc="upper left")
 
 
 def draw_confusion(models: Sequence[ModelResult], classes: Sequence[str], path: Path) -> None:
     """Draw patients by true and most probable class, shaded by share of the true class."""
-    crowded = len(classes) > 3 or max(map(len, classes)) > WIDE
+    crowded = len(classes) > 3 or max(map(len, classes)) > MAX_LETTERS
     high = 1.7 + 0.55 * len(classes) + (0.3 if crowded else 0)
     with drawing(path, (0.8 + 0.55 * len(classes)) * len(models) + 0.8, high) as figure:
         for axes, model in zip(np.atleast_1d(figure.subplots(1, len(models), sharey=True)), models, strict=True):
-            counts = counted(model.rows, classes)
+            counts = confusion_counts(model.rows, classes)
             share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
             for i, j in np.ndindex(counts.shape):
                 colour = "white" if share[i, j] > 0.6 else INK
                 axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour)
-            axes.set_title(named(model.name))
+            axes.set_title(model_label(model.name))
             axes.set_xlabel("predicted")
             turned: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
             axes.set_xticks(range(len(classes)), list(classes), **turned)
@@ -78,7 +78,7 @@ def draw_confusion(models: Sequence[ModelResult], classes: Sequence[str], path: 
         figure.axes[0].set_ylabel("true")
 
 
-def counted(rows: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+def confusion_counts(rows: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     """Count patients by true class (rows) and most probable class (columns)."""
     predicted = rows[[class_column(name) for name in classes]].to_numpy(float).argmax(axis=1)
     label = rows["label"].map({name: k for k, name in enumerate(classes)}).to_numpy(int)

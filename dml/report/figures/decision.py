@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from dml.core.tasks import class_column, horizon_days, survival_column
 from dml.evaluation.metrics.decision import net_benefit, net_benefit_survival
 from dml.evaluation.results import ModelResult
+from dml.models.registry import label as model_label
 from dml.report.figures import CLASSES, FAINT, MUTED, drawing
-from dml.report.names import named
 
 THRESHOLDS = np.linspace(0.05, 0.8, 76)
 
@@ -21,7 +21,7 @@ def draw_survival_decision(models: Sequence[ModelResult], year: float, path: Pat
     for model in models:
         truth = model.rows["days"].to_numpy(float), model.rows["event"].to_numpy(bool), float(horizon_days(year))
         death = 1 - model.rows[survival_column(year)].to_numpy(float)
-        curves[named(model.name)] = net_benefit_survival(death, *truth, THRESHOLDS)
+        curves[model_label(model.name)] = net_benefit_survival(death, *truth, THRESHOLDS)
         everyone = net_benefit_survival(np.ones(len(death)), *truth, THRESHOLDS)
     with drawing(path, 5.2, 3.2) as figure:
         axes = figure.subplots()
@@ -39,7 +39,7 @@ def draw_class_decision(models: Sequence[ModelResult], positives: Sequence[str],
             for model in models:
                 truth = (model.rows["label"] == positive).to_numpy()
                 predicted = model.rows[class_column(positive)].to_numpy(float)
-                curves[named(model.name)] = net_benefit(predicted, truth, THRESHOLDS)
+                curves[model_label(model.name)] = net_benefit(predicted, truth, THRESHOLDS)
                 everyone = net_benefit(np.ones(len(truth)), truth, THRESHOLDS)
             _curves(axes, curves, everyone, f"act above this probability of {positive}")
         panels[0].set_ylabel("net benefit")

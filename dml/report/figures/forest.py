@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from dml.evaluation.metrics.registry import metric_label
 from dml.evaluation.results import reads_clinical
 from dml.models.registry import is_baseline
+from dml.models.registry import label as model_label
 from dml.report.figures import CLASSES, FAINT, INK, LOW, MUTED, drawing
-from dml.report.names import named
-from dml.report.tables import title
 
 
 def draw_forest(metrics: Mapping[str, Mapping[str, Any]], metric: str, path: Path, chance: float | None = 0.5) -> bool:
@@ -33,10 +33,10 @@ def draw_forest(metrics: Mapping[str, Mapping[str, Any]], metric: str, path: Pat
         without = sum(not reads_clinical(model) for model in entries)
         if 0 < without < len(entries):
             axes.axhline(without - 0.5, color=FAINT, linewidth=0.8)
-        axes.set_yticks(range(len(entries)), [named(model) for model in entries])
+        axes.set_yticks(range(len(entries)), [model_label(model) for model in entries])
         axes.set_ylim(len(entries) - 0.4, -0.6)
         several = any(len(entry["folds"]) > 1 for entry in entries.values())
-        axes.set_xlabel(f"{title(metric)}: value, bootstrap interval{', single folds' if several else ''}")
+        axes.set_xlabel(f"{metric_label(metric)}: value, bootstrap interval{', single folds' if several else ''}")
     return True
 
 
@@ -46,19 +46,19 @@ def draw_subgroups(groups: Sequence[Mapping[str, Any]], metric: str, path: Path,
     if not groups or not models:
         return False
     with drawing(path, 6.8, 1.0 + (0.14 + 0.16 * len(models)) * len(groups)) as figure:
-        axes, shown = figure.subplots(), set[str]()
+        axes, labelled = figure.subplots(), set[str]()
         for k, (name, colour) in enumerate(zip(models, CLASSES, strict=False)):
             shift = (k - (len(models) - 1) / 2) * 0.22
             for row, entry in enumerate(group["models"].get(name) for group in groups):
                 if entry is not None:
                     axes.plot([entry["ci_low"], entry["ci_high"]], [row + shift] * 2, color=colour, linewidth=1.6)
-                    label = named(name) if name not in shown else None
-                    shown.add(name)
+                    label = model_label(name) if name not in labelled else None
+                    labelled.add(name)
                     axes.plot(entry["value"], row + shift, "s", color=colour, markersize=4, label=label)
         axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle=":")
         names = [f"{g['column']}: {g['value']} (n = {g['patients']})" for g in groups]
         axes.set_yticks(range(len(groups)), names)
         axes.set_ylim(len(groups) - 0.4, -0.6)
-        axes.set_xlabel(title(metric))
+        axes.set_xlabel(metric_label(metric))
         figure.legend(loc="outside upper center", ncols=len(models))
     return True

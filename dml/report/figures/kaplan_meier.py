@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from dml.core.tasks import DAYS_PER_YEAR
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier, log_rank
 from dml.evaluation.results import ModelResult, risk_groups
+from dml.models.registry import label as model_label
 from dml.report.figures import HIGH, LOW, MUTED, drawing
-from dml.report.names import named
+from dml.report.formatting import p_equals
 
-SHOWN = 0.05
+MIN_SHARE_FOLLOWED = 0.05
 """The axis ends where fewer than this share of the patients is still followed."""
 
 
@@ -22,7 +23,7 @@ def draw_kaplan_meier(model: ModelResult, path: Path) -> bool:
         return False
     days, event = model.rows["days"].to_numpy(float), model.rows["event"].to_numpy(bool)
     _, p = log_rank(days, event, group.to_numpy())
-    end = float(np.quantile(days, 1 - SHOWN)) / DAYS_PER_YEAR
+    end = float(np.quantile(days, 1 - MIN_SHARE_FOLLOWED)) / DAYS_PER_YEAR
     ticks = np.arange(0, end + 1e-9, max(1.0, np.ceil(end / 8)))
     with drawing(path, 4.7, 3.9) as figure:
         axes, table = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
@@ -31,8 +32,8 @@ def draw_kaplan_meier(model: ModelResult, path: Path) -> bool:
             _curve(axes, days[inside], event[inside], f"{name} (n = {inside.sum()})", colour)
             _at_risk(table, days[inside], ticks, 1 - value, colour)
         axes.set(ylim=(0, 1.02), xlim=(0, end), ylabel="share alive")
-        axes.set_title(f"{named(model.name)}: cut at the training median", pad=22)
-        axes.text(0.02, 0.04, f"log-rank {_p(p)}", transform=axes.transAxes)
+        axes.set_title(f"{model_label(model.name)}: cut at the training median", pad=22)
+        axes.text(0.02, 0.04, f"log-rank {p_equals(p)}", transform=axes.transAxes)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0)
         table.set(xlabel="years", xticks=ticks, yticks=[], ylim=(-0.6, 1.6))
         table.set_title("at risk", fontsize=8, color=MUTED)
@@ -55,7 +56,3 @@ def _at_risk(axes: Axes, days: np.ndarray, ticks: np.ndarray, row: int, colour: 
     for tick in ticks:
         count = int((days >= tick * DAYS_PER_YEAR).sum())
         axes.text(tick, row, str(count), ha="center", va="center", color=colour, clip_on=False)
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

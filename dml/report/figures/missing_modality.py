@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dml.evaluation.metrics.registry import metric_label
 from dml.report.figures import HIGH, LOW, drawing
-from dml.report.tables import title
 
 
 def draw_missing_modality(curve: Mapping[str, Any], metric: str, path: Path) -> None:
@@ -25,5 +25,5 @@ def draw_missing_modality(curve: Mapping[str, Any], metric: str, path: Path) -> 
         axes.plot(shares, value, "o-", color=LOW, markersize=4, label="teacher")
         if curve["student"]:
             axes.axhline(curve["student"]["value"], color=HIGH, linestyle="--", linewidth=1.2, label="student")
-        axes.set(xlabel="test patients without transcriptome (%)", ylabel=title(metric), xticks=shares)
+        axes.set(xlabel="test patients without transcriptome (%)", ylabel=metric_label(metric), xticks=shares)
         axes.legend()

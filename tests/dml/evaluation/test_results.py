@@ -2,7 +2,7 @@ import pytest
 
 from dml.core.errors import InputError
 from dml.core.predictions import read_predictions, write_predictions
-from dml.evaluation.results import read_results, risk_groups
+from dml.evaluation.results import read_results, risk_groups, sort_models
 
 
 def test_only_test_rows_are_judged_and_each_patient_once(tmp_path, invented):
@@ -57,3 +57,10 @@ def test_risk_groups_are_cut_at_the_training_median_of_each_fold(tmp_path, inven
 
 def test_without_cut_off_there_are_no_risk_groups(tmp_path, invented):
     assert risk_groups(read_results(invented.write(tmp_path, "classification")).models["teacher"]) is None
+
+
+def test_models_that_read_age_and_sex_come_after_those_that_do_not():
+    names = ["abmil", "abmil-clinical", "linear_clinical", "student", "student-clinical", "teacher",
+             "teacher-recalibrated"]  # fmt: skip
+    assert sort_models(names) == ["teacher", "student", "abmil", "teacher-recalibrated", "student-clinical",
+                                  "abmil-clinical", "linear_clinical"]  # fmt: skip

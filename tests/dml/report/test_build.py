@@ -2,19 +2,22 @@ import base64
 import re
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from sksurv.metrics import concordance_index_censored
 
 from dml.config.params import Evaluation
 from dml.core.errors import InputError
-from dml.core.files import read_json, read_parquet
+from dml.core.files import read_json, read_parquet, write_json, write_parquet
 from dml.core.predictions import read_predictions, write_predictions
 from dml.report.build import evaluate
-from dml.report.context import About
-from dml.report.patient_flow import Flow
+from dml.report.context import ReportContext, read_context
+from dml.report.patients import PatientFlow
+from tests.dml.report.test_sentences import ABLATION
 
 QUICK = Evaluation(resamples=200, subgroups={"lower_grade": {"grade": ("G2", "G3")}})
-FLOW = Flow(200, 180, 150, 130, 190, 120, ({"train": 90, "validation": 20, "test": 40},) * 3)
+FLOW = PatientFlow(200, 180, 150, 130, 190, 120, ({"train": 90, "validation": 20, "test": 40},) * 3)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def written(tmp_path_factory, invent):
     invented = invent(seed=5)
     for kind in ("survival", "classification"):
         models = invented.write(folder / "models" / kind, kind)
-        evaluate(models, invented.patients, QUICK, 7, folder / "reports" / kind, About("<invented>", flow=FLOW))
+        evaluate(models, invented.patients, QUICK, 7, folder / "reports" / kind, ReportContext("<invented>", flow=FLOW))
     return folder
 
 
@@ -90,7 +93,7 @@ def test_teacher_and_student_are_compared_with_their_references(report):
 @pytest.mark.parametrize("kind", ["survival", "classification"])
 def test_the_same_predictions_give_the_same_bytes(written, tmp_path, invented, kind):
     first, second = written / "reports" / kind, tmp_path
-    evaluate(written / "models" / kind, invented.patients, QUICK, 7, tmp_path, About("<invented>", flow=FLOW))
+    evaluate(written / "models" / kind, invented.patients, QUICK, 7, tmp_path, ReportContext("<invented>", flow=FLOW))
     files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
     assert files == sorted(path.relative_to(second) for path in second.rglob("*.*"))
     assert len([path for path in files if path.suffix == ".svg"]) >= 3
@@ -201,8 +204,8 @@ def test_the_card_says_for_whom_and_how_good(report):
 
 def test_who_is_lost_on_the_way_is_counted(report):
     page = (report("survival") / "report.html").read_text()
-    assert "50 without transcriptome: learnt from, never tested" in page
-    assert "10 of unknown outcome for this task" in page
+    assert "50 without transcriptome" in page
+    assert "10 of unknown outcome" in page
 
 
 @pytest.mark.parametrize("kind", ["survival", "classification"])
@@ -221,3 +224,49 @@ def test_details_say_how_groups_and_calibration_came_out(report):
     columns = [row["column"] for row in teacher["hazard"]["adjusted"]]
     assert columns[:3] == ["high_risk", "age, per 10 y", "female"]
     assert any(column.startswith("grade ") for column in columns)
+
+
+def test_an_ablation_is_a_section_of_the_page_where_there_is_one(tmp_path, invented):
+    models = invented.write(tmp_path / "models", "survival", {"teacher": 0.8, "student": 0.6})
+    for name, ablation in (("with", ABLATION), ("without", None)):
+        evaluate(models, invented.patients, QUICK, 7, tmp_path / name, ReportContext("invented", ablation=ablation))
+    page = (tmp_path / "with" / "report.html").read_text()
+    assert "<h2>Ablation study</h2>" in page
+    assert "Inside lower grade" in page
+    assert (tmp_path / "with" / "figures" / "ablation.svg").exists()
+    assert "Ablation study" not in (tmp_path / "without" / "report.html").read_text()
+
+
+def test_names_are_escaped_in_the_page(tmp_path, invented):
+    invented.patients["site"] = invented.patients["site"].map({"S0": "<b>S0</b>", "S1": "a|b", "S2": "S&2"})
+    models = invented.write(tmp_path / "models", "classification", {"teacher": 0.8, "student": 0.6})
+    context = ReportContext("<script>alert(1)</script>", "A <i>cohort</i>")
+    evaluate(models, invented.patients, QUICK, 7, tmp_path / "out", context)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<b>S0</b>" not in page
+    assert "site: &lt;b&gt;S0&lt;/b&gt;" in page
+    assert "S&amp;2" in page
+    assert "alert(1)</script>" not in page
+    assert "&lt;i&gt;cohort" in page
+    assert r"| site: a\|b |" in (tmp_path / "out" / "cards" / "teacher.md").read_text()
+
+
+def test_ablation_and_permutation_test_are_read_from_beside_the_report(tmp_path, invented):
+    folder = tmp_path / "data" / "x"
+    ids = invented.patients["patient_id"]
+    splits = pd.DataFrame({"patient_id": ids, "fold": 0, "role": np.where(np.arange(len(ids)) % 2, "test", "train")})
+    tables = {"patients": invented.patients, "splits": splits, "expression": splits[["patient_id"]],
+              "slides": splits[["patient_id"]]}  # fmt: skip
+    for name, table in tables.items():
+        write_parquet(folder / f"{name}.parquet", pa.Table.from_pandas(table, preserve_index=False), {})
+    assert read_context("x", "survival", tmp_path).ablation is None
+    null = {"value": 0.51, "ci_low": 0.4, "ci_high": 0.6, "passed": True}
+    write_json(tmp_path / "reports/x/survival/ablation.json", ABLATION)
+    write_json(tmp_path / "reports/x/nulls/survival.json", null)
+    assert read_context("x", "survival", tmp_path).probes is None
+    write_json(tmp_path / "reports/x/survival/probes.json", {"permutation_test": None})
+    context = read_context("x", "survival", tmp_path)
+    assert context.ablation == ABLATION
+    assert context.probes == {"permutation_test": null}
+    write_json(tmp_path / "reports/x/survival/probes.json", {"permutation_test": {"value": 0.49}})
+    assert read_context("x", "survival", tmp_path).probes == {"permutation_test": {"value": 0.49}}

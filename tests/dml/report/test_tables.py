@@ -1,11 +1,13 @@
+from dml.evaluation.metrics.registry import metric_label
 from dml.report.tables import (
+    Table,
+    ablation_table,
     calibration_table,
     comparison_table,
     fold_table,
     further_table,
     main_table,
     subgroup_table,
-    title,
 )
 
 
@@ -19,12 +21,12 @@ METRICS = {
 }
 
 
-def test_titles_are_what_a_reader_says():
-    assert title("c_index") == "Harrell C"
-    assert title("auc_0.5y") == "AUC at 0.5 y"
-    assert title("oe_3y") == "Observed/expected at 3 y"
-    assert title("recall_G2") == "Recall G2"
-    assert title("auc_Oligo") == "AUC Oligo"
+def test_metrics_have_labels():
+    assert metric_label("c_index") == "Harrell C"
+    assert metric_label("auc_0.5y") == "AUC at 0.5 y"
+    assert metric_label("oe_3y") == "Observed/expected at 3 y"
+    assert metric_label("recall_G2") == "Recall G2"
+    assert metric_label("auc_Oligo") == "AUC Oligo"
 
 
 def test_main_table_has_a_row_a_model_and_a_hyphen_where_nothing_is_known():
@@ -38,14 +40,31 @@ def test_subgroups_have_their_own_table():
     assert further_table(METRICS, "survival", ["lower_grade"]).columns == ("model", "AUC at 3 y")
     extended = {"teacher": METRICS["teacher"] | {"oe_3y": entry(1.1), "oe_3y_lower_grade": entry(1.2)}}
     assert further_table(extended, "survival", ["lower_grade"]).columns == ("model", "AUC at 3 y")
-    assert calibration_table(extended, ["lower_grade"]).columns == ("model", "Observed/expected at 3 y")
+    assert calibration_table(extended, "survival", ["lower_grade"]).columns == ("model", "Observed/expected at 3 y")
     table = subgroup_table(METRICS, "c_index", ["lower_grade", "absent"])
     assert table.columns == ("model", "all", "lower grade")
     assert table.rows[1][2] == "-"
 
 
+def test_a_bar_in_a_cell_does_not_end_it_in_markdown():
+    assert Table(("group",), (("a|b",),)).markdown().splitlines()[2] == r"| a\|b |"
+
+
 def test_folds_and_comparisons():
     assert fold_table(METRICS, "c_index").rows[0] == ("teacher", "0.500", "-")
-    found = {"difference": 0.05, "ci_low": -0.01, "ci_high": 0.11, "p": 0.08, "p_holm": 0.16, "patients": 9}
-    row = comparison_table({"teacher": {"null": {"c_index": found}}}).rows[0]
+    result = {"difference": 0.05, "ci_low": -0.01, "ci_high": 0.11, "p": 0.08, "p_holm": 0.16, "patients": 9}
+    row = comparison_table({"teacher": {"null": {"c_index": result}}}).rows[0]
     assert row == ("teacher", "no predictors", "Harrell C", "+0.050 (-0.010 to +0.110)", "0.080", "0.160")
+
+
+def test_rows_of_an_ablation_have_their_difference_and_the_full_models_none():
+    row = {"metric": "c_index", "subgroup": "", "ci_low": 0.7, "ci_high": 0.9}
+    change = {"difference": -0.03, "difference_low": -0.05, "difference_high": -0.01, "p": 0.01, "p_holm": 1.0}
+    full, variant = row | {"variant": "teacher", "value": 0.8}, row | {"variant": "no offset", "value": 0.77} | change
+    content = {"rows": [full, variant, variant | {"subgroup": "lower_grade"}]}
+    table = ablation_table(content)
+    assert table.columns[:3] == ("model", "Harrell C", "difference to full model")
+    assert table.rows[0][2:] == ("", "", "")
+    assert table.rows[1][2:] == ("-0.030 (-0.050 to -0.010)", "0.010", "1.000")
+    assert len(ablation_table(content, "lower_grade").rows) == 1
+    assert ablation_table(content, "absent").rows == ()

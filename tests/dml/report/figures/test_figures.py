@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binomtest
 
 from dml.evaluation.results import Training, read_results
-from dml.report.figures.calibration import counted, groups, wilson
+from dml.report.figures.calibration import confusion_counts, quantile_groups, wilson
 from dml.report.figures.forest import draw_forest
 from dml.report.figures.kaplan_meier import draw_kaplan_meier
 
@@ -30,10 +30,10 @@ def test_without_two_groups_nothing_is_drawn(teacher, tmp_path):
 
 def test_fifths_are_of_like_size_and_ties_stay_together():
     predicted = np.random.default_rng(0).random(53)
-    found = groups(predicted)
-    assert sorted(np.concatenate(found)) == list(range(53))
-    assert {len(index) for index in found} <= {10, 11}
-    assert [len(index) for index in groups(np.full(20, 0.3))] == [20]
+    parts = quantile_groups(predicted)
+    assert sorted(np.concatenate(parts)) == list(range(53))
+    assert {len(index) for index in parts} <= {10, 11}
+    assert [len(index) for index in quantile_groups(np.full(20, 0.3))] == [20]
 
 
 @pytest.mark.parametrize(("right", "patients"), [(0, 12), (5, 12), (12, 12), (80, 333)])
@@ -44,6 +44,6 @@ def test_the_interval_of_a_share_is_wilsons(right, patients):
 
 def test_confusion_counts_every_patient_once(tmp_path, invented):
     model = read_results(invented.write(tmp_path, "classification", {"teacher": 0.8})).models["teacher"]
-    counts = counted(model.rows, ("G2", "G3", "G4"))
+    counts = confusion_counts(model.rows, ("G2", "G3", "G4"))
     assert counts.sum() == 120
     assert counts.sum(axis=1).tolist() == invented.patients["grade"].value_counts()[["G2", "G3", "G4"]].tolist()
