@@ -63,6 +63,7 @@ def check_command(words: list[str]) -> None:
         elif hasattr(command, "commands") and word not in ("...", "<command>"):
             assert word in command.commands, f"dml {' '.join(words)}: no command {word}"
             command = command.commands[word]
+            assert not command.hidden, f"dml {' '.join(words)}: {word} is an old name"
 
 
 @pytest.mark.parametrize("page", PRESENT)
@@ -79,6 +80,8 @@ def test_commands_are_recognised_in_pages() -> None:
     assert found == [["tune", "teacher", "--task", "survival", "--trials", "3"], ["ui"], ["cohort", "use", "demo"]]
     with pytest.raises(AssertionError, match="no command forecast"):
         check_command(["forecast"])
+    with pytest.raises(AssertionError, match="external is an old name"):
+        check_command(["external"])
     with pytest.raises(AssertionError, match="no option --colour"):
         check_command(["cohort", "use", "demo", "--colour"])
 
