@@ -12,7 +12,7 @@ from dml.core.errors import InputError
 from dml.core.files import digest
 from dml.core.types import TileGrid
 
-TILING = 2
+TILING = 3
 """Raise when tiling computes something else from the same input."""
 ENCODING = 1
 """Raise when encoding computes something else from the same input."""
@@ -52,8 +52,7 @@ def slide_fingerprint(path: Path) -> str:
 def tiling_key(fingerprint: str, tiles: Tiles, stated_mpp: float | None) -> str:
     """Key of the tiles of one slide."""
     chosen = {"mpps": sorted(tiles.mpps)} | tiles.model_dump(include={"tile_px", "min_tissue", "max_tiles"})
-    if tiles.min_tissue_coarse is not None:
-        chosen["min_tissue_coarse"] = tiles.min_tissue_coarse
+    chosen |= tiles.model_dump(include={"min_tissue_coarse", "remove_ink"}, exclude_defaults=True)
     return digest("tiles", TILING, fingerprint, chosen, stated_mpp)
 
 

@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         ("width", pa.int64()),
         ("height", pa.int64()),
         ("tissue", pa.float64()),
+        ("left_out", pa.float64()),
         ("tiles", pa.int64()),
         ("fingerprint", pa.string()),
         ("status", pa.string()),
@@ -42,7 +43,7 @@ SCHEMA = pa.schema(
         ("notes", pa.string()),
     ]
 )
-"""Of data/<cohort>/tiles/slides.parquet; mpp is as read from the file, tissue a share, tiles over all resolutions."""
+"""Of data/<cohort>/tiles/slides.parquet; mpp is of level 0, tissue a share of the picture, left_out a share of the stained area."""
 
 
 def tile_cohort(

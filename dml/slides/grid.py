@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from dml.config.params import Tiles
 from dml.core.types import Mpp, TileGrid
 
-Kept = dict[float, NDArray[np.bool_]]
+Selection = dict[float, NDArray[np.bool_]]
 Shares = dict[float, NDArray[Any]]
 
 
 @runtime_checkable
 class Extent(Protocol):
-    """As much of a slide as a grid needs to know."""
+    """Size and resolution of a slide."""
 
     @property
     def dimensions(self) -> tuple[int, int]:
@@ -35,23 +35,23 @@ class Extent(Protocol):
 
 
 def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Mapping[Mpp, TileGrid]:
-    """Lay nested grids over a slide and keep the tiles with enough tissue.
+    """Nest grids over a slide and select the tiles with enough tissue.
 
-    The finest grid starts at the slide's top-left corner. Which of its tiles share a coarse one is free: of all ways
-    the one is taken that keeps most of them, in the fewest (so the fullest) coarse ones. Tiles may reach over the
-    slide's edge, where they are read as white glass. A tile is kept if at least `min_tissue` of it
-    (`min_tissue_coarse` above the finest grid) is tissue and its coarser tile is kept; a coarse tile's share is the
-    mean of its finer tiles'. So every fine tile has a parent and every coarse tile has a child. Beyond `max_tiles` at
-    any resolution, an evenly spread subset of the coarsest tiles is kept with all their descendants.
+    The finest grid starts at the slide's top-left corner. Which of its tiles share a coarse one is free: of all
+    alignments the one is taken that selects most of them, in the fewest (so the fullest) coarse ones. Tiles may reach
+    over the slide's edge, where they are read as white glass. A fine tile is selected if at least `min_tissue` of it is
+    tissue, and then so is the coarse tile around it, whatever its share, unless `min_tissue_coarse` asks for more. A
+    coarse tile's share is the mean of its finer tiles'. So every fine tile has a parent and every coarse tile a child.
+    Beyond `max_tiles` at any resolution, an evenly spaced subset of the coarsest tiles remains, with all descendants.
 
     Parameters
     ----------
-    slide : Extent
+    slide : Slide
         A slide, or its size and resolution.
     mask : bool [h w]
         Tissue, over the whole slide, at any resolution.
     tiles : config.Tiles
-        Resolutions, tile side, `min_tissue`, `max_tiles`.
+        Resolutions, tile side, `min_tissue`, `min_tissue_coarse`, `max_tiles`.
 
     Returns
     -------
@@ -60,15 +60,15 @@ def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Ma
     """
     mpps = sorted(tiles.mpps)
     fine = _finest_shares(slide, mask, mpps[0], tiles.tile_px)
-    before, shares, kept = _fullest(fine, mpps, tiles)
-    kept = _thinned(kept, tiles.max_tiles)
+    before, shares, selected = _align(fine, mpps, tiles)
+    selected = _limit(selected, tiles.max_tiles)
     start_um = -np.array(before[::-1]) * (tiles.tile_px * mpps[0])
-    return {Mpp(mpp): _grid(kept[mpp], shares[mpp], start_um, tiles.tile_px, Mpp(mpp), slide.mpp) for mpp in mpps}
+    return {Mpp(mpp): _grid(selected[mpp], shares[mpp], start_um, tiles.tile_px, Mpp(mpp), slide.mpp) for mpp in mpps}
 
 
-def tile_grid(slide: Extent, mask: Bool[np.ndarray, "h w"], mpp: float, tiles: Tiles) -> TileGrid:
-    """Return one of the nested grids of `tile_grids`."""
-    return tile_grids(slide, mask, tiles)[Mpp(mpp)]
+def largest_share(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> float:
+    """Return the largest share of tissue in a tile of the finest grid: what `min_tissue` must not exceed."""
+    return float(_finest_shares(slide, mask, min(tiles.mpps), tiles.tile_px).max())
 
 
 def corners_px(grid: TileGrid) -> Float[np.ndarray, "n 2"]:
@@ -88,12 +88,15 @@ def _finest_shares(slide: Extent, mask: Bool[np.ndarray, "h w"], mpp: float, til
     return np.asarray(np.clip(np.diff(np.diff(area, axis=0), axis=1) / tile_area, 0.0, 1.0).round(6))
 
 
-def _fullest(fine: Float[np.ndarray, "r c"], mpps: list[float], tiles: Tiles) -> tuple[tuple[int, ...], Shares, Kept]:
-    """Group the finest tiles so that most are kept in the fewest coarse ones: rows and columns before, shares, kept."""
-    ways = product(range(round(mpps[-1] / mpps[0])), repeat=2)
-    laid = ((before, _shares(fine, before, mpps)) for before in ways)
-    judged = ((before, own, _kept(own, tiles.min_tissue, tiles.min_tissue_coarse)) for before, own in laid)
-    return max(judged, key=lambda way: (int(way[2][mpps[0]].sum()), -int(way[2][mpps[-1]].sum())))
+def _align(
+    fine: Float[np.ndarray, "r c"], mpps: list[float], tiles: Tiles
+) -> tuple[tuple[int, ...], Shares, Selection]:
+    """Choose which fine tiles share a coarse one: rows and columns before the first, shares, selected tiles."""
+    least = dict.fromkeys(mpps, tiles.min_tissue_coarse or 0.0) | {mpps[0]: tiles.min_tissue}
+    alignments = product(range(round(mpps[-1] / mpps[0])), repeat=2)
+    shares = ((before, _shares(fine, before, mpps)) for before in alignments)
+    grids = ((before, share, _select(share, least)) for before, share in shares)
+    return max(grids, key=lambda grid: (int(grid[2][mpps[0]].sum()), -int(grid[2][mpps[-1]].sum())))
 
 
 def _shares(fine: Float[np.ndarray, "r c"], before: tuple[int, ...], mpps: list[float]) -> Shares:
@@ -118,42 +121,41 @@ def _blocks(values: NDArray[np.generic], k: int) -> NDArray[np.generic]:
     return values.reshape(rows // k, k, columns // k, k)
 
 
-def _kept(shares: Mapping[float, NDArray[np.float64]], min_tissue: float, coarse: float | None = None) -> Kept:
+def _select(shares: Mapping[float, NDArray[np.float64]], least: Mapping[float, float]) -> Selection:
     mpps = sorted(shares)
-    least = dict.fromkeys(mpps, min_tissue if coarse is None else coarse) | {mpps[0]: min_tissue}
-    kept = {mpp: (shares[mpp] >= least[mpp]) & (shares[mpp] > 0) for mpp in mpps}
+    selected = {mpp: (shares[mpp] >= least[mpp]) & (shares[mpp] > 0) for mpp in mpps}
     for fine, coarse in pairwise(mpps):
-        kept[coarse] &= _blocks(kept[fine], round(coarse / fine)).any(axis=(1, 3))
-    return _inherited(kept)
+        selected[coarse] &= _blocks(selected[fine], round(coarse / fine)).any(axis=(1, 3))
+    return _drop_orphans(selected)
 
 
-def _inherited(kept: Kept) -> Kept:
-    """Drop fine tiles whose coarse tile is not kept."""
-    mpps = sorted(kept, reverse=True)
+def _drop_orphans(selected: Selection) -> Selection:
+    """Drop fine tiles whose coarse tile is not selected."""
+    mpps = sorted(selected, reverse=True)
     for coarse, fine in pairwise(mpps):
         k = round(coarse / fine)
-        kept[fine] = kept[fine] & kept[coarse].repeat(k, axis=0).repeat(k, axis=1)
-    return kept
+        selected[fine] = selected[fine] & selected[coarse].repeat(k, axis=0).repeat(k, axis=1)
+    return selected
 
 
-def _thinned(kept: Kept, most: int) -> Kept:
-    coarsest = max(kept)
-    order = _morton(np.argwhere(kept[coarsest]))
+def _limit(selected: Selection, most: int) -> Selection:
+    coarsest = max(selected)
+    order = _morton(np.argwhere(selected[coarsest]))
     wanted = min(len(order), most)
-    while max(int(tiles.sum()) for tiles in kept.values()) > most and wanted > 0:
+    while max(int(tiles.sum()) for tiles in selected.values()) > most and wanted > 0:
         chosen = order[np.linspace(0, len(order) - 1, wanted).round().astype(int)]
-        subset = np.zeros_like(kept[coarsest])
+        subset = np.zeros_like(selected[coarsest])
         subset[chosen[:, 0], chosen[:, 1]] = True
-        smaller = _inherited({**kept, coarsest: subset})
+        smaller = _drop_orphans({**selected, coarsest: subset})
         largest = max(int(tiles.sum()) for tiles in smaller.values())
         if largest <= most or wanted == 1:
             return smaller
         wanted = max(1, min(wanted - 1, int(wanted * most / largest)))
-    return kept
+    return selected
 
 
 def _morton(cells: Int[np.ndarray, "n 2"]) -> Int[np.ndarray, "n 2"]:
-    """Sort cells along a Z-order curve, so that evenly spaced picks are evenly spread over the tissue."""
+    """Sort cells along a Z-order curve, so that evenly spaced picks cover the tissue evenly."""
     codes = np.zeros(len(cells), np.int64)
     for bit in range(16):
         codes |= ((cells[:, 1] >> bit) & 1) << (2 * bit) | ((cells[:, 0] >> bit) & 1) << (2 * bit + 1)
@@ -161,16 +163,16 @@ def _morton(cells: Int[np.ndarray, "n 2"]) -> Int[np.ndarray, "n 2"]:
 
 
 def _grid(
-    kept: NDArray[np.bool_], share: NDArray[np.float64], start_um: Float[np.ndarray, "2"], tile_px: int, mpp: Mpp,
+    selected: NDArray[np.bool_], share: NDArray[np.float64], start_um: Float[np.ndarray, "2"], tile_px: int, mpp: Mpp,
     slide_mpp: Mpp,
 ) -> TileGrid:  # fmt: skip
-    """Turn the kept cells of a grid into positions on the slide; `start_um` is its first corner, from the slide's."""
-    cells = np.argwhere(kept)
+    """Turn selected cells into positions on the slide; `start_um` is the grid's first corner, from the slide's."""
+    cells = np.argwhere(selected)
     corners_um = cells[:, ::-1] * (tile_px * mpp) + start_um
     return TileGrid(
         coords_px=np.rint(corners_um / slide_mpp).astype(np.int64),
         coords_um=corners_um + 0.5 * tile_px * mpp,
-        tissue=share[kept].astype(np.float64),
+        tissue=share[selected].astype(np.float64),
         tile_px=tile_px,
         mpp=mpp,
         slide_mpp=slide_mpp,

@@ -1,5 +1,6 @@
 """Cut one open slide into tiles: tissue mask, nested grids, facts about the slide, overview picture."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 from dml.config.params import Tiles
 from dml.core.errors import InputError
 from dml.core.types import Mpp, TileGrid, magnification
-from dml.slides.grid import tile_grids
+from dml.slides.grid import largest_share, tile_grids
 from dml.slides.reader import Slide
 from dml.slides.thumbnails import save_overview
-from dml.slides.tissue import mask_mpp, tissue_mask
+from dml.slides.tissue import Tissue, find_tissue, mask_mpp
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,13 @@ def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None) -> Tile
         If the slide is truncated, too coarse, or has no tissue.
     """
     slide.probe(min(tiles.mpps))
-    mask = tissue_mask(slide.thumbnail(mask_mpp(slide)))
-    grids = dict(tile_grids(slide, mask, tiles))
-    if not mask.any():
-        raise InputError(
-            slide.path, "no tissue found (empty glass, or not a bright-field slide)", "Look at it, or leave it out"
-        )
+    tissue = find_tissue(slide.thumbnail(mask_mpp(slide)), tiles.remove_ink)
+    _check_tissue(slide, tissue)
+    grids = dict(tile_grids(slide, tissue.mask, tiles))
     if not all(len(grid.coords_px) for grid in grids.values()):
-        found = f"no tile of {max(grids) * tiles.tile_px:g} microns is {tiles.min_tissue:.0%} tissue"
-        raise InputError(slide.path, found, "Lower tiles.min_tissue, or leave the slide out")
+        raise _too_little(slide, tissue, tiles)
     if overview is not None:
-        save_overview(slide, mask, grids, overview)
+        save_overview(slide, tissue.mask, grids, overview)
     width, height = slide.dimensions
     facts = {
         "mpp": float(slide.mpp),
@@ -58,8 +55,32 @@ def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None) -> Tile
         "vendor": slide.vendor,
         "width": width,
         "height": height,
-        "tissue": round(float(mask.mean()), 6),
+        "tissue": round(float(tissue.mask.mean()), 6),
+        "left_out": round(tissue.left_out, 6),
         "tiles": sum(len(grid.coords_px) for grid in grids.values()),
-        "notes": "; ".join(slide.resolution.notes),
+        "notes": "; ".join((*slide.resolution.notes, *tissue.notes)),
     }
     return TiledSlide(grids, facts)
+
+
+def _check_tissue(slide: Slide, tissue: Tissue) -> None:
+    if tissue.mask.any() and not tissue.special_stain:
+        return
+    remedy = "Look at it, or leave it out"
+    if tissue.pens:
+        problem = f"the stain was taken for ink: {tissue.pens}"
+        remedy = f"For a special stain (trichrome, alcian blue) set tiles.remove_ink: false. {remedy}"
+    else:
+        problem = "no tissue found (empty glass, or not a bright-field slide)"
+    raise InputError(slide.path, problem, remedy)
+
+
+def _too_little(slide: Slide, tissue: Tissue, tiles: Tiles) -> InputError:
+    """Say which setting would give the slide a tile."""
+    largest = largest_share(slide, tissue.mask, tiles)
+    if largest < tiles.min_tissue:
+        side = min(tiles.mpps) * tiles.tile_px
+        problem = f"no tile of {side:g} microns is {tiles.min_tissue:.0%} tissue, the fullest {largest:.0%}"
+        return InputError(slide.path, problem, f"Set tiles.min_tissue to {math.floor(100 * largest) / 100:g} or less, or leave the slide out")
+    problem = f"no tile of {max(tiles.mpps) * tiles.tile_px:g} microns is {tiles.min_tissue_coarse:.0%} tissue"
+    return InputError(slide.path, problem, "Lower tiles.min_tissue_coarse or leave it empty")

@@ -134,7 +134,7 @@ def add_bad(cohort: Cohort) -> dict[str, str]:
         "nowhere": "microns per pixel unknown",
         "glass": "no tissue found",
         "glow": "no tissue found",
-        "crumb": "no tile of 64 microns is 50% tissue",
+        "crumb": "no tile of 32 microns is 50% tissue",
         "coarse": "its finest resolution is 1 microns per pixel, 0.5 is asked for",
     }
 

@@ -1,4 +1,4 @@
-"""Grids of several resolutions nest exactly, keep what is tissue, and thin out evenly."""
+"""Grids of several resolutions nest exactly, select what is tissue, and thin out evenly."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dml.config.params import Tiles
 from dml.core.types import Mpp, TileGrid
-from dml.slides.grid import corners_px, tile_grid, tile_grids
+from dml.slides.grid import corners_px, largest_share, tile_grids
 
 
 @dataclass
@@ -45,7 +45,7 @@ def assert_nested(grids: dict[float, TileGrid]) -> None:
 
 
 def test_a_coarse_tile_is_the_union_of_its_four_children() -> None:
-    grids = tile_grids(Glass((8000, 6000), 0.5), np.ones((60, 80), bool), Tiles(mpps=(0.5, 1.0), min_tissue=1.0))
+    grids = tile_grids(Glass((8192, 6144), 0.5), np.ones((60, 80), bool), Tiles(mpps=(0.5, 1.0), min_tissue=1.0))
     fine, coarse = grids[0.5], grids[1.0]
     assert len(fine.coords_px) == 4 * len(coarse.coords_px) > 0
     for x, y in coarse.coords_px:
@@ -54,7 +54,7 @@ def test_a_coarse_tile_is_the_union_of_its_four_children() -> None:
         assert children == {(x, y), (x + 256, y), (x, y + 256), (x + 256, y + 256)}
 
 
-def test_only_children_with_tissue_are_kept() -> None:
+def test_only_children_with_tissue_are_selected() -> None:
     mask = np.zeros((8, 8), bool)
     mask[:, :3] = True  # of the single coarse tile: left half full, right half a half of a half
     grids = tile_grids(Glass((512, 512), 0.5), mask, Tiles(mpps=(0.5, 1.0), min_tissue=0.3))
@@ -64,14 +64,28 @@ def test_only_children_with_tissue_are_kept() -> None:
     assert grids[0.5].tissue.tolist() == [0.75, 0.75]
 
 
-def test_less_tissue_may_be_asked_of_coarse_tiles() -> None:
+def test_a_coarse_tile_is_taken_for_its_fine_tiles_unless_more_tissue_is_required() -> None:
     mask = np.zeros((8, 8), bool)
     mask[:, :1] = True  # a quarter of the coarse tiles on the left, half of the fine ones
     glass, half = Glass((1024, 1024), 0.5), {"mpps": (0.5, 1.0), "min_tissue": 0.5}
-    assert len(tile_grids(glass, mask, Tiles.model_validate(half))[0.5].coords_px) == 0
-    kept = tile_grids(glass, mask, Tiles.model_validate({**half, "min_tissue_coarse": 0.25}))
-    assert cells(kept[1.0]) == {(0, 0), (0, 1)}
-    assert cells(kept[0.5]) == {(0, y) for y in range(4)}
+    grids = tile_grids(glass, mask, Tiles.model_validate(half))
+    assert cells(grids[1.0]) == {(0, 0), (0, 1)}
+    assert grids[1.0].tissue.tolist() == [0.25, 0.25]
+    assert cells(grids[0.5]) == {(0, y) for y in range(4)}
+    assert len(tile_grids(glass, mask, Tiles.model_validate({**half, "min_tissue_coarse": 0.3}))[0.5].coords_px) == 0
+
+
+@pytest.mark.parametrize("mpps", [(0.5, 1.0), (0.5, 1.0, 2.0), (0.5, 1.5)])
+def test_more_magnifications_lose_no_fine_tile(mpps: tuple[float, ...]) -> None:
+    slide = Glass((4000, 3000), 0.5)
+    alone = cells(tile_grids(slide, blob(), Tiles(mpps=(0.5,)))[0.5])
+    assert cells(tile_grids(slide, blob(), Tiles(mpps=mpps))[0.5]) == alone
+
+
+def test_the_largest_share_is_that_of_the_fullest_fine_tile() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[:3, :2] = True  # in one of four fine tiles of 4 x 4 pixels
+    assert largest_share(Glass((512, 512), 0.5), mask, Tiles(mpps=(0.5, 1.0))) == 6 / 16
 
 
 @settings(max_examples=60, deadline=None)
@@ -92,13 +106,13 @@ def test_grids_nest_for_any_slide(
     grids = dict(tile_grids(Glass((width, height), slide_mpp), mask, tiles))
     assert_nested(grids)
     for mpp, grid in grids.items():
-        assert (grid.tissue >= min_tissue).all()
+        assert (grid.tissue >= (min_tissue if mpp == min(mpps) else 0)).all()
         assert np.abs(corners_px(grid) - grid.coords_px).max(initial=0) <= 0.5
         ratio = round(max(mpps) / mpp) ** 2
         assert len(grid.coords_px) <= max(max_tiles, ratio)
 
 
-def test_the_grouping_that_keeps_most_tiles_is_taken() -> None:
+def test_the_grouping_with_most_tiles_is_taken() -> None:
     mask = np.zeros((8, 8), bool)
     mask[2:6, 2:6] = True  # four fine tiles around the corner of four coarse ones
     grids = tile_grids(Glass((1024, 1024), 0.5), mask, Tiles(mpps=(0.5, 1.0), min_tissue=0.5))
@@ -119,11 +133,11 @@ def test_of_equally_many_the_fewest_and_fullest_coarse_tiles() -> None:
 
 
 def test_a_coarse_tile_may_start_before_the_slide() -> None:
-    mask = np.ones((6, 6), bool)  # three by three fine tiles: from the corner, five of nine are in half empty ones
+    mask = np.ones((6, 6), bool)  # three by three fine tiles
     tiles = Tiles(mpps=(0.5, 1.0), min_tissue=0.5)
     grids = tile_grids(Glass((768, 768), 0.5), mask, tiles)
-    assert len(grids[0.5].coords_px) == 8
-    mask[:2, :2] = False  # now what is left out at the upper left was glass anyway
+    assert (len(grids[0.5].coords_px), len(grids[1.0].coords_px)) == (9, 4)
+    mask[:2, :2] = False  # three coarse tiles are enough if they start before the slide
     grids = tile_grids(Glass((768, 768), 0.5), mask, tiles)
     assert len(grids[0.5].coords_px) == 8
     assert grids[1.0].coords_px.tolist() == [[256, -256], [-256, 256], [256, 256]]
@@ -137,20 +151,21 @@ def test_a_coarse_tile_may_start_before_the_slide() -> None:
     min_tissue=st.sampled_from([0.1, 0.5, 0.9]),
     seed=st.integers(0, 99),
 )
-def test_no_grouping_keeps_more(width: int, height: int, mpps: tuple[float, ...], min_tissue: float, seed: int) -> None:
+def test_no_grouping_has_more(width: int, height: int, mpps: tuple[float, ...], min_tissue: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random((19, 13)) > rng.random()
-    slide, tiles = Glass((width, height), Mpp(0.5)), Tiles(mpps=mpps, min_tissue=min_tissue, max_tiles=10**6)
-    kept = len(tile_grid(slide, mask, 0.5, tiles).coords_px)
-    alone = tile_grid(slide, mask, 0.5, Tiles(mpps=(0.5,), min_tissue=0.0, max_tiles=10**6))
+    slide = Glass((width, height), Mpp(0.5))
+    tiles = Tiles(mpps=mpps, min_tissue=min_tissue, min_tissue_coarse=min_tissue, max_tiles=10**6)
+    selected = len(tile_grids(slide, mask, tiles)[Mpp(0.5)].coords_px)
+    alone = tile_grids(slide, mask, Tiles(mpps=(0.5,), min_tissue=0.0, max_tiles=10**6))[Mpp(0.5)]
     shares = dict(zip(map(tuple, np.rint(alone.coords_um / 128 - 0.5).astype(int)), alone.tissue, strict=True))
     k = round(max(mpps) / 0.5)
     for ox in range(k):
         for oy in range(k):
-            assert kept >= kept_in_groups(shares, [round(mpp / 0.5) for mpp in mpps], (ox, oy), min_tissue)
+            assert selected >= count_in_groups(shares, [round(mpp / 0.5) for mpp in mpps], (ox, oy), min_tissue)
 
 
-def kept_in_groups(
+def count_in_groups(
     shares: dict[tuple[int, int], float], sides: list[int], before: tuple[int, int], least: float
 ) -> int:
     """Count the fine tiles that stay when coarse tiles start `before` fine ones before the corner; slow and obvious."""
@@ -169,7 +184,7 @@ def kept_in_groups(
 def test_share_equals_a_pixel_count() -> None:
     mask = blob()
     slide = Glass((1200, 900), 0.5)  # ten slide pixels a mask pixel
-    grid = tile_grid(slide, mask, 0.5, Tiles(mpps=(0.5,), tile_px=70, min_tissue=0.01))
+    grid = tile_grids(slide, mask, Tiles(mpps=(0.5,), tile_px=70, min_tissue=0.01))[Mpp(0.5)]
     whole = np.zeros((980, 1260), bool)
     whole[:900, :1200] = mask.repeat(10, axis=0).repeat(10, axis=1)
     counted = [whole[y : y + 70, x : x + 70].mean() for x, y in grid.coords_px]
@@ -177,7 +192,8 @@ def test_share_equals_a_pixel_count() -> None:
 
 
 def test_tissue_at_the_edge_is_not_lost() -> None:
-    grid = tile_grid(Glass((600, 600), 0.5), np.ones((60, 60), bool), 0.5, Tiles(mpps=(0.5,), min_tissue=0.3))
+    tiles = Tiles(mpps=(0.5,), min_tissue=0.3)
+    grid = tile_grids(Glass((600, 600), Mpp(0.5)), np.ones((60, 60), bool), tiles)[Mpp(0.5)]
     assert cells(grid) == {(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (2, 1), (0, 2), (1, 2)} - {(2, 2)}
 
 

@@ -10,7 +10,7 @@ from dml.config.params import Tiles
 from dml.slides.grid import tile_grids
 from dml.slides.reader import open_slide
 from dml.slides.thumbnails import STRIP, save_overview
-from dml.slides.tissue import mask_mpp, tissue_mask
+from dml.slides.tissue import find_tissue, mask_mpp
 
 pytestmark = pytest.mark.data
 
@@ -27,16 +27,16 @@ def test_from_file_to_tiles(path: Path, tmp_path: Path) -> None:
     with open_slide(path) as slide:
         assert (slide.mpp, slide.vendor, slide.dimensions) == (0.499, "aperio", (2220, 2967))
         slide.probe(0.5)
-        mask = tissue_mask(slide.thumbnail(mask_mpp(slide)))
+        mask = find_tissue(slide.thumbnail(mask_mpp(slide))).mask
         assert 0.3 < mask.mean() < 0.4
         # read off the picture: the upper left and the right margin are glass, the lower middle is dermis
         height, width = mask.shape
         assert not mask[: height // 4, : width // 4].any()
         assert mask[int(0.7 * height) : int(0.8 * height), int(0.4 * width) : int(0.6 * width)].mean() > 0.95
         grids = tile_grids(slide, mask, Tiles())
-        assert {mpp: len(grid.coords_px) for mpp, grid in grids.items()} == {0.5: 32, 1.0: 9}
+        assert {mpp: len(grid.coords_px) for mpp, grid in grids.items()} == {0.5: 38, 1.0: 12}
         three = tile_grids(slide, mask, Tiles(mpps=(0.5, 1.0, 2.0)))
-        assert {mpp: len(grid.coords_px) for mpp, grid in three.items()} == {0.5: 31, 1.0: 9, 2.0: 3}
+        assert {mpp: len(grid.coords_px) for mpp, grid in three.items()} == {0.5: 38, 1.0: 12, 2.0: 4}
         save_overview(slide, mask, grids, tmp_path / "overview.jpg")
     with Image.open(tmp_path / "overview.jpg") as overview:
         assert overview.size == (766, 1024 + STRIP)

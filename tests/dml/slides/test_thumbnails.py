@@ -9,13 +9,13 @@ from dml.config.params import Tiles
 from dml.slides.grid import tile_grids
 from dml.slides.reader import open_slide
 from dml.slides.thumbnails import SIDE, STRIP, save_overview
-from dml.slides.tissue import mask_mpp, tissue_mask
+from dml.slides.tissue import find_tissue, mask_mpp
 from tests.painted import GLASS, tissue_pixels, write_slide
 
 
 def overview(path: Path, tiles: Tiles) -> Image.Image:
     with open_slide(path) as slide:
-        mask = tissue_mask(slide.thumbnail(mask_mpp(slide)))
+        mask = find_tissue(slide.thumbnail(mask_mpp(slide))).mask
         save_overview(slide, mask, tile_grids(slide, mask, tiles), path.with_suffix(".jpg"))
     with Image.open(path.with_suffix(".jpg")) as image:
         return image.convert("RGB")

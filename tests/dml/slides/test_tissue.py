@@ -5,11 +5,32 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dml.slides.tissue import tissue_mask
+from benchmarks.phantoms import (
+    ALCIAN_BLUE,
+    COLLAGEN_BLUE,
+    PENS,
+    WHOLE,
+    Phantom,
+    haematoxylin_eosin,
+    overlap,
+    paint,
+    single_stain,
+    tissue_phantoms,
+)
+from dml.slides.tissue import find_tissue
 from tests.painted import GLASS, NUCLEUS, TISSUE, tissue_pixels
 
 Image = NDArray[np.uint8]
 INKS = {"green": (20, 140, 60), "blue": (40, 90, 200), "black": (35, 35, 40), "pale green": (150, 215, 160)}
+
+
+def tissue_mask(pixels: Image) -> NDArray[np.bool_]:
+    return find_tissue(pixels).mask
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> dict[str, Phantom]:
+    return tissue_phantoms()
 
 
 @pytest.fixture
@@ -27,25 +48,21 @@ def ellipse(height: int = 300, width: int = 400, cover: float = 0.6) -> NDArray[
     return np.asarray(((x / width - 0.5) / (cover / 2)) ** 2 + ((y / height - 0.5) / (cover / 2)) ** 2 < 1)
 
 
-def agreement(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    return float((mask & truth).sum() / (mask | truth).sum())
-
-
 def test_tissue_on_white_glass(thumbnail: Image) -> None:
-    assert agreement(tissue_mask(thumbnail), ellipse()) > 0.95
+    assert overlap(tissue_mask(thumbnail), ellipse()) > 0.95
 
 
 @pytest.mark.parametrize("sigma", [2, 6])
 def test_out_of_focus_tissue_stays(thumbnail: Image, sigma: float) -> None:
     blurred = ndimage.gaussian_filter(thumbnail, (sigma, sigma, 0))
-    assert agreement(tissue_mask(blurred), ellipse()) > 0.85
+    assert overlap(tissue_mask(blurred), ellipse()) > 0.85
 
 
 @pytest.mark.parametrize("width", [10, 90])
 def test_black_borders_are_not_tissue(thumbnail: Image, width: int) -> None:
     bordered = np.pad(thumbnail, ((width, width), (width, width), (0, 0)))
     mask = tissue_mask(bordered)
-    assert agreement(mask[width:-width, width:-width], ellipse()) > 0.95
+    assert overlap(mask[width:-width, width:-width], ellipse()) > 0.95
     assert mask.sum() == mask[width:-width, width:-width].sum()
 
 
@@ -60,23 +77,23 @@ def test_pen_marks_are_not_tissue(thumbnail: Image, ink: str) -> None:
     inner = ndimage.binary_erosion(stroke, iterations=2)
     assert mask[inner].mean() < 0.02
     away = ~ndimage.binary_dilation(stroke, iterations=6)
-    assert agreement(mask & away, ellipse() & away) > 0.93
+    assert overlap(mask & away, ellipse() & away) > 0.93
 
 
 def test_dense_haematoxylin_is_not_ink() -> None:
     pixels = np.full((300, 400, 3), GLASS, np.uint8)
     pixels[ellipse()] = NUCLEUS
-    assert agreement(tissue_mask(pixels), ellipse()) > 0.95
+    assert overlap(tissue_mask(pixels), ellipse()) > 0.95
 
 
-def test_pale_tissue_is_found() -> None:
+def test_pale_tissue_without_nuclei_is_tissue() -> None:
     pixels = np.full((300, 400, 3), GLASS, np.int16)
     pixels[ellipse()] = (238, 222, 234)
     pixels += np.random.default_rng(0).integers(-3, 4, pixels.shape, dtype=np.int16)
-    assert agreement(tissue_mask(pixels.astype(np.uint8)), ellipse()) > 0.9
+    assert overlap(tissue_mask(pixels.astype(np.uint8)), ellipse()) > 0.9
 
 
-def test_tissue_that_fills_the_picture_is_kept_whole() -> None:
+def test_tissue_that_fills_the_picture_is_whole() -> None:
     pixels = thin(tissue_pixels(400, 300, cover=4.0))
     assert tissue_mask(pixels).mean() > 0.95
 
@@ -90,7 +107,7 @@ def test_empty_glass_has_no_tissue(glass: tuple[int, int, int]) -> None:
 
 def test_tissue_under_a_tinted_lamp() -> None:
     tinted = (thin(tissue_pixels(400, 300)) * np.array([1.0, 0.97, 0.9])).astype(np.uint8)
-    assert agreement(tissue_mask(tinted), ellipse()) > 0.95
+    assert overlap(tissue_mask(tinted), ellipse()) > 0.95
 
 
 @pytest.mark.parametrize("colour", [(20, 30, 220), (30, 230, 40), (230, 30, 20), (160, 40, 200), (200, 200, 210)])
@@ -111,3 +128,56 @@ def test_dust_is_not_tissue() -> None:
     pixels = np.full((300, 400, 3), GLASS, np.uint8)
     pixels[20:25, 30:35] = TISSUE
     assert not tissue_mask(pixels).any()
+
+
+def test_phantoms_are_masked_right(phantoms: dict[str, Phantom]) -> None:
+    scores = {name: overlap(tissue_mask(phantom.pixels), phantom.tissue) for name, phantom in phantoms.items()}
+    low = {name: round(score, 3) for name, score in scores.items() if score < 0.9}
+    assert not low
+    assert np.mean(list(scores.values())) > 0.97
+
+
+def test_strong_stain_does_not_hide_a_pale_section(phantoms: dict[str, Phantom]) -> None:
+    phantom = phantoms["dark and pale section"]
+    mask, right = tissue_mask(phantom.pixels), np.zeros_like(phantom.tissue)
+    right[:, right.shape[1] // 2 :] = True
+    assert overlap(mask & right, phantom.tissue & right) > 0.97
+
+
+@pytest.mark.parametrize("colour", PENS)
+def test_ink_is_reported_with_its_colour_and_share(phantoms: dict[str, Phantom], colour: str) -> None:
+    tissue = find_tissue(phantoms[f"{colour} ink"].pixels)
+    stroke, whole = (110 - 40) * 1400 / 16, phantoms[f"{colour} ink"].tissue.sum()
+    left_out = sum(tissue.ink.values())
+    if colour != "black":  # its rim is grey, not stain
+        np.testing.assert_allclose(left_out, stroke / (stroke + whole), atol=0.02)
+    assert max(tissue.ink, key=lambda name: tissue.ink[name]) == colour
+    assert not tissue.special_stain
+
+
+def test_what_was_left_out_is_noted_with_the_setting(phantoms: dict[str, Phantom]) -> None:
+    notes = find_tissue(phantoms["green ink"].pixels).notes
+    assert len(notes) == 1
+    assert "12% of the stained area was left out (12% as green pen ink" in notes[0]
+    assert "tiles.remove_ink: false" in notes[0]
+    assert find_tissue(phantoms["faded to 1.00"].pixels).notes == ()
+
+
+def test_brown_stain_is_noted(phantoms: dict[str, Phantom]) -> None:
+    assert "immunohistochemistry" in find_tissue(phantoms["IHC, light counterstain"].pixels).notes[0]
+    assert find_tissue(phantoms["IHC, negative"].pixels).brown == 0
+
+
+@pytest.mark.parametrize("vector", [COLLAGEN_BLUE, ALCIAN_BLUE])
+def test_a_blue_special_stain_is_told_from_ink_by_its_grain(vector: tuple[float, float, float]) -> None:
+    phantom = paint(WHOLE, single_stain(WHOLE, vector))
+    assert find_tissue(phantom.pixels).special_stain
+    assert overlap(find_tissue(phantom.pixels, remove_ink=False).mask, phantom.tissue) > 0.97
+
+
+def test_glass_of_uneven_tint_is_not_tissue() -> None:
+    def tint(pixels: NDArray[np.float64]) -> None:
+        pixels[..., 2] *= np.linspace(1, 0.95, pixels.shape[1])
+
+    phantom = paint(WHOLE, haematoxylin_eosin(WHOLE), over=tint)
+    assert overlap(tissue_mask(phantom.pixels), phantom.tissue) > 0.97
