@@ -1,12 +1,14 @@
 """The tracking store: unreachable, moved, created once."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +20,13 @@ from dml.config.params import Params
 from dml.core.errors import TrackingError
 from dml.core.files import write_json
 from dml.registry import predict as prediction
-from dml.registry import promotion
-from dml.registry import versions as registry
-from dml.tracking import runs, store
+from dml.registry import promotion, versions
+from dml.tracking import store
 from dml.tracking.fold_run import fold_run
 from tests.trained_models import WIDTH, write_folds
 
 
-def test_unreachable_server_is_said_before_training(
+def test_an_unreachable_server_is_an_error_before_training(
     workplace: Path, params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as free:
@@ -36,7 +37,7 @@ def test_unreachable_server_is_said_before_training(
             pytest.fail("trained without tracking")
 
 
-def test_a_file_that_is_no_database_is_said(workplace: Path) -> None:
+def test_a_file_that_is_no_database_is_an_error(workplace: Path) -> None:
     (workplace / "mlruns").mkdir()
     (workplace / "mlruns/mlflow.db").write_text("not a database, however long this text may get" * 100)
     with pytest.raises(TrackingError, match="not a database"):
@@ -64,22 +65,88 @@ def test_an_experiment_is_created_once(client: MlflowClient) -> None:
     assert store.experiment(client, "demo-grade") == store.experiment(client, "demo-grade")
 
 
-@pytest.fixture
-def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-    """Start a tracking server that keeps artifacts in ``kept`` and make it the store."""
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("./mlruns", "not a server"),
+        ("file:///tmp/mlruns", "not a server"),
+        ("databricks", "not a server"),
+        ("databricks://profile", "not a server"),
+        ("sqlit:///mlruns/mlflow.db", "not a server"),
+        ("sqlite://mlruns/mlflow.db", "not a server"),
+        ("sqlite:///mlrnus/mlflow.db", "folder .*mlrnus does not exist"),
+        ("postgresql://nobody:secret@127.0.0.1:1/x", "postgresql://nobody:\\*\\*\\*@"),
+    ],
+)
+def test_an_address_that_is_no_store_is_an_error_with_a_remedy(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, address: str, problem: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(TrackingError, match=f"{problem}.*unset it to use {store.DEFAULT}") as error:
+        store.connect()
+    assert "secret" not in str(error.value)
+    assert error.value.exit_code == 6
+
+
+def test_a_mistyped_database_is_no_empty_registry_but_may_be_begun_by_training(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/typo.db")
+    with pytest.raises(TrackingError, match=r"typo\.db does not exist"):
+        versions.names()
+    assert not (workplace / "typo.db").exists()
+    store.connect()
+    assert "typo.db does not exist yet and is created" in caplog.text
+    assert versions.names() == []
+
+
+def test_an_experiment_deleted_in_the_pages_is_an_error_with_the_command(
+    client: MlflowClient, params: Callable[..., Params], workplace: Path
+) -> None:
+    identity = store.experiment(client, "demo-survival")
+    client.delete_experiment(identity)
+    tracked = fold_run(params(), "survival", "teacher", 0)
+    with pytest.raises(TrackingError, match="demo-survival was deleted") as error, tracked:
+        pytest.fail("trained without tracking")
+    (command,) = re.findall(r"mlflow experiments restore --experiment-id \d+", str(error.value))
+    environment = os.environ | {"MLFLOW_TRACKING_URI": store.address()}
+    subprocess.run([sys.executable, "-m", *command.split()], check=True, env=environment, capture_output=True)
+    assert store.experiment(client, "demo-survival") == identity
+
+
+@contextmanager
+def run_server(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a tracking server that stores artifacts in ``kept``; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    places = ("--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(workplace / "kept"))
-    words = ("server", "--host", "127.0.0.1", "--port", port, "--workers", "1", *places)
+    places = ("--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(folder / "kept"))
+    words = ("server", "--host", "127.0.0.1", "--port", port, "--workers", "1", *places, *options)
     environment = os.environ | ui_servers.ENVIRONMENT
-    process = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=environment, cwd=workplace)
+    process = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=environment, cwd=folder)
     try:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-        yield _connected(process)
+        yield f"http://127.0.0.1:{port}", process
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+@pytest.fixture
+def server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """Start a tracking server and make it the store."""
+    with run_server(workplace) as (address, process):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        yield _connected(process)
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_to_our_name_for_it_is_an_error(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run_server(workplace, "--allowed-hosts", "mlflow.example.org") as (address, process):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with pytest.raises(TrackingError, match=f"to the name {address[7:]}: add it to MLFLOW_SERVER_ALLOWED_HOSTS"):
+            _connected(process)
 
 
 @pytest.mark.slow
@@ -101,7 +168,7 @@ def test_a_tracking_server_works_as_well_with_artifacts_and_registry(
     (workplace / "reports/demo/survival/cards/student.md").write_text("# card")
     for check in ("cohort", "features"):
         write_json(Path(f"reports/demo/checks/{check}.json"), {"success": True})
-    name = registry.register(params(), "survival", "student").name
+    name = versions.register(params(), "survival", "student").name
     monkeypatch.setattr(promotion, "SETTLE_S", 0.0)
     promotion.promote(name, params()).enforce()
     np.save("s1.npy", np.ones((5, WIDTH), np.float16))
@@ -113,7 +180,9 @@ def _connected(server: subprocess.Popen[bytes]) -> MlflowClient:
     for _ in range(600):
         try:
             return store.connect()
-        except TrackingError:
+        except TrackingError as error:
+            if "refused" not in str(error):
+                raise
             assert server.poll() is None
             time.sleep(0.5)
     pytest.fail("the server did not start")
