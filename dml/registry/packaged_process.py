@@ -7,6 +7,9 @@ import json
 import os
 import sys
 
+FORMER_NAMES = {"attention": "relevance"}
+"""Parameters (and the columns that they ask for) that versions packed before 0.2 have under another name."""
+
 
 def main() -> None:
     """Load the model in the folder that is the only argument, and predict until the input ends."""
@@ -16,9 +19,14 @@ def main() -> None:
     from mlflow import pyfunc
 
     model = pyfunc.load_model(sys.argv[1], suppress_warnings=True)
+    schema = model.metadata.get_params_schema()
+    known = {param.name for param in schema.params} if schema else set()
+    names = {name: former for name, former in FORMER_NAMES.items() if name not in known and former in known}
     for line in sys.stdin:
         request = json.loads(line)
-        predictions = model.predict(pd.DataFrame(request["rows"]), params=request["params"] or None)
+        params = {names.get(name, name): value for name, value in request["params"].items()}
+        predictions = model.predict(pd.DataFrame(request["rows"]), params=params or None)
+        predictions = predictions.rename(columns={former: name for name, former in names.items()})
         responses.write(json.dumps(predictions.to_dict("records")) + "\n")
         responses.flush()
 

@@ -76,7 +76,7 @@ def test_attention_goes_to_a_file_for_each_patient(version: Path, tmp_path: Path
 
 
 def test_code_of_a_package_that_was_laid_out_otherwise_predicts(version: Path) -> None:
-    """As of a version registered before the packages of dml were renamed: none of the present names is in its code."""
+    """As of a version registered before the packages of dml were renamed: its code has other modules and parameters."""
     shutil.rmtree(version)
     (version / "ops").mkdir(parents=True)
     for name in ("__init__.py", "ops/__init__.py"):
@@ -84,15 +84,15 @@ def test_code_of_a_package_that_was_laid_out_otherwise_predicts(version: Path) -
     (version / "ops" / "answering.py").write_text(OLD_ANSWERING)
     (served,) = Path("mlruns/artifacts").rglob("artifacts/served_model.py")
     served.write_text(OLD_SERVED)
-    predictions = prediction.predict(f"{NAME}@challenger", Path("s1.npy"))
-    assert predictions.to_dict("records") == [
-        {"patient_id": "s1", "status": "ok", "file": str(Path("s1.npy").absolute())}
-    ]
+    (described,) = Path("mlruns/artifacts").rglob("MLmodel")
+    described.write_text(described.read_text().replace("attention", "relevance"))
+    rows = prediction.predict(f"{NAME}@challenger", Path("s1.npy"), attention=True).to_dict("records")
+    assert rows == [{"patient_id": "s1", "file": str(Path("s1.npy").absolute()), "attention": "[]"}]
 
 
 OLD_ANSWERING = """
-def answer(rows):
-    return rows.assign(status="ok", file=rows["path"])[["patient_id", "status", "file"]]
+def answer(rows, relevance):
+    return rows.assign(file=rows["path"], relevance="[]" if relevance else None)[["patient_id", "file", "relevance"]]
 """
 OLD_SERVED = """
 from mlflow.models import set_model
@@ -101,7 +101,7 @@ from mlflow.pyfunc.model import PythonModel
 class Served(PythonModel):
     def predict(self, context, model_input, params=None):
         from dml.ops.answering import answer
-        return answer(model_input)
+        return answer(model_input, **params)
 
 set_model(Served())
 """

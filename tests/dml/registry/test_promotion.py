@@ -99,9 +99,7 @@ def test_a_worse_model_is_refused_with_the_failed_gates(register: Register, para
     results = promotion.promote(NAME, params())
     failed = [gate.name for gate in results.gates if not gate.passed]
     assert failed == ["c_index floor", "student-teacher gap", "not inferior to champion"]
-    with pytest.raises(
-        GateFailed, match="floor: 0.580, required at least 0.600; student-teacher gap: c_index"
-    ):
+    with pytest.raises(GateFailed, match=r"floor: 0.580, required at least 0.600; student-teacher gap: c_index"):
         results.enforce()
     assert aliases() == {"champion": "1", "challenger": "2"}
     last = json.loads(promotion.log_path().read_text().splitlines()[-1])
