@@ -11,7 +11,8 @@ import pyarrow as pa
 from dml.cohorts.columns import Column, Pattern
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.raw_files import Features, SlideFolder, SlideTable
-from dml.cohorts.readers.tables import column, keys, members, numbers, read_table, rows
+from dml.cohorts.readers.files import members
+from dml.cohorts.readers.tables import column, keys, numbers, read_table, rows
 from dml.core.errors import InputError, listed
 from dml.core.files import read_parquet, write_parquet
 

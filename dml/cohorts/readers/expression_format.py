@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, model_validator
 
+from dml.cohorts.readers.tables import decimal_points
 from dml.config.params import Section
 from dml.core.errors import InputError
 
@@ -92,14 +93,17 @@ def match_headers(columns: Sequence[str], pattern: str | None) -> dict[str, str]
 
 
 def to_float(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return the cells as float64, NaN where empty.
+    """Return the cells as float64, NaN where empty; 1,5 is 1.5 where no cell contradicts.
 
     Raises
     ------
     InputError
         If a cell is not a number; the message names column and row.
     """
-    for name in frame.columns[[not pd.api.types.is_numeric_dtype(t) for t in frame.dtypes]]:
+    text = frame.columns[[not pd.api.types.is_numeric_dtype(t) for t in frame.dtypes]]
+    if len(text) and (points := decimal_points(pd.Series(frame[text].stack()))) is not None:
+        frame = frame.assign(**points.unstack().reindex(frame.index))
+    for name in text:
         cells = frame[name]
         wrong = cells.notna() & pd.to_numeric(cells, errors="coerce").isna()
         if wrong.any():

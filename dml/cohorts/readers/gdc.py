@@ -15,7 +15,8 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, Unit
-from dml.cohorts.readers.tables import column, members, read_table
+from dml.cohorts.readers.files import members
+from dml.cohorts.readers.tables import column, read_table
 from dml.core.errors import InputError, listed
 
 logger = logging.getLogger(__name__)

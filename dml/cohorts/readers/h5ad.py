@@ -13,7 +13,8 @@ from pydantic import Field
 
 from dml.cohorts.columns import Column, Key
 from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix
-from dml.cohorts.readers.tables import existing, keys
+from dml.cohorts.readers.files import existing
+from dml.cohorts.readers.tables import keys
 from dml.core.errors import InputError, listed
 
 

@@ -60,7 +60,10 @@ PATIENTS = yaml.safe_load(SMALL)["patients"]
         ({"slide": {}}, r"slide: unknown key; allowed here: .*slides"),
         ({"patients": [{**PATIENTS[0], "sitee": 1}]}, r"patients\.0\.sitee: unknown key; allowed here: age, file, id"),
         ({"patients": []}, r"the list is empty; describe at least one"),
-        ({"patients": [PATIENTS[0], {**PATIENTS[0], "id": "p2"}]}, r"two tables are called the same \(patients, patients\)"),
+        (
+            {"patients": [PATIENTS[0], {"file": "patients.csv", "id": "b"}]},
+            r"two tables are called the same \(patients, patients\)",
+        ),
         ({"labels": {"g": {**LABEL, "sources": []}}}, r"`sources` is empty"),
         ({"labels": {"g": {**LABEL, "classes": ["a", "a"]}}}, r"classes are repeated: a, a"),
         ({"labels": {"age": LABEL}}, r"age is the name of another column"),

@@ -58,5 +58,5 @@ def test_an_incomplete_series_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no series splits_0\.csv, .* but none"):
         load(tmp_path, set(IDS))
     publish(tmp_path, 1, train=IDS[4:], val=IDS[:4])
-    with pytest.raises(InputError, match="no complete series"):
+    with pytest.raises(InputError, match="no series"):
         load(tmp_path, set(IDS))

@@ -1,16 +1,24 @@
 """Any table people have on disk is read; what is wrong with it is said with file, column and rows."""
 
+import bz2
+import contextlib
 import gzip
+import lzma
+import tempfile
+import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dml.cohorts.columns import Column
-from dml.cohorts.readers.tables import column, delimiter, keys, members, numbers, read_table
+from dml.cohorts.readers.expression_format import to_float
+from dml.cohorts.readers.files import members
+from dml.cohorts.readers.tables import column, delimiter, identifiers, keys, numbers, read_table
 from dml.core.errors import InputError
 
 TEXT = "id,days\nA,1.5\nB,NA\nC,3\n"
@@ -34,7 +42,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 def test_reads_every_packing_and_delimiter_alike(tmp_path: Path, name: str, separator: str) -> None:
     frame = read_table(write(tmp_path, name, TEXT.replace(",", separator)))
     assert frame["id"].tolist() == ["A", "B", "C"]
-    assert frame["days"].isna().tolist() == [False, True, False]
+    assert column(frame, Path("t"), "days").isna().tolist() == [False, True, False]
     assert frame.index.tolist() == [2, 3, 4]
 
 
@@ -97,7 +105,7 @@ def test_a_zip_of_two_tables_is_refused(tmp_path: Path) -> None:
 
 def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("id,köln\n1,2\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"not UTF-8 text \(byte 4\)\. Save it as CSV UTF-8"):
+    with pytest.raises(InputError, match=r"not UTF-8 text \(byte 4, row 1\)\. Save it as CSV UTF-8"):
         read_table(tmp_path / "t.csv")
 
 
@@ -135,7 +143,7 @@ def test_an_empty_id_names_its_row(tmp_path: Path) -> None:
         keys(read_table(path), path, Column(column="id"))
 
 
-@pytest.mark.parametrize("cell", ["3,5", "12 months", "inf", "1e999"])
+@pytest.mark.parametrize("cell", ["1,234", "12 months", "inf", "1e999", "0x1F"])
 def test_what_is_no_number_is_named(tmp_path: Path, cell: str) -> None:
     path = write(tmp_path, "t.csv", f'id,days\nA,1\nB,"{cell}"\n')
     with pytest.raises(InputError, match=r"column 'days' holds .* in row 3, which is not a number"):
@@ -168,3 +176,117 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         members(tmp_path / "f.zip")
     with pytest.raises(InputError, match="does not exist"):
         members(tmp_path / "none")
+
+
+AS_PEOPLE_SAVE_THEM = {
+    "old Mac": TEXT.replace("\n", "\r").encode(),
+    "Windows": TEXT.replace("\n", "\r\n").encode(),
+    "UTF-16 of Excel": TEXT.replace(",", "\t").encode("utf-16"),
+    "xz": lzma.compress(TEXT.encode()),
+    "bz2": bz2.compress(TEXT.encode()),
+    "gzip under another name": gzip.compress(TEXT.encode()),
+    "no last line end": TEXT.encode().rstrip(),
+}
+
+
+@pytest.mark.parametrize("name", AS_PEOPLE_SAVE_THEM)
+def test_what_programs_write_is_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(AS_PEOPLE_SAVE_THEM[name])
+    frame = read_table(path, numeric=True)
+    assert frame["id"].tolist() == ["A", "B", "C"]
+    assert frame["days"].tolist()[::2] == [1.5, 3.0]
+    assert frame["days"].isna().tolist() == [False, True, False]
+
+
+def test_the_first_sheet_of_a_workbook_is_read_with_its_rows(tmp_path: Path) -> None:
+    cells = pd.DataFrame({"id": ["A", "B", "C"], "days": [1.5, None, 3], "note": ["#N/A", "x", None]})
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        cells.to_excel(book, index=False, sheet_name="first")
+        pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="second")
+    text = read_table(tmp_path / "t.xlsx")
+    assert text.index.tolist() == [2, 3, 4]
+    assert text["days"].tolist()[0] == "1.5"
+    assert column(text, tmp_path, "note").isna().tolist() == [True, False, True]
+    numeric = read_table(tmp_path / "t.xlsx", numeric=True)
+    assert numeric["days"].dropna().tolist() == [1.5, 3.0]
+    (tmp_path / "t.xlsx").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(InputError, match="not an Excel workbook"):
+        read_table(tmp_path / "t.xlsx")
+
+
+def test_the_index_of_pandas_is_a_column_of_parquet(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"days": [1, 2]}, index=pd.Index(["A", "B"], name="case"))
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert column(read_table(tmp_path / "t.parquet"), tmp_path, "case").tolist() == ["A", "B"]
+    frame.rename_axis(None).to_parquet(tmp_path / "t.parquet")
+    assert column(read_table(tmp_path / "t.parquet"), tmp_path, "").tolist() == ["A", "B"]
+
+
+DAMAGED = {
+    "short row": (b"id,days,x\nA,1,2\nB,2\nC,3,4\n", r"row 3 has 2 cells, not 3"),
+    "cut in a row": (b"id,days,x\nA,1,2\nB,2", r"row 3 has 2 cells, not 3"),
+    "below comments": (b"#c\n#c\nid,days\nA,1\nB\n", r"row 5 has 1 cells, not 2"),
+    "cut gzip": (gzip.compress(TEXT.encode() * 99)[:-20], "cannot be unpacked"),
+    "corrupt gzip": (gzip.compress(TEXT.encode() * 99)[:30] + b"\xff" * 40, "cannot be unpacked"),
+    "NUL": (b"id,days\nA,12\0\n", "NUL bytes"),
+    "giant header": (b"id," + b"x" * 200_000 + b"\nA,1\n", "the header cannot be read"),
+    "old Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"x" * 99, r"old Excel workbook"),
+    "bomb": (gzip.compress(b"id,days\n" + b"A,1\n" * 2**25), "once unpacked"),
+    "image": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_tables_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    content, message = DAMAGED[name]
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_table(tmp_path / "t.csv")
+    assert error.value.where == str(tmp_path / "t.csv")
+
+
+def test_a_word_for_missing_stays_where_it_is_a_class(tmp_path: Path) -> None:
+    frame = read_table(write(tmp_path, "t.csv", "id,arm\nA,None\nB,NA\n"))
+    assert column(frame, tmp_path, "arm").isna().all()
+    assert column(frame, tmp_path, "arm", keep=["None"]).tolist()[0] == "None"
+
+
+def test_decimal_commas_are_read_where_they_can_be_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", "id;days\nA;1,5\nB;1,234\nC;2\n")
+    assert numbers(read_table(path)["days"], path).tolist() == [1.5, 1.234, 2.0]
+    body = to_float(read_table(path, numeric=True, text=[0])[["days"]], path)
+    assert body["days"].tolist() == [1.5, 1.234, 2.0]
+
+
+def test_dates_and_truth_are_no_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", "id,day,yes\nA,2021-03-01,true\nB,2021-03-02,false\n")
+    for name in ("day", "yes"):
+        with pytest.raises(InputError, match=f"column '{name}', row 2, is not a number"):
+            to_float(read_table(path, numeric=True)[[name]], path)
+
+
+def test_sixty_thousand_columns_take_seconds(tmp_path: Path, rng: np.random.Generator) -> None:
+    header = "id," + ",".join(f"G{i}" for i in range(60_000))
+    rows = [f"P{k}," + ",".join(map(str, rng.integers(0, 99, 60_000))) for k in range(4)]
+    path = write(tmp_path, "t.csv", "\n".join([header, *rows]) + "\n")
+    start = time.perf_counter()
+    frame = read_table(path, numeric=True, text=["id"])
+    assert frame.shape == (4, 60_001)
+    assert frame["G59999"].tolist() == [int(row.rsplit(",", 1)[1]) for row in rows]
+    assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize("bad", ["../x", "/etc/x", "NUL", "a:b"])
+def test_an_id_that_could_not_name_a_file_is_refused_with_its_row(tmp_path: Path, bad: str) -> None:
+    path = write(tmp_path, "t.csv", f"id\nA\n{bad}\n")
+    with pytest.raises(InputError, match=r"column 'id', row 3: .*Identifiers name files"):
+        identifiers(read_table(path), path, Column(column="id"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300), st.sampled_from(["t.csv", "t.csv.gz", "t.xlsx", "t.parquet", "t.zip"]))
+def test_any_bytes_are_a_table_or_one_error(content: bytes, name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(InputError):
+        (Path(folder) / name).write_bytes(content)
+        assert isinstance(read_table(Path(folder) / name), pd.DataFrame)
