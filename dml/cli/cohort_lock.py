@@ -5,7 +5,6 @@ another machine; that of a real cohort is evidence and is committed. DVC refuses
 link.
 """
 
-import os
 import shutil
 from pathlib import Path
 
@@ -43,4 +42,4 @@ def switch_lock(previous: str, name: str, generated: bool) -> None:
         aside.write_text(EMPTY)
     if not LOCK.is_symlink() or LOCK.readlink() != aside:
         LOCK.unlink(missing_ok=True)
-        os.symlink(aside, LOCK)
+        LOCK.symlink_to(aside)

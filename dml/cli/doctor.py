@@ -1,4 +1,4 @@
-"""``dml doctor``: is everything there that the pipeline needs, and if not, what to do."""
+"""``dml doctor``: what the pipeline needs, whether it is there, and the command that mends it."""
 
 import typer
 
@@ -6,10 +6,10 @@ from dml.cli.output import Json, show
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check installation, parameters, stores, slides, GPU, disk and tracking, and say what to do."""
-    from dml.cli.doctor_checks import diagnose
+    """Check installation, parameters, stores, slides, encoder, GPU, disk, DVC, locks and tracking."""
+    from dml.cli.doctor_checks import run_checks
 
-    findings = diagnose()
+    findings = run_checks()
     show([finding.row() for finding in findings], as_json)
     if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(1)

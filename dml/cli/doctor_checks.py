@@ -1,169 +1,113 @@
-"""What `dml doctor` looks at: each check gives a finding with what to do about it."""
+"""Checks of `dml doctor`: installation and machine here, the state of the repository in `doctor_state`."""
 
+import importlib.util
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from typing import Literal
 
+from dml.cli import doctor_state as state
+from dml.cli.doctor_state import Finding
 from dml.config import params as config
-from dml.core.errors import DmlError
-from dml.core.files import read_parquet
 
-Status = Literal["ok", "warn", "fail"]
 PACKAGES = ("torch", "mlflow", "dvc", "optuna", "great-expectations", "openslide-python", "pyarrow", "pandas")
-LOOKED_AT, PROBED_PX = 8, 16
-"""Slides that are opened, spread over the table, and the side of the corner that is read of each."""
-FREE_GB = 5.0
+MIN_FREE_GB = 5.0
 """Free disk space under which a run is likely to fail."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was checked."""
-
-    check: str
-    status: Status
-    found: str
-    todo: str = ""
-
-    def row(self) -> dict[str, str]:
-        """Return the finding as a row of a table."""
-        return asdict(self)
-
-
-def diagnose() -> list[Finding]:
-    """Run every check; none of them raises."""
-    checks: dict[str, Callable[[], Finding]] = {
-        "installation": _installation,
-        "params.yaml": _params,
-        "stores": _stores,
-        "slides": _slides,
-        "encoder": _encoder,
-        "gpu": _gpu,
-        "disk": _disk,
-        "dvc": _dvc,
-        "tracking": _tracking,
+def run_checks() -> list[Finding]:
+    """Run every check; an error of one is its finding."""
+    checks: dict[str, tuple[Callable[[], Finding], str]] = {
+        "installation": (_check_installation, "make install"),
+        "params.yaml": (state.check_params, "dml migrate, or correct the key that is named"),
+        "cohorts": (state.check_cohorts, "dml migrate, or correct the key that is named"),
+        "stores": (state.check_stores, "dvc repro"),
+        "slides": (state.check_slides, "Correct the paths in the slide table, then dvc repro"),
+        "encoder": (_check_encoder, "Choose another with embed.encoder, or correct its file"),
+        "gpu": (_check_gpu, "Set optimisation.device: cpu"),
+        "disk": (_check_disk, ""),
+        "dvc": (state.check_dvc, "Run from the root of the repository"),
+        "locks": (state.check_locks, ""),
+        "tracking": (state.check_tracking, "Correct MLFLOW_TRACKING_URI, or: unset MLFLOW_TRACKING_URI"),
     }
-    return [_run(name, check) for name, check in checks.items()]
+    return [_run(name, check, remedy) for name, (check, remedy) in checks.items()]
 
 
-def _run(name: str, check: Callable[[], Finding]) -> Finding:
+def _run(name: str, check: Callable[[], Finding], remedy: str) -> Finding:
     try:
         return check()
-    except (DmlError, OSError, ImportError) as error:
-        return Finding(name, "fail", " ".join(str(error).split()))
+    except Exception as error:  # noqa: BLE001 - whatever is broken is what this command is for
+        message = " ".join(str(error).split()) or type(error).__name__
+        return Finding(name, "fail", message, remedy)
 
 
-def _installation() -> Finding:
-    missing, other, pinned = [], [], _pinned()
+def _check_installation() -> Finding:
+    missing, other, pinned = [], [], _pinned_versions()
     for package in PACKAGES:
         try:
-            found = version(package).split("+")[0]
+            installed = version(package).split("+")[0]
         except PackageNotFoundError:
             missing.append(package)
             continue
-        if pinned.get(package, found) != found:
-            other.append(f"{package} {found} (pinned {pinned[package]})")
-    python = f"Python {platform.python_version()}, torch {version('torch')}" if "torch" not in missing else ""
+        if pinned.get(package, installed) != installed:
+            other.append(f"{package} {installed} (pinned {pinned[package]})")
     if missing:
         return Finding("installation", "fail", f"missing: {', '.join(missing)}", "make install")
     if other:
         return Finding("installation", "warn", f"other versions than tested: {', '.join(other)}", "make install")
-    return Finding("installation", "ok", python)
+    return Finding("installation", "ok", f"Python {platform.python_version()}, torch {version('torch')}")
 
 
-def _pinned() -> dict[str, str]:
+def _pinned_versions() -> dict[str, str]:
     path = Path("constraints.txt")
     lines = path.read_text().splitlines() if path.exists() else []
     pairs = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
     return {name.strip().lower(): number.split(";")[0].strip() for name, number in pairs}
 
 
-def _params() -> Finding:
-    params = config.load()
-    return Finding("params.yaml", "ok", f"cohort {params.cohort}, tasks {', '.join(params.tasks)}")
+def _check_encoder() -> Finding:
+    from dml.features.encoders import registry
 
-
-def _stores() -> Finding:
-    cohort = config.load().cohort
-    folder, raw = Path("data") / cohort, Path("data/raw") / cohort
-    needed = ("patients.parquet", "slides.parquet", "splits.parquet", "features/manifest.parquet")
-    missing = [name for name in needed if not (folder / name).exists()]
-    if not raw.exists():
-        todo = "dml cohort demo" if cohort == "demo" else f"dml cohort import {cohort} --source FOLDER"
-        return Finding("stores", "warn", f"no raw data of cohort {cohort} in {raw}", todo)
+    embed = config.load().embed
+    card = registry.get(embed.encoder)
+    if embed.source == "import":
+        return Finding("encoder", "ok", f"{card.name}: features are imported")
+    if card.import_only:
+        problem = f"{card.name} cannot encode tiles: only features extracted elsewhere are read"
+        return Finding("encoder", "fail", problem, "Set embed.source: import, or choose another embed.encoder")
+    missing = [package for package in card.requirements if not _is_importable(package)]
     if missing:
-        return Finding("stores", "warn", f"not made yet: {', '.join(missing)}", "dvc repro")
-    patients = read_parquet(folder / "patients.parquet", ["patient_id"])[0].num_rows
-    return Finding("stores", "ok", f"{patients} patients in {folder}")
+        problem = f"{card.name} needs {', '.join(missing)}, which cannot be imported"
+        return Finding("encoder", "fail", problem, f"pip install {' '.join(missing)} -c constraints.txt")
+    return Finding("encoder", "ok", f"{card.name}, {card.width} dimensions")
 
 
-def _slides() -> Finding:
-    import openslide
-
-    library = f"OpenSlide {openslide.__library_version__}"
-    table = Path("data") / config.load().cohort / "slides.parquet"
-    if not table.exists():
-        return Finding("slides", "ok", f"{library}; no slide table yet")
-    paths = [path for path in read_parquet(table, ["path"])[0]["path"].to_pylist() if path]
-    if not paths:
-        return Finding("slides", "ok", f"{library}; features are imported, no slide files needed")
-    asked = paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]
-    wrong = [problem for path in asked if (problem := _unreadable(Path(path)))]
-    if wrong:
-        todo = "Correct or remove them; up to tiles.max_failed of the slides may fail"
-        return Finding("slides", "warn", f"{library}; {len(wrong)} of {len(asked)} cannot be read: {wrong[0]}", todo)
-    return Finding("slides", "ok", f"{library}; {len(asked)} of {len(paths)} slides opened")
-
-
-def _unreadable(path: Path) -> str:
-    """Say why a slide cannot be read at a known resolution; empty if it can."""
-    from dml.slides.reader import open_slide
-
+def _is_importable(package: str) -> bool:
+    """Whether a package of PyPI is installed, under whatever name it is imported."""
     try:
-        with open_slide(path) as slide:
-            slide.read_tile(0, 0, PROBED_PX, slide.mpp)
-    except (DmlError, OSError) as error:
-        return " ".join(str(error).split())
-    return ""
+        files = distribution(package).files or ()
+    except PackageNotFoundError:
+        return importlib.util.find_spec(package.replace("-", "_")) is not None
+    return any(file.suffix in (".py", ".so") for file in files)
 
 
-def _encoder() -> Finding:
-    from dml.features.encoders.registry import get
-
-    name = config.load().embed.encoder
-    if config.load().embed.source == "import":
-        return Finding("encoder", "ok", f"{name}: features are imported")
-    card = get(name)
-    return Finding("encoder", "ok", f"{name}, {card.width} dimensions")
-
-
-def _gpu() -> Finding:
+def _check_gpu() -> Finding:
     import torch
 
     if torch.cuda.is_available():
         return Finding("gpu", "ok", torch.cuda.get_device_name())
+    if config.load().optimisation.device.startswith("cuda"):
+        return Finding(
+            "gpu", "fail", "optimisation.device is cuda, but there is no GPU", "Set optimisation.device: auto"
+        )
     return Finding("gpu", "ok", f"none: {torch.get_num_threads()} processor threads are used")
 
 
-def _disk() -> Finding:
+def _check_disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    todo = "" if free > FREE_GB else "Free some space: .work and mlruns/artifacts of old runs are the first candidates"
-    return Finding("disk", "ok" if free > FREE_GB else "warn", f"{free:.0f} GiB free", todo)
-
-
-def _dvc() -> Finding:
-    if not Path("dvc.yaml").exists() or not Path(".dvc").exists():
-        return Finding("dvc", "fail", "no dvc.yaml or .dvc here", "Run from the root of the repository")
-    locked = Path("dvc.lock").exists()
-    return Finding("dvc", "ok", "dvc.lock is there" if locked else "nothing was run yet", "" if locked else "dvc repro")
-
-
-def _tracking() -> Finding:
-    from dml.tracking import store
-
-    count = len(store.connect(must_exist=True).search_experiments())
-    return Finding("tracking", "ok", f"{store.uri()}, {count} experiments")
+    if free > MIN_FREE_GB:
+        return Finding("disk", "ok", f"{free:.0f} GiB free")
+    return Finding(
+        "disk", "warn", f"{free:.0f} GiB free", "dvc gc --workspace, or rm -r .work (both can be made again)"
+    )
