@@ -22,7 +22,7 @@ from dml.report.formatting import format_difference, format_estimate, format_p, 
 from dml.report.tables import Table
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Template
 
 
 def write_page(data: ReportData, path: Path) -> None:
@@ -44,7 +44,7 @@ def write_page(data: ReportData, path: Path) -> None:
         "hazards": _hazards(data),
         "tripod": tripod_table(data),
     }
-    _write(path, _environment().get_template("report.html").render(d=data, say=Sentences(data), t=tables, **values))
+    _write(path, _template("report.html").render(d=data, say=Sentences(data), t=tables, **values))
 
 
 def write_cards(data: ReportData, folder: Path) -> None:
@@ -52,7 +52,7 @@ def write_cards(data: ReportData, folder: Path) -> None:
 
     Headings follow Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
     """
-    template = _environment().get_template("model_card.md")
+    template = _template("model_card.md")
     for model in data.pair:
         names = tables.overall({model: data.metrics[model]}, data.subgroups)
         rows = tuple((metric_label(name), format_estimate(data.metrics[model][name])) for name in names)
@@ -72,7 +72,7 @@ def write_tables(data: ReportData, path: Path) -> None:
 def tripod_table(data: ReportData) -> Table:
     """One row an item of TRIPOD+AI (Collins et al., BMJ 2024;385:e078378): number, topic, and the text of this run."""
     main = [metric_label(name) for name in MAIN[data.kind] if any(name in m for m in data.metrics.values())]
-    lines = _items(_environment().get_template("tripod.txt").render(d=data, say=Sentences(data), main=main))
+    lines = _items(_template("tripod.txt").render(d=data, say=Sentences(data), main=main))
     rows = (tuple(cell.strip() for cell in line.split(" | ", 2)) for line in lines)
     return Table(("item", "topic", "this run"), tuple(rows))
 
@@ -83,7 +83,7 @@ class Sentences:
     def __init__(self, data: ReportData, model: str = "") -> None:
         models = [model] if model else data.pair
         comparisons = conclusions.key_comparisons(data)
-        self._module: Any = _environment().get_template("sentences.txt").make_module({
+        self._module: Any = _template("sentences.txt").make_module({
             "d": data,
             "models": models,
             "comparisons": [c for c in comparisons if not model or ModelName.parse(c.model).base == model],
@@ -122,14 +122,14 @@ def _write(path: Path, text: str) -> None:
 
 
 @cache
-def _environment() -> "Environment":
+def _template(name: str) -> "Template":
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=PackageLoader("dml.report"),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
-        trim_blocks=True,
+        trim_blocks=not name.endswith(".txt"),  # a tag may end an item there, and the next begins on a new line
         lstrip_blocks=True,
     )
     environment.filters |= {
@@ -142,4 +142,4 @@ def _environment() -> "Environment":
         "p_equals": p_equals,
         "oneline": lambda text: " ".join(text.split()),
     }
-    return environment
+    return environment.get_template(name)

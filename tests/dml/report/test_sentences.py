@@ -119,3 +119,11 @@ def test_an_ablation_reports_the_differences_whose_interval_leaves_zero():
     assert "(seeds 1, 2)" in how
     assert len(differences) == 1
     assert "contains zero" in differences[0]
+
+
+def test_every_sentence_is_one_item():
+    details = DETAILS | {"resamples": 10, "classes": ["a", "b"], "sites": {"in_several_folds": 0}, "left_out": []}
+    data = ReportData(ReportContext("x"), "grade", "classification", METRICS, {}, details)
+    for lines in (Sentences(data).methods, Sentences(data).limitations):
+        assert len(lines) > 3
+        assert all(line[0].isupper() and line.endswith(".") and ".-" not in line for line in lines)
