@@ -11,7 +11,8 @@ from dml.data.dims import ModelDims
 from dml.models.student import Student
 from dml.models.teacher import Teacher
 from dml.training.gradients import coordinated_backward
-from dml.training.losses import inter_magnification_consistency, task_loss
+from dml.training.loss_terms.consistency import inter_magnification_consistency
+from dml.training.losses import task_loss
 
 TOKEN_WIDTH, TUMOR_GENES, TME_GENES, BINS = 1024, 59, 361, 4
 TILE_UM = 128.0

@@ -7,7 +7,7 @@ import torch
 
 from dml.config import params as config
 from dml.core.types import Bag, Case, Cohort, GeneGroups, Microns, Mpp, Survival
-from dml.data.preprocessing import fit_preprocessor
+from dml.data.preprocessing import Preprocessor
 from dml.training.checkpoint import FoldModel, ModelSpec
 
 WIDTH, ENCODER, MPPS = 8, "tiny", (0.5, 1.0)
@@ -41,7 +41,7 @@ def cohort(patients: int = 24, mpps: tuple[float, ...] = MPPS) -> Cohort:
 
 
 def write_folds(
-    folder: Path, role: str, folds: int = 2, task: str = "survival", mpps: tuple[float, ...] = MPPS
+    folder: Path, name: str, folds: int = 2, task: str = "survival", mpps: tuple[float, ...] = MPPS
 ) -> Path:
     """Write the folds of one model; the same call writes the same weights."""
     params = config.Params.model_validate(
@@ -57,8 +57,8 @@ def write_folds(
     for fold in range(folds):
         spec = ModelSpec.model_validate(
             {
-                "role": role,
-                "preprocessor": fit_preprocessor(cohort(mpps=mpps), params, task),
+                "name": name,
+                "preprocessor": Preprocessor.fit(cohort(mpps=mpps), params, task),
                 "model": params.model,
                 "teacher": params.teacher,
                 "distillation": params.distillation,

@@ -5,7 +5,7 @@ Shape legend: b patients, n tokens, d token width, g genes, k classes or time bi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NewType, get_args
+from typing import ClassVar, Literal, NewType, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -195,7 +195,7 @@ class Expression:
     tme: Float[Tensor, "b g_m"]
     present: Bool[Tensor, "b"]
 
-    def __getitem__(self, subspace: Subspace) -> Tensor:
+    def __getitem__(self, subspace: str) -> Tensor:
         """Return the genes of one subspace."""
         return self.tumor if subspace == "tumor" else self.tme
 
@@ -204,6 +204,7 @@ class Expression:
 class SurvivalTarget:
     """Discrete-time target: the bin of the event or of the last follow-up. `known` False = no follow-up."""
 
+    kind: ClassVar[Kind] = "survival"
     bin: Int[Tensor, "b"]
     event: Bool[Tensor, "b"]
     days: Float[Tensor, "b"]
@@ -214,6 +215,7 @@ class SurvivalTarget:
 class ClassTarget:
     """Class index per patient; `known` False = no label (the index is then 0 and must not be used)."""
 
+    kind: ClassVar[Kind] = "classification"
     label: Int[Tensor, "b"]
     known: Bool[Tensor, "b"]
 

@@ -1,16 +1,16 @@
-"""Which patients are learnt from together: batches of similar bags, and the passes that a batch is cut into."""
+"""Which patients share a batch: batches of similar bags, cut into micro-batches for gradient accumulation."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import torch
 
-BUCKET = 8
+BATCHES_PER_BUCKET = 8
 """Batches whose patients are sorted by bag size together."""
 
 
 class Sized(Protocol):
-    """A patient, of whom only the number of tokens matters here."""
+    """A patient, of which only the number of tokens matters here."""
 
     @property
     def size(self) -> int:
@@ -20,51 +20,53 @@ class Sized(Protocol):
 P = TypeVar("P", bound=Sized)
 
 
-def dealt(patients: Sequence[P], size: int, generator: torch.Generator | None = None) -> Iterator[list[P]]:
-    """Deal patients into batches, in order or shuffled by a generator.
+def bucketed_batches(
+    patients: Sequence[P], batch_size: int, generator: torch.Generator | None = None
+) -> Iterator[list[P]]:
+    """Yield batches of patients, in order or shuffled by a generator.
 
     Shuffled batches hold bags of similar size, so that a short bag is not padded to the longest of the cohort: patients
-    are shuffled, sorted by size within windows of `BUCKET` batches, and the batches are shuffled again.
+    are shuffled, sorted by size within windows of `BATCHES_PER_BUCKET` batches, and the batches are shuffled again.
     """
     order = list(range(len(patients)))
     if generator is not None:
         order = torch.randperm(len(patients), generator=generator).tolist()
-        windows = chunks(order, size * BUCKET)
-        order = [i for window in windows for i in sorted(window, key=lambda i: patients[i].size)]
-    parts = chunks(order, size)
+        buckets = chunk(order, batch_size * BATCHES_PER_BUCKET)
+        order = [i for bucket in buckets for i in sorted(bucket, key=lambda i: patients[i].size)]
+    batches = chunk(order, batch_size)
     if generator is not None:
-        parts = [parts[i] for i in torch.randperm(len(parts), generator=generator).tolist()]
-    for part in parts:
-        yield [patients[i] for i in part]
+        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    for batch in batches:
+        yield [patients[i] for i in batch]
 
 
-def passes(patients: Sequence[P], most_tokens: int | None, fewest: int = 1) -> list[list[P]]:
-    """Cut a batch into passes of at most so many padded tokens, a patient at least; None: as long as they like.
+def micro_batches(patients: Sequence[P], max_tokens: int | None, min_parts: int = 1) -> list[list[P]]:
+    """Cut a batch into parts of at most so many padded tokens (None: any number), at least one patient each.
 
-    There are at least `fewest` passes, or as many as patients: the heaviest are halved until there are.
+    There are at least `min_parts` parts, or as many as patients: the heaviest are halved until there are.
     """
-    found = [list(patients)] if most_tokens is None else _light(patients, most_tokens)
-    while len(found) < min(fewest, len(patients)):
-        heaviest = max(range(len(found)), key=lambda i: (len(found[i]) > 1, _padded(found[i])))
-        ordered = sorted(found[heaviest], key=lambda p: p.size)
-        found[heaviest : heaviest + 1] = [ordered[::2], ordered[1::2]]
-    return found
+    parts = [list(patients)] if max_tokens is None else _pack(patients, max_tokens)
+    while len(parts) < min(min_parts, len(patients)):
+        heaviest = max(range(len(parts)), key=lambda i: (len(parts[i]) > 1, _padded_tokens(parts[i])))
+        ordered = sorted(parts[heaviest], key=lambda p: p.size)
+        parts[heaviest : heaviest + 1] = [ordered[::2], ordered[1::2]]
+    return parts
 
 
-def _light(patients: Sequence[P], most_tokens: int) -> list[list[P]]:
-    found: list[list[P]] = []
-    for patient in sorted(patients, key=lambda p: p.size):  # the last of a pass is its largest
-        if found and (len(found[-1]) + 1) * patient.size <= most_tokens:
-            found[-1].append(patient)
+def _pack(patients: Sequence[P], max_tokens: int) -> list[list[P]]:
+    parts: list[list[P]] = []
+    for patient in sorted(patients, key=lambda p: p.size):  # the last of a part is its largest
+        if parts and (len(parts[-1]) + 1) * patient.size <= max_tokens:
+            parts[-1].append(patient)
         else:
-            found.append([patient])
-    return found
+            parts.append([patient])
+    return parts
 
 
-def _padded(patients: Sequence[P]) -> int:
+def _padded_tokens(patients: Sequence[P]) -> int:
     return len(patients) * max(1, *(patient.size for patient in patients))
 
 
-def chunks(order: list[int], size: int) -> list[list[int]]:
+def chunk(order: list[int], size: int) -> list[list[int]]:
     """Cut a list into parts of a size; the last may be shorter."""
     return [order[start : start + size] for start in range(0, len(order), size)]

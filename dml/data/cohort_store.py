@@ -1,6 +1,6 @@
 """The files of one cohort, ``data/<cohort>``: every path, and a reader for each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ class CohortStore:
         return Cohort(name, cases, (), "absent", GeneGroups((), ()), classes)
 
 
-def _make_case(row: Mapping[str, Any], labels: Sequence[str]) -> Case:
+def _make_case(row: Mapping[Hashable, Any], labels: Sequence[str]) -> Case:
     known = pd.notna(row["survival_days"]) and pd.notna(row["event"])
     return Case(
         patient_id=row["patient_id"],

@@ -1,4 +1,4 @@
-"""What a model must know about its data to be built; saved with every model."""
+"""Input and output widths of a model; all that it must know of its data to be built."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,23 @@ from dml.core.types import Kind
 
 
 class ModelDims(BaseModel):
-    """Widths of everything that goes in and out of a model."""
+    """Widths of everything that goes in and out of a model; saved with every model.
+
+    Attributes
+    ----------
+    kind : str
+        "survival" or "classification".
+    token_width, levels : int
+        Width of a patch token, number of magnifications.
+    tumor_genes, tme_genes : int
+        Genes of each subspace.
+    covariates : int
+        Clinical columns, each followed by a column that marks missing values.
+    outputs : int
+        Time bins or classes.
+    auxiliary : mapping
+        Auxiliary label to its number of classes.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,4 +36,3 @@ class ModelDims(BaseModel):
     covariates: int
     outputs: int
     auxiliary: Mapping[str, int] = {}
-    """Classes of each label that is learnt beside the task."""

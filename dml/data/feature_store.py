@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dml.core.errors import InputError
-from dml.core.files import write_parquet
+from dml.core.files import inside, write_parquet
 from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
 
 _LAYOUT: dict[str, Any] = {
@@ -145,7 +145,7 @@ def read_bags(folder: Path, slide_ids: Sequence[str], mpps: Sequence[float]) -> 
 
 def bag_path(folder: Path, encoder: str, mpp: float, slide_id: str) -> Path:
     """Return where the features of a slide are below ``data/<cohort>/features``."""
-    return folder / encoder / f"{mpp:g}" / f"{slide_id}.parquet"
+    return inside(folder, encoder, f"{mpp:g}", f"{slide_id}.parquet")
 
 
 def concatenate_bags(bags: Sequence[Bag]) -> Bag:
@@ -161,7 +161,7 @@ def concatenate_bags(bags: Sequence[Bag]) -> Bag:
 def _read_bag(folder: Path, slide_ids: Sequence[str], mpp: Mpp) -> Bag:
     bags: list[Bag] = []
     for slide_id in slide_ids:
-        path = folder / f"{mpp:g}" / f"{slide_id}.parquet"
+        path = bag_path(folder.parent, folder.name, mpp, slide_id)
         width, expected_um = (bags[0].tokens.shape[1], bags[0].tile_um) if bags else (None, None)
         tokens, coords, meta = read_features(path, folder.name, width, finite=True)
         tile_um = float(meta["tile_um"])

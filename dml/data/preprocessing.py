@@ -1,17 +1,18 @@
-"""Everything that is fitted to data before training: scaling, time bins, class weights, gene choice.
+"""Preprocessing fitted to training patients: scaling, time bins, class weights, gene choice.
 
-Fitted on a fold's training part only, saved with the model, applied unchanged ever after.
+Fitted on the training patients of a fold only, saved with the model, and applied unchanged from then on.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from dml.config import params as config
 from dml.core.errors import InputError
-from dml.core.types import SURVIVAL, Case, Cohort, Kind
+from dml.core.tasks import Task, make_task
+from dml.core.types import SURVIVAL, Case, Cohort, Subspace
 from dml.data.dims import ModelDims
 
 Vector = Annotated[
@@ -21,17 +22,16 @@ Vector = Annotated[
 ]
 """A float32 vector, a plain list in JSON (float32 values survive the round trip exactly)."""
 
-DEAD = 0.1
+MIN_STD_RATIO = 0.1
 """Smallest deviation of a token dimension that is scaled to one, in units of the median over dimensions."""
-WINSORISED = 0.01
-"""Share of training values at either end of each gene that count as the value there."""
+WINSOR_QUANTILE = 0.01
+"""Share of training values at either end of each gene that are clipped to the value there."""
 
 
 class Scaling(BaseModel):
     """Mean and standard deviation; a constant dimension keeps its values (deviation 1).
 
-    With `low` and `high`, values beyond them count as them, when fitting and ever after: published z-scores reach
-    3,000.
+    With `low` and `high`, values are clipped to them, when fitting and when applying: published z-scores reach 3,000.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -43,7 +43,7 @@ class Scaling(BaseModel):
 
     @classmethod
     def fit(cls, rows: np.ndarray, winsorise: float = 0.0) -> "Scaling":
-        """Fit to rows, ignoring NaN; `winsorise` is the share cut off at either end of each dimension."""
+        """Fit to rows, ignoring NaN; `winsorise` is the share clipped at either end of each dimension."""
         if not len(rows):
             return cls(mean=np.zeros(rows.shape[1]), deviation=np.ones(rows.shape[1]))
         if winsorise:
@@ -59,19 +59,30 @@ class Scaling(BaseModel):
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Scale; a missing value becomes the training mean."""
-        kept = rows if self.low is None else np.clip(rows, self.low, self.high)
-        scaled = (kept - self.mean) / self.deviation
+        clipped = rows if self.low is None else np.clip(rows, self.low, self.high)
+        scaled = (clipped - self.mean) / self.deviation
         return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
 
 
 class Preprocessor(BaseModel):
-    """What a model must know to read a patient, all of it fitted on training patients."""
+    """All that is fitted on training patients to preprocess any patient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from dml.core.types import Bag, GeneGroups, Microns, Mpp
+    >>> bag = Bag(torch.randn(9, 8), None, torch.zeros(9, dtype=torch.long), Mpp(0.5), Microns(128.0), "uni")
+    >>> cases = tuple(Case(f"P{i}", "A", {Mpp(0.5): bag}, labels={"grade": "G2" if i else "G3"}) for i in range(3))
+    >>> cohort = Cohort("demo", cases, (), "absent", GeneGroups((), ()), {"grade": ("G2", "G3")})
+    >>> params = config.Params(cohort="demo", tasks=("grade",), folds=(0, 1), tiles={"mpps": (0.5,)})
+    >>> preprocessor = Preprocessor.fit(cohort, params, "grade")
+    >>> preprocessor.task.classes, preprocessor.class_weights.tolist()
+    (('G2', 'G3'), [0.75, 1.5])
+    """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    task: str
-    kind: Kind
-    classes: tuple[str, ...]
+    task: Annotated[Task, Field(discriminator="kind")]
     class_weights: Vector
     bin_edges: Vector
     last_day: float
@@ -89,69 +100,67 @@ class Preprocessor(BaseModel):
     covariates: Scaling
     auxiliary: Mapping[str, tuple[str, ...]] = {}
 
+    @classmethod
+    def fit(cls, training: Cohort, params: config.Params, task: str) -> "Preprocessor":
+        """Fit to the training patients of a fold.
+
+        Parameters
+        ----------
+        training : Cohort
+            The training patients and nobody else.
+        task : str
+            ``survival``, or a label the cohort declares.
+
+        Raises
+        ------
+        InputError
+            If the task is not one of the cohort's, or no training patient has a target, a slide or an expressed gene.
+        """
+        is_survival = task == SURVIVAL
+        classes = () if is_survival else _classes(training, task)
+        edges, last_day = _time_bins(training, params.inputs.time_bins) if is_survival else (np.zeros(0), 0.0)
+        tile_um, tokens = _token_scaling(training, params)
+        tumor_genes, tme_genes = measured_genes(training, "tumor"), measured_genes(training, "tme")
+        names = params.inputs.covariates
+        return cls(
+            task=make_task(task, {task: classes}),
+            class_weights=_class_weights(training, task, classes),
+            bin_edges=edges,
+            last_day=last_day,
+            base_logits=_base_logits(training, edges) if is_survival else np.zeros(len(classes)),
+            encoder=params.embed.encoder,
+            mpps=tuple(sorted(params.tiles.mpps)),
+            tile_um=tile_um,
+            tokens=tokens,
+            unit=training.unit,
+            tumor_genes=tumor_genes,
+            tme_genes=tme_genes,
+            tumor=_gene_scaling(training, tumor_genes),
+            tme=_gene_scaling(training, tme_genes),
+            covariate_names=names,
+            covariates=_covariate_scaling(training, names),
+            auxiliary=_auxiliary_labels(training, params.inputs.auxiliary, task),
+        )
+
     @property
     def dims(self) -> ModelDims:
         """Widths for building a model."""
         return ModelDims(
-            kind=self.kind,
+            kind=self.task.kind,
             token_width=len(self.tokens.mean),
             levels=len(self.mpps),
             tumor_genes=len(self.tumor_genes),
             tme_genes=len(self.tme_genes),
             covariates=2 * len(self.covariate_names),
             auxiliary={name: len(classes) for name, classes in self.auxiliary.items()},
-            outputs=len(self.classes) if self.kind == "classification" else len(self.bin_edges) + 1,
+            outputs=len(self.task.classes) or len(self.bin_edges) + 1,
         )
 
 
-def fit_preprocessor(training: Cohort, params: config.Params, task: str) -> Preprocessor:
-    """Fit to the training part of a fold.
-
-    Parameters
-    ----------
-    training : Cohort
-        The training patients and nobody else.
-    task : str
-        ``survival``, or a label the cohort declares.
-
-    Raises
-    ------
-    InputError
-        If the task is not one of the cohort's, or no training patient has a target, a slide or an expressed gene.
-    """
-    kind: Kind = "survival" if task == SURVIVAL else "classification"
-    classes = () if kind == "survival" else _classes(training, task)
-    edges, last_day = _bins(training, params.inputs.time_bins) if kind == "survival" else (np.zeros(0), 0.0)
-    tile_um, tokens = _token_scaling(training, params)
-    tumor_genes, tme_genes = measured(training, "tumor"), measured(training, "tme")
-    names = params.inputs.covariates
-    return Preprocessor(
-        task=task,
-        kind=kind,
-        classes=classes,
-        class_weights=_class_weights(training, task, classes),
-        bin_edges=edges,
-        last_day=last_day,
-        base_logits=_base_logits(training, edges) if kind == "survival" else np.zeros(len(classes)),
-        encoder=params.embed.encoder,
-        mpps=tuple(sorted(params.tiles.mpps)),
-        tile_um=tile_um,
-        tokens=tokens,
-        unit=training.unit,
-        tumor_genes=tumor_genes,
-        tme_genes=tme_genes,
-        tumor=_gene_scaling(training, tumor_genes),
-        tme=_gene_scaling(training, tme_genes),
-        covariate_names=names,
-        covariates=_covariate_scaling(training, names),
-        auxiliary=_auxiliary(training, params.inputs.auxiliary, task),
-    )
-
-
-def measured(cohort: Cohort, subspace: str) -> tuple[str, ...]:
+def measured_genes(cohort: Cohort, subspace: Subspace) -> tuple[str, ...]:
     """Genes of a group that the cohort measures, in the group's order."""
-    known = set(cohort.genes)
-    return tuple(gene for gene in getattr(cohort.groups, subspace) if gene in known)
+    available = set(cohort.genes)
+    return tuple(gene for gene in getattr(cohort.groups, subspace) if gene in available)
 
 
 def gene_index(cohort_genes: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
@@ -160,15 +169,15 @@ def gene_index(cohort_genes: Sequence[str], wanted: Sequence[str]) -> np.ndarray
     return np.array([at.get(gene, -1) for gene in wanted], dtype=np.int64)
 
 
-def covariates_of(case: Case, names: Sequence[str]) -> list[float]:
+def covariate_values(case: Case, names: Sequence[str]) -> list[float]:
     """Return a patient's covariates in order, NaN where unknown."""
     return [float(case.covariates.get(name, np.nan)) for name in names]
 
 
 def _classes(cohort: Cohort, task: str) -> tuple[str, ...]:
     if task not in cohort.classes:
-        known = ", ".join([SURVIVAL, *cohort.classes])
-        raise InputError("params.yaml", f"unknown task {task!r}", f"Cohort {cohort.name} knows: {known}")
+        tasks = ", ".join([SURVIVAL, *cohort.classes])
+        raise InputError("params.yaml", f"unknown task {task!r}", f"Tasks of cohort {cohort.name}: {tasks}")
     present = {case.labels[task] for case in cohort.cases if task in case.labels}
     missing = [name for name in cohort.classes[task] if name not in present]
     if missing:
@@ -178,17 +187,17 @@ def _classes(cohort: Cohort, task: str) -> tuple[str, ...]:
     return cohort.classes[task]
 
 
-def _auxiliary(cohort: Cohort, names: Sequence[str], task: str) -> dict[str, tuple[str, ...]]:
-    """Return the classes of each auxiliary label that at least two training patients differ in; never the task."""
+def _auxiliary_labels(cohort: Cohort, names: Sequence[str], task: str) -> dict[str, tuple[str, ...]]:
+    """Return the classes of each auxiliary label of which training patients have at least two; never the task."""
     for name in names:
         if name not in cohort.classes:
-            known = ", ".join(cohort.classes)
-            raise InputError("params.yaml", f"inputs.auxiliary: unknown label {name!r}", f"The cohort knows: {known}")
-    seen = {name: {case.labels[name] for case in cohort.cases if name in case.labels} for name in names}
-    return {name: cohort.classes[name] for name in names if name != task and len(seen[name]) > 1}
+            labels = ", ".join(cohort.classes)
+            raise InputError("params.yaml", f"inputs.auxiliary: unknown label {name!r}", f"The cohort has: {labels}")
+    observed = {name: {case.labels[name] for case in cohort.cases if name in case.labels} for name in names}
+    return {name: cohort.classes[name] for name in names if name != task and len(observed[name]) > 1}
 
 
-def _bins(cohort: Cohort, bins: int) -> tuple[np.ndarray, float]:
+def _time_bins(cohort: Cohort, bins: int) -> tuple[np.ndarray, float]:
     follow_up = [case.survival for case in cohort.cases if case.survival is not None]
     events = np.array([s.days for s in follow_up if s.event])
     if not len(events):
@@ -200,7 +209,7 @@ def _bins(cohort: Cohort, bins: int) -> tuple[np.ndarray, float]:
 
 
 def _base_logits(cohort: Cohort, edges: np.ndarray) -> np.ndarray:
-    """Log-odds of the hazard of each bin over the training patients (add-one smoothed): where a head starts from."""
+    """Log-odds of the hazard of each bin over the training patients (add-one smoothed): initial bias of a head."""
     follow_up = [case.survival for case in cohort.cases if case.survival is not None]
     bins = np.searchsorted(edges, [s.days for s in follow_up], side="right")
     died = np.array([s.event for s in follow_up])
@@ -230,22 +239,22 @@ def _token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, 
         )
     mean = np.mean(means, axis=0)
     deviation = np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 0.0))
-    scaling = Scaling(mean=mean, deviation=floored(deviation))
+    scaling = Scaling(mean=mean, deviation=raise_small_deviations(deviation))
     return tuple(tile_um[mpp] for mpp in sorted(params.tiles.mpps)), scaling
 
 
 def _covariate_scaling(cohort: Cohort, names: Sequence[str]) -> Scaling:
-    rows = np.array([covariates_of(case, names) for case in cohort.cases], dtype=np.float32)
+    rows = np.array([covariate_values(case, names) for case in cohort.cases], dtype=np.float32)
     return Scaling.fit(rows.reshape(len(cohort.cases), len(names)))
 
 
-def floored(deviation: np.ndarray) -> np.ndarray:
-    """Raise tiny deviations to a tenth of the median: an encoder has dimensions that are all but dead; they stay so."""
-    raised: np.ndarray = np.maximum(deviation, max(DEAD * float(np.median(deviation)), 1e-6))
+def raise_small_deviations(deviation: np.ndarray) -> np.ndarray:
+    """Raise tiny deviations to a tenth of the median: dimensions of an encoder that hardly vary are not magnified."""
+    raised: np.ndarray = np.maximum(deviation, max(MIN_STD_RATIO * float(np.median(deviation)), 1e-6))
     return raised
 
 
 def _gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
     index = gene_index(cohort.genes, genes)
     rows = [case.expression[index] for case in cohort.cases if case.expression is not None]
-    return Scaling.fit(np.array(rows, dtype=np.float32).reshape(len(rows), len(index)), WINSORISED)
+    return Scaling.fit(np.array(rows, dtype=np.float32).reshape(len(rows), len(index)), WINSOR_QUANTILE)

@@ -183,7 +183,12 @@ def _score_group(
         result = estimate(metrics[variant.name], weights, settings.confidence)
         if result is None:
             continue
-        line = {"variant": variant.name, "kind": variant.kind, "metric": PRIMARY[kind], "subgroup": group}
+        line: dict[str, Any] = {
+            "variant": variant.name,
+            "kind": variant.kind,
+            "metric": PRIMARY[kind],
+            "subgroup": group,
+        }
         line |= {"value": result.value, "ci_low": result.low, "ci_high": result.high}
         full = FULL[variant.kind]
         gap = difference(metrics[variant.name], metrics[full.name], weights, settings.confidence)

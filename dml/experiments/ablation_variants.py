@@ -26,8 +26,8 @@ class Variant:
     changes : mapping
         Section of params.yaml to the values that differ.
     targets : str
-        Which distillation targets a student gets: those of its "own" patient, of "another" patient (the control), or
-        "none".
+        Which distillation targets a student gets: those of the "same" patient, of "another" patient (the control),
+        or "none".
     min_magnifications : int
         Number of resolutions below which the row is the full model.
     """
@@ -35,7 +35,7 @@ class Variant:
     name: str
     kind: Kind
     changes: Mapping[str, Mapping[str, Any]]
-    targets: Literal["own", "another", "none"] = "own"
+    targets: Literal["same", "another", "none"] = "same"
     min_magnifications: int = 1
 
     def apply(self, params: config.Params) -> config.Params:
@@ -49,7 +49,7 @@ class Variant:
     def differs(self, params: config.Params) -> bool:
         """Whether this row is another model than the full one with these parameters and magnifications."""
         enough = len(params.tiles.mpps) >= self.min_magnifications
-        return enough and (self.apply(params) != params or self.targets != "own")
+        return enough and (self.apply(params) != params or self.targets != "same")
 
 
 VARIANTS = (
@@ -79,12 +79,15 @@ VARIANTS = (
     Variant("no aggregation", "student", {"distillation": {"aggregation": "none"}}),
 )
 """The first of each kind is the full model that the others of its kind are compared with."""
-FULL = {variant.kind: variant for variant in reversed(VARIANTS) if not variant.changes and variant.targets == "own"}
+FULL = {variant.kind: variant for variant in reversed(VARIANTS) if not variant.changes and variant.targets == "same"}
 
 
 def list_variants(params: config.Params) -> tuple[Variant, ...]:
     """Return all rows: the fixed ones, and one without each further loss term that params.yaml gives a weight."""
-    terms = (("teacher", "teacher", "no"), ("student", "distillation", "student: no"))
+    terms: tuple[tuple[Kind, str, str], ...] = (
+        ("teacher", "teacher", "no"),
+        ("student", "distillation", "student: no"),
+    )
     return VARIANTS + tuple(
         Variant(f"{prefix} {name.replace('_', ' ')} loss", kind, {section: {"loss_weights": {**weights, name: 0.0}}})
         for kind, section, prefix in terms
@@ -105,5 +108,9 @@ def train(variant: Variant, fold: Fold, params: config.Params, task: str, teache
     if variant.kind == "teacher":
         return train_teacher(fold, changed, task)
     return distill_student(
-        fold, changed, task, None if variant.targets == "none" else teacher, exchanged=variant.targets == "another"
+        fold,
+        changed,
+        task,
+        None if variant.targets == "none" else teacher,
+        shuffle_targets=variant.targets == "another",
     )

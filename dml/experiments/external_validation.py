@@ -10,7 +10,7 @@ import pandas as pd
 
 from dml.config import params as config
 from dml.core.errors import InputError
-from dml.core.files import digest, read_parquet, write_json
+from dml.core.files import digest, write_json
 from dml.core.model_name import ModelName
 from dml.core.predictions import write_predictions
 from dml.core.types import Cohort
@@ -49,7 +49,7 @@ class ValidationInputs:
 
     version: RegisteredVersion
     ensemble: Ensemble
-    folder: Path
+    store: CohortStore
     cohort: Cohort
     developed_with: frozenset[str]
     internal: tuple[pd.DataFrame, dict[str, Any]] | None
@@ -96,27 +96,27 @@ def validate_external(
     if version.tags.get("cohort") == cohort:
         remedy = f"Its cross-validated metrics are in {reports / cohort / version.tags.get('task', '')}"
         raise InputError(reference, f"was trained on {cohort}", remedy)
-    inputs = load_inputs(version, data / cohort)
+    inputs = load_inputs(version, CohortStore.of(cohort, data))
     out = reports / cohort / "external" / version.name
     score(inputs, select_patients(inputs), settings, seed, out)
     return out
 
 
-def load_inputs(version: RegisteredVersion, folder: Path) -> ValidationInputs:
-    """Load the fold models of a version, and the cohort of a folder if it is compatible with them."""
+def load_inputs(version: RegisteredVersion, store: CohortStore) -> ValidationInputs:
+    """Load the fold models of a version, and the cohort of a store if it is compatible with them."""
     ensemble = Ensemble.load(download(version) / "artifacts" / "folds")
     spec = ensemble.spec
-    check_features(folder / "features", spec)
-    cohort = CohortStore(folder).cohort(spec.preprocessor.encoder, spec.preprocessor.mpps)
-    check_cohort(cohort, folder, spec)
-    if spec.role == "teacher":
-        cohort = _convert_expression(cohort, folder / "expression.parquet", spec)
+    check_features(store.features_folder, spec)
+    cohort = store.cohort(spec.preprocessor.encoder, spec.preprocessor.mpps)
+    check_cohort(cohort, store.folder, spec)
+    if "genes" in spec.entry.inputs:
+        cohort = _convert_expression(cohort, store.expression_path, spec)
     internal = packaging.packed_predictions(f"models:/{version.name}/{version.version}")
     tested = set() if internal is None else set(internal[0]["patient_id"])
     trained = {patient for fold in ensemble.folds for patient in fold.spec.training_patient_hashes}
     patients = (case.patient_id for case in cohort.cases)
     developed_with = frozenset(id_ for id_ in patients if id_ in tested or digest(id_) in trained)
-    return ValidationInputs(version, ensemble, folder, cohort, developed_with, internal)
+    return ValidationInputs(version, ensemble, store, cohort, developed_with, internal)
 
 
 def select_patients(inputs: ValidationInputs) -> Cohort:
@@ -124,17 +124,17 @@ def select_patients(inputs: ValidationInputs) -> Cohort:
     task, cases = inputs.spec.preprocessor.task.name, inputs.cohort.cases
     usable = {c.patient_id for c in cases if c.has_target(task) and has_all_magnifications(c, inputs.spec)}
     if not usable:
-        raise InputError(inputs.folder, "no patient has both features and an outcome", "See dml cohort show")
+        raise InputError(inputs.store.folder, "no patient has both features and an outcome", "See dml cohort show")
     if usable <= inputs.developed_with:
-        raise InputError(inputs.folder, "every patient was used to develop the model", "Use another cohort")
+        raise InputError(inputs.store.folder, "every patient was used to develop the model", "Use another cohort")
     return inputs.cohort.subset(usable - inputs.developed_with)
 
 
 def score(inputs: ValidationInputs, selected: Cohort, settings: config.Evaluation, seed: int, out: Path) -> None:
     """Predict the selected patients and write the report, as of any model with one fold that is the whole cohort."""
     spec, version = inputs.spec, inputs.version
-    patients = read_parquet(inputs.folder / "patients.parquet")[0].to_pandas()
-    if spec.role == "teacher":
+    patients, cohort = inputs.store.patients(), inputs.store.folder.name
+    if "genes" in spec.entry.inputs:
         has_expression = {c.patient_id: PRESENT if c.has_expression else ABSENT for c in selected.cases}
         patients = patients.assign(transcriptome=patients["patient_id"].map(has_expression))
     coverage = {
@@ -142,8 +142,7 @@ def score(inputs: ValidationInputs, selected: Cohort, settings: config.Evaluatio
         "home": _internal_metric(inputs, settings, seed),
         **coverage_report(inputs.cohort, selected, spec, sorted(inputs.developed_with)),
     }
-    cohort = inputs.folder.name
-    description, licence = read_cohort_description(cohort, inputs.folder.parent.parent)
+    description, licence = read_cohort_description(cohort, inputs.store.folder.parent.parent)
     context = ReportContext(cohort, description, licence, _flow(inputs, selected), coverage=coverage, external=True)
     subgroups = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
     settings = settings.model_copy(update={"subgroups": subgroups, "years": spec.years})

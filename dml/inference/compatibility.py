@@ -37,7 +37,7 @@ def check_cohort(cohort: Cohort, folder: Path, spec: ModelSpec) -> None:
     if prepared.task.kind == "classification":
         _check_label(cohort, folder, prepared.task.name, prepared.task.classes)
     share = coverage(cohort.genes, prepared)
-    if spec.role != "student" and share < MIN_COVERAGE:
+    if "genes" in spec.entry.inputs and share < MIN_COVERAGE:
         problem = f"{share:.0%} of the model's genes are measured"
         raise InputError(folder / "expression.parquet", problem, f"At least {MIN_COVERAGE:.0%} are needed")
 
@@ -89,7 +89,7 @@ def coverage_report(cohort: Cohort, usable: Cohort, spec: ModelSpec, excluded: S
     """
     prepared = spec.preprocessor
     genes = {*prepared.tumor_genes, *prepared.tme_genes}
-    with_genes = spec.role != "student"
+    with_genes = "genes" in spec.entry.inputs
     return {
         "patients": len(cohort.cases),
         "patients_with_features": sum(has_all_magnifications(case, spec) for case in cohort.cases),

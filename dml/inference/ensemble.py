@@ -114,4 +114,12 @@ def fold_folders(folder: Path) -> list[Path]:
 def _input_settings(spec: ModelSpec) -> tuple[object, ...]:
     """Return what all folds must have in common to read the same patient."""
     prepared = spec.preprocessor
-    return spec.role, prepared.task.name, prepared.task.classes, prepared.encoder, prepared.mpps, prepared.unit, spec.years
+    return (
+        spec.name,
+        prepared.task.name,
+        prepared.task.classes,
+        prepared.encoder,
+        prepared.mpps,
+        prepared.unit,
+        spec.years,
+    )

@@ -126,17 +126,16 @@ class Predictor:
             name: pd.to_numeric(rows[name], errors="coerce").dropna() for name in _COVARIATES if name in rows.columns
         }
         covariates = {name: float(column.iloc[0]) for name, column in values.items() if len(column)}
-        reasons, genes, expression = inputs.reasons, (), None
-        if profile is not None:
-            genes, expression = profile.genes, profile.values
-        elif self.ensemble.spec.role == "teacher":
+        reasons = inputs.reasons
+        if profile is None and "genes" in self.ensemble.spec.entry.inputs:
             reasons = [*reasons, NO_EXPRESSION]
+        genes, expression = ((), None) if profile is None else (profile.genes, profile.values)
         case = Case(patient, "", inputs.bags, expression=expression, covariates=covariates)
         return _PatientInputs(patient, "; ".join(reasons), case, genes, inputs.slides)
 
     def _expression(self, patient: str, rows: pd.DataFrame) -> ExpressionProfile | None:
         path = _first(rows, "expression")
-        if path is None or self.ensemble.spec.role == "student":
+        if path is None or "genes" not in self.ensemble.spec.entry.inputs:
             return None
         return read_profile(self._access.file(Path(str(path))), patient, self.ensemble.spec.preprocessor)
 

@@ -1,55 +1,58 @@
-"""The student: slide only. Per magnification, tokens become one informative token per subspace (arXiv 2508.16479).
+"""The student: slide only. Per magnification, tokens become one embedding per subspace (arXiv 2508.16479).
 
-    token_s^m = Aggregation_s(P^m)
-    logits    = SubspaceHead(token_T, token_M, z)
+    embedding_s^m = Aggregation_s(P^m)
+    logits        = BranchHead(embedding_T, embedding_M, z)
 
-Its tokens carry the teacher's names, tumor and TME, so that each is distilled from its own counterpart.
+Its branches have the teacher's names, tumor and TME, so that each is distilled from its own counterpart.
 """
+
+from collections.abc import Mapping
+from typing import Self
 
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, ModelOutput, Subspace
+from dml.core.types import SUBSPACES, MagnificationTokens
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry, ModelSections
 from dml.models.gene_imputation import GeneImputationStudent
+from dml.models.multi_scale import LevelEncoding, MultiScaleModel
 from dml.models.nn.aggregation import DensityPeaks, NoAggregation, SubspaceQueries
-from dml.models.nn.blocks import TokenProjection
-from dml.models.nn.head import SubspaceHead, combined
+
+AGGREGATIONS = {"subspace_queries": SubspaceQueries, "density_peaks": DensityPeaks}
 
 
-class Student(nn.Module):
-    """Predicts from slides alone; transcriptomes in the batch are not looked at."""
+class Student(MultiScaleModel):
+    """Predicts from slides alone; transcriptomes in the batch are ignored."""
 
-    def __init__(self, shape: ModelDims, model: config.Model, aggregation: str) -> None:
-        super().__init__()
-        self.kind = shape.kind
-        self.project = TokenProjection(shape.token_width, model.width, shape.levels, model.dropout)
-        gathers = {"subspace_queries": SubspaceQueries, "density_peaks": DensityPeaks}
+    branches = SUBSPACES
+    has_auxiliary = True
+
+    def __init__(self, dims: ModelDims, config: config.Model, aggregation: str) -> None:
+        super().__init__(dims, config)
         self.aggregate: nn.Module
         if aggregation == "none":
-            self.aggregate = NoAggregation(model.width)
+            self.aggregate = NoAggregation(config.width)
         else:
-            self.aggregate = gathers[aggregation](model.width, model.heads, model.n_queries, model.dropout)
-        self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout, shape.auxiliary)
+            make = AGGREGATIONS[aggregation]
+            self.aggregate = make(config.width, config.heads, config.n_queries, config.dropout)
+        self.head = self.make_head(dims, config)
 
-    def forward(self, batch: Batch) -> ModelOutput:
-        """Predict a batch; `attention` says where each subspace looked, per level."""
-        tokens: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
-        attention: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
-        for index, level in enumerate(batch.levels):
-            token, looked = self.aggregate(self.project(level.tokens, index), level)
-            for s in SUBSPACES:
-                tokens[s].append(token[s])
-                attention[s].append(looked[s])
-        return combined(self.head, self.kind, batch, tokens, attention)
+    @classmethod
+    def build(cls, dims: ModelDims, sections: ModelSections) -> Self:
+        """Build an untrained student."""
+        return cls(dims, sections.model, sections.distillation.aggregation)
+
+    def encode(self, tokens: Tensor, level: MagnificationTokens, genes: Mapping[str, Tensor]) -> LevelEncoding:
+        """Aggregate the tokens into one embedding per subspace."""
+        return LevelEncoding(*self.aggregate(tokens, level))
 
 
 def build(dims: ModelDims, sections: ModelSections) -> Student | GeneImputationStudent:
     """Build an untrained student of the architecture in ``distillation.architecture``."""
     if sections.distillation.architecture == "gene_imputation":
         return GeneImputationStudent(dims, sections.model, sections.teacher)
-    return Student(dims, sections.model, sections.distillation.aggregation)
+    return Student.build(dims, sections)
 
 
 MODELS = (
@@ -70,6 +73,6 @@ MODELS = (
         family="ours",
         inputs=("slide",),
         requires=("slide",),
-        build=build,
+        build=Student.build,
     ),
 )

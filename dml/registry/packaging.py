@@ -84,7 +84,7 @@ def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = No
             signature=signature(ensemble),
             input_example=example(ensemble),
             pip_requirements=requirements(ensemble.spec.preprocessor.encoder),
-            metadata={"task": ensemble.spec.preprocessor.task.name, "role": ensemble.spec.role},
+            metadata={"task": ensemble.spec.preprocessor.task.name, "role": ensemble.spec.name},
         )
     return str(logged.model_uri)
 
@@ -169,4 +169,4 @@ def example(ensemble: Ensemble) -> "pd.DataFrame":
 
     slides = ["slides/patient-1_a.svs", "slides/patient-1_b.svs"]
     request = pd.DataFrame({"patient_id": "patient-1", "path": slides})
-    return request if ensemble.spec.role == "student" else request.assign(expression="expression.csv")
+    return request if "genes" not in ensemble.spec.entry.inputs else request.assign(expression="expression.csv")

@@ -17,10 +17,11 @@ def headline(ensemble: Ensemble, cohort: str) -> str:
     cohort : str
         Name of the cohort trained on.
     """
-    spec, prepared = ensemble.spec, ensemble.spec.preprocessor
-    aim = "Survival" if prepared.task.kind == "survival" else f"{prepared.task.name} ({', '.join(prepared.task.classes)})"
-    inputs = "slides alone" if spec.role == "student" else "slides and, where there is one, the transcriptome"
-    return f"{aim} from {inputs}: the {spec.role} of cohort {cohort}, {len(ensemble.folds)} folds averaged."
+    spec, task = ensemble.spec, ensemble.spec.preprocessor.task
+    aim = "Survival" if task.kind == "survival" else f"{task.name} ({', '.join(task.classes)})"
+    genes = "genes" in spec.entry.inputs
+    inputs = "slides and, where there is one, the transcriptome" if genes else "slides alone"
+    return f"{aim} from {inputs}: the {spec.name} of cohort {cohort}, {len(ensemble.folds)} folds averaged."
 
 
 def version_description(ensemble: Ensemble, cohort: str, result: str) -> str:
@@ -36,7 +37,9 @@ def version_description(ensemble: Ensemble, cohort: str, result: str) -> str:
     spec, prepared = ensemble.spec, ensemble.spec.preprocessor
     mpps = " and ".join(f"{mpp:g}" for mpp in prepared.mpps)
     genes = len(prepared.tumor_genes) + len(prepared.tme_genes)
-    beside = f"; transcriptomes in {prepared.unit} ({genes} genes), optional" if spec.role == "teacher" else ""
+    expression = (
+        f"; transcriptomes in {prepared.unit} ({genes} genes), optional" if "genes" in spec.entry.inputs else ""
+    )
     columns = ", ".join(f"`{name}`" for name in (*ensemble.outputs, ensemble.decision))
     return "\n".join(
         [
@@ -45,7 +48,7 @@ def version_description(ensemble: Ensemble, cohort: str, result: str) -> str:
             f"{result} Research use only, not a medical device; the model card is artifacts/evaluation/model_card.md.",
             "## Input",
             f"Rows of patient_id and path: slides, or features of {prepared.encoder} ({len(prepared.tokens.mean)} "
-            f"dimensions) at {mpps} microns per pixel{beside}. Several rows of a patient are taken together. Other "
+            f"dimensions) at {mpps} microns per pixel{expression}. Several rows of a patient are taken together. Other "
             "encoders and resolutions are refused; other stains or organs are out of scope but not noticed.",
             "",
             f"Clinical columns used: {', '.join(prepared.covariate_names) or 'none'}.",

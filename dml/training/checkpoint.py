@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,26 +14,40 @@ from torch import Tensor, nn
 
 from dml.config import params as config
 from dml.core.device import torch_threads
-from dml.core.errors import InputError
+from dml.core.errors import ConfigError, InputError
 from dml.core.files import atomic, read_json, write_json
-from dml.core.tasks import class_column, horizon_days, survival_column
-from dml.core.types import Case, Cohort, ModelOutput
-from dml.data.batches import Patient, PatientReader, batches
+from dml.core.types import Case, Cohort
+from dml.data.batches import make_batches
+from dml.data.linear_offset import LinearOffset
+from dml.data.patient_reader import Patient, PatientReader
+from dml.data.postprocessing import output_values
 from dml.data.preprocessing import Preprocessor
 from dml.models import registry
-from dml.training.distillation import DistillationTargets
-from dml.training.linear_offset import LinearOffset
+from dml.models.entry import ModelEntry
+from dml.training.distillation import DistillationTargets, split_targets
+from dml.training.losses import LIKELIHOODS
+
+WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 
 
 class ModelSpec(BaseModel):
-    """What a fold's model is and how it reads patients.
+    """Architecture and preprocessing of one fold's model: all of it but the weights.
 
-    `learnt` has the digest of each learning patient's id, so that nobody it was fitted on is a stranger later.
+    Attributes
+    ----------
+    name : str
+        Key of the model registry.
+    members : int
+        Size of the ensemble.
+    train_cutoff, train_risk_deviation : float
+        Median and standard deviation of the training patients' risk.
+    training_patient_hashes : tuple of str
+        Digests of the ids of the training patients, so that they are recognised in another cohort.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: str
+    name: str
     preprocessor: Preprocessor
     model: config.Model
     teacher: config.Teacher
@@ -46,37 +59,51 @@ class ModelSpec(BaseModel):
     train_cutoff: float = 0.0
     train_risk_deviation: float = 1.0
     versions: Mapping[str, str] = {}
-    linear: LinearOffset | None = None
+    linear_offset: LinearOffset | None = None
     training_patient_hashes: tuple[str, ...] = ()
 
-    def build(self) -> nn.Module:
-        """Make one untrained member."""
-        build = registry.entry(self.role).build
-        assert build is not None, f"{self.role} is fitted, not trained"
-        return build(self.preprocessor.dims, self)
+    @property
+    def entry(self) -> ModelEntry:
+        """The model's entry in the registry."""
+        return registry.entry(self.name)
 
-    def reads(self, case: Case) -> bool:
-        """Whether a patient has what the model cannot do without: a slide, or what a baseline says."""
-        return registry.entry(self.role).accepts(case)
+    def build(self) -> nn.Module:
+        """Build one untrained member."""
+        if self.entry.build is None:
+            raise ConfigError(f"{self.name} is fitted by a linear model, not trained")
+        return self.entry.build(self.preprocessor.dims, self)
+
+    def accepts(self, case: Case) -> bool:
+        """Whether a patient has all that the model requires."""
+        return self.entry.accepts(case)
 
 
 @dataclass(frozen=True, slots=True)
 class FoldModel:
-    """The trained members of one fold; predictions are their mean."""
+    """The trained ensemble of one fold; predictions are the mean over its members.
+
+    Examples
+    --------
+    A trained model predicts every patient of a cohort that has what the model requires:
+
+    >>> model = FoldModel.load(Path("models/demo/survival/teacher/fold-0"))  # doctest: +SKIP
+    >>> model.predict(cohort).columns.tolist()  # doctest: +SKIP
+    ['patient_id', 'risk', 'survival_365', 'survival_730', 'survival_1096', 'survival_1826']
+    """
 
     spec: ModelSpec
     members: tuple[nn.Module, ...]
 
     def save(self, folder: Path) -> None:
-        """Write weights.safetensors and model.json."""
+        """Write weights and description."""
         weights = {
             f"{i}.{name}": value.detach().cpu().contiguous()
             for i, member in enumerate(self.members)
             for name, value in member.state_dict().items()
         }
-        with atomic(folder / "weights.safetensors") as temporary:
+        with atomic(folder / WEIGHTS) as temporary:
             save_file(weights, temporary)
-        write_json(folder / "model.json", self.spec.model_dump(mode="json"))
+        write_json(folder / DESCRIPTION, self.spec.model_dump(mode="json"))
 
     @classmethod
     def load(cls, folder: Path) -> "FoldModel":
@@ -87,17 +114,17 @@ class FoldModel:
         InputError
             If a file is missing, damaged, or from an incompatible version.
         """
-        remedy = "Train it again: dvc repro"
         try:
-            spec = ModelSpec.model_validate(read_json(folder / "model.json"))
-            weights = load_file(folder / "weights.safetensors")
+            spec = ModelSpec.model_validate(read_json(folder / DESCRIPTION))
+            weights = load_file(folder / WEIGHTS)
             members = tuple(spec.build() for _ in range(spec.members))
             for i, member in enumerate(members):
-                own = {name.removeprefix(f"{i}."): value for name, value in weights.items() if name.startswith(f"{i}.")}
-                member.load_state_dict(own)
+                prefix = f"{i}."
+                member.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
                 member.eval()
         except (ValidationError, SafetensorError, RuntimeError, FileNotFoundError) as error:
-            raise InputError(folder, f"not a model this version can load ({error})", remedy) from None
+            problem = f"not a model this version can load ({error})"
+            raise InputError(folder, problem, "Train it again: dvc repro") from None
         return cls(spec, members)
 
     def predict(
@@ -107,7 +134,7 @@ class FoldModel:
         members: Sequence[int] | None = None,
         inner_fold_of: Mapping[str, int] | None = None,
     ) -> pd.DataFrame:
-        """Predict every patient of a cohort that the model can read: teacher and student, all with tokens.
+        """Predict every patient of a cohort that has all that the model requires.
 
         On one thread, so that the numbers are the same on every machine.
 
@@ -118,7 +145,7 @@ class FoldModel:
         batch_size : int
             Patients at a time.
         members : sequence of int, optional
-            Whose predictions are averaged; all by default.
+            Members that are averaged; all by default.
         inner_fold_of : mapping, optional
             Inner folds of training patients, for a linear offset that was not fitted on their outcome.
 
@@ -129,17 +156,18 @@ class FoldModel:
             order.
         """
         read = self.reader(cohort, inner_fold_of)
-        asked = range(len(self.members)) if members is None else members
+        chosen = range(len(self.members)) if members is None else members
         with torch_threads(1):
-            patients = [read(case) for case in cohort.cases if self.spec.reads(case)]
-            logits = [self._mean_outputs(branches) for branches in self._outputs(patients, batch_size, asked)]
-        joined = torch.cat(logits).double().numpy() if logits else np.zeros((0, self.spec.preprocessor.dims.outputs))
+            patients = [read(case) for case in cohort.cases if self.spec.accepts(case)]
+            batches = list(self._mean_probabilities(patients, batch_size, chosen))
+        dims = self.spec.preprocessor.dims
+        probabilities = torch.cat(batches).double().numpy() if batches else np.zeros((0, dims.outputs))
         table = pd.DataFrame({"patient_id": [p.patient_id for p in patients]})
-        return table.assign(**columns(joined, self.spec))
+        return table.assign(**output_values(probabilities, self.spec.preprocessor, self.spec.years))
 
     def reader(self, cohort: Cohort, inner_fold_of: Mapping[str, int] | None = None) -> PatientReader:
-        """Return what reads patients for this model."""
-        return PatientReader(self.spec.preprocessor, cohort, self.spec.linear, inner_fold_of)
+        """Return the preprocessing of a cohort's patients for this model."""
+        return PatientReader(self.spec.preprocessor, cohort, self.spec.linear_offset, inner_fold_of)
 
     def members_by_inner_fold(self, n_inner_folds: int) -> dict[int, list[int]]:
         """Return the members that were selected on each inner fold, and so did not train on it."""
@@ -148,61 +176,21 @@ class FoldModel:
             by_inner_fold.setdefault(member % n_inner_folds, []).append(member)
         return by_inner_fold
 
-    def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, DistillationTargets]:
-        """Return what one member teaches of each patient: nothing of a patient without transcriptome."""
-        taught: dict[str, DistillationTargets] = {}
+    def distillation_targets(
+        self, patients: Sequence[Patient], member: int, batch_size: int = 16
+    ) -> dict[str, DistillationTargets]:
+        """Return embeddings and logits of one member for each patient; no target without transcriptome."""
+        targets: dict[str, DistillationTargets] = {}
         with torch_threads(1), torch.inference_mode():
-            for batch in batches(patients, self.spec.preprocessor, batch_size):
-                said = self.members[member](batch)
-                for i, patient in enumerate(batch.patient_ids):
-                    row = slice(i, i + 1)
-                    taught[patient] = DistillationTargets(
-                        said["tumor"][row].clone(),
-                        said["tme"][row].clone(),
-                        said.logits[row].clone(),
-                        batch.expression.present[row],
-                    )
-        return taught
+            for batch in make_batches(patients, self.spec.preprocessor, batch_size):
+                targets |= split_targets(batch.patient_ids, self.members[member](batch), batch.expression.present)
+        return targets
 
-    def _outputs(
+    def _mean_probabilities(
         self, patients: Sequence[Patient], batch_size: int, members: Sequence[int]
-    ) -> Iterator[list[ModelOutput]]:
+    ) -> Iterator[Tensor]:
+        likelihood = LIKELIHOODS[self.spec.preprocessor.task.kind]
         with torch.inference_mode():
-            for batch in batches(patients, self.spec.preprocessor, batch_size):
-                yield [self.members[i](batch) for i in members]
-
-    def _mean_outputs(self, said: Sequence[ModelOutput]) -> Tensor:
-        if self.spec.preprocessor.kind == "classification":
-            return torch.stack([torch.softmax(b.logits, -1) for b in said]).mean(0)
-        return torch.stack([torch.sigmoid(b.logits) for b in said]).mean(0)
-
-
-def columns(outputs: np.ndarray, spec: ModelSpec) -> dict[str, Any]:
-    """Name what a model returns: class probabilities.
-
-    Or risk and survival at the horizons from hazards (patients x bins).
-    """
-    preprocessor = spec.preprocessor
-    if preprocessor.kind == "classification":
-        return {class_column(name): outputs[:, i] for i, name in enumerate(preprocessor.classes)}
-    survival = np.cumprod(1 - outputs, axis=1)
-    curves = {survival_column(y): survival_at(survival, float(horizon_days(y)), preprocessor) for y in spec.years}
-    return {"risk": -survival.sum(1), **curves}
-
-
-def survival_at(survival: np.ndarray, days: float, preprocessor: Preprocessor) -> np.ndarray:
-    """Survival probability after some days, the hazard being constant within a bin; constant after the last follow-up.
-
-    Parameters
-    ----------
-    survival : array, patients x bins
-        Probability to be alive at the end of each bin.
-    """
-    last = (
-        max(preprocessor.last_day, float(preprocessor.bin_edges[-1]) + 1.0)
-        if len(preprocessor.bin_edges)
-        else preprocessor.last_day
-    )
-    ends = np.concatenate([[0.0], preprocessor.bin_edges.astype(float), [last]])
-    log_survival = np.log(np.clip(np.concatenate([np.ones((len(survival), 1)), survival], axis=1), 1e-12, 1.0))
-    return np.exp([np.interp(days, ends, row) for row in log_survival])
+            for batch in make_batches(patients, self.spec.preprocessor, batch_size):
+                logits = [self.members[i](batch).logits for i in members]
+                yield torch.stack([likelihood.probabilities(each) for each in logits]).mean(0)

@@ -1,8 +1,8 @@
-"""Several devices on one model: each process learns some passes of a step, and their gradients are added up.
+"""Data-parallel training: each process computes some micro-batches of a step, and their gradients are summed.
 
-Lightning Fabric starts the processes and connects them. Nothing else differs from training alone: a step on n devices
-is the step of `optimisation.max_tokens` whose passes are done side by side. Gradients are added by hand, once a step,
-since their coordination needs them before they are accumulated, where distributed data parallel would already send.
+Lightning Fabric starts and connects the processes. A step on n devices is the step of `optimisation.max_tokens` whose
+micro-batches are computed side by side. Gradients are reduced by hand, once a step: their coordination needs them
+before they are accumulated, where distributed data parallel would already send them.
 """
 
 import logging
@@ -26,66 +26,67 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _RESULT, _ERROR = "result", "error-"
-os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking whether there is a GPU must not spoil forking
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking whether there is a GPU must not prevent forking
 
 
 class SingleProcess:
-    """One process of those that train a model; this one is alone."""
+    """Training in one process: collective operations do nothing."""
 
     rank, size = 0, 1
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace the gradients of all by their sum; a parameter that nobody's loss reaches counts as zero."""
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace gradients by their sum over processes; a parameter without gradient counts as zero."""
 
-    def summed(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Add up figures by name, those that only some have too."""
-        return dict(figures)
+    def all_reduce_sum(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Sum metrics by name over processes, those that only some have too."""
+        return dict(metrics)
 
-    def agreed(self, figure: float) -> float:
-        """Return what the first has, so that all decide alike."""
-        return figure
+    def broadcast(self, value: float) -> float:
+        """Broadcast the value of rank 0 to all ranks."""
+        return value
 
 
 class ProcessGroup(SingleProcess):
-    """One of several."""
+    """One of several processes that train one model together."""
 
     def __init__(self, fabric: "Fabric") -> None:
         super().__init__(fabric.device)
         self._fabric, self.rank, self.size = fabric, fabric.global_rank, fabric.world_size
 
-    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up in one message."""
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sum in one message."""
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        joined = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(joined)
-        for parameter, part in zip(parameters, torch.split(joined, [g.numel() for g in gradients]), strict=True):
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        for parameter, part in zip(parameters, torch.split(flat, [g.numel() for g in gradients]), strict=True):
             parameter.grad = part.view_as(parameter)
 
-    def summed(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Ask all."""
-        found: list[dict[str, float]] = [{} for _ in range(self.size)]
-        distributed.all_gather_object(found, dict(figures))
-        return {name: sum(own.get(name, 0.0) for own in found) for name in {n: None for own in found for n in own}}
+    def all_reduce_sum(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Gather the metrics of all processes and sum them."""
+        gathered: list[dict[str, float]] = [{} for _ in range(self.size)]
+        distributed.all_gather_object(gathered, dict(metrics))
+        names = {name: None for one in gathered for name in one}
+        return {name: sum(one.get(name, 0.0) for one in gathered) for name in names}
 
-    def agreed(self, figure: float) -> float:
-        """Take the first's."""
-        return float(self._fabric.broadcast(figure))
+    def broadcast(self, value: float) -> float:
+        """Broadcast through Fabric."""
+        return float(self._fabric.broadcast(value))
 
 
 def launch(work: Callable[[SingleProcess], T], size: int, device: torch.device) -> T:
-    """Do work in as many processes as there are devices, and return what the first returned.
+    """Run work in as many processes as there are devices, and return the result of rank 0.
 
-    They are forked, so that the tokens of a cohort are not copied; this process must not have used a GPU before.
+    Processes are forked, so that the tokens of a cohort are not copied; this process must not have used a GPU before.
 
     Parameters
     ----------
     work : callable
-        Given the team; the first's result must be picklable.
+        From a process of the group to a result, which must be picklable at rank 0.
     size : int
-        Processes: GPUs on ``cuda``, else processes of the CPU.
+        Number of processes: GPUs on ``cuda``, else processes of the CPU.
 
     Raises
     ------
@@ -94,8 +95,8 @@ def launch(work: Callable[[SingleProcess], T], size: int, device: torch.device) 
     """
     if sys.platform != "linux":
         raise ConfigError("optimisation.devices above 1 needs Linux: processes are forked")
-    if device.type == "cuda" and size > (there := torch.cuda.device_count()):
-        raise ConfigError(f"optimisation.devices: {size}, but this machine has {there}")
+    if device.type == "cuda" and size > (available := torch.cuda.device_count()):
+        raise ConfigError(f"optimisation.devices: {size}, but this machine has {available}")
     try:
         from lightning_fabric import Fabric
     except ImportError:
@@ -103,26 +104,26 @@ def launch(work: Callable[[SingleProcess], T], size: int, device: torch.device) 
             "optimisation.devices above 1 needs Lightning Fabric: pip install -e '.[devices]' -c constraints.txt"
         ) from None
     fabric = Fabric(accelerator=device.type, devices=size, strategy="ddp_fork")
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         try:
-            fabric.launch(partial(_member_of_team, work=work, place=place))
+            fabric.launch(partial(_run_rank, work=work, folder=folder))
         except (ProcessRaisedException, ProcessExitedException) as error:
-            for told in sorted(place.glob(f"{_ERROR}*")):
-                raise pickle.loads(told.read_bytes()) from None
+            for path in sorted(folder.glob(f"{_ERROR}*")):
+                raise pickle.loads(path.read_bytes()) from None
             raise DmlError(f"a process of {size} that trained together died: {error}") from error
-        result: T = pickle.loads((place / _RESULT).read_bytes())
+        result: T = pickle.loads((folder / _RESULT).read_bytes())
     return result
 
 
-def _member_of_team(fabric: "Fabric", work: Callable[[SingleProcess], T], place: Path) -> None:
-    """Leave what came out in a file: Fabric's own way back is a pipe that blocks on more than 64 KiB."""
-    if fabric.global_rank:  # what all would say alike is said once
+def _run_rank(fabric: "Fabric", work: Callable[[SingleProcess], T], folder: Path) -> None:
+    """Leave the result in a file: Fabric's own return channel is a pipe that blocks on more than 64 KiB."""
+    if fabric.global_rank:  # messages that are the same on all ranks are logged once
         logging.getLogger("dml").setLevel(logging.WARNING)
     try:
-        found = work(ProcessGroup(fabric))
+        result = work(ProcessGroup(fabric))
     except DmlError as error:
-        (place / f"{_ERROR}{fabric.global_rank}").write_bytes(pickle.dumps(error))
+        (folder / f"{_ERROR}{fabric.global_rank}").write_bytes(pickle.dumps(error))
         raise
     if not fabric.global_rank:
-        (place / _RESULT).write_bytes(pickle.dumps(found))
+        (folder / _RESULT).write_bytes(pickle.dumps(result))

@@ -1,4 +1,4 @@
-"""Train the ensemble that is one model of one fold: what its members share is fitted once, then each takes its turn."""
+"""Train the ensemble that is one model of one fold: what its members share is fitted once, then each is trained."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -13,22 +13,21 @@ from torch import nn
 from dml import __version__
 from dml.config import params as config
 from dml.core.device import resolve_device
-from dml.core.errors import ConfigError
 from dml.core.files import digest
-from dml.core.types import Case
-from dml.data.batches import Patient, PatientReader
-from dml.data.preprocessing import Preprocessor, fit_preprocessor
-from dml.models.gene_imputation import GeneImputationStudent
-from dml.models.teacher import Teacher
+from dml.core.types import Case, Cohort
+from dml.data.linear_offset import LinearOffset
+from dml.data.patient_reader import Patient, PatientReader
+from dml.data.preprocessing import Preprocessor
+from dml.models import registry
+from dml.models.multi_scale import BranchModel
 from dml.training.checkpoint import FoldModel, ModelSpec
-from dml.training.distillation import DistillationTargets, exchange
 from dml.training.distributed import SingleProcess, launch
 from dml.training.folds import Fold
 from dml.training.fork_map import fork_map
-from dml.training.linear_offset import COMBINATIONS, LinearOffset, fit_linear_offset, truth_of
-from dml.training.objectives import Objective, StudentObjective
+from dml.training.linear_offset import SOURCES, fit_linear_offset, read_outcomes
+from dml.training.objectives import Objective
 from dml.training.runtime import reproducible
-from dml.training.trainer import TrainConfig, fit
+from dml.training.trainer import TrainConfig, Trainer
 
 log = logging.getLogger(__name__)
 Weights = Mapping[str, np.ndarray]
@@ -36,147 +35,173 @@ Weights = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """A fold's model and how its training went, one block of epochs per member."""
+    """A fold's model and its training history, one block of epochs per member."""
 
     model: FoldModel
     history: pd.DataFrame
 
 
+@dataclass(frozen=True, slots=True)
+class SharedState:
+    """All that the members of an ensemble share, fitted once.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        Architecture, preprocessing and linear offset.
+    fold : Fold
+        Its patients and inner folds.
+    cases : Cohort
+        The patients to train on and to validate with.
+    inner_fold_of : mapping
+        Inner fold of every patient, also of those who are never validated on.
+    """
+
+    spec: ModelSpec
+    fold: Fold
+    cases: Cohort
+    inner_fold_of: Mapping[str, int]
+
+    def split(self, patients: Sequence[Patient], member: int) -> tuple[list[Patient], list[Patient]]:
+        """Return the training and the validation patients of a member; validated are those with a known target."""
+        validated = {case.patient_id for case in self.fold.validation(member).cases}
+        task = self.spec.preprocessor.task
+        with_target = {c.patient_id for c in self.fold.learning.cases if self.spec.accepts(c) and task.is_known(c)}
+        training = [p for p in patients if p.patient_id not in validated]
+        validation = [p for p in patients if p.patient_id in validated & with_target]
+        counts = task.name, self.spec.name, self.fold.index, member, len(training), len(validation)
+        log.info("%s %s fold %d member %d: %d training, %d validation patients", *counts)
+        return training, validation
+
+
+def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: Sequence[Case]) -> SharedState:
+    """Fit what the members share: preprocessing and linear offset, on all training patients of the fold.
+
+    Teacher, student and members have the same scaling, bins and classes.
+
+    Parameters
+    ----------
+    name : str
+        Key of the model registry.
+    fold : Fold
+        Patients and inner folds.
+    params : Params
+        The parameters.
+    task : str
+        "survival", or a label.
+    cases : sequence of Case
+        The patients to train on and to validate with.
+    """
+    preprocessor = Preprocessor.fit(fold.learning, params, task)
+    inner_fold_of = {
+        c.patient_id: fold.inner_fold_of.get(c.patient_id, i % max(fold.n_inner_folds, 1))
+        for i, c in enumerate(fold.learning.cases)
+    }
+    spec = ModelSpec(
+        name=name,
+        preprocessor=preprocessor,
+        model=params.model,
+        teacher=params.teacher,
+        distillation=params.distillation,
+        tiles=params.tiles,
+        years=params.evaluation.years,
+        members=params.optimisation.ensemble_size,
+        seed=params.seed,
+        linear_offset=_fit_offset(name, fold, params, preprocessor, inner_fold_of),
+        training_patient_hashes=tuple(sorted(digest(case.patient_id) for case in fold.learning.cases)),
+        versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
+    )
+    return SharedState(spec, fold, fold.learning.subset({case.patient_id for case in cases}), inner_fold_of)
+
+
+def _fit_offset(
+    name: str, fold: Fold, params: config.Params, preprocessor: Preprocessor, inner_fold_of: Mapping[str, int]
+) -> LinearOffset | None:
+    """Fit the linear offset of our models on the sources they read; None where it is switched off."""
+    settings, entry = params.model.linear_offset, registry.entry(name)
+    wanted = preprocessor.task.kind == "survival" or settings.tasks == "all"
+    wanted &= "genes" in entry.inputs or params.distillation.use_linear_offset
+    if not settings.components or not wanted or entry.family != "ours" or fold.n_inner_folds < 2:
+        return None
+    cases = fold.learning.cases
+    rows = PatientReader(preprocessor, fold.learning).source_rows(cases)
+    outcomes = read_outcomes(cases, preprocessor.task)
+    inner_folds = [inner_fold_of[c.patient_id] for c in cases]
+    return fit_linear_offset(rows, inner_folds, SOURCES[entry.inputs], outcomes, settings.components)
+
+
 class EnsembleTrainer:
-    """Trains the members of one model of one fold."""
+    """Trains the members of one model of one fold.
+
+    Parameters
+    ----------
+    shared : SharedState
+        From `fit_shared`.
+    config : TrainConfig
+        Settings of each member, whose seed is set here.
+    objective : callable
+        Number of a member to its objective.
+    initialise : callable, optional
+        Called with the number of a member and the untrained member, to change its initial weights.
+    """
 
     def __init__(
         self,
-        role: str,
-        fold: Fold,
-        params: config.Params,
-        task: str,
-        recipe: TrainConfig,
-        kept: Sequence[Case],
-        teacher: FoldModel | None = None,
+        shared: SharedState,
+        config: TrainConfig,
+        objective: Callable[[int], Objective],
+        initialise: Callable[[int, nn.Module], None] | None = None,
     ) -> None:
-        self.role, self.fold, self.params, self.task, self.recipe = role, fold, params, task, recipe
-        self.teacher = teacher
-        # Fitted on all learning patients of the fold: teacher, student and members share scaling, bins and classes.
-        self.preprocessor: Preprocessor = fit_preprocessor(fold.learning, params, task)
-        self.turns = {
-            c.patient_id: fold.inner_fold_of.get(c.patient_id, i % max(fold.n_inner_folds, 1))
-            for i, c in enumerate(fold.learning.cases)
-        }
-        self.spec = self._spec()
-        self.cases = fold.learning.subset({case.patient_id for case in kept})
-        read = PatientReader(self.preprocessor, self.cases, self.spec.linear, self.turns)
-        self.patients = [read(case) for case in self.cases.cases]
-        self.judged = {c.patient_id for c in fold.learning.cases if self.spec.reads(c) and c.has_target(task)}
+        self.shared, self.config, self.objective, self.initialise = shared, config, objective, initialise
+        read = PatientReader(shared.spec.preprocessor, shared.cases, shared.spec.linear_offset, shared.inner_fold_of)
+        self.patients = [read(case) for case in shared.cases.cases]
 
-    def train(self, objective: Callable[[int], Objective]) -> TrainingResult:
-        """Train all members, each with the objective of its number."""
-        spec = self.spec
-        states, histories = zip(*self._members(objective), strict=True)
-        model = FoldModel(spec, tuple(self._restored(i, state) for i, state in enumerate(states)))
-        seen = self.cases.subset({case.patient_id for case in self.cases.cases if spec.reads(case)})
-        risk = model.predict(seen).get("risk", pd.Series(dtype=float))
+    def train(self) -> TrainingResult:
+        """Train all members; the model knows the median risk of its training patients."""
+        spec, cases = self.shared.spec, self.shared.cases
+        weights, histories = zip(*self._train_members(), strict=True)
+        model = FoldModel(spec, tuple(self._restore(i, member) for i, member in enumerate(weights)))
+        accepted = cases.subset({case.patient_id for case in cases.cases if spec.accepts(case)})
+        risk = model.predict(accepted).get("risk", pd.Series(dtype=float))
         if len(risk):
             update = {"train_cutoff": float(risk.median()), "train_risk_deviation": float(risk.std(ddof=0)) or 1.0}
             model = FoldModel(spec.model_copy(update=update), model.members)
         return TrainingResult(model, pd.concat(histories, ignore_index=True))
 
-    def student_objective(self, member: int, exchanged: bool) -> StudentObjective:
-        """Return what a member learns: the task and, if there is a teacher, what one of it says of each patient."""
-        teacher = self.teacher
-        lessons: Mapping[str, DistillationTargets] | None = None
-        if teacher is not None:
-            read = teacher.reader(self.cases, self.turns)
-            lessons = teacher.lessons([read(case) for case in self.cases.cases], member % len(teacher.members))
-            if exchanged:
-                lessons = exchange(lessons, self.params.seed)
-        return StudentObjective(
-            self.preprocessor, self.params.distillation, lessons, self.params.optimisation.cox_loss_weight
-        )
-
-    def _members(self, objective: Callable[[int], Objective]) -> list[tuple[Weights, pd.DataFrame]]:
+    def _train_members(self) -> list[tuple[Weights, pd.DataFrame]]:
         """Train one after the other on several devices, or side by side in processes of the CPU."""
-        settings, count = self.recipe.optimisation, self.spec.members
-        device, watched = resolve_device(settings.device), self.recipe.on_epoch is not None
-        if settings.devices > 1 and not watched:  # a trial that may be pruned has one device; others have the rest
-            return [launch(partial(self._member, i, objective), settings.devices, device) for i in range(count)]
-        alone = settings.threads > 1 or watched or device.type != "cpu"
-        return fork_map(
-            lambda i: self._member(i, objective, SingleProcess(device)), count, 1 if alone else settings.workers
-        )
+        settings, count = self.config.optimisation, self.shared.spec.members
+        device, has_callback = resolve_device(settings.device), self.config.on_epoch is not None
+        if settings.devices > 1 and not has_callback:  # a trial that may be pruned has one device
+            return [launch(partial(self._train_member, i), settings.devices, device) for i in range(count)]
+        one_process = settings.threads > 1 or has_callback or device.type != "cpu"
+        workers = 1 if one_process else settings.workers
+        return fork_map(lambda i: self._train_member(i, SingleProcess(device)), count, workers)
 
-    def _member(
-        self, index: int, objective: Callable[[int], Objective], team: SingleProcess
-    ) -> tuple[Weights, pd.DataFrame]:
-        """Train one member; what comes back can be sent between processes."""
-        settings = self.params.optimisation
-        seed = int(np.random.SeedSequence([self.params.seed, self.fold.index, index]).generate_state(1)[0])
+    def _train_member(self, index: int, process: SingleProcess) -> tuple[Weights, pd.DataFrame]:
+        """Train one member; the result can be sent between processes."""
+        spec, settings = self.shared.spec, self.config.optimisation
+        seed = int(np.random.SeedSequence([spec.seed, self.shared.fold.index, index]).generate_state(1)[0])
         with reproducible(seed, settings.threads, settings.precision):
-            member = self._untrained(index)
-            recipe = replace(self.recipe, seed=seed)
-            if team.rank:  # the same weights in all of a team, then dropout of their own
-                torch.manual_seed(seed + team.rank)
-            history = fit(member, objective(index), *self._turn(index), self.preprocessor, recipe, team)
+            member = self._build(index)
+            if process.rank:  # the same initial weights in all processes, then dropout of its own
+                torch.manual_seed(seed + process.rank)
+            config = replace(self.config, seed=seed)
+            trainer = Trainer(member, self.objective(index), spec.preprocessor, config, process)
+            history = trainer.fit(*self.shared.split(self.patients, index))
         weights = {name: value.cpu().numpy() for name, value in member.state_dict().items()}
         return weights, history.assign(member=index)
 
-    def _untrained(self, index: int) -> nn.Module:
-        member = self.spec.build()
-        if isinstance(member, GeneImputationStudent):
-            member.adopt(self._teacher_of(index))
-            return member
-        with torch.no_grad():  # a head that starts from the base rates has only the patients to learn
-            member.head.bias.copy_(torch.from_numpy(self.preprocessor.base_logits))
+    def _build(self, index: int) -> nn.Module:
+        member = self.shared.spec.build()
+        if isinstance(member, BranchModel):
+            with torch.no_grad():  # a head that starts from the base rates
+                member.head.bias.copy_(torch.from_numpy(self.shared.spec.preprocessor.base_logits))
+        if self.initialise is not None:
+            self.initialise(index, member)
         return member
 
-    def _restored(self, index: int, weights: Weights) -> nn.Module:
-        member = self._untrained(index)
+    def _restore(self, index: int, weights: Weights) -> nn.Module:
+        member = self._build(index)
         member.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         return member.eval()
-
-    def _teacher_of(self, member: int) -> Teacher:
-        if self.teacher is None:
-            raise ConfigError("distillation.architecture: gene_imputation needs a teacher")
-        taught = self.teacher.members[member % len(self.teacher.members)]
-        if not isinstance(taught, Teacher):
-            raise ConfigError(f"a {self.teacher.spec.role} is no teacher")
-        return taught
-
-    def _turn(self, member: int) -> tuple[list[Patient], list[Patient]]:
-        held = {case.patient_id for case in self.fold.validation(member).cases}
-        training = [p for p in self.patients if p.patient_id not in held]
-        validation = [p for p in self.patients if p.patient_id in held & self.judged]
-        counts = self.task, self.role, self.fold.index, member, len(training), len(validation)
-        log.info("%s %s fold %d member %d: %d training, %d validation patients", *counts)
-        return training, validation
-
-    def _linear(self) -> LinearOffset | None:
-        """Fit the linear model that ours start from, on the sources they see."""
-        components = self.params.model.linear_offset.components
-        wanted = self.preprocessor.kind == "survival" or self.params.model.linear_offset.tasks == "all"
-        wanted &= self.role != "student" or self.params.distillation.use_linear_offset
-        if not components or not wanted or self.role not in COMBINATIONS or self.fold.n_inner_folds < 2:
-            return None
-        cases = self.fold.learning.cases
-        rows = PatientReader(self.preprocessor, self.fold.learning).rows(cases)
-        truth = truth_of(cases, self.preprocessor)
-        return fit_linear_offset(
-            rows, [self.turns[c.patient_id] for c in cases], COMBINATIONS[self.role], truth, components
-        )
-
-    def _spec(self) -> ModelSpec:
-        p = self.params
-        return ModelSpec(
-            role=self.role,
-            preprocessor=self.preprocessor,
-            model=p.model,
-            teacher=p.teacher,
-            distillation=p.distillation,
-            tiles=p.tiles,
-            years=p.evaluation.years,
-            members=p.optimisation.ensemble_size,
-            seed=p.seed,
-            linear=self._linear(),
-            training_patient_hashes=tuple(sorted(digest(case.patient_id) for case in self.fold.learning.cases)),
-            versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
-        )

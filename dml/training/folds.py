@@ -107,7 +107,7 @@ def predict_fold(model: FoldModel, fold: Fold, test: Cohort, name: str) -> tuple
     metadata : dict
         Task, classes, median training risk, follow-up of the training patients.
     """
-    task = model.spec.preprocessor.task
+    task = model.spec.preprocessor.task.name
     parts = {"validation": (fold.learning, predict_out_of_fold(model, fold)), "test": (test, model.predict(test))}
     rows = pd.concat([_add_targets(*part, task).assign(role=role) for role, part in parts.items()], ignore_index=True)
     return rows.assign(fold=fold.index, model=name), _make_metadata(model, fold)
@@ -123,11 +123,11 @@ def _add_targets(cohort: Cohort, predictions: pd.DataFrame, task: str) -> pd.Dat
 
 def _make_metadata(model: FoldModel, fold: Fold) -> dict[str, Any]:
     follow_up = [case.survival for case in fold.learning.cases if case.survival is not None]
-    preprocessor = model.spec.preprocessor
+    task = model.spec.preprocessor.task
     return {
-        "task": preprocessor.task,
-        "kind": preprocessor.kind,
-        "classes": list(preprocessor.classes),
+        "task": task.name,
+        "kind": task.kind,
+        "classes": list(task.classes),
         "train_cutoff": model.spec.train_cutoff,
         "train_days": [s.days for s in follow_up],
         "train_event": [s.event for s in follow_up],

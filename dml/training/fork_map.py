@@ -1,4 +1,4 @@
-"""Work that is the same wherever it is done, spread over forked processes."""
+"""Parallel map over forked processes."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 def fork_map(work: Callable[[int], T], count: int, workers: int) -> list[T]:
-    """Return ``[work(0), ..., work(count - 1)]``; on Linux that many processes share the calls.
+    """Return ``[work(0), ..., work(count - 1)]``, computed by `workers` processes on Linux.
 
-    They are forked: they see what the parent has in memory, nothing is copied to them, and starting them costs
-    milliseconds. Only what `work` returns is pickled. It must not touch a GPU or use more than one thread of torch,
-    since neither survives a fork. Elsewhere, and with one worker, the calls are made here, one after the other.
+    Forked processes share the memory of the parent, nothing is copied to them, and starting them costs milliseconds.
+    Only what `work` returns is pickled. It must not touch a GPU or use more than one thread of torch, since neither
+    survives a fork. Elsewhere, and with one worker, the calls are made here, one after the other.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def fork_map(work: Callable[[int], T], count: int, workers: int) -> list[T]:
         writer.close()
         readers.append(reader)
     try:
-        results: list[T] = _collected(readers, count)
+        results: list[T] = _collect(readers, count)
     finally:
         for process in processes:
             process.terminate()
@@ -48,7 +48,7 @@ def fork_map(work: Callable[[int], T], count: int, workers: int) -> list[T]:
 
 def _serve(work: Callable[[int], T], share: range, writer: Connection, parent: int) -> None:
     for index in share:
-        if os.getppid() != parent:  # killed: nobody waits for the rest
+        if os.getppid() != parent:  # the parent was killed
             return
         try:
             writer.send((index, work(index)))
@@ -57,7 +57,7 @@ def _serve(work: Callable[[int], T], share: range, writer: Connection, parent: i
             return
 
 
-def _collected(readers: list[Connection], count: int) -> list[T]:
+def _collect(readers: list[Connection], count: int) -> list[T]:
     results: dict[int, T] = {}
     while len(results) < count:
         for reader in wait(readers):

@@ -1,10 +1,8 @@
-"""Where a network starts from: a penalised linear model of the same patients, so that depth only has to add to it.
+"""Fit a linear offset for the logits: ridge-penalised Cox or logistic models on principal components.
 
-    start_i = slope * mean_j LP_j(x_i)         LP: Cox or multinomial logistic on principal components, ridge
-
-x is the mean token of each magnification, the transcriptome, or both, whichever a patient has. LP_j is fitted on all
-inner parts of a fold but j, and a learning patient of part j starts from LP_j alone, so that no patient's start has
-seen his own outcome; the slope, fitted on these, shrinks a start that does not hold up. Others: the mean over j.
+The offset is cross-fitted: LP_j is fitted on all inner folds of a fold but j, and a training patient of inner fold j
+has the offset of LP_j alone, so that no training patient's offset uses its own outcome. The slope, fitted on these
+cross-fitted predictions, shrinks an offset that does not generalise. It is applied in `dml.data.linear_offset`.
 Sources: wide & deep learning (Cheng et al. 2016), stacking (Wolpert 1992), calibration slope (van Houwelingen 2000).
 
 Shape legend: n patients, c columns, k outputs (1 for survival: the same shift of the log-odds of every bin).
@@ -12,17 +10,17 @@ Shape legend: n patients, c columns, k outputs (1 for survival: the same shift o
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
-from torch import Tensor
 from torch.nn import functional
 
 from dml.core.errors import InputError
-from dml.core.types import Case
-from dml.data.preprocessing import WINSORISED, Preprocessor, Vector
+from dml.core.tasks import Task
+from dml.core.types import Case, Source, Survival
+from dml.data.linear_offset import LinearMap, LinearModel, LinearOffset, SourceRows, has_values
+from dml.data.preprocessing import WINSOR_QUANTILE
 from dml.models.linear.cox import Cox
 from dml.models.linear.design_matrix import Reduction
 from dml.models.linear.logistic import Logistic
@@ -30,211 +28,155 @@ from dml.training.losses import cox_loss
 
 log = logging.getLogger(__name__)
 
-Source = Literal["slide", "genes"]
-COMBINATIONS: Mapping[str, tuple[tuple[Source, ...], ...]] = {
-    "teacher": (("slide", "genes"), ("slide",), ("genes",)),
-    "student": (("slide",),),
+SOURCES: Mapping[tuple[Source, ...], tuple[tuple[Source, ...], ...]] = {
+    ("slide", "genes"): (("slide", "genes"), ("slide",), ("genes",)),
+    ("slide",): (("slide",),),
 }
-"""Sources of the linear models that ours may start from, the richest first."""
-Rows = Mapping[Source, np.ndarray]
-"""Per source one row a patient, all NaN for a patient that lacks it."""
-Matrix = Annotated[
-    np.ndarray,
-    PlainValidator(lambda v: np.asarray(v, dtype=np.float32)),
-    PlainSerializer(lambda v: [[float(x) for x in row] for row in v], return_type=list[list[float]]),
-]
+"""Inputs of a network to the sources of its linear models, most sources first."""
 PENALTY = 0.1
 """Ridge penalty on the coefficients of components of unit variance."""
-SLOPES = np.linspace(0.0, 1.5, 31)
-FEWEST = 30
-"""Learning patients with a source below which no linear model of it is fitted."""
+SLOPE_GRID = np.linspace(0.0, 1.5, 31)
+MIN_PATIENTS = 30
+"""Training patients with a source below which no linear model of it is fitted."""
 
 
-class LinearMap(BaseModel):
-    """One source's part of a linear predictor; a missing value counts as the training mean."""
+@runtime_checkable
+class Outcomes(Protocol):
+    """What was observed of some patients; `known` is False where nothing was."""
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    known: np.ndarray
+    n_outputs: int
 
-    low: Vector
-    high: Vector
-    mean: Vector
-    weight: Matrix
+    def fit(self, columns: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight [c k] and bias [k] of a penalised linear predictor of the patients in `mask`."""
 
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Return [n k]."""
-        shifted = np.clip(rows, self.low, self.high) - self.mean
-        return np.asarray(np.where(np.isfinite(shifted), shifted, 0.0) @ self.weight)
+    def loss(self, predictor: np.ndarray, mask: np.ndarray) -> float:
+        """Return the negative log-likelihood of a predictor [n k] for the patients in `mask`."""
 
 
-class LinearModel(BaseModel):
-    """A linear predictor of some sources."""
+class SurvivalOutcomes:
+    """Follow-up in days and whether death was observed."""
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    n_outputs = 1
 
-    maps: Mapping[Source, LinearMap]
-    bias: Vector
+    def __init__(self, follow_up: Sequence[Survival | None]) -> None:
+        self.known = np.array([s is not None for s in follow_up])
+        self.days = np.array([0.0 if s is None else s.days for s in follow_up])
+        self.event = np.array([s is not None and s.event for s in follow_up])
 
-    def __call__(self, rows: Rows) -> np.ndarray:
-        """Return [n k]."""
-        return np.asarray(sum((self.maps[source](rows[source]) for source in self.maps), self.bias))
+    def fit(self, columns: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fit a Cox model."""
+        cox = Cox.fit(columns, self.days[mask], self.event[mask], PENALTY).fitted
+        weight = np.asarray(cox.params_, float)[:, None]
+        return weight, -(columns.mean(0) @ weight)
+
+    def loss(self, predictor: np.ndarray, mask: np.ndarray) -> float:
+        """Return Cox's negative log partial likelihood."""
+        risk = torch.from_numpy(predictor[mask])[:, 0]
+        return float(cox_loss(risk, torch.from_numpy(self.days[mask]), torch.from_numpy(self.event[mask])))
 
 
-class LinearOffset(BaseModel):
-    """Linear models by the sources they need, one per inner part left out; the richest that a patient has speaks."""
+class ClassOutcomes:
+    """Class index of a label; 0 where it is unknown."""
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    def __init__(self, labels: Sequence[str | None], classes: Sequence[str]) -> None:
+        self.classes, self.n_outputs = tuple(classes), len(classes)
+        self.known = np.array([label is not None for label in labels])
+        self.label = np.array([0 if label is None else self.classes.index(label) for label in labels])
 
-    models: Mapping[str, tuple[LinearModel, ...]]
-    slopes: Mapping[str, float]
-    outputs: int
+    def fit(self, columns: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fit a multinomial logistic regression."""
+        fitted = Logistic.fit(columns, self.label[mask], self.classes, PENALTY).fitted
+        if len(fitted.classes_) < len(self.classes):
+            raise InputError("linear offset", "a class is missing from an inner fold", "Use fewer folds")
+        weight, bias = fitted.coef_, fitted.intercept_
+        if len(self.classes) == 2:
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        return weight.T, bias
 
-    def __call__(self, rows: Rows, parts: Sequence[int | None]) -> np.ndarray:
-        """Return where each patient starts, float32 [n k]; 0 for one without any of the sources.
+    def loss(self, predictor: np.ndarray, mask: np.ndarray) -> float:
+        """Return the cross-entropy in which every class has the same weight."""
+        label = torch.from_numpy(self.label[mask])
+        weights = len(label) / (len(self.classes) * torch.bincount(label, minlength=len(self.classes)).double())
+        return float(functional.cross_entropy(torch.from_numpy(predictor[mask]), label, weight=weights))
 
-        Parameters
-        ----------
-        rows : mapping
-            Source to raw values [n c].
-        parts : sequence of int or None
-            The inner part of a learning patient, None for anyone else.
-        """
-        start = np.zeros((len(parts), self.outputs), np.float32)
-        open_ = np.ones(len(parts), bool)
-        for name, models in self._richest_first():
-            mine = open_ & np.all([_present(rows[source]) for source in models[0].maps], axis=0)
-            said = np.stack([model({source: rows[source][mine] for source in model.maps}) for model in models])
-            own = [part for part, is_mine in zip(parts, mine, strict=True) if is_mine]
-            chosen = [said[:, i].mean(0) if part is None else said[part % len(said), i] for i, part in enumerate(own)]
-            if chosen:
-                start[mine] = self.slopes[name] * np.array(chosen)
-            open_ &= ~mine
-        return start
 
-    def _richest_first(self) -> list[tuple[str, tuple[LinearModel, ...]]]:
-        """Order the models by themselves: a file keeps no order of keys."""
-        return sorted(self.models.items(), key=lambda item: (-len(item[1][0].maps), item[0]))
+def read_outcomes(cases: Sequence[Case], task: Task) -> Outcomes:
+    """Return what was observed of some patients, in arrays."""
+    if task.kind == "survival":
+        return SurvivalOutcomes([case.survival for case in cases])
+    return ClassOutcomes([case.labels.get(task.name) for case in cases], task.classes)
 
 
 def fit_linear_offset(
-    rows: Rows,
-    parts: Sequence[int],
+    rows: SourceRows,
+    inner_folds: Sequence[int],
     sources: Sequence[tuple[Source, ...]],
-    truth: "Truth",
+    outcomes: Outcomes,
     components: int,
 ) -> LinearOffset:
-    """Fit on the learning patients of a fold.
+    """Fit on the training patients of a fold.
 
     Parameters
     ----------
     rows : mapping
-        Source to raw values [n c] of the learning patients.
-    parts : sequence of int
-        Inner part of each.
+        Source to raw values [n c].
+    inner_folds : sequence of int
+        Inner fold of each patient.
     sources : sequence of tuples
-        Which combinations to fit, the richest first.
-    truth : Truth
+        Combinations of sources to fit, most sources first.
+    outcomes : Outcomes
         What was observed.
     components : int
         Principal components of each source.
     """
-    part, turns = np.array(parts), max(parts) + 1
+    inner_fold, n_inner_folds = np.array(inner_folds), max(inner_folds) + 1
     models: dict[str, tuple[LinearModel, ...]] = {}
     slopes: dict[str, float] = {}
     for combination in sources:
-        whole = truth.known & np.all([_present(rows[source]) for source in combination], axis=0)
+        complete = outcomes.known & np.all([has_values(rows[source]) for source in combination], axis=0)
         name = "+".join(combination)
         try:
-            fitted = tuple(_fitted(rows, whole & (part != j), combination, truth, components) for j in range(turns))
+            fitted = tuple(
+                _fit_model(rows, complete & (inner_fold != j), combination, outcomes, components)
+                for j in range(n_inner_folds)
+            )
         except InputError as error:
-            log.info("no linear start from %s: %s", name, error)
+            log.info("no linear offset from %s: %s", name, error)
             continue
-        crossed = np.zeros((len(part), truth.outputs))
+        cross_fitted = np.zeros((len(inner_fold), outcomes.n_outputs))
         for j, model in enumerate(fitted):
-            mine = whole & (part == j)
-            crossed[mine] = model({source: rows[source][mine] for source in combination})
-        models[name], slopes[name] = fitted, truth.slope(crossed, whole)
-        log.info("linear start from %s: %d patients, slope %.2f", name, whole.sum(), slopes[name])
-    return LinearOffset(models=models, slopes=slopes, outputs=truth.outputs)
+            validated = complete & (inner_fold == j)
+            cross_fitted[validated] = model({source: rows[source][validated] for source in combination})
+        models[name], slopes[name] = fitted, _fit_slope(cross_fitted, complete, outcomes)
+        log.info("linear offset from %s: %d patients, slope %.2f", name, complete.sum(), slopes[name])
+    return LinearOffset(models=models, slopes=slopes, outputs=outcomes.n_outputs)
 
 
-class Truth:
-    """What was observed of the learning patients: survival (days, event) or a class index; `known` says of whom."""
-
-    def __init__(
-        self,
-        known: np.ndarray,
-        days: np.ndarray | None = None,
-        event: np.ndarray | None = None,
-        label: np.ndarray | None = None,
-        classes: Sequence[str] = (),
-    ) -> None:
-        self.known, self.days, self.event, self.label, self.classes = known, days, event, label, tuple(classes)
-        self.outputs = len(self.classes) or 1
-
-    def fit(self, columns: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return weight [c k] and bias [k] of a penalised linear predictor."""
-        if self.label is not None:
-            fitted = Logistic.fit(columns, self.label[where], self.classes, PENALTY).fitted
-            if len(fitted.classes_) < len(self.classes):
-                raise InputError("linear start", "a class is missing from an inner part", "Use fewer folds")
-            weight, bias = fitted.coef_, fitted.intercept_
-            if len(self.classes) == 2:
-                weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-            return weight.T, bias
-        assert self.days is not None
-        assert self.event is not None
-        cox = Cox.fit(columns, self.days[where], self.event[where], PENALTY).fitted
-        weight = np.asarray(cox.params_, float)[:, None]
-        return weight, -(columns.mean(0) @ weight)
-
-    def slope(self, predictor: np.ndarray, where: np.ndarray) -> float:
-        """Return the factor in [0, 1.5] under which a cross-fitted predictor is most likely."""
-        said = torch.from_numpy(predictor[where])
-        losses = [float(self._loss(slope * said, where)) for slope in SLOPES]
-        return float(SLOPES[int(np.argmin(losses))])
-
-    def _loss(self, said: Tensor, where: np.ndarray) -> Tensor:
-        if self.label is not None:
-            label = torch.from_numpy(self.label[where])
-            weights = len(label) / (len(self.classes) * torch.bincount(label, minlength=len(self.classes)).double())
-            return functional.cross_entropy(said, label, weight=weights)
-        assert self.days is not None
-        assert self.event is not None
-        return cox_loss(said[:, 0], torch.from_numpy(self.days[where]), torch.from_numpy(self.event[where]))
+def _fit_slope(predictor: np.ndarray, mask: np.ndarray, outcomes: Outcomes) -> float:
+    """Return the factor in [0, 1.5] under which a cross-fitted predictor is most likely."""
+    losses = [outcomes.loss(slope * predictor, mask) for slope in SLOPE_GRID]
+    return float(SLOPE_GRID[int(np.argmin(losses))])
 
 
-def _fitted(rows: Rows, where: np.ndarray, combination: Sequence[Source], truth: Truth, components: int) -> LinearModel:
-    if where.sum() < FEWEST:
-        found = f"{where.sum()} patients have {' and '.join(combination)}, fewer than {FEWEST}"
-        raise InputError("linear start", found, "Set model.linear_offset.components: 0")
-    reductions = {s: Reduction.fit(rows[s][where], components, WINSORISED) for s in combination}
-    blocks = [reductions[s](rows[s][where]) for s in combination]
-    weight, bias = truth.fit(np.concatenate(blocks, axis=1), where)
-    maps, at = {}, 0
+def _fit_model(
+    rows: SourceRows, mask: np.ndarray, combination: Sequence[Source], outcomes: Outcomes, components: int
+) -> LinearModel:
+    if mask.sum() < MIN_PATIENTS:
+        problem = f"{mask.sum()} patients have {' and '.join(combination)}, fewer than {MIN_PATIENTS}"
+        raise InputError("linear offset", problem, "Set model.linear_offset.components: 0")
+    reductions = {s: Reduction.fit(rows[s][mask], components, WINSOR_QUANTILE) for s in combination}
+    blocks = [reductions[s](rows[s][mask]) for s in combination]
+    weight, bias = outcomes.fit(np.concatenate(blocks, axis=1), mask)
+    maps, start = {}, 0
     for source, block in zip(combination, blocks, strict=True):
-        maps[source] = _composed(reductions[source], weight[at : at + block.shape[1]])
-        at += block.shape[1]
+        maps[source] = _compose(reductions[source], weight[start : start + block.shape[1]])
+        start += block.shape[1]
     return LinearModel(maps=maps, bias=bias)
 
 
-def _composed(reduction: Reduction, weight: np.ndarray) -> LinearMap:
-    """Fold scaling, rotation and coefficients into one matrix."""
+def _compose(reduction: Reduction, weight: np.ndarray) -> LinearMap:
+    """Multiply scaling, rotation and coefficients into one matrix."""
     low, high = reduction.limits if reduction.limits is not None else (-np.inf, np.inf)
     scale = np.where(np.isfinite(reduction.deviation), 1 / reduction.deviation, 0.0)
     return LinearMap(low=low, high=high, mean=reduction.mean, weight=scale[:, None] * (reduction.rotation @ weight))
-
-
-def _present(rows: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.isfinite(rows).any(axis=1)
-    return found
-
-
-def truth_of(cases: Sequence[Case], preprocessor: Preprocessor) -> Truth:
-    """Return what was observed of some patients, in arrays; 0 where it is not known."""
-    if preprocessor.kind == "survival":
-        known = np.array([c.survival is not None for c in cases])
-        days = np.array([0.0 if c.survival is None else c.survival.days for c in cases])
-        return Truth(known, days, np.array([c.survival is not None and c.survival.event for c in cases]))
-    labels = [c.labels.get(preprocessor.task) for c in cases]
-    index = np.array([0 if label is None else preprocessor.classes.index(label) for label in labels])
-    return Truth(np.array([label is not None for label in labels]), label=index, classes=preprocessor.classes)

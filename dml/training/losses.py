@@ -1,26 +1,90 @@
-"""Losses per patient: task likelihoods, inter-magnification consistency, disentangling.
+"""Losses of the tasks: likelihood of discrete-time hazards or of classes, and Cox's partial likelihood.
 
-Shape legend: b patients, k classes or time bins, n fine tokens, c coarse tokens, d width.
+Losses beside the task are in `dml.training.loss_terms`.
+
+Shape legend: b patients, k classes or time bins.
 """
 
-import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from dml.core.types import ClassTarget, MagnificationTokens, Target
+from dml.core.types import ClassTarget, Kind, SurvivalTarget, Target
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """The meaning of a task's logits."""
+
+    def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """Return hazards of the time bins, or class probabilities."""
+
+    def log_likelihood(self, logits: Float[Tensor, "b k"], target: Any) -> Float[Tensor, "b"]:
+        """Return the log-probability of each patient's target, whatever `known` says."""
+
+    def divergence(self, p: Float[Tensor, "b k"], q: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
+        """Return KL(p || q) of two predictions, given by their logits."""
+
+
+class DiscreteTimeHazards:
+    """Logits of the hazard of each time bin (survival)."""
+
+    def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """Return the hazards."""
+        return torch.sigmoid(logits)
+
+    def log_likelihood(self, logits: Float[Tensor, "b k"], target: SurvivalTarget) -> Float[Tensor, "b"]:
+        """Return `discrete_time_log_likelihood`."""
+        return discrete_time_log_likelihood(logits, target.bin, target.event)
+
+    def divergence(self, p: Float[Tensor, "b k"], q: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
+        """Return the mean over the bins of the divergence of their Bernoulli hazards."""
+        bernoulli = torch.sigmoid(p) * (p - q) - functional.softplus(p) + functional.softplus(q)
+        return bernoulli.mean(-1)
+
+
+class ClassProbabilities:
+    """Logits of the classes (classification)."""
+
+    def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """Return the class probabilities."""
+        return torch.softmax(logits, -1)
+
+    def log_likelihood(self, logits: Float[Tensor, "b k"], target: ClassTarget) -> Float[Tensor, "b"]:
+        """Return the log-probability of the true class."""
+        return -functional.cross_entropy(logits, target.label, reduction="none")
+
+    def divergence(self, p: Float[Tensor, "b k"], q: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
+        """Return the divergence of the class distributions."""
+        log_p, log_q = torch.log_softmax(p, -1), torch.log_softmax(q, -1)
+        return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+LIKELIHOODS: Mapping[Kind, Likelihood] = {
+    "survival": DiscreteTimeHazards(),
+    "classification": ClassProbabilities(),
+}
+"""Likelihood of each kind of task."""
 
 
 def discrete_time_log_likelihood(
     logits: Float[Tensor, "b k"], bins: Int[Tensor, "b"], event: Bool[Tensor, "b"]
 ) -> Float[Tensor, "b"]:
-    """Log-likelihood of what was observed, hazards h = sigmoid(logits).
+    """Log-likelihood of the observed follow-up, hazards h = sigmoid(logits).
 
     An event in bin j: log h_j + sum_{i<j} log(1 - h_i). Censored in bin j: sum_{i<=j} log(1 - h_i), survival past it.
+
+    Examples
+    --------
+    Hazards of 0.5 in both bins: death in the second bin has probability 0.5 * 0.5.
+
+    >>> logits = torch.zeros(1, 2)
+    >>> discrete_time_log_likelihood(logits, torch.tensor([1]), torch.tensor([True])).exp().tolist()
+    [0.25]
     """
     survived = -functional.softplus(logits)  # log(1 - h)
     past = survived.cumsum(1).gather(1, bins[:, None])[:, 0]
@@ -29,43 +93,41 @@ def discrete_time_log_likelihood(
 
 
 def log_likelihood(logits: Float[Tensor, "b k"], target: Target) -> Float[Tensor, "b"]:
-    """Log-probability that the logits give to each patient's observation; 0 where it is not known."""
-    if isinstance(target, ClassTarget):
-        observed = -functional.cross_entropy(logits, target.label, reduction="none")
-    else:
-        observed = discrete_time_log_likelihood(logits, target.bin, target.event)
-    return observed.masked_fill(~target.known, 0.0)
+    """Log-probability of each patient's target; 0 where it is unknown."""
+    return LIKELIHOODS[target.kind].log_likelihood(logits, target).masked_fill(~target.known, 0.0)
 
 
 def task_loss(
     logits: Float[Tensor, "b k"],
     target: Target,
     class_weights: Float[Tensor, "k"] | None = None,
-    cox: float = 0.0,
+    cox_weight: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Negative log-likelihood, mean over the patients with a known target (0 if there is none), by class weight.
 
-    `cox` is the share that Cox's partial likelihood has in the loss of a survival task.
+    Parameters
+    ----------
+    logits : Tensor, b k
+        Of hazards or classes.
+    target : SurvivalTarget or ClassTarget
+        What was observed.
+    class_weights : Tensor, k, optional
+        Weights of the classes.
+    cox_weight : float
+        Share of Cox's partial likelihood in the loss of a survival task.
+
+    Examples
+    --------
+    >>> target = ClassTarget(torch.tensor([1, 0]), torch.tensor([True, False]))
+    >>> round(float(task_loss(torch.zeros(2, 2), target)), 4)
+    0.6931
     """
     likelihood = _negative_log_likelihood(logits, target, class_weights)
-    if not cox or isinstance(target, ClassTarget):
+    if not cox_weight or isinstance(target, ClassTarget):
         return likelihood
     risk = log_cumulative_hazard(logits)
     partial = cox_loss(risk[target.known], target.days[target.known], target.event[target.known])
-    return (1 - cox) * likelihood + cox * partial
-
-
-def log_cumulative_hazard(logits: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
-    """Risk score log(-log S) at the end of the last bin, hazards h = sigmoid(logits)."""
-    return torch.log(functional.softplus(logits).sum(1).clamp_min(1e-12))
-
-
-def cox_loss(risk: Float[Tensor, "b"], days: Float[Tensor, "b"], event: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
-    """Negative log partial likelihood (Cox 1972, ties by Breslow), mean over the events of the batch; 0 without one."""
-    at_risk = days[None, :] >= days[:, None]
-    log_sum = torch.logsumexp(risk[None, :].masked_fill(~at_risk, -torch.inf), dim=1)
-    observed = event.to(risk.dtype)
-    return (observed * (log_sum - risk)).sum() / observed.sum().clamp_min(1.0)
+    return (1 - cox_weight) * likelihood + cox_weight * partial
 
 
 def _negative_log_likelihood(logits: Tensor, target: Target, class_weights: Tensor | None) -> Tensor:
@@ -75,63 +137,23 @@ def _negative_log_likelihood(logits: Tensor, target: Target, class_weights: Tens
     return -(weights * log_likelihood(logits, target)).sum() / weights.sum().clamp_min(1e-6)
 
 
-def inter_magnification_consistency(
-    fine_relevance: Float[Tensor, "b n"], coarse_relevance: Float[Tensor, "b c"], fine: MagnificationTokens
-) -> Float[Tensor, ""]:
-    """How far two magnifications look at different tissue: Jensen-Shannon divergence in [0, 1], mean over patients.
+def log_cumulative_hazard(logits: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
+    """Risk score log(-log S) at the end of the last bin, hazards h = sigmoid(logits)."""
+    return torch.log(functional.softplus(logits).sum(1).clamp_min(1e-12))
 
-    The attention of fine tokens is summed into the coarse token that physically contains them; both maps are
-    renormalised on the tissue seen at both magnifications. 0 for patients without shared tissue. Differs from the
-    authors' code, which takes a variance over the batch: 0 for unrelated maps that are alike across patients, NaN for
-    one patient.
+
+def cox_loss(risk: Float[Tensor, "b"], days: Float[Tensor, "b"], event: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
+    """Negative log partial likelihood (Cox 1972, ties by Breslow), mean over the events of the batch; 0 without one.
+
+    Examples
+    --------
+    Two patients of equal risk: the first to die was one of two at risk.
+
+    >>> loss = cox_loss(torch.zeros(2), torch.tensor([1.0, 2.0]), torch.tensor([True, False]))
+    >>> round(float(loss), 4)
+    0.6931
     """
-    if fine.parent is None:
-        return fine_relevance.new_zeros(())
-    inside = fine.parent >= 0
-    parent = fine.parent.clamp_min(0)
-    gathered = torch.zeros_like(coarse_relevance).scatter_add(1, parent, fine_relevance * inside)
-    shared = torch.zeros_like(coarse_relevance).scatter_add(1, parent, inside.to(coarse_relevance.dtype)) > 0
-    comparable = shared.any(1)
-    p, q = _renormalised(gathered, shared), _renormalised(coarse_relevance, shared)
-    middle = (p + q) / 2
-    divergence = (_kl(p, middle) + _kl(q, middle)) / 2 / math.log(2)
-    return (divergence * comparable).sum() / comparable.sum().clamp_min(1)
-
-
-def expression_consistency(
-    said: Sequence[Float[Tensor, "b g"]], genes: Float[Tensor, "b g"], present: Bool[Tensor, "b"]
-) -> Float[Tensor, ""]:
-    """How far the genes that the tissue of each magnification tells are from each other and from the measured ones.
-
-    Mean squared error of scaled genes: to the truth over patients with a transcriptome, plus between neighbouring
-    magnifications over all patients.
-    """
-    measured = present.to(genes.dtype)
-    wrong = [((x - genes).square().mean(1) * measured).sum() / measured.sum().clamp_min(1.0) for x in said]
-    apart = [(x - y).square().mean() for x, y in pairwise(said)]
-    return torch.stack(wrong).mean() + (torch.stack(apart).mean() if apart else 0.0)
-
-
-def distance_correlation(x: Float[Tensor, "b d"], y: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """Distance correlation of two batches of tokens in [0, 1] (Szekely et al. 2007); 0 for fewer than four patients."""
-    if len(x) < 4:
-        return x.new_zeros(())
-    a, b = _centred_distances(x), _centred_distances(y)
-    covariance, variance = (a * b).mean(), (a * a).mean() * (b * b).mean()
-    return (covariance.clamp_min(0.0) / variance.clamp_min(1e-12).sqrt() + 1e-12).sqrt()
-
-
-def _renormalised(x: Tensor, where: Tensor) -> Tensor:
-    kept = (x * where).clamp_min(0.0) + 1e-12 * where
-    return kept / kept.sum(1, keepdim=True).clamp_min(1e-12)
-
-
-def _kl(p: Tensor, q: Tensor) -> Tensor:
-    return (p * (p.clamp_min(1e-30).log() - q.clamp_min(1e-30).log())).sum(1)  # finite gradient at p = 0, unlike xlogy
-
-
-def _centred_distances(x: Tensor) -> Tensor:
-    squared = (x[:, None] - x[None]).square().sum(-1)
-    distances = (squared + 1e-12).sqrt()
-    rows, columns = distances.mean(0, keepdim=True), distances.mean(1, keepdim=True)
-    return distances - rows - columns + distances.mean()
+    at_risk = days[None, :] >= days[:, None]
+    log_sum = torch.logsumexp(risk[None, :].masked_fill(~at_risk, -torch.inf), dim=1)
+    observed = event.to(risk.dtype)
+    return (observed * (log_sum - risk)).sum() / observed.sum().clamp_min(1.0)

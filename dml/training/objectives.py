@@ -1,4 +1,4 @@
-"""What each kind of model is trained for: the task, and what is added to it under its own name."""
+"""The objective of a training: the task's loss, plus the weighted loss terms of the model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,131 +7,71 @@ import torch
 from torch import Tensor
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, ModelOutput
+from dml.core.types import Batch, ModelOutput
 from dml.data.preprocessing import Preprocessor
-from dml.training.distillation import DistillationTargets, feature_distance, prediction_divergence, taught_mean
-from dml.training.losses import (
-    distance_correlation,
-    expression_consistency,
-    inter_magnification_consistency,
-    task_loss,
-)
+from dml.training.distillation import DistillationTargets
+from dml.training.loss_terms.registry import LossInputs, Model, check_loss_weights, loss_terms
+from dml.training.losses import task_loss
 from dml.training.runtime import to_device
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """The task's loss and the weighted others, by name; only the task's gradient is coordinated."""
+    """The task's loss and the weighted terms by name; only the task's gradient is coordinated."""
 
     task: Tensor
-    others: Mapping[str, Tensor]
+    terms: Mapping[str, Tensor]
 
-    def scaled(self, share: float) -> "Losses":
-        """Return the part that some of a step's patients have in its mean."""
+    def scale(self, share: float) -> "Losses":
+        """Return the share that some of a step's patients have in its mean."""
         if share == 1:
             return self
-        return Losses(self.task * share, {name: value * share for name, value in self.others.items()})
+        return Losses(self.task * share, {name: value * share for name, value in self.terms.items()})
 
 
 Objective = Callable[[Batch, ModelOutput], Losses]
-"""From a batch and what the model returned for it to losses."""
+"""From a batch and the model's output for it to losses."""
 
 
 class TaskObjective:
-    """The task alone: what baselines are trained for."""
+    """The task's loss and the terms of a model; without a model the task alone, as for baselines.
 
-    def __init__(self, preprocessor: Preprocessor, cox: float = 0.0) -> None:
-        self._weights, self._cox = class_weights(preprocessor), cox
-
-    def __call__(self, batch: Batch, branches: ModelOutput) -> Losses:
-        """Compute the loss of one batch."""
-        return Losses(task_loss(branches.logits, batch.target, self._weights, self._cox), {})
-
-
-class TeacherObjective:
-    """Task, auxiliary labels, inter-magnification consistency, disentangling."""
-
-    def __init__(self, preprocessor: Preprocessor, teacher: config.Teacher, cox: float = 0.0) -> None:
-        self._weights, self._cox = class_weights(preprocessor), cox
-        self._teacher = teacher
-
-    def __call__(self, batch: Batch, branches: ModelOutput) -> Losses:
-        """Compute the losses of one batch; terms that are switched off or do not apply are left out."""
-        others = auxiliary_losses(batch, branches, self._teacher.auxiliary_weight)
-        if branches.predicted_genes:
-            others["consistency"] = self._teacher.consistency_weight * told_consistency(batch, branches)
-        elif self._teacher.consistency_weight and self._teacher.use_fusion and len(batch.levels) > 1:
-            others["consistency"] = self._teacher.consistency_weight * consistency(batch, branches)
-        if self._teacher.disentanglement_weight:
-            others["disentangling"] = self._teacher.disentanglement_weight * distance_correlation(
-                branches["tumor"], branches["tme"]
-            )
-        return Losses(task_loss(branches.logits, batch.target, self._weights, self._cox), others)
-
-
-class StudentObjective:
-    """Task, auxiliary labels and distillation; without lessons this is the undistilled student."""
+    Parameters
+    ----------
+    preprocessor : Preprocessor
+        Task and class weights.
+    params : Params
+        Weights of the terms.
+    model : str, optional
+        "teacher" or "student".
+    targets : mapping, optional
+        Patient to the teacher's targets, for the student.
+    """
 
     def __init__(
         self,
         preprocessor: Preprocessor,
-        distillation: config.Distillation,
-        lessons: Mapping[str, DistillationTargets] | None,
-        cox: float = 0.0,
+        params: config.Params,
+        model: Model | None = None,
+        targets: Mapping[str, DistillationTargets] | None = None,
     ) -> None:
-        self._weights, self._cox = class_weights(preprocessor), cox
-        self._kind = preprocessor.kind
-        self._distillation, self._lessons = distillation, lessons
+        check_loss_weights(params)
+        self._params, self._kind, self._targets = params, preprocessor.task.kind, targets
+        self._class_weights = torch.from_numpy(preprocessor.class_weights) if preprocessor.task.classes else None
+        terms = [] if model is None else loss_terms(model)
+        self._terms = [(term, term.weight(params)) for term in terms if term.weight(params)]
 
-    def __call__(self, batch: Batch, branches: ModelOutput) -> Losses:
-        """Compute the losses of one batch."""
-        settings = self._distillation
-        others = auxiliary_losses(batch, branches, settings.auxiliary_weight)
-        if self._lessons is not None:
-            lesson = joined([self._lessons[patient] for patient in batch.patient_ids], branches.logits.device)
-            if settings.prediction_weight:
-                divergence = prediction_divergence(lesson.logits, branches.logits, settings.temperature, self._kind)
-                others["distil_predictions"] = settings.prediction_weight * taught_mean(divergence, lesson)
-            if settings.feature_weight:
-                others["distil_features"] = settings.feature_weight * taught_mean(
-                    feature_distance(lesson, branches), lesson
-                )
-        return Losses(task_loss(branches.logits, batch.target, self._weights, self._cox), others)
-
-
-def class_weights(preprocessor: Preprocessor) -> Tensor | None:
-    """Weights that give every class the same say, fitted on training patients; None for survival."""
-    return torch.from_numpy(preprocessor.class_weights) if preprocessor.classes else None
-
-
-def auxiliary_losses(batch: Batch, branches: ModelOutput, weight: float) -> dict[str, Tensor]:
-    """Weighted mean over the auxiliary labels of their negative log-likelihood, by name; empty if there is none."""
-    if not weight or not batch.auxiliary:
-        return {}
-    terms = [task_loss(branches.auxiliary[name], target) for name, target in batch.auxiliary.items()]
-    return {"auxiliary": weight * torch.stack(terms).mean()}
-
-
-def consistency(batch: Batch, branches: ModelOutput) -> Tensor:
-    """Inter-magnification consistency, mean over subspaces and over neighbouring magnifications."""
-    terms = [
-        inter_magnification_consistency(maps[i], maps[i + 1], level)
-        for maps in (branches.attention[s] for s in SUBSPACES)
-        for i, level in enumerate(batch.levels[:-1])
-    ]
-    return torch.stack(terms).mean()
-
-
-def told_consistency(batch: Batch, branches: ModelOutput) -> Tensor:
-    """Expression consistency, mean over the subspaces."""
-    genes = batch.expression
-    terms = [expression_consistency(said, genes[s], genes.present) for s, said in branches.predicted_genes.items()]
-    return torch.stack(terms).mean()
-
-
-def joined(lessons: list[DistillationTargets], device: torch.device) -> DistillationTargets:
-    """Stack single-patient lessons into a batch."""
-    whole = DistillationTargets(
-        *(torch.cat([getattr(x, name) for x in lessons]) for name in ("tumor", "tme", "logits", "given"))
-    )
-    return to_device(whole, device)
+    def __call__(self, batch: Batch, output: ModelOutput) -> Losses:
+        """Compute the losses of one batch; terms that do not apply are left out."""
+        targets = None
+        if self._targets is not None:
+            stacked = DistillationTargets.stack([self._targets[patient] for patient in batch.patient_ids])
+            targets = to_device(stacked, output.logits.device)
+        inputs = LossInputs(batch, output, self._params, self._kind, targets)
+        terms: dict[str, Tensor] = {}
+        for term, weight in self._terms:
+            value = term.compute(inputs)
+            if value is not None:
+                terms[term.name] = weight * value
+        cox_weight = self._params.optimisation.cox_loss_weight
+        return Losses(task_loss(output.logits, batch.target, self._class_weights, cox_weight), terms)

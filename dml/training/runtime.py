@@ -9,9 +9,11 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._functorch import config as functorch
 
 from dml.core.device import torch_threads
+from dml.models.nn.blocks import TokenProjection
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -66,6 +68,18 @@ def keep_freed_memory() -> bool:
         log.debug("no mallopt here: freed memory goes back to the system at once")
         return False
     return all(mallopt(name, value) == 1 for name, value in _MALLOC_SETTINGS.items())
+
+
+def compile_projection(model: nn.Module) -> None:
+    """Compile in place the projection, which alone passes over every patch token, for bags of any size.
+
+    What follows handles few queries. Coordination asks for gradients through each subspace's embedding, so the graph
+    behind the projection must stay open, and a backward pass must not free what it has read.
+    """
+    functorch.donated_buffer = False
+    for module in model.modules():
+        if isinstance(module, TokenProjection):
+            module.compile(dynamic=True)
 
 
 def to_device(value: T, device: torch.device) -> T:

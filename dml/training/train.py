@@ -1,12 +1,18 @@
-"""Teach and distil one fold, and train the baselines beside: who is learnt from, and by which loss."""
+"""Train one model of one fold: the teacher, the student (distilled or not), or a deep baseline."""
+
+from torch import nn
 
 from dml.config import params as config
-from dml.core.types import Case
+from dml.core.errors import ConfigError
 from dml.models import registry
+from dml.models.gene_imputation import GeneImputationStudent
+from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel
-from dml.training.ensemble_trainer import EnsembleTrainer, TrainingResult
+from dml.training.distillation import DistillationTargets
+from dml.training.distillation import shuffle_targets as shuffle
+from dml.training.ensemble_trainer import EnsembleTrainer, SharedState, TrainingResult, fit_shared
 from dml.training.folds import Fold
-from dml.training.objectives import TaskObjective, TeacherObjective
+from dml.training.objectives import Objective, TaskObjective
 from dml.training.trainer import EpochCallback, TrainConfig
 
 
@@ -16,20 +22,43 @@ def train_teacher(
     """Train the teacher of one fold on every patient with a target and a slide or a transcriptome.
 
     With `teacher.use_unpaired` off, only on those who have both.
+
+    Parameters
+    ----------
+    fold : Fold
+        Training patients and inner folds.
+    params : Params
+        The parameters.
+    task : str
+        "survival", or a label.
+    on_epoch : callable, optional
+        Called after each epoch of each member.
+
+    Examples
+    --------
+    >>> from dml.data.example_cohort import example_cohort, example_splits
+    >>> from dml.training.folds import make_fold
+    >>> cohort = example_cohort(20)
+    >>> fold = make_fold(cohort, example_splits(cohort), 0)
+    >>> optimisation = config.Optimisation(epochs=1, device="cpu")
+    >>> params = config.Params(cohort="synthetic", tasks=("survival",), folds=(0, 1), optimisation=optimisation)
+    >>> result = train_teacher(fold, params, "survival")
+    >>> result.model.predict(cohort).columns.tolist()
+    ['patient_id', 'risk', 'survival_365', 'survival_730', 'survival_1096', 'survival_1826']
     """
-    unpaired = params.teacher.use_unpaired
-    kept = [c for c in fold.learning.cases if c.has_target(task) and _has_sources(c, unpaired)]
-    recipe = TrainConfig(
+    has_sources = any if params.teacher.use_unpaired else all
+    cases = [c for c in fold.learning.cases if c.has_target(task) and has_sources((c.has_slide, c.has_expression))]
+    shared = fit_shared("teacher", fold, params, task, cases)
+    objective = TaskObjective(shared.spec.preprocessor, params, "teacher")
+    settings = TrainConfig(
         params.optimisation,
-        seed=0,
-        coordination=params.teacher.use_gradient_coordination,
+        gradient_coordination=shared.spec.entry.wants_gradient_coordination
+        and params.teacher.use_gradient_coordination,
         token_dropout=params.model.token_dropout,
         modality_dropout=params.teacher.modality_dropout,
         on_epoch=on_epoch,
     )
-    learner = EnsembleTrainer("teacher", fold, params, task, recipe, kept)
-    objective = TeacherObjective(learner.preprocessor, params.teacher, params.optimisation.cox_loss_weight)
-    return learner.train(lambda member: objective)
+    return EnsembleTrainer(shared, settings, lambda member: objective).train()
 
 
 def distill_student(
@@ -38,55 +67,103 @@ def distill_student(
     task: str,
     teacher: FoldModel | None,
     on_epoch: EpochCallback | None = None,
-    exchanged: bool = False,
+    shuffle_targets: bool = False,
 ) -> TrainingResult:
     """Train the student of one fold.
 
-    It learns the task from patients with slide and label, and what the teacher says from patients with slide and
-    transcriptome; with `distillation.use_unpaired` off, only from those with all three. Member i of the student is
-    distilled from member i of the teacher. Without a teacher this is the undistilled student: same patients with a
-    target, task loss only. With `exchanged`, the control, each patient gets the lesson of another.
+    It is trained for the task on patients with slide and label, and towards the teacher on patients with slide and
+    transcriptome; with `distillation.use_unpaired` off, only on those with all three. Member i of the student is
+    distilled from member i of the teacher.
+
+    Parameters
+    ----------
+    fold, params, task, on_epoch
+        As for `train_teacher`.
+    teacher : FoldModel or None
+        The teacher of the same fold; None trains the undistilled student: task loss only.
+    shuffle_targets : bool
+        The control: each patient has the teacher's targets of another patient.
+
+    Examples
+    --------
+    >>> from dml.data.example_cohort import example_cohort, example_splits
+    >>> from dml.training.folds import make_fold
+    >>> cohort = example_cohort(20)
+    >>> fold = make_fold(cohort, example_splits(cohort), 0)
+    >>> optimisation = config.Optimisation(epochs=1, device="cpu")
+    >>> params = config.Params(cohort="synthetic", tasks=("grade",), folds=(0, 1), optimisation=optimisation)
+    >>> teacher = train_teacher(fold, params, "grade").model
+    >>> student = distill_student(fold, params, "grade", teacher).model
+    >>> len(student.predict(cohort))
+    20
     """
-    kept = [c for c in fold.learning.cases if c.has_slide and (c.has_target(task) or _teachable(c, teacher))]
+    cases = [
+        c
+        for c in fold.learning.cases
+        if c.has_slide and (c.has_target(task) or (teacher is not None and c.has_expression))
+    ]
     if not params.distillation.use_unpaired:
-        kept = [c for c in kept if c.has_expression and c.has_target(task)]
-    recipe = TrainConfig(params.optimisation, seed=0, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
-    if teacher is None:  # nobody whose genes could be generated
-        params = params.model_copy(
-            update={"distillation": params.distillation.model_copy(update={"architecture": "subspace_tokens"})}
+        cases = [c for c in cases if c.has_expression and c.has_target(task)]
+    shared = fit_shared("student_undistilled" if teacher is None else "student", fold, params, task, cases)
+
+    def objective(member: int) -> Objective:
+        preprocessor = shared.spec.preprocessor
+        if teacher is None:
+            return TaskObjective(preprocessor, params, "student")
+        targets = _member_targets(teacher, shared, member)
+        return TaskObjective(
+            preprocessor, params, "student", shuffle(targets, params.seed) if shuffle_targets else targets
         )
-    learner = EnsembleTrainer("student", fold, params, task, recipe, kept, teacher)
-    return learner.train(lambda member: learner.student_objective(member, exchanged))
+
+    def initialise(index: int, member: nn.Module) -> None:
+        if teacher is not None and isinstance(member, GeneImputationStudent):
+            member.load_teacher(_teacher_member(teacher, index))
+
+    settings = TrainConfig(params.optimisation, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
+    return EnsembleTrainer(shared, settings, objective, initialise).train()
 
 
 def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> TrainingResult | None:
-    """Train one deep baseline of one fold, for the task alone, on every patient with a target and what it needs.
+    """Train one deep baseline of one fold on every patient with a target and all that the model requires.
+
+    It is trained for the task alone, unless its registry entry has an objective of its own.
 
     Returns
     -------
     TrainingResult or None
-        None if no training or no validation patient with a target has what it needs.
+        None if no training or no validation patient with a target has what it requires.
 
     Raises
     ------
     ConfigError
         If there is no such baseline.
     """
-    reads = registry.entry(name).accepts
-    kept = [c for c in fold.learning.cases if reads(c) and c.has_target(task)]
-    judged = {c.patient_id for c in kept} & set(fold.inner_fold_of)
-    if not judged or (len(judged) == len(kept) and fold.n_inner_folds < 2):
+    entry = registry.entry(name)
+    if entry.family != "deep":
+        raise ConfigError(f"{name} is no deep baseline; there are: {', '.join(registry.deep_names())}")
+    cases = [c for c in fold.learning.cases if entry.accepts(c) and c.has_target(task)]
+    validated = {c.patient_id for c in cases} & set(fold.inner_fold_of)
+    if not validated or (len(validated) == len(cases) and fold.n_inner_folds < 2):
         return None
-    recipe = TrainConfig(params.optimisation, seed=0, token_dropout=params.model.token_dropout)
-    learner = EnsembleTrainer(name, fold, params, task, recipe, kept)
-    objective = TaskObjective(learner.preprocessor, params.optimisation.cox_loss_weight)
-    return learner.train(lambda member: objective)
+    shared = fit_shared(name, fold, params, task, cases)
+    objective = (entry.objective or TaskObjective)(shared.spec.preprocessor, params)
+    settings = TrainConfig(
+        params.optimisation,
+        gradient_coordination=entry.wants_gradient_coordination,
+        token_dropout=params.model.token_dropout,
+    )
+    return EnsembleTrainer(shared, settings, lambda member: objective).train()
 
 
-def _has_sources(case: Case, unpaired: bool) -> bool:
-    found = (case.has_slide, case.has_expression)
-    return any(found) if unpaired else all(found)
+def _member_targets(teacher: FoldModel, shared: SharedState, member: int) -> dict[str, DistillationTargets]:
+    """Return the output of one teacher member for each patient of the student."""
+    read = teacher.reader(shared.cases, shared.inner_fold_of)
+    patients = [read(case) for case in shared.cases.cases]
+    return teacher.distillation_targets(patients, member % len(teacher.members))
 
 
-def _teachable(case: Case, teacher: FoldModel | None) -> bool:
-    return teacher is not None and case.has_expression
+def _teacher_member(teacher: FoldModel, index: int) -> Teacher:
+    member = teacher.members[index % len(teacher.members)]
+    if not isinstance(member, Teacher):
+        raise ConfigError(f"distillation.architecture: gene_imputation needs a teacher, not a {teacher.spec.name}")
+    return member

@@ -1,239 +1,208 @@
-"""The one training loop.
+"""The training loop of one model: AdamW, warm-up and cosine schedule, selection by validation loss.
 
-AdamW, warm-up and cosine in steps, model selection on validation, no test patient in sight.
+A step, as `Trainer._train_step` writes it: zero the gradients; for each micro-batch hide tokens and genes, run the
+model, compute the losses, and accumulate gradients (coordinated where the model asks for it); sum the gradients of all
+processes; clip; update the weights and the learning rate.
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch._functorch import config as functorch
 
 from dml.config import params as config
 from dml.core.errors import DmlError
-from dml.core.types import Batch, MagnificationTokens, ModelOutput, Target
-from dml.data.batch_sampler import dealt, passes
-from dml.data.batches import Patient, batches, collate
+from dml.core.types import Batch, ModelOutput
+from dml.data.batch_sampler import bucketed_batches, micro_batches
+from dml.data.batches import collate, concatenate_targets, make_batches
+from dml.data.patient_reader import Patient
 from dml.data.preprocessing import Preprocessor
-from dml.models.nn.blocks import TokenProjection
-from dml.models.nn.head import SubspaceHead
+from dml.models.multi_scale import BranchModel
+from dml.training.augmentation import drop_tokens_and_genes
 from dml.training.distributed import SingleProcess
 from dml.training.gradients import Coordination, coordinated_backward
 from dml.training.losses import task_loss
 from dml.training.objectives import Losses, Objective
-from dml.training.runtime import keep_freed_memory, to_device
+from dml.training.runtime import compile_projection, keep_freed_memory, to_device
 
 EpochCallback = Callable[[int, float], None]
-"""Told the epoch (from 0 for every member) and its validation loss; what it raises ends the training."""
+"""Called with the epoch (from 0 for every member) and its validation loss; what it raises ends the training."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """How one model is trained."""
+    """Settings of one training.
+
+    Attributes
+    ----------
+    optimisation : config.Optimisation
+        Optimiser, schedule, batches and hardware.
+    seed : int
+        Of the order of patients.
+    gradient_coordination : bool
+        Whether the gradients of the two subspaces are coordinated.
+    token_dropout, modality_dropout : float
+        Shares of tokens and of transcriptomes hidden in each step.
+    on_epoch : callable, optional
+        Called after each epoch.
+    """
 
     optimisation: config.Optimisation
-    seed: int
-    coordination: bool = False
+    seed: int = 0
+    gradient_coordination: bool = False
     token_dropout: float = 0.0
     modality_dropout: float = 0.0
     on_epoch: EpochCallback | None = None
 
 
-def fit(
-    model: nn.Module,
-    objective: Objective,
-    training: Sequence[Patient],
-    validation: Sequence[Patient],
-    preprocessor: Preprocessor,
-    recipe: TrainConfig,
-    team: SingleProcess,
-) -> pd.DataFrame:
-    """Train a model in place and leave it at its best validation loss.
+class Trainer:
+    """Trains one model in place.
 
-    This process learns its passes of every step; all of a team end with the same weights.
-
-    Returns
-    -------
-    DataFrame
-        One row per epoch: epoch, learning_rate, train_task, train_<other losses>, conflicts (share of compared gradient
-        pairs), cosine, validation_loss, best.
-
-    Raises
-    ------
-    DmlError
-        If the loss is no longer finite; the message names the epoch.
+    Parameters
+    ----------
+    model : Module
+        Maps a Batch to a ModelOutput.
+    objective : callable
+        From a batch and the model's output to losses.
+    preprocessor : Preprocessor
+        Scales batches.
+    config : TrainConfig
+        Settings.
+    process : SingleProcess
+        This process, or one of several that share every step; all end with the same weights.
     """
-    settings = recipe.optimisation
-    model.to(team.device)
-    if settings.compile:
-        compiled(model)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    keep_freed_memory()
-    weight_decay, rate_ = settings.weight_decay, settings.learning_rate
-    optimiser = torch.optim.AdamW(model.parameters(), rate_, weight_decay=weight_decay, fused=True)
-    steps = math.ceil(len(training) / settings.batch_size) * settings.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: lr_factor(step, steps, settings.warmup_fraction)
-    )
-    history: list[dict[str, float]] = []
-    best, best_state, waited = math.inf, copy.deepcopy(model.state_dict()), 0
-    for epoch in range(settings.epochs):
-        row = {"epoch": float(epoch), "learning_rate": float(schedule.get_last_lr()[0])}
-        row |= _epoch(
-            model,
-            objective,
-            dealt(training, settings.batch_size, generator),
-            preprocessor,
-            recipe,
-            optimiser,
-            schedule,
-            team,
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        preprocessor: Preprocessor,
+        config: TrainConfig,
+        process: SingleProcess,
+    ) -> None:
+        self.model, self.objective, self.preprocessor = model.to(process.device), objective, preprocessor
+        self.config, self.settings, self.process = config, config.optimisation, process
+        if self.settings.compile:
+            compile_projection(model)
+        self.parameters = list(model.parameters())
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
         )
-        row["validation_loss"] = team.agreed(validation_loss(model, validation, preprocessor, settings))
-        if not math.isfinite(row["validation_loss"]):
-            raise DmlError(f"training diverged in epoch {epoch}: lower optimisation.learning_rate in params.yaml")
-        improved = row["validation_loss"] < best
-        waited = 0 if improved else waited + 1
-        if improved:
-            best, best_state = row["validation_loss"], copy.deepcopy(model.state_dict())
-        history.append(row | {"best": float(improved)})
-        if recipe.on_epoch is not None:
-            recipe.on_epoch(epoch, row["validation_loss"])
-        if waited >= settings.patience:
-            break
-    model.load_state_dict(best_state)
-    model.eval()
-    return pd.DataFrame(history)
+
+    def fit(self, training: Sequence[Patient], validation: Sequence[Patient]) -> pd.DataFrame:
+        """Train the model and leave it at its best validation loss.
+
+        Returns
+        -------
+        DataFrame
+            One row per epoch: epoch, learning_rate, train_task, train_<loss term>, conflicts (share of compared
+            gradient pairs), cosine, validation_loss, best.
+
+        Raises
+        ------
+        DmlError
+            If the loss is no longer finite; the message names the epoch.
+        """
+        keep_freed_memory()
+        generator = torch.Generator().manual_seed(self.config.seed)
+        steps = math.ceil(len(training) / self.settings.batch_size) * self.settings.epochs
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: lr_factor(step, steps, self.settings.warmup_fraction)
+        )
+        history: list[dict[str, float]] = []
+        best, best_state, waited = math.inf, copy.deepcopy(self.model.state_dict()), 0
+        for epoch in range(self.settings.epochs):
+            row = {"epoch": float(epoch), "learning_rate": float(self.schedule.get_last_lr()[0])}
+            row |= self._train_epoch(training, generator)
+            loss = row["validation_loss"] = self.process.broadcast(self.validation_loss(validation))
+            if not math.isfinite(loss):
+                raise DmlError(f"training diverged in epoch {epoch}: lower optimisation.learning_rate in params.yaml")
+            waited = 0 if loss < best else waited + 1
+            history.append(row | {"best": float(loss < best)})
+            if loss < best:
+                best, best_state = loss, copy.deepcopy(self.model.state_dict())
+            if self.config.on_epoch is not None:
+                self.config.on_epoch(epoch, loss)
+            if waited >= self.settings.patience:
+                break
+        self.model.load_state_dict(best_state)
+        self.model.eval()
+        return pd.DataFrame(history)
+
+    def validation_loss(self, patients: Sequence[Patient]) -> float:
+        """Task loss over all known patients at once, without class weights or dropout."""
+        self.model.eval()
+        logits, targets = [], []
+        with torch.inference_mode():
+            for batch in make_batches(patients, self.preprocessor, self.settings.batch_size):
+                logits.append(self.model(to_device(batch, self.process.device)).logits.cpu())
+                targets.append(batch.target)
+            target = concatenate_targets(targets)
+            if not target.known.any():
+                raise DmlError("no validation patient has a target: raise split.validation_share or use fewer folds")
+            return float(task_loss(torch.cat(logits), target, cox_weight=self.settings.cox_loss_weight))
+
+    def _train_epoch(self, training: Sequence[Patient], generator: torch.Generator) -> dict[str, float]:
+        """Train one epoch and return the mean of each metric over its steps."""
+        self.model.train()
+        sums: dict[str, Tensor] = {}
+        steps = 0
+        for patients in bucketed_batches(training, self.settings.batch_size, generator):
+            for name, value in self._train_step(patients):
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            steps += 1
+        return self.process.all_reduce_sum({name: float(value) / steps for name, value in sums.items()})
+
+    def _train_step(self, patients: list[Patient]) -> list[tuple[str, Tensor]]:
+        """Update the weights by one batch; return the metrics of this process's micro-batches, weighted by share."""
+        process, settings = self.process, self.settings
+        metrics: list[tuple[str, Tensor]] = []
+        self.optimiser.zero_grad(set_to_none=True)
+        for part in micro_batches(patients, settings.max_tokens, process.size)[process.rank :: process.size]:
+            share = len(part) / len(patients)  # gradients of all parts add up to those of the batch
+            batch = collate(part, self.preprocessor)
+            coordinate = self.config.gradient_coordination and bool(batch.target.known.any())  # before it is on a GPU
+            batch = drop_tokens_and_genes(
+                to_device(batch, process.device), self.config.token_dropout, self.config.modality_dropout
+            )
+            with torch.autocast(process.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                output: ModelOutput = self.model(batch)
+                losses = self.objective(batch, output)
+            coordination = self._backward(losses.scale(share), output, batch, coordinate)
+            metrics += [(name, share * value.detach()) for name, value in _metrics(losses, coordination).items()]
+        process.all_reduce_gradients(self.parameters)
+        nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip_norm)
+        self.optimiser.step()
+        self.schedule.step()
+        return metrics
+
+    def _backward(self, losses: Losses, output: ModelOutput, batch: Batch, coordinate: bool) -> Coordination | None:
+        """Accumulate the gradients of all losses; those of the task coordinated between the subspaces."""
+        terms = list(losses.terms.values())
+        if not (coordinate and isinstance(self.model, BranchModel)):
+            torch.stack([losses.task, *terms]).sum().backward()  # type: ignore[no-untyped-call]
+            return None
+        coordination = coordinated_backward(losses.task, output, self.model.head, self.parameters, batch.target)
+        if terms:
+            torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
+        return coordination
 
 
-def compiled(model: nn.Module) -> None:
-    """Compile in place what passes over every tissue token, for bags of any size.
-
-    That is the projection; what follows handles few queries. Coordination asks for gradients through each subspace's
-    token, so the graph behind the projection must stay open, and a backward pass must keep what it has read.
-    """
-    functorch.donated_buffer = False
-    for module in model.modules():
-        if isinstance(module, TokenProjection):
-            module.compile(dynamic=True)
-
-
-def lr_factor(step: int, steps: int, warmup: float) -> float:
-    """Factor on the learning rate: linear warm-up, then cosine that reaches zero after the last step."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
-
-
-def validation_loss(
-    model: nn.Module, patients: Sequence[Patient], preprocessor: Preprocessor, settings: config.Optimisation
-) -> float:
-    """Task loss over all known patients at once, without class weights or dropout."""
-    model.eval()
-    device = _place(model)
-    logits, targets = [], []
-    with torch.inference_mode():
-        for batch in batches(patients, preprocessor, settings.batch_size):
-            logits.append(model(to_device(batch, device)).logits.cpu())
-            targets.append(batch.target)
-        whole = stacked(targets)
-        if not whole.known.any():
-            raise DmlError("no validation patient has a target: raise split.validation_share or use fewer folds")
-        return float(task_loss(torch.cat(logits), whole, cox=settings.cox_loss_weight))
-
-
-def _epoch(
-    model: nn.Module,
-    objective: Objective,
-    data: Iterator[list[Patient]],
-    preprocessor: Preprocessor,
-    recipe: TrainConfig,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    team: SingleProcess,
-) -> dict[str, float]:
-    model.train()
-    settings, parameters = recipe.optimisation, list(model.parameters())
-    sums: dict[str, Tensor] = {}
-    count = 0
-    for patients in data:
-        optimiser.zero_grad(set_to_none=True)
-        own = passes(patients, settings.max_tokens, team.size)[team.rank :: team.size]
-        for part in own:  # their gradients, and those of the team, add up to the step's
-            share = len(part) / len(patients)
-            for name, value in _pass(model, objective, collate(part, preprocessor), recipe, share).items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
-        team.add_up(parameters)
-        nn.utils.clip_grad_norm_(parameters, settings.grad_clip_norm)
-        optimiser.step()
-        schedule.step()
-        count += 1
-    return team.summed({name: float(value) / count for name, value in sums.items()})
-
-
-def _pass(model: nn.Module, objective: Objective, batch: Batch, recipe: TrainConfig, share: float) -> dict[str, Tensor]:
-    """Add the gradients of a share of a step's patients."""
-    device, precision = _place(model), recipe.optimisation.precision
-    coordinated = recipe.coordination and bool(batch.target.known.any())  # asked here: a GPU would have to wait
-    hidden = drop_tokens_and_genes(to_device(batch, device), recipe)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        branches: ModelOutput = model(hidden)
-        losses = objective(hidden, branches)
-    coordination = _backward(model, branches, losses.scaled(share), hidden, coordinated)
-    return _figures(losses, coordination)
-
-
-def _backward(
-    model: nn.Module, branches: ModelOutput, losses: Losses, batch: Batch, coordinated: bool
-) -> Coordination | None:
-    others, head = list(losses.others.values()), model.head
-    if not (coordinated and isinstance(head, SubspaceHead)):
-        torch.stack([losses.task, *others]).sum().backward()  # type: ignore[no-untyped-call]
-        return None
-    result = coordinated_backward(losses.task, branches, head, list(model.parameters()), batch.target)
-    if others:
-        torch.stack(others).sum().backward()  # type: ignore[no-untyped-call]
-    return result
-
-
-def _figures(losses: Losses, coordination: Coordination | None) -> dict[str, Tensor]:
-    figures = {"train_task": losses.task, **{f"train_{name}": value for name, value in losses.others.items()}}
+def _metrics(losses: Losses, coordination: Coordination | None) -> dict[str, Tensor]:
+    metrics = {"train_task": losses.task, **{f"train_{name}": value for name, value in losses.terms.items()}}
     if coordination is not None and coordination.compared:
-        figures["conflicts"] = coordination.conflicts / coordination.compared
-        figures["cosine"] = coordination.cosine_sum / coordination.compared
-    return figures
+        metrics["conflicts"] = coordination.conflicts / coordination.compared
+        metrics["cosine"] = coordination.cosine_sum / coordination.compared
+    return metrics
 
 
-def drop_tokens_and_genes(batch: Batch, recipe: TrainConfig) -> Batch:
-    """Hide a share of the tokens (never all of a bag) and of the transcriptomes."""
-    levels = tuple(_thinned(level, recipe.token_dropout) for level in batch.levels)
-    present = batch.expression.present
-    if recipe.modality_dropout:
-        present = present & (torch.rand(present.shape, device=present.device) >= recipe.modality_dropout)
-    start = batch.offset
-    if start is not None and batch.offset_without_genes is not None:
-        start = torch.where(present[:, None], start, batch.offset_without_genes)
-    return replace(batch, levels=levels, expression=replace(batch.expression, present=present), offset=start)
-
-
-def _thinned(level: MagnificationTokens, share: float) -> MagnificationTokens:
-    if not share:
-        return level
-    draw = torch.rand(level.mask.shape, device=level.mask.device).masked_fill(~level.mask, -1.0)
-    kept = level.mask & ((draw >= share) | (draw == draw.max(1, keepdim=True).values))
-    return replace(level, mask=kept)
-
-
-def stacked(targets: Sequence[Target]) -> Target:
-    """Join the targets of some batches into one."""
-    kind = type(targets[0])
-    return kind(*(torch.cat([getattr(target, name) for target in targets]) for name in kind.__slots__))
-
-
-def _place(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+def lr_factor(step: int, steps: int, warmup_fraction: float) -> float:
+    """Factor on the learning rate: linear warm-up, then cosine that reaches zero after the last step."""
+    warmup = max(1, round(warmup_fraction * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))

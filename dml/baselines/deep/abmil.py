@@ -1,34 +1,31 @@
-"""Gated attention-based multiple-instance learning (Ilse et al. 2018, arXiv 1802.04712).
+"""Attention-based multiple-instance learning (Ilse et al. 2018, arXiv 1802.04712)."""
 
-One space: the head's tumor and tme halves read the same pooled token.
-"""
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, ModelOutput
+from dml.core.types import MagnificationTokens
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry
-from dml.models.nn.blocks import TokenProjection
-from dml.models.nn.gated import GatedAttention
-from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
+from dml.models.multi_scale import LevelEncoding, MultiScaleModel
+from dml.models.nn.attention import GatedAttention
 
 
-class Abmil(SubspaceModel):
-    """Predicts from an attention-weighted mean token of each magnification; magnifications share the attention."""
+class Abmil(MultiScaleModel):
+    """Predicts from an attention-weighted mean token; magnifications share the attention."""
 
-    def __init__(self, shape: ModelDims, model: config.Model) -> None:
-        super().__init__()
-        self.kind = shape.kind
-        self.project = TokenProjection(shape.token_width, model.width, shape.levels, model.dropout)
-        self.pool = GatedAttention(model.width, model.width)
-        self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout)
+    branches = ("slide",)
 
-    def forward(self, batch: Batch) -> ModelOutput:
-        """Predict a batch; `attention` is the attention."""
-        pooled = [self.pool(self.project(level.tokens, i), level.mask) for i, level in enumerate(batch.levels)]
-        tokens, attention = [token for token, _ in pooled], [weights for _, weights in pooled]
-        return combined(
-            self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), dict.fromkeys(SUBSPACES, attention)
-        )
+    def __init__(self, dims: ModelDims, config: config.Model) -> None:
+        super().__init__(dims, config)
+        self.pool = GatedAttention(config.width, config.width)
+        self.head = self.make_head(dims, config)
+
+    def encode(self, tokens: Tensor, level: MagnificationTokens, genes: Mapping[str, Tensor]) -> LevelEncoding:
+        """Pool the tokens by gated attention."""
+        embedding, attention = self.pool(tokens, level.mask)
+        return LevelEncoding({"slide": embedding}, {"slide": attention})
 
 
 MODEL = ModelEntry(

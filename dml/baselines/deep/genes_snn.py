@@ -1,7 +1,6 @@
 """Genes only: a self-normalising network on both gene groups together (Klambauer et al. 2017, arXiv 1706.02515).
 
-Patients without transcriptome are neither learnt from nor predicted; those without slide are. One space: the head's
-tumor and tme halves read the same token.
+Patients without transcriptome are neither trained on nor predicted; those without slide are.
 """
 
 import torch
@@ -10,23 +9,26 @@ from dml.config import params as config
 from dml.core.types import Batch, ModelOutput
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry
-from dml.models.nn.blocks import GeneNetwork
-from dml.models.nn.head import SubspaceHead, SubspaceModel
+from dml.models.multi_scale import BranchModel
+from dml.models.nn.gene_encoder import GeneNetwork
 
 
-class GenesSnn(SubspaceModel):
-    """Predicts from the transcriptome; slides in the batch are not looked at."""
+class GenesSnn(BranchModel):
+    """Predicts from the transcriptome; slides in the batch are ignored."""
 
-    def __init__(self, shape: ModelDims, model: config.Model) -> None:
+    branches = ("genes",)
+
+    def __init__(self, dims: ModelDims, config: config.Model) -> None:
         super().__init__()
-        genes = shape.tumor_genes + shape.tme_genes
-        self.genes = GeneNetwork(genes, model.gene_width, model.width, model.dropout)
-        self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout)
+        genes = dims.tumor_genes + dims.tme_genes
+        self.genes = GeneNetwork(genes, config.gene_width, config.width, config.dropout)
+        self.head = self.make_head(dims, config)
 
     def forward(self, batch: Batch) -> ModelOutput:
-        """Predict a batch; there is no `attention`."""
-        token = self.genes(torch.cat([batch.expression.tumor, batch.expression.tme], dim=1))
-        return ModelOutput({"tumor": token, "tme": token}, logits=self.head(token, token, batch.covariates))
+        """Predict a batch; there is no attention."""
+        embedding = self.genes(torch.cat([batch.expression.tumor, batch.expression.tme], dim=1))
+        logits = self.head([embedding] * len(self.head.inputs), batch.covariates)
+        return ModelOutput({"genes": embedding}, logits)
 
 
 MODEL = ModelEntry(

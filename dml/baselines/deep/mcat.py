@@ -5,21 +5,21 @@
     h   = GatedAttention(Encoder(h_T, h_M)),  g = GatedAttention(Encoder(g_T, g_M))
     f   = MLP([h; g])
 
-One space after the fusion: the head's tumor and tme halves read the same token f; `attention` is per gene group.
+One branch after the fusion; the attention is per gene group.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput, Subspace
+from dml.core.types import SUBSPACES, Expression, MagnificationTokens
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry
-from dml.models.nn.attention import attention_weights, heads_of, merged
-from dml.models.nn.blocks import TokenProjection
-from dml.models.nn.gated import GatedAttention
-from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
-from dml.models.nn.optional_genes import OptionalGenes
+from dml.models.multi_scale import LevelEncoding, MultiScaleModel
+from dml.models.nn.attention import GatedAttention, attention_weights, merge_heads, split_heads
+from dml.models.nn.gene_encoder import GeneEncoder
 
 
 class CoAttention(nn.Module):
@@ -43,60 +43,51 @@ class Encoder(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_attention, self.norm_feedforward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.keys = nn.Linear(width, width), nn.Linear(width, width, bias=False)
         self.values, self.out = nn.Linear(width, width), nn.Linear(width, width)
-        self.forth = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.feedforward = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.pool = GatedAttention(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Turn tokens (b s d) into one (b d)."""
         real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        normed = self.before(tokens)
-        query, keys, values = (heads_of(map_(normed), self.heads) for map_ in (self.query, self.keys, self.values))
-        mixed = tokens + self.dropout(self.out(merged(attention_weights(query, keys, real) @ values)))
-        mixed = mixed + self.dropout(self.forth(self.between(mixed)))
+        normed = self.norm_attention(tokens)
+        query, keys, values = (split_heads(f(normed), self.heads) for f in (self.query, self.keys, self.values))
+        mixed = tokens + self.dropout(self.out(merge_heads(attention_weights(query, keys, real) @ values)))
+        mixed = mixed + self.dropout(self.feedforward(self.norm_feedforward(mixed)))
         pooled: Tensor = self.pool(mixed, real)[0]
         return pooled
 
 
-class Mcat(SubspaceModel):
-    """Predicts from slide and transcriptome; the genes decide where to look."""
+class Mcat(MultiScaleModel):
+    """Predicts from slide and transcriptome; the genes guide the attention to tiles."""
 
-    def __init__(self, shape: ModelDims, model: config.Model) -> None:
-        super().__init__()
-        self.kind, width = shape.kind, model.width
-        counts = {"tumor": shape.tumor_genes, "tme": shape.tme_genes}
-        self.project = TokenProjection(shape.token_width, width, shape.levels, model.dropout)
+    branches = ("fused",)
+
+    def __init__(self, dims: ModelDims, config: config.Model) -> None:
+        super().__init__(dims, config)
+        width, counts = config.width, {"tumor": dims.tumor_genes, "tme": dims.tme_genes}
         self.genes = nn.ModuleDict(
-            {s: OptionalGenes(counts[s], model.gene_width, width, model.dropout) for s in SUBSPACES}
+            {s: GeneEncoder(counts[s], config.gene_width, width, config.dropout) for s in SUBSPACES}
         )
-        self.look = CoAttention(width)
-        self.slide_encoder = Encoder(width, model.heads, model.dropout)
-        self.gene_encoder = Encoder(width, model.heads, model.dropout)
+        self.attend = CoAttention(width)
+        self.slide_encoder = Encoder(width, config.heads, config.dropout)
+        self.gene_encoder = Encoder(width, config.heads, config.dropout)
         self.fuse = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
-        self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout)
+        self.head = self.make_head(dims, config)
 
-    def forward(self, batch: Batch) -> ModelOutput:
-        """Predict a batch; `attention` is the co-attention of each gene group."""
-        expression = batch.expression
-        genes = torch.stack([self.genes[s](expression[s], expression.present) for s in SUBSPACES], dim=1)  # b s d
-        summary = self.gene_encoder(genes)
-        tokens: list[Tensor] = []
-        attention: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
-        for index, level in enumerate(batch.levels):
-            token, looked = self._level(self.project(level.tokens, index), level, genes, summary)
-            tokens.append(token)
-            for i, s in enumerate(SUBSPACES):
-                attention[s].append(looked[:, i])
-        return combined(self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), attention)
+    def embed_genes(self, expression: Expression) -> Mapping[str, Tensor]:
+        """Embed each gene group (groups, b s d), and both together (summary, b d)."""
+        groups = torch.stack([self.genes[s](expression[s], expression.present) for s in SUBSPACES], dim=1)
+        return {"groups": groups, "summary": self.gene_encoder(groups)}
 
-    def _level(
-        self, tokens: Tensor, level: MagnificationTokens, genes: Tensor, summary: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        seen, looked = self.look(genes, tokens, level.mask)
-        return self.fuse(torch.cat([self.slide_encoder(seen), summary], dim=-1)), looked
+    def encode(self, tokens: Tensor, level: MagnificationTokens, genes: Mapping[str, Tensor]) -> LevelEncoding:
+        """Attend from the gene groups to the tiles, and fuse."""
+        attended, attention = self.attend(genes["groups"], tokens, level.mask)
+        fused = self.fuse(torch.cat([self.slide_encoder(attended), genes["summary"]], dim=-1))
+        return LevelEncoding({"fused": fused}, {s: attention[:, i] for i, s in enumerate(SUBSPACES)})
 
 
 MODEL = ModelEntry(

@@ -1,34 +1,29 @@
-"""Mean pooling: the mean of all projected tokens, a linear head. What attention must beat.
+"""Mean pooling: the mean of all projected tokens and a linear head. The least that attention must improve on."""
 
-One space: the head's tumor and tme halves read the same token, and their sum is the linear map.
-"""
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, ModelOutput
+from dml.core.types import MagnificationTokens
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry
-from dml.models.nn.blocks import TokenProjection, masked_mean
-from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
+from dml.models.multi_scale import LevelEncoding, MultiScaleModel
+from dml.models.nn.blocks import masked_mean, uniform_attention
 
 
-class MeanPool(SubspaceModel):
-    """Predicts from the mean token of each magnification."""
+class MeanPool(MultiScaleModel):
+    """Predicts from the mean token."""
 
-    def __init__(self, shape: ModelDims, model: config.Model) -> None:
-        super().__init__()
-        self.kind = shape.kind
-        self.project = TokenProjection(shape.token_width, model.width, shape.levels, model.dropout)
-        self.head = SubspaceHead(model.width, shape.outputs, shape.covariates, model.dropout)
+    branches = ("slide",)
 
-    def forward(self, batch: Batch) -> ModelOutput:
-        """Predict a batch; `attention` is uniform."""
-        tokens, attention = [], []
-        for index, level in enumerate(batch.levels):
-            tokens.append(masked_mean(self.project(level.tokens, index), level.mask))
-            attention.append(level.mask / level.mask.sum(1, keepdim=True).clamp_min(1))
-        return combined(
-            self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), dict.fromkeys(SUBSPACES, attention)
-        )
+    def __init__(self, dims: ModelDims, config: config.Model) -> None:
+        super().__init__(dims, config)
+        self.head = self.make_head(dims, config)
+
+    def encode(self, tokens: Tensor, level: MagnificationTokens, genes: Mapping[str, Tensor]) -> LevelEncoding:
+        """Average the tokens."""
+        return LevelEncoding({"slide": masked_mean(tokens, level.mask)}, {"slide": uniform_attention(level.mask)})
 
 
 MODEL = ModelEntry(

@@ -5,26 +5,28 @@
     f_s = tanh(W_s [o_s; h_s])
     logits = W_T f_T + W_M f_M + b
 
-Genes of each subspace look once at the slide; there is no memory that both subspaces share, no second look, no student.
-Its gradient coordination is a matter of training and is left to the teacher's switch. The deformable sampling of the
-paper needs tiles on a grid; here every tile is looked at.
+Genes of each subspace attend once to the slide; there is no shared memory, no second attention, no student. Its
+gradient coordination is not used here: the teacher's switch tests it. The deformable sampling of the paper needs tiles
+on a grid; here every tile is attended to.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput, Subspace
+from dml.core.types import SUBSPACES, Expression, MagnificationTokens
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry
-from dml.models.nn.attention import attention_weights, heads_of, merged
-from dml.models.nn.blocks import TokenProjection, masked_mean
-from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
-from dml.models.nn.optional_genes import OptionalGenes
+from dml.models.multi_scale import LevelEncoding, MultiScaleModel
+from dml.models.nn.attention import attention_weights, merge_heads, split_heads
+from dml.models.nn.blocks import masked_mean
+from dml.models.nn.gene_encoder import GeneEncoder
 
 
-class GeneGuidedLook(nn.Module):
-    """One subspace: its genes, and what they see of the slide, joined."""
+class GeneGuidedAttention(nn.Module):
+    """One subspace: its genes, and the tokens they attend to, joined."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -35,51 +37,37 @@ class GeneGuidedLook(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, genes: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the subspace token (b d) and where it looked (b n)."""
+        """Return the subspace embedding (b d) and the attention (b n)."""
         normed = self.norm(tokens)
-        query = heads_of(self.query(genes + masked_mean(normed, mask))[:, None], self.heads)
-        keys, values = heads_of(self.keys(normed), self.heads), heads_of(self.values(normed), self.heads)
+        query = split_heads(self.query(genes + masked_mean(normed, mask))[:, None], self.heads)
+        keys, values = split_heads(self.keys(normed), self.heads), split_heads(self.values(normed), self.heads)
         weights = attention_weights(query, keys, mask)  # b h 1 n
-        seen = merged(weights @ values)[:, 0]
-        return torch.tanh(self.join(self.dropout(torch.cat([genes, seen], -1)))), weights.mean((1, 2))
+        attended = merge_heads(weights @ values)[:, 0]
+        return torch.tanh(self.join(self.dropout(torch.cat([genes, attended], -1)))), weights.mean((1, 2))
 
 
-class SubspaceFusionNet(SubspaceModel):
+class SubspaceFusionNet(MultiScaleModel):
     """Predicts from slide and transcriptome, split into tumor and microenvironment."""
 
-    def __init__(self, shape: ModelDims, model: config.Model) -> None:
-        super().__init__()
-        self.kind, width = shape.kind, model.width
-        counts = {"tumor": shape.tumor_genes, "tme": shape.tme_genes}
-        self.project = TokenProjection(shape.token_width, width, shape.levels, model.dropout)
+    branches = SUBSPACES
+
+    def __init__(self, dims: ModelDims, config: config.Model) -> None:
+        super().__init__(dims, config)
+        width, counts = config.width, {"tumor": dims.tumor_genes, "tme": dims.tme_genes}
         self.genes = nn.ModuleDict(
-            {s: OptionalGenes(counts[s], model.gene_width, width, model.dropout) for s in SUBSPACES}
+            {s: GeneEncoder(counts[s], config.gene_width, width, config.dropout) for s in SUBSPACES}
         )
-        self.look = nn.ModuleDict({s: GeneGuidedLook(width, model.heads, model.dropout) for s in SUBSPACES})
-        self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout)
+        self.attend = nn.ModuleDict({s: GeneGuidedAttention(width, config.heads, config.dropout) for s in SUBSPACES})
+        self.head = self.make_head(dims, config)
 
-    def forward(self, batch: Batch) -> ModelOutput:
-        """Predict a batch; `attention` is per subspace."""
-        expression = batch.expression
-        genes = {s: self.genes[s](expression[s], expression.present) for s in SUBSPACES}
-        tokens: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
-        attention: dict[Subspace, list[Tensor]] = {s: [] for s in SUBSPACES}
-        for index, level in enumerate(batch.levels):
-            self._level(self.project(level.tokens, index), level, genes, tokens, attention)
-        return combined(self.head, self.kind, batch, tokens, attention)
+    def embed_genes(self, expression: Expression) -> Mapping[str, Tensor]:
+        """Embed the genes of each subspace."""
+        return {s: self.genes[s](expression[s], expression.present) for s in SUBSPACES}
 
-    def _level(
-        self,
-        projected: Tensor,
-        level: MagnificationTokens,
-        genes: dict[Subspace, Tensor],
-        tokens: dict[Subspace, list[Tensor]],
-        attention: dict[Subspace, list[Tensor]],
-    ) -> None:
-        for s in SUBSPACES:
-            token, looked = self.look[s](genes[s], projected, level.mask)
-            tokens[s].append(token)
-            attention[s].append(looked)
+    def encode(self, tokens: Tensor, level: MagnificationTokens, genes: Mapping[str, Tensor]) -> LevelEncoding:
+        """Attend from each subspace's genes to the tokens."""
+        encoded = {s: self.attend[s](genes[s], tokens, level.mask) for s in SUBSPACES}
+        return LevelEncoding({s: f for s, (f, _) in encoded.items()}, {s: a for s, (_, a) in encoded.items()})
 
 
 MODEL = ModelEntry(

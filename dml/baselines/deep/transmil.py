@@ -1,30 +1,30 @@
-"""A compact TransMIL (Shao et al. 2021, arXiv 2106.00908): tokens look at each other, then a class token at them.
+"""A compact TransMIL (Shao et al. 2021, arXiv 2106.00908): self-attention of tiles, then a class token attends to them.
 
-    X   = P + e(x)                              e: a small network of the tile's place, nothing where it is unknown
+    X   = P + e(x)                              e: a small network of the tile's position, nothing where it is unknown
     X'  = X + LinearAttention(LN(X))
     f   = LN(c + Attention(c, LN(X')))          c: the class token
 
 Differs from the original, so that order and padding cannot matter: linear attention stands for the Nystrom one, whose
-landmarks are means of neighbours in the list, and real tile coordinates for convolutions on tokens laid in a square in
-list order. One space: the head's tumor and tme halves read the same token.
+landmarks are means of neighbours in the list, and real tile coordinates for convolutions on tokens put in a square in
+list order.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput
+from dml.core.types import MagnificationTokens
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry
-from dml.models.nn.attention import attention_weights, heads_of, merged
-from dml.models.nn.blocks import TokenProjection
-from dml.models.nn.deformable import standardised
-from dml.models.nn.head import SubspaceHead, SubspaceModel, combined
-from dml.models.nn.linear_attention import LinearAttention
+from dml.models.multi_scale import LevelEncoding, MultiScaleModel
+from dml.models.nn.attention import LinearAttention, attention_weights, merge_heads, split_heads
+from dml.models.nn.deformable_attention import standardise_positions
 
 
 class ClassToken(nn.Module):
-    """A learned token that looks at a bag once."""
+    """A learned token that attends to a bag once."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -32,46 +32,40 @@ class ClassToken(nn.Module):
         self.token = nn.Parameter(torch.randn(width) * 0.1)
         self.query, self.keys = nn.Linear(width, width), nn.Linear(width, width, bias=False)
         self.values, self.out = nn.Linear(width, width), nn.Linear(width, width)
-        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_tokens, self.norm_output = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what it became (b d) and where it looked (b n)."""
-        normed = self.before(tokens)
-        keys, values = heads_of(self.keys(normed), self.heads), heads_of(self.values(normed), self.heads)
-        query = heads_of(self.query(self.token).expand(len(tokens), 1, -1), self.heads)
+        """Return the class token after attention (b d), and the attention (b n)."""
+        normed = self.norm_tokens(tokens)
+        keys, values = split_heads(self.keys(normed), self.heads), split_heads(self.values(normed), self.heads)
+        query = split_heads(self.query(self.token).expand(len(tokens), 1, -1), self.heads)
         weights = attention_weights(query, keys, mask)  # b h 1 n
-        seen = self.dropout(self.out(merged(weights @ values)[:, 0]))
-        return self.after(self.token + seen), weights.mean((1, 2))
+        attended = self.dropout(self.out(merge_heads(weights @ values)[:, 0]))
+        return self.norm_output(self.token + attended), weights.mean((1, 2))
 
 
-class TransMil(SubspaceModel):
+class TransMil(MultiScaleModel):
     """Predicts from the class token of each magnification; memory is linear in the tokens."""
 
-    def __init__(self, shape: ModelDims, model: config.Model) -> None:
-        super().__init__()
-        self.kind, width = shape.kind, model.width
-        self.project = TokenProjection(shape.token_width, width, shape.levels, model.dropout)
-        self.place = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
-        self.norm, self.mix = nn.LayerNorm(width), LinearAttention(width, model.heads)
-        self.dropout = nn.Dropout(model.dropout)
-        self.read = ClassToken(width, model.heads, model.dropout)
-        self.head = SubspaceHead(width, shape.outputs, shape.covariates, model.dropout)
+    branches = ("slide",)
 
-    def forward(self, batch: Batch) -> ModelOutput:
-        """Predict a batch; `attention` is where the class token looked."""
-        read = [self._level(self.project(level.tokens, i), level) for i, level in enumerate(batch.levels)]
-        tokens, attention = [token for token, _ in read], [weights for _, weights in read]
-        return combined(
-            self.head, self.kind, batch, dict.fromkeys(SUBSPACES, tokens), dict.fromkeys(SUBSPACES, attention)
-        )
+    def __init__(self, dims: ModelDims, config: config.Model) -> None:
+        super().__init__(dims, config)
+        width = config.width
+        self.embed_position = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
+        self.norm, self.mix = nn.LayerNorm(width), LinearAttention(width, config.heads)
+        self.dropout = nn.Dropout(config.dropout)
+        self.class_token = ClassToken(width, config.heads, config.dropout)
+        self.head = self.make_head(dims, config)
 
-    def _level(self, tokens: Tensor, level: MagnificationTokens) -> tuple[Tensor, Tensor]:
-        place = self.place(standardised(level.coords_um, level.mask))
-        placed = tokens + place * level.has_coords[:, None, None].to(place.dtype)
-        mixed = placed + self.dropout(self.mix(self.norm(placed), level.mask))
-        token, looked = self.read(mixed, level.mask)
-        return token, looked
+    def encode(self, tokens: Tensor, level: MagnificationTokens, genes: Mapping[str, Tensor]) -> LevelEncoding:
+        """Add positions, mix the tokens, and pool them by the class token."""
+        position = self.embed_position(standardise_positions(level.coords_um, level.mask))
+        positioned = tokens + position * level.has_coords[:, None, None].to(position.dtype)
+        mixed = positioned + self.dropout(self.mix(self.norm(positioned), level.mask))
+        embedding, attention = self.class_token(mixed, level.mask)
+        return LevelEncoding({"slide": embedding}, {"slide": attention})
 
 
 MODEL = ModelEntry(

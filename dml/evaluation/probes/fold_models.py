@@ -106,6 +106,6 @@ def _embed(fold: int, model: FoldModel, learning: Cohort, test: Cohort) -> FoldE
 
 
 def _tokens(model: FoldModel, patients: Sequence[Patient], member: int) -> Tokens:
-    targets = model.lessons(patients, member)
-    tokens = {s: [getattr(targets[p.patient_id], s)[0].double().numpy() for p in patients] for s in SUBSPACES}
+    targets = model.distillation_targets(patients, member)
+    tokens = {s: [targets[p.patient_id].embeddings[s][0].double().numpy() for p in patients] for s in SUBSPACES}
     return {s: np.array(rows).reshape(len(patients), -1) for s, rows in tokens.items()}

@@ -12,7 +12,7 @@ from dml.config.params import Params
 from dml.core.errors import ConfigError, InputError
 from dml.core.tasks import class_column
 from dml.core.types import SURVIVAL, Case, Cohort
-from dml.data.batches import Patient
+from dml.data.patient_reader import Patient
 from dml.data.cohort_store import CohortStore
 from dml.evaluation.metrics.classification import macro_auc
 from dml.evaluation.metrics.concordance import harrell_c
@@ -41,11 +41,11 @@ class CachedTeacher(FoldModel):
 
     targets: dict[tuple[int, tuple[str, ...]], dict[str, DistillationTargets]] = field(default_factory=dict)
 
-    def lessons(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, DistillationTargets]:
+    def distillation_targets(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, DistillationTargets]:
         """Return the targets of one member for some patients."""
         key = member, tuple(patient.patient_id for patient in patients)
         if key not in self.targets:
-            self.targets[key] = FoldModel.lessons(self, patients, member, batch_size)
+            self.targets[key] = FoldModel.distillation_targets(self, patients, member, batch_size)
         return self.targets[key]
 
 
@@ -111,7 +111,7 @@ class Objective:
         if self.task == SURVIVAL:
             value = _c_index(rows, targets, inner_fold)
         else:
-            value = _auc(rows, targets, inner_fold, self.task, trained.model.spec.preprocessor.classes)
+            value = _auc(rows, targets, inner_fold, self.task, trained.model.spec.preprocessor.task.classes)
         if not np.isfinite(value):
             problem = f"{self.metric} is not defined on the validation patients of fold {fold.index}"
             raise InputError("splits.parquet", problem, "Set tuning.objective to validation_loss")
@@ -124,7 +124,7 @@ def count_gflops(model: FoldModel, patients: Cohort) -> float:
 
     for member in model.members:
         member.requires_grad_(False)  # the counter would need gradients of what it counts
-    ids = [case.patient_id for case in patients.cases if model.spec.reads(case)][:N_COUNTED_PATIENTS]
+    ids = [case.patient_id for case in patients.cases if model.spec.accepts(case)][:N_COUNTED_PATIENTS]
     counter = FlopCounterMode(display=False)
     with counter:
         model.predict(patients.subset(set(ids)), batch_size=1)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dml.core.types import CLINICAL, Case, Cohort, Source
-from dml.data.preprocessing import WINSORISED, floored
+from dml.data.preprocessing import WINSOR_QUANTILE, raise_small_deviations
 
 SMALLEST_DEVIATION = 1e-6
 
@@ -65,7 +65,7 @@ class Reduction:
         deviation = np.where(variance > SMALLEST_DEVIATION**2, np.sqrt(variance), np.inf)
         varying = np.flatnonzero(np.isfinite(deviation))
         if components is not None and len(varying):
-            deviation = np.where(np.isfinite(deviation), floored(deviation), np.inf)
+            deviation = np.where(np.isfinite(deviation), raise_small_deviations(deviation), np.inf)
         scaled = np.ascontiguousarray(_standardised(values, mean, deviation, limits)[:, varying])
         directions = np.eye(len(varying)) if components is None else _principal(scaled, components)
         rotation = np.zeros((len(mean), directions.shape[1]))
@@ -95,7 +95,7 @@ class Design:
         """Fit each source on its own, so that a thousand genes do not drown two hundred token dimensions."""
         kept = {source: None if source == "clinical" else components for source in sources}
         matrices = {source: source_matrix(cohort, cases, source) for source in sources}
-        cut = {"genes": WINSORISED}
+        cut = {"genes": WINSOR_QUANTILE}
         return cls({s: Reduction.fit(matrices[s], kept[s], cut.get(s, 0.0)) for s in sources})
 
     def __call__(self, cohort: Cohort, cases: Sequence[Case]) -> Float[np.ndarray, "n k"]:

@@ -1,24 +1,26 @@
-"""Subspace fusion: from what each subspace saw to one token per subspace (arXiv 2508.16479, disentangled fusion).
+"""Subspace fusion: attended tissue and genes of each subspace become one embedding (arXiv 2508.16479).
 
-    F   = W_f [H_T; H_M]                      the memory both subspaces share
+    F   = W_f [H_T; H_M]                      memory shared by both subspaces
     f_s = tanh(LN(o_s + mean(H_s) + Attention(o_s + mean(H_s), F, F)))
 
-The memory keeps all 2 r tokens as keys. Differs from the authors' code, in which it has a single key, so that attention
+The memory has all 2 r tokens as keys. Differs from the authors' code, in which it has a single key, so that attention
 is constantly 1 and its query and key weights never learn.
 
-Shape legend: b patients, r reference points, d width.
+Shape legend: b patients, r queries, d width.
 """
+
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dml.core.types import SUBSPACES, Subspace
-from dml.models.nn.attention import attention_weights, heads_of, merged
+from dml.core.types import SUBSPACES
+from dml.models.nn.attention import attention_weights, merge_heads, split_heads
 
 
 class SubspaceFusion(nn.Module):
-    """Fuse the two subspaces, keeping one token for each."""
+    """Fuse the two subspaces into one embedding of each."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -30,18 +32,18 @@ class SubspaceFusion(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, seen: dict[Subspace, Float[Tensor, "b r d"]], genes: dict[Subspace, Float[Tensor, "b d"]]
-    ) -> dict[Subspace, Float[Tensor, "b d"]]:
+        self, attended: Mapping[str, Float[Tensor, "b r d"]], genes: Mapping[str, Float[Tensor, "b d"]]
+    ) -> dict[str, Float[Tensor, "b d"]]:
         """Return f_s for each subspace, each component in (-1, 1)."""
-        memory = torch.cat([self.memory[s](seen[s]) for s in SUBSPACES], dim=1)  # b 2r d
-        keys, values = heads_of(self.keys(memory), self.heads), heads_of(self.values(memory), self.heads)
+        memory = torch.cat([self.memory[s](attended[s]) for s in SUBSPACES], dim=1)  # b 2r d
+        keys, values = split_heads(self.keys(memory), self.heads), split_heads(self.values(memory), self.heads)
         real = torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device)
-        fused: dict[Subspace, Tensor] = {}
+        fused: dict[str, Tensor] = {}
         for s in SUBSPACES:
-            own = genes[s] + seen[s].mean(1)  # b d
-            query = heads_of(self.query[s](own)[:, None], self.heads)  # b h 1 e
-            other = merged(attention_weights(query, keys, real) @ values)[:, 0]  # b d
-            fused[s] = torch.tanh(self.norm[s](own + self.dropout(other)))
+            summary = genes[s] + attended[s].mean(1)  # b d
+            query = split_heads(self.query[s](summary)[:, None], self.heads)  # b h 1 e
+            context = merge_heads(attention_weights(query, keys, real) @ values)[:, 0]  # b d
+            fused[s] = torch.tanh(self.norm[s](summary + self.dropout(context)))
         return fused
 
 
@@ -54,7 +56,7 @@ class PooledFusion(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, pooled: Float[Tensor, "b d"], genes: dict[Subspace, Float[Tensor, "b d"]]
-    ) -> dict[Subspace, Float[Tensor, "b d"]]:
+        self, pooled: Float[Tensor, "b d"], genes: Mapping[str, Float[Tensor, "b d"]]
+    ) -> dict[str, Float[Tensor, "b d"]]:
         """Return f_s for each subspace."""
         return {s: torch.tanh(self.join[s](self.dropout(torch.cat([pooled, genes[s]], -1)))) for s in SUBSPACES}

@@ -9,9 +9,10 @@ import torch
 from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.types import Bag, ClassTarget, Cohort, Microns, Mpp, SurvivalTarget
-from dml.data.batch_sampler import passes
-from dml.data.batches import PatientReader, batches, collate, parents_of, side_by_side
-from dml.data.preprocessing import Preprocessor, Scaling, fit_preprocessor
+from dml.data.batch_sampler import micro_batches
+from dml.data.batches import make_batches, collate
+from dml.data.patient_reader import PatientReader, find_parents, slide_offsets
+from dml.data.preprocessing import Preprocessor, Scaling
 from tests.synthetic import COARSE, FINE, TILE_UM, cohort, grid_bags
 
 PARAMS = config.Params(cohort="synthetic", tasks=("survival",), folds=(0, 1), tiles=config.Tiles(mpps=(0.5, 1.0)))
@@ -19,7 +20,7 @@ PARAMS = config.Params(cohort="synthetic", tasks=("survival",), folds=(0, 1), ti
 
 def test_a_coarse_tile_is_the_parent_of_exactly_its_four_children(rng: np.random.Generator) -> None:
     bags = grid_bags(3, rng)
-    parent = parents_of(bags[FINE], bags[COARSE])
+    parent = find_parents(bags[FINE], bags[COARSE])
     assert parent is not None
     assert torch.bincount(parent).tolist() == [4] * 9
     for child, mother in enumerate(parent.tolist()):
@@ -38,7 +39,7 @@ def test_parents_are_on_the_same_slide(rng: np.random.Generator) -> None:
         )
 
     fine, coarse = both(FINE), both(COARSE)
-    parent = parents_of(fine, coarse)
+    parent = find_parents(fine, coarse)
     assert torch.equal(coarse.slide[parent], fine.slide)
 
 
@@ -46,7 +47,7 @@ def test_a_tile_outside_every_coarse_tile_has_no_parent(rng: np.random.Generator
     bags = grid_bags(2, rng)
     kept = bags[COARSE]
     corner = replace(kept, tokens=kept.tokens[:1], coords_um=kept.coords_um[:1], slide=kept.slide[:1])
-    parent = parents_of(bags[FINE], corner)
+    parent = find_parents(bags[FINE], corner)
     assert sorted(parent.tolist()) == [-1] * 12 + [0] * 4
 
 
@@ -59,7 +60,7 @@ def test_slides_are_laid_side_by_side() -> None:
         Microns(200.0),
         "fake",
     )
-    offsets = side_by_side([bag])
+    offsets = slide_offsets([bag])
     assert offsets[0] == 0
     assert offsets[1] > 1000
 
@@ -81,7 +82,7 @@ def test_published_z_scores_of_thousands_count_as_the_largest_usual_value() -> N
 
 
 def test_preparation_survives_json_exactly() -> None:
-    prepared = fit_preprocessor(cohort(20), PARAMS, "survival")
+    prepared = Preprocessor.fit(cohort(20), PARAMS, "survival")
     again = Preprocessor.model_validate_json(prepared.model_dump_json())
     assert again.model_dump_json() == prepared.model_dump_json()
     assert np.array_equal(again.tokens.mean, prepared.tokens.mean)
@@ -90,27 +91,27 @@ def test_preparation_survives_json_exactly() -> None:
 def test_bins_are_quantiles_of_the_events_and_not_of_the_censored() -> None:
     data = cohort(40)
     events = [c.survival.days for c in data.cases if c.survival.event]
-    prepared = fit_preprocessor(data, PARAMS, "survival")
+    prepared = Preprocessor.fit(data, PARAMS, "survival")
     np.testing.assert_allclose(prepared.bin_edges, np.quantile(events, [0.25, 0.5, 0.75]), rtol=1e-6)
 
 
 def test_shuffled_batches_hold_everyone_once_and_bags_of_similar_size() -> None:
     data = cohort(60)
-    prepared = fit_preprocessor(data, PARAMS, "survival")
+    prepared = Preprocessor.fit(data, PARAMS, "survival")
     read = PatientReader(prepared, data)
     patients = [read(c) for c in data.cases]
-    made = list(batches(patients, prepared, 8, torch.Generator().manual_seed(1)))
+    made = list(make_batches(patients, prepared, 8, torch.Generator().manual_seed(1)))
     seen = [patient for one in made for patient in one.patient_ids]
     assert sorted(seen) == sorted(p.patient_id for p in patients)
     assert seen != [p.patient_id for p in patients]
     padding = sum(int((~one.levels[0].mask).sum()) for one in made)
-    in_order = sum(int((~one.levels[0].mask).sum()) for one in batches(patients, prepared, 8))
+    in_order = sum(int((~one.levels[0].mask).sum()) for one in make_batches(patients, prepared, 8))
     assert padding < in_order / 3
 
 
 def test_the_head_starts_from_the_training_hazards() -> None:
     data = cohort(60)
-    prepared = fit_preprocessor(data, PARAMS, "survival")
+    prepared = Preprocessor.fit(data, PARAMS, "survival")
     edge = prepared.bin_edges[0]
     died = sum(c.survival.event and c.survival.days < edge for c in data.cases)
     expected = np.log((died + 1) / (60 - died + 1))
@@ -123,7 +124,7 @@ def test_a_batch_of_patients_with_missing_parts() -> None:
     cases[3] = replace(cases[3], survival=None, labels={})
     cases[4] = replace(cases[4], bags={COARSE: cases[4].bags[COARSE]})
     data = replace(data, cases=tuple(cases))
-    prepared = fit_preprocessor(data, PARAMS, "survival")
+    prepared = Preprocessor.fit(data, PARAMS, "survival")
     read = PatientReader(prepared, data)
     made = collate([read(c) for c in data.cases], prepared)
     assert made.expression.present.tolist() == [False, False, True, True, True, True]
@@ -132,13 +133,13 @@ def test_a_batch_of_patients_with_missing_parts() -> None:
     assert made.target.known.tolist() == [True, True, True, False, True, True]
     assert made.levels[0].mask[4].sum() == 0
     assert made.levels[1].mask[4].sum() == len(data.cases[4].bags[COARSE])
-    label = collate([read(c) for c in data.cases], fit_preprocessor(data, PARAMS, "grade")).target
+    label = collate([read(c) for c in data.cases], Preprocessor.fit(data, PARAMS, "grade")).target
     assert isinstance(label, ClassTarget)
 
 
 def test_genes_are_found_by_symbol_in_any_order() -> None:
     data = cohort(8)
-    prepared = fit_preprocessor(data, PARAMS, "survival")
+    prepared = Preprocessor.fit(data, PARAMS, "survival")
     order = np.random.default_rng(1).permutation(len(data.genes))
     shuffled = replace(
         data,
@@ -168,32 +169,32 @@ def test_what_cannot_be_learnt_is_said(change: object, task: str, message: str) 
     data: Cohort = cohort(8)
     data = replace(data, cases=tuple(change(c) for c in data.cases))
     with pytest.raises(InputError, match=message):
-        fit_preprocessor(data, PARAMS, task)
+        Preprocessor.fit(data, PARAMS, task)
 
 
 def test_a_batch_is_cut_into_passes_that_are_small_when_padded(rng: np.random.Generator) -> None:
     data = cohort(12)
-    read = PatientReader(fit_preprocessor(data, PARAMS, "survival"), data)
+    read = PatientReader(Preprocessor.fit(data, PARAMS, "survival"), data)
     patients = [read(case) for case in data.cases]
     sizes = sorted(p.size for p in patients)
     limit = 2 * sizes[-1]
-    cut = passes(patients, limit)
+    cut = micro_batches(patients, limit)
     assert len(cut) > 1
     assert all(len(part) == 1 or len(part) * max(p.size for p in part) <= limit for part in cut)
     assert sorted(p.patient_id for part in cut for p in part) == sorted(p.patient_id for p in patients)
-    assert passes(patients, None) == [patients]
-    assert len(passes(patients, 1)) == len(patients)
+    assert micro_batches(patients, None) == [patients]
+    assert len(micro_batches(patients, 1)) == len(patients)
 
 
 @pytest.mark.parametrize("most_tokens", [None, 40])
 @pytest.mark.parametrize("fewest", [2, 3, 5, 50])
 def test_a_team_has_a_pass_for_everyone_while_there_are_patients(most_tokens: int | None, fewest: int) -> None:
     data = cohort(12)
-    read = PatientReader(fit_preprocessor(data, PARAMS, "survival"), data)
+    read = PatientReader(Preprocessor.fit(data, PARAMS, "survival"), data)
     patients = [read(case) for case in data.cases]
-    cut = passes(patients, most_tokens, fewest)
+    cut = micro_batches(patients, most_tokens, fewest)
     assert len(cut) >= min(fewest, len(patients))
     assert all(cut)
     assert sorted(p.patient_id for part in cut for p in part) == sorted(p.patient_id for p in patients)
-    whole = max(len(part) * max(p.size for p in part) for part in passes(patients, most_tokens))
+    whole = max(len(part) * max(p.size for p in part) for part in micro_batches(patients, most_tokens))
     assert all(len(part) * max(p.size for p in part) <= whole for part in cut)

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from dml.core.errors import InputError
 from dml.core.types import Cohort
-from dml.data.batches import Patient
+from dml.data.patient_reader import Patient
 from dml.experiments.tuning import worker
 from dml.experiments.tuning.objective import Objective, read_teachers
 from dml.experiments.tuning.studies import load_study
@@ -59,15 +59,15 @@ def test_a_teacher_is_asked_once_whatever_trials_follow(
     plain = {fold: FoldModel.load(Path(f"models/synthetic/{TASK}/teacher/fold-{fold}")) for fold in FOLDS}
     wanted = Objective.of(PARAMS, "student", TASK, *taught, plain).score(PARAMS, 0)
     asked: Counter[int] = Counter()
-    lessons = FoldModel.lessons
+    original = FoldModel.distillation_targets
 
     def count_calls(
         self: FoldModel, patients: Sequence[Patient], member: int, batch_size: int = 16
     ) -> dict[str, DistillationTargets]:
         asked[member] += 1
-        return lessons(self, patients, member, batch_size)
+        return original(self, patients, member, batch_size)
 
-    monkeypatch.setattr(FoldModel, "lessons", count_calls)
+    monkeypatch.setattr(FoldModel, "distillation_targets", count_calls)
     objective = Objective.of(PARAMS, "student", TASK, *taught, read_teachers(PARAMS, TASK))
     assert [objective.score(PARAMS, 0) for _ in range(3)] == [wanted] * 3
     assert asked == {0: 1}

@@ -1,0 +1,112 @@
+"""Apply a linear offset: the prediction of a penalised linear model that is added to a network's logits.
+
+    offset_i = slope * mean_j LP_j(x_i)         LP_j: linear predictor fitted on all inner folds but j
+
+A training patient of inner fold j has the offset slope * LP_j alone: no patient's offset was fitted on its own outcome.
+How the models are fitted is in `dml.training.linear_offset`.
+
+Shape legend: n patients, c columns, k outputs (1 for survival: the same shift of the log-odds of every bin).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Bool
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+
+from dml.core.types import Source
+from dml.data.preprocessing import Vector
+
+SourceRows = Mapping[Source, np.ndarray]
+"""Per source one row a patient [n c], all NaN for a patient that lacks it."""
+Matrix = Annotated[
+    np.ndarray,
+    PlainValidator(lambda v: np.asarray(v, dtype=np.float32)),
+    PlainSerializer(lambda v: [[float(x) for x in row] for row in v], return_type=list[list[float]]),
+]
+"""A float32 matrix, a list of lists in JSON."""
+
+
+def has_values(rows: np.ndarray) -> Bool[np.ndarray, "n"]:
+    """Return which patients have a source at all."""
+    present: np.ndarray = np.isfinite(rows).any(axis=1)
+    return present
+
+
+class LinearMap(BaseModel):
+    """One source's part of a linear predictor; a missing value counts as the training mean."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    low: Vector
+    high: Vector
+    mean: Vector
+    weight: Matrix
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Return [n k]."""
+        shifted = np.clip(rows, self.low, self.high) - self.mean
+        return np.asarray(np.where(np.isfinite(shifted), shifted, 0.0) @ self.weight)
+
+
+class LinearModel(BaseModel):
+    """A linear predictor of some sources."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    maps: Mapping[Source, LinearMap]
+    bias: Vector
+
+    def __call__(self, rows: SourceRows) -> np.ndarray:
+        """Return [n k]."""
+        return np.asarray(sum((self.maps[source](rows[source]) for source in self.maps), self.bias))
+
+
+class LinearOffset(BaseModel):
+    """Linear models by the sources they need, one per inner fold left out; of each patient the one with most sources.
+
+    Attributes
+    ----------
+    models : mapping
+        "slide+genes", "slide", "genes" to the models, one per inner fold.
+    slopes : mapping
+        The same names to the factor on their predictions.
+    outputs : int
+        Columns of an offset.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    models: Mapping[str, tuple[LinearModel, ...]]
+    slopes: Mapping[str, float]
+    outputs: int
+
+    def __call__(self, rows: SourceRows, inner_folds: Sequence[int | None]) -> np.ndarray:
+        """Return the offset of each patient, float32 [n k]; 0 for one without any of the sources.
+
+        Parameters
+        ----------
+        rows : mapping
+            Source to raw values [n c].
+        inner_folds : sequence of int or None
+            The inner fold of a training patient, None for anyone else.
+        """
+        offset = np.zeros((len(inner_folds), self.outputs), np.float32)
+        remaining = np.ones(len(inner_folds), bool)
+        for name, models in self._most_sources_first():
+            chosen = remaining & np.all([has_values(rows[source]) for source in models[0].maps], axis=0)
+            outputs = np.stack([model({source: rows[source][chosen] for source in model.maps}) for model in models])
+            folds = [fold for fold, is_chosen in zip(inner_folds, chosen, strict=True) if is_chosen]
+            cross_fitted = [
+                outputs[:, i].mean(0) if fold is None else outputs[fold % len(outputs), i]
+                for i, fold in enumerate(folds)
+            ]
+            if cross_fitted:
+                offset[chosen] = self.slopes[name] * np.array(cross_fitted)
+            remaining &= ~chosen
+        return offset
+
+    def _most_sources_first(self) -> list[tuple[str, tuple[LinearModel, ...]]]:
+        """Sort the models: a file keeps no order of keys."""
+        return sorted(self.models.items(), key=lambda item: (-len(item[1][0].maps), item[0]))

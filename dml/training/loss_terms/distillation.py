@@ -1,0 +1,56 @@
+"""Subspace knowledge distillation: the slide-only student is trained towards the teacher (arXiv 2508.16479).
+
+    L = L_task + a T^2 KL(teacher || student) + b MSE([embedding_T; embedding_M], [f_T; f_M])
+
+The divergence is the task's own: between class distributions, or between the Bernoulli hazards of each time bin.
+Differs from the authors' code, which takes a softmax over hazards and distils clusters of arbitrary order onto [tumor,
+TME].
+
+Shape legend: b patients, k classes or time bins, d width.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dml.core.types import SUBSPACES, Kind, ModelOutput
+from dml.training.distillation import DistillationTargets
+from dml.training.loss_terms.registry import LossInputs, loss_term
+from dml.training.losses import LIKELIHOODS
+
+
+@loss_term("prediction_distillation", model="student", key="prediction_weight")
+def prediction_distillation(inputs: LossInputs) -> Float[Tensor, ""] | None:
+    """Return the divergence between the teacher's and the student's predictions; nothing without a teacher."""
+    if inputs.targets is None:
+        return None
+    temperature = inputs.params.distillation.temperature
+    divergence = prediction_divergence(inputs.targets.logits, inputs.output.logits, temperature, inputs.kind)
+    return mean_over_targets(divergence, inputs.targets)
+
+
+@loss_term("feature_distillation", model="student", key="feature_weight")
+def feature_distillation(inputs: LossInputs) -> Float[Tensor, ""] | None:
+    """Return the distance between the teacher's and the student's embeddings; nothing without a teacher."""
+    if inputs.targets is None:
+        return None
+    return mean_over_targets(feature_distance(inputs.targets, inputs.output), inputs.targets)
+
+
+def prediction_divergence(
+    teacher: Float[Tensor, "b k"], student: Float[Tensor, "b k"], temperature: float, kind: Kind
+) -> Float[Tensor, "b"]:
+    """T^2 KL(teacher || student) at temperature T, per patient; mean over the bins for hazards."""
+    return temperature**2 * LIKELIHOODS[kind].divergence(teacher / temperature, student / temperature)
+
+
+def feature_distance(targets: DistillationTargets, output: ModelOutput) -> Float[Tensor, "b"]:
+    """Mean squared error between the embeddings of each subspace, per patient."""
+    errors = [(output[s] - targets.embeddings[s]).square().mean(-1) for s in SUBSPACES]
+    return torch.stack(errors).mean(0)
+
+
+def mean_over_targets(per_patient: Float[Tensor, "b"], targets: DistillationTargets) -> Float[Tensor, ""]:
+    """Mean over the patients with a target; 0 if there is none."""
+    has_target = targets.has_target.to(per_patient.dtype)
+    return (per_patient * has_target).sum() / has_target.sum().clamp_min(1.0)
