@@ -1,4 +1,4 @@
-"""A study whose best value is known, judged without training."""
+"""A study whose best value is given, scored without training."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,16 +30,16 @@ PARAMS = Params.model_validate(CONTENT)
 
 
 class Planted:
-    """Judges a learning rate by its distance from 0.01, without training."""
+    """Scores a learning rate by its distance from 0.01, without training."""
 
     folds = (0, 1)
 
     def __init__(self, fail: Callable[[Params], None] = lambda params: None) -> None:
-        self.fail, self.seen = fail, []
+        self.fail, self.scored = fail, []
 
     def score(self, params: Params, fold: int, on_epoch: EpochCallback | None = None) -> Score:
         self.fail(params)
-        self.seen.append((params.optimisation.learning_rate, fold))
+        self.scored.append((params.optimisation.learning_rate, fold))
         loss = abs(params.optimisation.learning_rate - 0.01) + fold
         for epoch in range(params.optimisation.epochs) if on_epoch else ():
             on_epoch(epoch, loss)
@@ -64,6 +64,6 @@ def states(study: optuna.Study) -> list[str]:
 def splits(data: Cohort, folds: Sequence[int] = (0, 1)) -> pd.DataFrame:
     roles = ["train", "train", "validation", "test"]
     parts = {"train": 1, "validation": 0, "test": -1}
-    dealt = [(c.patient_id, fold, roles[(i + fold) % 4]) for fold in folds for i, c in enumerate(data.cases)]
-    rows = [(patient, fold, role, parts[role]) for patient, fold, role in dealt]
+    roles_of = [(c.patient_id, fold, roles[(i + fold) % 4]) for fold in folds for i, c in enumerate(data.cases)]
+    rows = [(patient, fold, role, parts[role]) for patient, fold, role in roles_of]
     return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"])

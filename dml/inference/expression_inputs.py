@@ -55,7 +55,7 @@ def read_profile(path: Path, patient_id: str, preprocessor: Preprocessor) -> Exp
     return ExpressionProfile(table.genes, values[0].astype(np.float32))
 
 
-def in_unit(values: np.ndarray, unit: str | None, wanted: str, where: Path) -> np.ndarray:
+def in_unit(values: np.ndarray, unit: str | None, target_unit: str, where: Path) -> np.ndarray:
     """Convert values [patients genes] to the unit of a model; with no unit declared they must be able to be in it.
 
     Raises
@@ -63,23 +63,23 @@ def in_unit(values: np.ndarray, unit: str | None, wanted: str, where: Path) -> n
     InputError
         If one cannot become the other, or the values cannot be what they are taken for.
     """
-    check_unit(values, unit or wanted, where)
+    check_unit(values, unit or target_unit, where)
     try:
-        return convert(values, unit or wanted, wanted)
+        return convert(values, unit or target_unit, target_unit)
     except ConfigError:
-        raise InputError(where, f"expression in unit {unit}", f"The model needs {wanted}") from None
+        raise InputError(where, f"expression in unit {unit}", f"The model needs {target_unit}") from None
 
 
 def coverage(genes: tuple[str, ...], preprocessor: Preprocessor) -> float:
     """Share of the genes a model uses that are among those measured; 1 for a model without genes."""
-    wanted = {*preprocessor.tumor_genes, *preprocessor.tme_genes}
-    return len(wanted & set(genes)) / len(wanted) if wanted else 1.0
+    used = {*preprocessor.tumor_genes, *preprocessor.tme_genes}
+    return len(used & set(genes)) / len(used) if used else 1.0
 
 
 @lru_cache(maxsize=8)
 def _read(path: Path, modified: int) -> _Table:
     if path.suffix == ".parquet":
-        from dml.cohorts.expression import read_expression
+        from dml.cohorts.store_files import read_expression
 
         matrix = read_expression(path)
         rows = pd.DataFrame(matrix.values, index=pd.Index(matrix.patient_ids))
@@ -91,7 +91,7 @@ def _read(path: Path, modified: int) -> _Table:
 
 
 def _read_text(path: Path) -> pd.DataFrame:
-    """Read a table of numbers; what is in a cell is never part of a message, as any file may have been asked for."""
+    """Read a table of numbers; no message contains a cell, as the request may name any file."""
     remedy = "One row a patient, identifiers in the first column, gene symbols in the header"
     separator = "\t" if ".tsv" in path.suffixes or ".txt" in path.suffixes else ","
     try:
@@ -104,6 +104,6 @@ def _read_text(path: Path) -> pd.DataFrame:
     wrong = np.argwhere((numbers.isna() & text.notna()).to_numpy())
     if len(wrong):
         row, column = wrong[0]
-        where = f"row {row + 2}, column {rows.columns.get_loc(text.columns[column]) + 2}"
+        where = f"row {row + 2}, column {list(rows.columns).index(text.columns[column]) + 2}"
         raise InputError(path, f"not a table of numbers ({where})", remedy)
     return rows.assign(**{name: numbers[name] for name in numbers.columns}).astype(np.float32)

@@ -57,4 +57,4 @@ class FileAccess:
 
 
 ANY_FILE = FileAccess()
-"""Of somebody who works with the rights of an own account, as at the command line."""
+"""At the command line: the user has the rights of the account."""

@@ -122,8 +122,8 @@ def _bag(path: Path, tokens: Any, coords: Any, meta: Mapping[str, Any], spec: Mo
     expected = dict(zip(prepared.mpps, prepared.tile_um, strict=True))
     mpp = next((mpp for mpp in expected if abs(mpp - float(meta["mpp"])) < 1e-6), None)
     if mpp is None:
-        known = " and ".join(f"{mpp:g}" for mpp in expected)
-        raise InputError(path, f"features at {float(meta['mpp']):g} microns per pixel", f"The model needs {known}")
+        needed = " and ".join(f"{mpp:g}" for mpp in expected)
+        raise InputError(path, f"features at {float(meta['mpp']):g} microns per pixel", f"The model needs {needed}")
     tile_um = float(meta.get("tile_um") or expected[mpp])
     if abs(tile_um - expected[mpp]) > 0.01 * expected[mpp]:
         raise InputError(path, f"tiles of {tile_um:g} microns", f"The model needs {expected[mpp]:g}")

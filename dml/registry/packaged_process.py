@@ -20,8 +20,8 @@ def main() -> None:
 
     model = pyfunc.load_model(sys.argv[1], suppress_warnings=True)
     schema = model.metadata.get_params_schema()
-    known = {param.name for param in schema.params} if schema else set()
-    names = {name: former for name, former in FORMER_NAMES.items() if name not in known and former in known}
+    declared = {param.name for param in schema.params} if schema else set()
+    names = {name: former for name, former in FORMER_NAMES.items() if name not in declared and former in declared}
     for line in sys.stdin:
         request = json.loads(line)
         params = {names.get(name, name): value for name, value in request["params"].items()}

@@ -5,7 +5,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import Distribution, PackageNotFoundError, requires, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ ALWAYS = (
     *("pydantic", "pyyaml", "rich", "safetensors", "scikit-image", "scipy", "tifffile", "torch"),
 )
 """Packages that the packed code imports whatever the encoder."""
+IF_INSTALLED = ("imagecodecs",)
+"""Packages without which the packed code refuses some slides: compressions of OME-TIFF."""
 
 
 def weights_digest(folder: Path) -> str:
@@ -136,7 +138,8 @@ def requirements(encoder: str) -> list[str]:
     A package that is not installed, because the features were made elsewhere, is listed as in the extra of dml.
     """
     of_encoder = encoders.get(encoder).requirements if encoder in encoders.names() else ()  # others are only imported
-    return [_pinned(name) for name in dict.fromkeys((*ALWAYS, *of_encoder))]
+    optional = (name for name in IF_INSTALLED if list(Distribution.discover(name=name)))
+    return [_pinned(name) for name in dict.fromkeys((*ALWAYS, *of_encoder, *optional))]
 
 
 def _pinned(name: str) -> str:

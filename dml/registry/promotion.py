@@ -83,8 +83,8 @@ def check_gates(name: str, params: Params, reports: Path = Path("reports")) -> G
         gates.model_card(challenger),
     ]
     if champion is not None:
-        predictions = [packed_predictions(f"models:/{name}/{v.version}") for v in (challenger, champion)]
-        results.append(gates.non_inferior(*predictions, settings, params.seed, params.evaluation.resamples))
+        new, old = (packed_predictions(f"models:/{name}/{v.version}") for v in (challenger, champion))
+        results.append(gates.non_inferior(new, old, settings, params.seed, params.evaluation.resamples))
     return GateResults(challenger, champion, tuple(results))
 
 

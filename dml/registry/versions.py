@@ -13,10 +13,11 @@ from dml.evaluation.metrics.registry import metric_label
 from dml.inference.ensemble import Ensemble
 from dml.registry import packaging
 from dml.registry.version_description import headline, version_description
-from dml.report.formatting import format_estimate
+from dml.report.number_format import format_estimate
 from dml.tracking import lineage, store
 from dml.tracking.run_reports import log_report
 from dml.tracking.runs import metric_key
+from dml.training.model_store import MODELS, ModelStore
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +61,7 @@ def registered_name(cohort: str, task: str, model: str) -> str:
 
 
 def register(
-    params: Params, task: str, model: str, models: Path = Path("models"), reports: Path = Path("reports")
+    params: Params, task: str, model: str, models: Path = MODELS, reports: Path = Path("reports")
 ) -> RegisteredVersion:
     """Register the folds of a model as one version and make it the challenger.
 
@@ -78,8 +79,8 @@ def register(
     TrackingError
         If the store cannot be opened.
     """
-    trained, evaluated = (root / params.cohort / task for root in (models, reports))
-    name, folder = registered_name(params.cohort, task, model), trained / model
+    trained, evaluated = ModelStore.of(params.cohort, task, models), reports / params.cohort / task
+    name, folder = registered_name(params.cohort, task, model), trained.model_folder(model)
     digest = packaging.weights_digest(folder)
     tags = {"cohort": params.cohort, "task": task, "model": model, "git_commit": lineage.commit()[0], "digest": digest}
     tags |= metric_tags(evaluated, model) | _teacher_tags(trained, evaluated, model)
@@ -142,9 +143,9 @@ def _metrics(report_folder: Path, model: str) -> Mapping[str, Mapping[str, Any]]
     return metrics
 
 
-def _teacher_tags(models: Path, reports: Path, model: str) -> dict[str, str]:
+def _teacher_tags(models: ModelStore, reports: Path, model: str) -> dict[str, str]:
     """Return for a student which teacher it was distilled from, and how good that one was on the same patients."""
-    teacher = models / "teacher"
+    teacher = models.model_folder("teacher")
     if model != "student" or not teacher.exists() or "teacher" not in read_json(reports / "metrics.json"):
         return {}
     metrics = metric_tags(reports, "teacher")

@@ -9,7 +9,7 @@ from dml.core.files import digest, read_json
 from dml.evaluation.metric_sets import MAIN
 from dml.evaluation.metrics.registry import metric_label
 from dml.models.registry import description
-from dml.report.formatting import format_estimate
+from dml.report.number_format import format_estimate
 from dml.tracking import lineage, runs, store, ui_pages
 
 if TYPE_CHECKING:

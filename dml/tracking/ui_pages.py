@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _TAG = "dml.page."
-"""Tag of an experiment that keeps the address of a page, by its name."""
+"""Tag of an experiment with the address of a page, by its name."""
 _CHARTS = {"compareRunsMode": "CHART", "workflowType": "machine_learning"}
 """Charts beside the rows; runs and metrics, not traces of language models."""
 
@@ -19,14 +19,14 @@ _CHARTS = {"compareRunsMode": "CHART", "workflowType": "machine_learning"}
 def save_page(
     client: "MlflowClient", experiment: str, name: str, query: str, metric: str, lowest_first: bool = False
 ) -> None:
-    """Keep the address of the runs that match a query, ordered by a metric."""
+    """Store the address of the runs that match a query, ordered by a metric."""
     order = {"orderByKey": f"metrics.`{metric}`", "orderByAsc": str(lowest_first).lower()}
     address = urlencode({"searchFilter": query, **order, **_CHARTS}, quote_via=quote)
     client.set_experiment_tag(experiment, _TAG + name, f"#/experiments/{experiment}/runs?{address}")
 
 
 def pages(client: "MlflowClient") -> dict[str, str]:
-    """Return all kept addresses (what follows the server's) by name."""
+    """Return all stored addresses (what follows the server's) by name."""
     experiments = sorted(client.search_experiments(), key=lambda experiment: experiment.name)
     return {
         tag.removeprefix(_TAG): address

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 
-from dml.cohorts.expression import ExpressionMatrix, write_expression
+from dml.cohorts.store_files import ExpressionMatrix, write_expression
 from dml.config.params import Evaluation, Params
 from dml.core.errors import InputError
 from dml.core.files import digest, read_json, write_json, write_parquet
@@ -40,8 +40,8 @@ def stores(client: MlflowClient) -> Callable[..., None]:
             for mpp in mpps:
                 bag = next(iter(case.bags.values()))
                 meta = {"encoder": encoder, "mpp": mpp, "tile_um": tile_px * mpp, "slide_id": f"s-{case.patient_id}"}
-                place = folder / "features" / encoder / f"{mpp:g}" / f"s-{case.patient_id}.parquet"
-                write_bag(place, bag.tokens.numpy(), None, {**meta, "patient_id": case.patient_id})
+                path = folder / "features" / encoder / f"{mpp:g}" / f"s-{case.patient_id}.parquet"
+                write_bag(path, bag.tokens.numpy(), None, {**meta, "patient_id": case.patient_id})
                 row = {"slide_id": f"s-{case.patient_id}", "patient_id": case.patient_id, "mpp": mpp, "tiles": len(bag)}
                 rows.append({**row, "status": "ok", "reason": None, "fingerprint": ""})
         write_manifest(folder / "features/manifest.parquet", rows)
@@ -95,8 +95,8 @@ def test_every_patient_is_predicted_and_scored(
     rows = pd.read_parquet(out / "predictions.parquet")
     rows = rows[rows["model"] == model]
     assert sorted(rows["patient_id"]) == sorted(case.patient_id for case in cohort().cases)
-    covered = read_json(out / "coverage.json")
-    assert (covered["patients_evaluated"], covered["genes"], covered["genes_missing"]) == (24, 5, [])
+    coverage = read_json(out / "coverage.json")
+    assert (coverage["patients_evaluated"], coverage["genes"], coverage["genes_missing"]) == (24, 5, [])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_zero_shot_and_recalibrated_stand_apart(stores: Callable[..., None], reg
     metrics = read_json(out / "metrics.json")
     assert set(metrics) == {"teacher", "teacher-recalibrated"}
     assert metrics["teacher-recalibrated"]["c_index"] == metrics["teacher"]["c_index"]
-    ratios = {model: abs(own["oe_1y"]["value"] - 1) for model, own in metrics.items()}
+    ratios = {model: abs(values["oe_1y"]["value"] - 1) for model, values in metrics.items()}
     assert ratios["teacher-recalibrated"] < max(ratios["teacher"], 0.1)
     assert "ibs" in read_json(out / "comparisons.json")["teacher-recalibrated"]["teacher"]
     assert {group["column"] for group in read_json(out / "details.json")["subgroups"]["groups"]} >= {"transcriptome"}
@@ -147,13 +147,13 @@ def test_patients_it_was_made_with_are_left_out(
     stores()
     reference = registered("student")
     ids, order = ["p0", "p1", *(f"elsewhere-{i}" for i in range(28))], np.arange(30.0)
-    seen = pd.DataFrame({"patient_id": ids, "fold": 0, "days": order + 1, "event": True, "risk": -order})
+    tested = pd.DataFrame({"patient_id": ids, "fold": 0, "days": order + 1, "event": True, "risk": -order})
     home = {"kind": "survival", "classes": []}
-    monkeypatch.setattr("dml.registry.packaging.packed_predictions", lambda source: (seen, home))
+    monkeypatch.setattr("dml.registry.packaging.packed_predictions", lambda source: (tested, home))
     out = validate_external(reference, "other", SETTINGS)
-    covered = read_json(out / "coverage.json")
-    assert (covered["patients_seen_in_training"], covered["patients_evaluated"]) == (2, 22)
-    assert (covered["home"]["cohort"], covered["home"]["patients"], covered["home"]["value"]) == ("demo", 30, 1.0)
+    coverage = read_json(out / "coverage.json")
+    assert (coverage["patients_seen_in_training"], coverage["patients_evaluated"]) == (2, 22)
+    assert (coverage["home"]["cohort"], coverage["home"]["patients"], coverage["home"]["value"]) == ("demo", 30, 1.0)
     assert "at home (demo, 30 test patients) its Harrell C was 1.000" in (out / "report.html").read_text()
     everyone = pd.DataFrame({"patient_id": [f"p{i}" for i in range(24)]})
     monkeypatch.setattr("dml.registry.packaging.packed_predictions", lambda source: (everyone, {}))
@@ -166,8 +166,8 @@ def test_patients_it_learnt_from_and_was_never_tested_on_are_left_out(
 ) -> None:
     stores(patients=40)
     out = validate_external(registered("student", training_patients=("p3", "p7", "p8", "elsewhere")), "other", SETTINGS)
-    covered = read_json(out / "coverage.json")
-    assert (covered["patients_seen_in_training"], covered["patients_evaluated"]) == (3, 37)
+    coverage = read_json(out / "coverage.json")
+    assert (coverage["patients_seen_in_training"], coverage["patients_evaluated"]) == (3, 37)
     assert not {"p3", "p7", "p8"} & set(pd.read_parquet(out / "predictions.parquet")["patient_id"])
     page = (out / "report.html").read_text()
     assert "<b>37</b>strangers to the model" in page

@@ -27,7 +27,7 @@ Register = Callable[[int, float], versions.RegisteredVersion]
 
 @pytest.fixture
 def register(client: MlflowClient, params: Build) -> Register:
-    """Train, evaluate and register a student: as many folds as asked for, its risks off by some noise."""
+    """Train, evaluate and register a student: so many folds, its risks off by some noise."""
     reports = Path("reports/demo/survival")
     for stage in ("cohort", "features"):
         path = Path(f"reports/demo/checks/{stage}.json")
@@ -57,7 +57,9 @@ def register(client: MlflowClient, params: Build) -> Register:
 def write_metrics(**student: float) -> None:
     """Write an evaluation in which the teacher has a C-index of 0.81."""
     entries = {"student": student, "teacher": {"c_index": 0.81}}
-    content = {model: {name: {"value": v, "folds": [v]} for name, v in own.items()} for model, own in entries.items()}
+    content = {
+        model: {name: {"value": v, "folds": [v]} for name, v in metrics.items()} for model, metrics in entries.items()
+    }
     Path("reports/demo/survival/metrics.json").write_text(json.dumps(content))
 
 
@@ -134,7 +136,7 @@ def test_each_gate_refuses_by_itself(
 
 def test_a_version_without_its_card_is_refused(register: Register, params: Build, client: MlflowClient) -> None:
     register(2, 0.1)
-    (card,) = Path("mlruns/artifacts").rglob("model_card.md")
+    (card,) = Path("mlruns/artifacts").rglob("evaluation/model_card.md")
     assert card.read_text() == "# the whole card"
     client.update_model_version(NAME, "1", description="a fine model")
     client.delete_model_version_tag(NAME, "1", "card")
@@ -171,7 +173,7 @@ def test_a_second_promotion_through_a_server_says_who_is_at_it(
 ) -> None:
     register(2, 0.1)
     monkeypatch.setattr(promotion, "SETTLE_S", 0.0)
-    monkeypatch.setattr(store, "database", lambda *place: None)
+    monkeypatch.setattr(store, "database", lambda: None)
     monkeypatch.setattr(store, "address", lambda: f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
     client.set_registered_model_tag(NAME, promotion.CLAIM, f"ann@lab 1 {time.time():.0f}")
     with pytest.raises(Busy, match="ann@lab is promoting it"):

@@ -53,14 +53,14 @@ def test_registering_twice_makes_one_version(trained: Path, params: Build) -> No
 
 def test_a_list_for_machines_has_every_metric_and_whole_hashes(trained: Path, params: Build) -> None:
     teacher, student = (versions.register(params(), "survival", model) for model in versions.REGISTERED)
-    shown, _ = registered_rows()
-    assert (shown["name"], shown["metric"]) == ("demo-survival-student", "Harrell C 0.700")
+    brief, _ = registered_rows()
+    assert (brief["name"], brief["metric"]) == ("demo-survival-student", "Harrell C 0.700")
     row, of_teacher = registered_rows(whole=True)
     assert row["metrics"] == student.metrics
     assert row["teacher"] == of_teacher["weights"] == teacher.tags["digest"]
     assert of_teacher["teacher"] is None
-    assert row["run"].startswith(shown["run"])
-    assert len(shown["run"]) < len(row["run"])
+    assert row["run"].startswith(brief["run"])
+    assert len(brief["run"]) < len(row["run"])
 
 
 def test_other_weights_make_another_version_and_take_the_alias(trained: Path, params: Build) -> None:

@@ -22,12 +22,12 @@ def spend(params: Params, model: str, fold: int, wall: float, memory: float) -> 
 
 
 def test_the_last_finished_run_of_every_fold_counts(workplace: object, params: Build) -> None:
-    own = params()
-    spend(own, "teacher", 0, 100.0, 900.0)  # trained again below
-    spend(own, "teacher", 0, 10.0, 300.0)
-    spend(own, "teacher", 1, 20.5, 200.0)
-    spend(own, "linear_slide", 0, 1.0, 150.0)
-    rows = costs.cost_rows(own.cohort, "survival")
+    demo = params()
+    spend(demo, "teacher", 0, 100.0, 900.0)  # trained again below
+    spend(demo, "teacher", 0, 10.0, 300.0)
+    spend(demo, "teacher", 1, 20.5, 200.0)
+    spend(demo, "linear_slide", 0, 1.0, 150.0)
+    rows = costs.cost_rows(demo.cohort, "survival")
     assert [row["model"] for row in rows] == ["teacher", "linear_slide"]
     teacher = rows[0]
     assert (teacher["folds"], teacher["seconds"], teacher["peak_megabytes"]) == (2, 30.5, 300)

@@ -1,4 +1,4 @@
-"""Parent and fold runs: who joins whom, what a killed run becomes, what the compare view gets."""
+"""Parent and fold runs: which folds share a parent, what a killed run becomes, what the compare view gets."""
 
 import json
 import subprocess
@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def runs_of(client: MlflowClient, experiment: str = "demo-survival") -> list[Run]:
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+    present = client.get_experiment_by_name(experiment)
+    assert present is not None
+    return list(client.search_runs([present.experiment_id], order_by=["attributes.start_time ASC"]))
 
 
 def folds(client: MlflowClient) -> list[Run]:
@@ -153,8 +153,8 @@ def test_changed_input_data_get_another_parent(client: MlflowClient, workplace: 
     Path("dvc.lock").write_text(json.dumps(lock))
     second = runs.parent_run(params(), "survival", "teacher")
     assert second != first
-    (known,) = client.get_run(second).inputs.dataset_inputs
-    assert (known.dataset.name, known.dataset.digest) == ("data/demo/splits.parquet", "a" * 32)
+    (dataset,) = client.get_run(second).inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("data/demo/splits.parquet", "a" * 32)
 
 
 def test_a_run_records_what_it_is_of(client: MlflowClient, params: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,15 +168,22 @@ def test_a_run_records_what_it_is_of(client: MlflowClient, params: Build, monkey
         run.log_metrics({"best_epoch": 2, "nothing": float("nan")})
         Path("note.txt").write_text("hello")
         run.log_artifacts(Path("note.txt"))
-    found = client.get_run(run.run_id)
-    assert found.data.params["optimisation.learning_rate"] == "0.0003"
-    assert found.data.tags | {"DVC_STAGE": "train_teacher@survival-0", "DVC_EXP_NAME": "flat-olm"} == found.data.tags
-    assert [found.data.tags[key] for key in ("cohort", "task", "model", "fold")] == ["demo", "survival", "student", "1"]
+    recorded = client.get_run(run.run_id)
+    assert recorded.data.params["optimisation.learning_rate"] == "0.0003"
+    assert (
+        recorded.data.tags | {"DVC_STAGE": "train_teacher@survival-0", "DVC_EXP_NAME": "flat-olm"} == recorded.data.tags
+    )
+    assert [recorded.data.tags[key] for key in ("cohort", "task", "model", "fold")] == [
+        "demo",
+        "survival",
+        "student",
+        "1",
+    ]
     steps = client.get_metric_history(run.run_id, "training/validation_loss")
     assert [(metric.step, metric.value) for metric in steps] == [(0, 3.0), (2, 2.0)]
-    assert found.data.metrics["best_epoch"] == 2
-    assert "nothing" not in found.data.metrics
-    assert found.data.metrics["system/wall_seconds"] > 0
+    assert recorded.data.metrics["best_epoch"] == 2
+    assert "nothing" not in recorded.data.metrics
+    assert recorded.data.metrics["system/wall_seconds"] > 0
     assert [file.path for file in client.list_artifacts(run.run_id)] == ["note.txt"]
 
 
@@ -212,19 +219,19 @@ def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, param
         (folder / "figures" / name).write_text("figure")
     with fold_run(params(), "survival", "student", 1):
         pass
-    found = {
+    logged = {
         model: client.get_run(run_id) for model, run_id in run_reports.log_report(params(), "survival", folder).items()
     }
     keys = {"c_index": 0.7, "range/c_index_low": 0.6, "range/c_index_high": 0.8}
-    assert [run.data.metrics for run in found.values()] == [keys] * 3
+    assert [run.data.metrics for run in logged.values()] == [keys] * 3
     assert folds(client)[0].data.metrics["c_index"] == 0.75
-    note = found["student"].data.tags["mlflow.note.content"]
+    note = logged["student"].data.tags["mlflow.note.content"]
     assert "Sees the slide only" in note
     assert "0.700 (0.600 to 0.800)" in note
-    attached = {Path(file.path).name for file in client.list_artifacts(found["student"].info.run_id, "report")}
+    attached = {Path(file.path).name for file in client.list_artifacts(logged["student"].info.run_id, "report")}
     assert attached == {"metrics.json", "report.html", "km_student.png", "forest.svg"}
     run_reports.log_report(params(), "survival", folder)
-    assert len(client.get_metric_history(found["student"].info.run_id, "c_index")) == 1
+    assert len(client.get_metric_history(logged["student"].info.run_id, "c_index")) == 1
 
 
 def test_a_page_lists_one_row_a_model_the_best_first(client: MlflowClient, params: Build) -> None:

@@ -116,11 +116,11 @@ def test_an_experiment_deleted_in_the_pages_is_an_error_with_the_command(
 
 @contextmanager
 def run_server(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Start a tracking server that stores artifacts in ``kept``; yields its address."""
+    """Start a tracking server that stores artifacts in ``stored``; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    places = ("--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(folder / "kept"))
+    places = ("--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(folder / "stored"))
     words = ("server", "--host", "127.0.0.1", "--port", port, "--workers", "1", *places, *options)
     environment = os.environ | ui_servers.ENVIRONMENT
     process = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=environment, cwd=folder)
@@ -158,7 +158,7 @@ def test_a_tracking_server_works_as_well_with_artifacts_and_registry(
         run.log_artifacts(Path("note.txt"))
         run.log_metrics({"loss": 1.0})
     assert server.get_run(run.run_id).data.metrics["loss"] == 1.0
-    assert list(workplace.glob("kept/**/note.txt"))
+    assert list(workplace.glob("stored/**/note.txt"))
 
     write_folds(Path("models/demo/survival/student"), "student", mpps=(0.5,))
     metrics = {name: {"value": 0.8} for name in ("c_index", "calibration_slope")}

@@ -22,7 +22,7 @@ def test_a_study_begins_with_params_yaml_and_resumes_to_its_number_of_trials(her
     worker.run_trials(job(3), planted)
     worker.run_trials(job(5), planted)
     study = load_study("s")
-    assert planted.seen[:2] == [(1e-3, 0), (1e-3, 1)]
+    assert planted.scored[:2] == [(1e-3, 0), (1e-3, 1)]
     assert len(study.get_trials()) == 5
     assert len({trial.params["optimisation.learning_rate"] for trial in study.get_trials()}) == 5
     first = study.get_trials()[0]
