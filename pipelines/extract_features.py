@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.slide_table import read_slides
+from dml.cohorts.store_files import read_slides
 from dml.config import params as config
 from dml.core.files import only_writer, read_parquet
 from dml.features.encode_cohort import encode_cohort

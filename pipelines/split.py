@@ -10,9 +10,9 @@ from dml.checks.fold_expectations import check_folds
 from dml.checks.run import eligible_patients
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.merge_cohorts import merge_splits
-from dml.cohorts.patients import read_patients
 from dml.cohorts.published_splits import load_published
 from dml.cohorts.splits import make_splits, split_report, write_splits
+from dml.cohorts.store_files import read_patients
 from dml.config import params as config
 from dml.core.files import only_writer
 from pipelines.stage import stage

@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from dml.cohorts.slide_table import read_slides
+from dml.cohorts.store_files import read_slides
 from dml.config import params as config
 from dml.core.files import only_writer
 from dml.features.executors import open_executor

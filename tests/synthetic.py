@@ -1,74 +1,79 @@
-"""Small cohorts in memory with planted factors, and batches of any shape."""
+"""The example cohort, its fold and parameters, batches of any shape, and the cohort written to a store."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
 
-from dml.cohorts.expression import ExpressionMatrix, write_expression
 from dml.cohorts.patients import write_patients
+from dml.cohorts.store_files import ExpressionMatrix, write_expression
+from dml.config import params as config
 from dml.core.files import write_json, write_parquet
-from dml.core.types import (
-    Bag,
-    Batch,
-    Case,
-    ClassTarget,
-    Cohort,
-    Expression,
-    GeneGroups,
-    MagnificationTokens,
-    Microns,
-    Mpp,
-    Survival,
-    SurvivalTarget,
-)
+from dml.core.types import Batch, ClassTarget, Cohort, Expression, MagnificationTokens, SurvivalTarget
 from dml.data.cohort_store import CohortStore
+from dml.data.dims import ModelDims
+from dml.data.example_cohort import COARSE as COARSE
+from dml.data.example_cohort import FINE as FINE
+from dml.data.example_cohort import TILE_UM as TILE_UM
+from dml.data.example_cohort import TME as TME
+from dml.data.example_cohort import TOKEN_WIDTH as WIDTH
+from dml.data.example_cohort import TUMOR as TUMOR
+from dml.data.example_cohort import example_bags as grid_bags
+from dml.data.example_cohort import example_cohort as cohort
+from dml.data.example_cohort import example_splits as splits
 from dml.data.feature_store import write_bag
 from dml.training.folds import Fold, make_fold
 
-WIDTH = 12
-TUMOR, TME = tuple(f"T{i}" for i in range(5)), tuple(f"M{i}" for i in range(7))
-FINE, COARSE, TILE_UM = Mpp(0.5), Mpp(1.0), 128.0
+__all__ = ["COARSE", "FINE", "TILE_UM", "TME", "TUMOR", "WIDTH", "cohort", "grid_bags", "splits"]
+
+DIMS = ModelDims(
+    kind="survival", token_width=WIDTH, levels=2, tumor_genes=len(TUMOR), tme_genes=len(TME), covariates=0, outputs=4
+)
+"""Dimensions of a survival model of the example cohort."""
+PARAMS = config.Params(
+    cohort="synthetic",
+    tasks=("survival", "grade"),
+    folds=(0, 1),
+    model=config.Model(width=16, heads=2, n_queries=3, gene_width=16, dropout=0.1),
+    optimisation=config.Optimisation(epochs=12, batch_size=8, learning_rate=3e-3, patience=12, device="cpu"),
+)
+"""A small model, trained long enough to learn the known factors."""
 
 
-def grid_bags(side: int, rng: np.random.Generator, signal: float = 0.0, has_coords: bool = True) -> dict[Mpp, Bag]:
-    """A square of `side` x `side` coarse tiles and their 2 x 2 children, one slide."""
-    bags = {}
-    for mpp, n, tile in ((FINE, 2 * side, TILE_UM), (COARSE, side, 2 * TILE_UM)):
-        x, y = np.meshgrid(np.arange(n), np.arange(n))
-        coords = torch.tensor((np.stack([x.ravel(), y.ravel()], 1) + 0.5) * tile, dtype=torch.float32)
-        tokens = rng.normal(size=(n * n, WIDTH)).astype(np.float16)
-        tokens[:, 0] += signal
-        slide = torch.zeros(n * n, dtype=torch.long)
-        bags[mpp] = Bag(torch.from_numpy(tokens), coords if has_coords else None, slide, mpp, Microns(tile), "fake")
-    return bags
+def change(params: config.Params, **sections: Mapping[str, Any]) -> config.Params:
+    """Return parameters with other values in some sections."""
+    update = {name: getattr(params, name).model_copy(update=dict(values)) for name, values in sections.items()}
+    return params.model_copy(update=update)
 
 
-def cohort(patients: int, seed: int = 0, has_coords: bool = True, absent: int = 0) -> Cohort:
-    """Patients whose tumor factor shows in tokens and tumor genes, TME factor in TME genes, and both in survival."""
-    rng = np.random.default_rng(seed)
-    cases = []
-    for i in range(patients):
-        tumor, tme = rng.normal(size=2)
-        genes = np.concatenate([tumor + 0.3 * rng.normal(size=len(TUMOR)), tme + 0.3 * rng.normal(size=len(TME))])
-        time = rng.exponential(1000 * np.exp(-1.2 * tumor - 0.6 * tme))
-        limit = rng.uniform(200, 4000)
-        cases.append(
-            Case(
-                patient_id=f"P{i:03d}",
-                site=f"S{i % 3}",
-                bags=grid_bags(int(rng.integers(1, 4)), rng, 2.0 * tumor, has_coords),
-                expression=None if i < absent else genes.astype(np.float32),
-                survival=Survival(float(min(time, limit)), bool(time <= limit)),
-                labels={"grade": "high" if tumor > 0 else "low"},
-                covariates={"age": float(50 + 10 * rng.normal())},
-            )
-        )
-    return Cohort(
-        "synthetic", tuple(cases), TUMOR + TME, "log2_tpm", GeneGroups(TUMOR, TME), {"grade": ("low", "high")}
+def quiet(params: config.Params) -> config.Params:
+    """Return parameters without random numbers, and without losses that are not a sum over patients."""
+    return change(
+        params,
+        model={"dropout": 0.0, "token_dropout": 0.0},
+        teacher={"use_gradient_coordination": False, "modality_dropout": 0.0, "consistency_weight": 0.0},
     )
+
+
+def concordance(predicted: pd.DataFrame, data: Cohort) -> float:
+    """Harrell's C of predicted risks, pair by pair."""
+    risk = predicted.set_index("patient_id")["risk"]
+    pairs = [
+        (risk[a.patient_id] > risk[b.patient_id]) + 0.5 * (risk[a.patient_id] == risk[b.patient_id])
+        for a in data.cases
+        for b in data.cases
+        if a.survival.event and a.survival.days < b.survival.days
+    ]
+    return float(np.mean(pairs))
+
+
+def fold(data: Cohort) -> Fold:
+    """Return training and validation patients of the fold of `splits`."""
+    return make_fold(data, splits(data), 0)
 
 
 def batch(sizes: list[tuple[int, int]], seed: int = 0, kind: str = "survival", outputs: int = 4) -> Batch:
@@ -95,20 +100,6 @@ def batch(sizes: list[tuple[int, int]], seed: int = 0, kind: str = "survival", o
         SurvivalTarget(label, event, label * 300.0 + 10, known) if kind == "survival" else ClassTarget(label, known)
     )
     return Batch(tuple(f"P{i}" for i in range(n)), tuple(levels), genes, torch.zeros(n, 0), target)
-
-
-def make_splits(data: Cohort, n_inner_folds: int = 3) -> pd.DataFrame:
-    """One fold: of five patients one is tested, the others are in inner folds 0 (validation), 1, ..."""
-    roles, inner_folds = ["train", "train", "train", "validation", "test"], [1, 2, 1, 0, -1]
-    rows = [
-        (c.patient_id, 0, roles[i % 5], min(inner_folds[i % 5], n_inner_folds - 1)) for i, c in enumerate(data.cases)
-    ]
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"])
-
-
-def fold(data: Cohort) -> Fold:
-    """Training and validation patients of the fold of `make_splits`."""
-    return make_fold(data, make_splits(data), 0)
 
 
 def write_store(data: Cohort, folder: Path) -> CohortStore:

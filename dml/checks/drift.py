@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from dml.cohorts.expression import ExpressionMatrix
+from dml.cohorts.store_files import ExpressionMatrix
 
 LARGE_D = 0.8
 """|d| from which a gene or dimension counts as drifted."""

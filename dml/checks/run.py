@@ -12,7 +12,7 @@ from dml.checks.engine import validate
 from dml.checks.feature_expectations import describe_bags, feature_tables
 from dml.checks.site_expectations import AXES, cohort_sites
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.patients import read_patients
+from dml.cohorts.store_files import read_patients
 from dml.cohorts.stores import CohortTables, read_cohort_tables
 from dml.config.params import Checks, Params, TestPopulation
 from dml.core.errors import CheckFailed, listed

@@ -1,7 +1,6 @@
 """Gene groups of the tumor and of its microenvironment (TME): shipped lists, or unions of published gene sets."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +9,9 @@ from dml.cohorts.expression import build_expression
 from dml.cohorts.gene_symbols import rename
 from dml.cohorts.raw_files import GeneSets, Groups
 from dml.cohorts.readers.gene_sets import read_gene_sets
+from dml.cohorts.store_files import DeclaredGroups
 from dml.core.errors import ConfigError, InputError
-from dml.core.files import read_json, write_json
+from dml.core.files import write_json
 from dml.core.types import SUBSPACES, GeneGroups
 from dml.core.yaml_files import read_yaml
 
@@ -21,16 +21,6 @@ HALLMARK = ("h.all*symbols.gmt", "hallmarks_signatures.csv")
 
 Composed = tuple[set[str], set[str], str]
 """Genes of the tumor, of the TME, and where they come from."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeclaredGroups:
-    """Gene groups with the numbers of genes that were declared before any restriction to measured ones."""
-
-    groups: GeneGroups
-    declared: Mapping[str, int] = field(default_factory=dict)
-    restricted: bool = False
-    min_genes: int = 1
 
 
 def build_gene_groups(description: CohortDescription, measured: Collection[str] | None = None) -> GeneGroups:
@@ -70,14 +60,6 @@ def write_gene_groups(path: Path, groups: DeclaredGroups) -> None:
     genes = {"tumor": groups.groups.tumor, "tme": groups.groups.tme, "provenance": groups.groups.provenance}
     numbers = {"declared": dict(groups.declared), "restricted": groups.restricted, "min_genes": groups.min_genes}
     write_json(path, {**genes, **numbers})
-
-
-def read_gene_groups(path: Path) -> DeclaredGroups:
-    """Read the groups."""
-    content = read_json(path)
-    groups = GeneGroups(tuple(content["tumor"]), tuple(content["tme"]), content.get("provenance", ""))
-    numbers = content.get("restricted", False), int(content.get("min_genes", 1))
-    return DeclaredGroups(groups, content.get("declared", {}), *numbers)
 
 
 def _genes(raw: Path, spec: Groups) -> Composed:

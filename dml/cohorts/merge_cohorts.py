@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.expression import ExpressionMatrix
-from dml.cohorts.gene_groups import DeclaredGroups
-from dml.cohorts.splits import NO_INNER_FOLD, UNPAIRED, read_splits, sort_splits
+from dml.cohorts.splits import NO_INNER_FOLD, UNPAIRED, sort_splits
+from dml.cohorts.store_files import DeclaredGroups, ExpressionMatrix, read_splits
 from dml.cohorts.stores import CohortTables, read_cohort_tables
 from dml.core.errors import InputError, listed
 from dml.core.types import SUBSPACES, GeneGroups

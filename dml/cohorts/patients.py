@@ -12,11 +12,11 @@ import pyarrow as pa
 from dml.cohorts.columns import Age, Cells, LabelSource, PatientTable, SurvivalColumns, canonical
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.readers.tables import column, keys, numbers, read_table, rows
-from dml.cohorts.slide_table import build_slides, read_slides, write_slides
+from dml.cohorts.slide_table import build_slides, write_slides
 from dml.core.errors import InputError, listed
-from dml.core.files import read_parquet, write_parquet
+from dml.core.files import write_parquet
 
-__all__ = ["build_patients", "build_slides", "read_patients", "read_slides", "write_patients", "write_slides"]
+__all__ = ["build_patients", "build_slides", "write_patients", "write_slides"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,15 +61,6 @@ def write_patients(path: Path, patients: pd.DataFrame, classes: Mapping[str, Seq
     schema = [(name, TYPES.get(name, pa.string())) for name in patients.columns]
     table = pa.Table.from_pandas(patients, schema=pa.schema(schema), preserve_index=False).replace_schema_metadata(None)
     write_parquet(path, table, {"classes": {k: list(v) for k, v in classes.items()}, "cohort": cohort})
-
-
-def read_patients(path: Path) -> pd.DataFrame:
-    """Read the table, `event` as True, False or None; ``attrs`` holds ``classes`` (per label, in order), ``cohort``."""
-    table, metadata = read_parquet(path)
-    patients: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
-    patients["event"] = patients["event"].astype(object)
-    patients.attrs.update(metadata)
-    return patients
 
 
 class _Table:

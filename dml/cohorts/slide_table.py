@@ -14,7 +14,7 @@ from dml.cohorts.raw_files import Features, SlideFolder, SlideTable
 from dml.cohorts.readers.files import members
 from dml.cohorts.readers.tables import column, keys, numbers, read_table, rows
 from dml.core.errors import InputError, listed
-from dml.core.files import read_parquet, write_parquet
+from dml.core.files import write_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ def build_slides(description: CohortDescription) -> pd.DataFrame:
         known = {slide for part in parts for slide in part["slide_id"]}
         parts.append(_from_features(raw, source, known))
     slides = pd.concat([_empty(), *(p for p in parts if len(p))], ignore_index=True) if parts else _empty()
+    if description.slides and description.slides.mpp_from:
+        slides["mpp_from"] = description.slides.mpp_from
     left_out = slides["slide_id"].isin(description.exclude) | slides["patient_id"].isin(description.exclude)
     return slides[~left_out].sort_values("slide_id", ignore_index=True)
 
@@ -63,14 +65,9 @@ def feature_files(path: Path, source: Features) -> dict[str, str]:
 
 
 def write_slides(path: Path, slides: pd.DataFrame) -> None:
-    """Write the table."""
-    write_parquet(path, pa.Table.from_pandas(slides[SCHEMA.names], schema=SCHEMA, preserve_index=False))
-
-
-def read_slides(path: Path) -> pd.DataFrame:
-    """Read the table: slide_id, patient_id, path (None = features only), mpp (NaN = not said)."""
-    slides: pd.DataFrame = read_parquet(path)[0].to_pandas()
-    return slides
+    """Write the table; `mpp_from` only where the cohort says it."""
+    schema = SCHEMA.append(pa.field("mpp_from", pa.string())) if "mpp_from" in slides else SCHEMA
+    write_parquet(path, pa.Table.from_pandas(slides[schema.names], schema=schema, preserve_index=False))
 
 
 def _from_table(raw: Path, spec: SlideTable) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dml.config.params import Split
 from dml.core.errors import ConfigError, InputError
-from dml.core.files import read_parquet, write_parquet
+from dml.core.files import write_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -125,14 +125,6 @@ def write_splits(path: Path, splits: pd.DataFrame, report: dict[str, Any]) -> No
     """Write the splits; the report goes to the metadata."""
     table = pa.Table.from_pandas(splits[SCHEMA.names], schema=SCHEMA, preserve_index=False)
     write_parquet(path, table.replace_schema_metadata(None), {"report": report})
-
-
-def read_splits(path: Path) -> pd.DataFrame:
-    """Read the splits; ``attrs["report"]`` holds `split_report`."""
-    table, metadata = read_parquet(path)
-    splits: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
-    splits.attrs.update(metadata)
-    return splits
 
 
 def draw_share(strata: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -8,10 +8,19 @@ from pathlib import Path
 import pandas as pd
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.expression import ExpressionMatrix, build_expression, read_expression, write_expression
-from dml.cohorts.gene_groups import DeclaredGroups, declare_gene_groups, read_gene_groups, write_gene_groups
-from dml.cohorts.patients import build_patients, read_patients, write_patients
-from dml.cohorts.slide_table import build_slides, read_slides, write_slides
+from dml.cohorts.expression import build_expression
+from dml.cohorts.gene_groups import declare_gene_groups, write_gene_groups
+from dml.cohorts.patients import build_patients, write_patients
+from dml.cohorts.slide_table import build_slides, write_slides
+from dml.cohorts.store_files import (
+    DeclaredGroups,
+    ExpressionMatrix,
+    read_expression,
+    read_gene_groups,
+    read_patients,
+    read_slides,
+    write_expression,
+)
 from dml.core.errors import listed
 
 logger = logging.getLogger(__name__)

@@ -7,11 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from dml.cohorts.expression import ExpressionMatrix, read_expression
-from dml.cohorts.gene_groups import DeclaredGroups, read_gene_groups
-from dml.cohorts.patients import read_patients
-from dml.cohorts.slide_table import read_slides
-from dml.cohorts.splits import read_splits
+from dml.cohorts.store_files import (
+    DeclaredGroups,
+    ExpressionMatrix,
+    read_expression,
+    read_gene_groups,
+    read_patients,
+    read_slides,
+    read_splits,
+)
 from dml.core.files import read_parquet
 from dml.core.types import CLINICAL, Case, Cohort, GeneGroups, Mpp, MultiScaleBags, Survival
 from dml.data import feature_store

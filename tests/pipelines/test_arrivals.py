@@ -11,9 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from dml.cli.app import app
-from dml.cohorts.expression import read_expression
 from dml.cohorts.gene_groups import RESOURCES
-from dml.cohorts.patients import read_patients
+from dml.cohorts.store_files import read_expression, read_patients
 from dml.config.params import load
 from dml.core.files import read_json, read_parquet
 from dml.features.encoders.registry import register

@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 
 from dml.baselines.linear.fit import BASELINES
 from dml.cli.app import app
-from dml.cohorts.expression import read_expression
 from dml.cohorts.gene_groups import RESOURCES
-from dml.cohorts.patients import read_patients
+from dml.cohorts.store_files import read_expression, read_patients
 from dml.config import params as config
 from dml.core.files import read_json, read_parquet
 from dml.data.feature_store import bag_path

@@ -16,8 +16,8 @@ from dml.checks.drift import (
     difference,
 )
 from dml.checks.drift_report import compare_cohorts, write_comparison, write_drifts
-from dml.cohorts.expression import ExpressionMatrix, write_expression
 from dml.cohorts.patients import write_patients
+from dml.cohorts.store_files import ExpressionMatrix, write_expression
 from dml.core.errors import InputError
 
 GENES = tuple(f"G{i:02d}" for i in range(40))

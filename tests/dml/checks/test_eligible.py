@@ -9,8 +9,8 @@ import pytest
 
 from dml.checks.run import check_cohort, eligible_patients
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.expression import ExpressionMatrix, read_expression, write_expression
-from dml.cohorts.slide_table import read_slides, write_slides
+from dml.cohorts.slide_table import write_slides
+from dml.cohorts.store_files import ExpressionMatrix, read_expression, read_slides, write_expression
 from dml.config.params import Checks
 from dml.core.errors import CheckFailed
 from dml.core.files import write_parquet

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from dml.checks.run import check_cohort, check_disjoint
-from dml.cohorts.expression import ExpressionMatrix, read_expression, write_expression
-from dml.cohorts.patients import read_patients, write_patients
-from dml.cohorts.slide_table import read_slides, write_slides
+from dml.cohorts.patients import write_patients
+from dml.cohorts.slide_table import write_slides
+from dml.cohorts.store_files import ExpressionMatrix, read_expression, read_patients, read_slides, write_expression
 from dml.config.params import Checks
 from dml.core.errors import CheckFailed, ConfigError
 from dml.core.files import read_json, write_json, write_parquet

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.expression import ExpressionMatrix, build_expression, read_expression, write_expression
+from dml.cohorts.expression import build_expression
+from dml.cohorts.store_files import ExpressionMatrix, read_expression, write_expression
 from dml.core.errors import ConfigError, InputError
 
 

@@ -2,14 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from dml.cohorts.gene_groups import (
-    build_gene_groups,
-    declare_gene_groups,
-    read_gene_groups,
-    read_resource,
-    write_gene_groups,
-)
+from dml.cohorts.gene_groups import build_gene_groups, declare_gene_groups, read_resource, write_gene_groups
 from dml.cohorts.raw_files import Groups
+from dml.cohorts.store_files import read_gene_groups
 from dml.core.errors import ConfigError, InputError
 from dml.core.files import read_json
 

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.expression import ExpressionMatrix, write_expression
-from dml.cohorts.gene_groups import DeclaredGroups, write_gene_groups
+from dml.cohorts.gene_groups import write_gene_groups
 from dml.cohorts.merge_cohorts import merge_cohorts, merge_splits
-from dml.cohorts.patients import read_patients, write_patients
+from dml.cohorts.patients import write_patients
 from dml.cohorts.slide_table import write_slides
 from dml.cohorts.splits import make_splits, write_splits
+from dml.cohorts.store_files import DeclaredGroups, ExpressionMatrix, read_patients, write_expression
 from dml.config.params import Split, parse
 from dml.core.errors import ConfigError, InputError
 from dml.core.types import GeneGroups

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from dml.cohorts.columns import PatientTable
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.patients import build_patients, read_patients, write_patients
+from dml.cohorts.patients import build_patients, write_patients
+from dml.cohorts.store_files import read_patients
 from dml.core.errors import InputError
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.expression import ExpressionMatrix, build_expression
+from dml.cohorts.expression import build_expression
+from dml.cohorts.store_files import ExpressionMatrix
 from dml.core.errors import InputError
 from tests import portals
 

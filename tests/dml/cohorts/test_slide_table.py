@@ -6,7 +6,8 @@ import pytest
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.raw_files import Features
-from dml.cohorts.slide_table import build_slides, feature_files, read_slides, write_slides
+from dml.cohorts.slide_table import build_slides, feature_files, write_slides
+from dml.cohorts.store_files import read_slides
 from dml.core.errors import InputError
 
 HIPT = {"path": "f.zip", "encoder": "hipt", "width": 4, "mpp": 0.5, "tile_um": 2048, "patient": "^(P..)"}

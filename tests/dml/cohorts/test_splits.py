@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dml.cohorts.splits import draw_share, joint_strata, make_splits, read_splits, split_report, write_splits
+from dml.cohorts.splits import draw_share, joint_strata, make_splits, split_report, write_splits
+from dml.cohorts.store_files import read_splits
 from dml.config.params import Split
 from dml.core.errors import ConfigError, InputError
 

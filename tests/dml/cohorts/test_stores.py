@@ -9,8 +9,8 @@ import pytest
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.import_raw import import_cohort
-from dml.cohorts.patients import read_patients
 from dml.cohorts.splits import make_splits
+from dml.cohorts.store_files import read_patients
 from dml.cohorts.stores import build_cohort, write_cohort
 from dml.config.params import Split
 
