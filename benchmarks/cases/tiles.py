@@ -67,7 +67,7 @@ def _time_encoder(precision: str) -> Measurement:
 def _time_pipeline(precision: str) -> Measurement:
     encoder = get(ENCODER).load("cpu", precision)
     with _painted_slide() as (path, grids):
-        jobs = [EncodingJob("S", path, None, grid) for grid in grids.values()]
+        jobs = [EncodingJob("S", path, grid) for grid in grids.values()]
         result = time_repeats(
             lambda: list(encode_tiles(jobs, encoder, WORKERS, BATCH)), repeats=3, warm=0, max_seconds=30
         )

@@ -33,6 +33,9 @@ class Slides(Section):
 
     table: SlideTable | None = None
     folder: SlideFolder | None = None
+    mpp_from: Literal["file", "objective", "slide_list"] | None = Field(
+        default=None, description="source of the resolution to trust where two contradict each other"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> "Slides":

@@ -1,7 +1,8 @@
 """Errors a user can act on: each names the place, what was found there, and the remedy."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -96,3 +97,28 @@ def as_user_error(error: Exception) -> DmlError | None:
         found = " ".join(str(error).split()) or type(error).__name__
         return TrackingError(f"the tracking store failed: {found}. See dml doctor, and check MLFLOW_TRACKING_URI")
     return DmlError(str(error)) if isinstance(error, OSError) else None
+
+
+@contextmanager
+def refuse_unreadable(where: Path | str, remedy: str = "Copy or export it again") -> Iterator[None]:
+    """Turn whatever a library raises over a foreign file into an `InputError` that names the file.
+
+    Readers of images, HDF5 and archives raise errors of every kind for broken files, and `MemoryError` for files that
+    claim to be larger than they are; one such file must not end the work on the others.
+
+    Examples
+    --------
+    >>> with refuse_unreadable("a.h5"):
+    ...     raise KeyError("features")
+    Traceback (most recent call last):
+    dml.core.errors.InputError: a.h5: cannot be read (KeyError: 'features'). Copy or export it again
+    """
+    try:
+        yield
+    except DmlError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(where, f"cannot be read ({type(error).__name__}: {reason})", remedy) from error

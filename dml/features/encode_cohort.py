@@ -14,6 +14,7 @@ import pandas as pd
 from dml.config.params import Embed, Tiles
 from dml.core.cache import cache_dir, hardlink
 from dml.core.errors import InputError
+from dml.core.files import inside
 from dml.core.progress import Advance, progress
 from dml.data.feature_store import bag_path, write_bag
 from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
@@ -42,9 +43,8 @@ class EncodingUnit:
     finished: Path
 
     def job(self) -> EncodingJob:
-        """Read the tiles; the resolution was settled when they were cut."""
-        grid = read_grid(self.grid)[0]
-        return EncodingJob(self.slide_id, self.path, float(grid.slide_mpp), grid)
+        """Read the tiles."""
+        return EncodingJob(self.slide_id, self.path, read_grid(self.grid)[0])
 
 
 SlideUnits = tuple[EncodingUnit, ...]
@@ -111,12 +111,11 @@ def _make_unit(
     row: dict[str, Any], mpp: float, tiles_folder: Path, facts: dict[str, Any], work: Path | None
 ) -> EncodingUnit:
     slide_id, patient_id = row["slide_id"], row["patient_id"]
-    grid_path = tiles_folder / f"{mpp:g}" / f"{slide_id}.parquet"
+    grid_path = inside(tiles_folder, f"{mpp:g}", f"{slide_id}.parquet")
     grid, _ = read_grid(grid_path)
     key = encoding_key(row["fingerprint"], grid, **facts)
-    folder = cache_dir("features", key, work)
-    # the file names its slide and patient inside, so a renamed slide is written anew
-    finished = folder / f"{slide_id}@{'' if patient_id is None else patient_id}.parquet"
+    # the file names its slide and patient, so a renamed slide is written anew
+    finished = inside(cache_dir("features", key, work), f"{slide_id}@{patient_id or ''}.parquet")
     return EncodingUnit(
         slide_id, patient_id, Path(row["path"]), float(mpp), grid_path, len(grid.coords_px), key, finished
     )

@@ -47,7 +47,7 @@ def encode_slide(
     loaded = _load_encoder(get(encoder), pick_device(options.device), options.precision)
     with open_slide(path, mpp) as slide:
         grids = tile_slide(slide, tiles).grids
-    jobs = [EncodingJob(path.stem, path, mpp, grid) for grid in grids.values()]
+    jobs = [EncodingJob(path.stem, path, grid) for grid in grids.values()]
     results = encode_tiles(jobs, loaded, options.workers, options.batch_size)
     return {result.job.grid.mpp: _bag(result, encoder) for result in results}
 

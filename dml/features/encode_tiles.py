@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dml.core.errors import InputError
-from dml.core.types import TileGrid
+from dml.core.types import Mpp, TileGrid
 from dml.features.encoders.backends.tile_encoder import one_core_each
 from dml.features.encoders.card import TileEncoder
 from dml.slides.grid import corners_px
@@ -26,11 +26,10 @@ TokenBatch = Future[NDArray[np.float16]]
 
 @dataclass(frozen=True, slots=True)
 class EncodingJob:
-    """The tiles of one slide at one resolution. `stated_mpp` is what the slide list says, None if nothing."""
+    """The tiles of one slide at one resolution; the grid holds the resolution that the slide was tiled with."""
 
     slide_id: str
     path: Path
-    stated_mpp: float | None
     grid: TileGrid
 
 
@@ -50,15 +49,15 @@ class SlideHandles:
         self._open: dict[int, Slide] = {}
         self._lock = threading.Lock()
 
-    def get(self, path: Path, stated_mpp: float | None) -> Slide:
-        """Return this worker's handle of a slide, opening it if its last one was another."""
+    def get(self, path: Path, mpp: Mpp) -> Slide:
+        """Return this worker's handle of a slide of known resolution, opening it if its last one was another."""
         worker = threading.get_ident()
         slide = self._open.get(worker)
         if slide is None or slide.path != path:
             if slide is not None:
                 slide.close()
                 del self._open[worker]
-            slide = open_slide(path, stated_mpp)
+            slide = open_slide(path, mpp, "slide_list")
             with self._lock:
                 self._open[worker] = slide
         return slide
@@ -100,7 +99,7 @@ def encode_tiles(
     waiting: deque[tuple[EncodingJob, list[TokenBatch]]] = deque()
 
     def part(job: EncodingJob, start: int) -> NDArray[np.float16]:
-        slide = readers.get(job.path, job.stated_mpp)
+        slide = readers.get(job.path, job.grid.slide_mpp)
         corners = corners_px(job.grid)[start : start + batch]
         tiles = np.stack([slide.read_tile(x, y, job.grid.tile_px, job.grid.mpp) for x, y in corners])
         return encoder(tiles)

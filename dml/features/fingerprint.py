@@ -1,6 +1,7 @@
 """Content hashes of slides, tiles and features: equal keys mean equal results, so finished work is reused."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,11 @@ def slide_fingerprint(path: Path) -> str:
     return sampled.hexdigest()
 
 
-def tiling_key(fingerprint: str, tiles: Tiles, stated_mpp: float | None) -> str:
-    """Key of the tiles of one slide."""
+def tiling_key(fingerprint: str, tiles: Tiles, resolution: Sequence[Any] = ()) -> str:
+    """Key of the tiles of one slide; `resolution` is what the slide list says and the source to trust."""
     chosen = {"mpps": sorted(tiles.mpps)} | tiles.model_dump(include={"tile_px", "min_tissue", "max_tiles"})
     chosen |= tiles.model_dump(include={"min_tissue_coarse", "remove_ink"}, exclude_defaults=True)
-    return digest("tiles", TILING, fingerprint, chosen, stated_mpp)
+    return digest("tiles", TILING, fingerprint, chosen, list(resolution))
 
 
 def encoding_key(fingerprint: str, grid: TileGrid, **encoder: Any) -> str:

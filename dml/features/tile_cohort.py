@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from dml.config.params import Tiles
 from dml.core.cache import cache_dir, hardlink
-from dml.core.errors import CheckFailed, InputError, listed
-from dml.core.files import read_json, write_json, write_parquet
+from dml.core.errors import CheckFailed, InputError, listed, refuse_unreadable
+from dml.core.files import inside, read_json, write_json, write_parquet
 from dml.core.progress import Advance, progress
 from dml.features.executors import Executor, LocalExecutor, ParallelTask
 from dml.features.fingerprint import slide_fingerprint, tiling_key
@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
         ("notes", pa.string()),
     ]
 )
-"""Of data/<cohort>/tiles/slides.parquet; mpp is of level 0, tissue a share of the picture, left_out a share of the stained area."""
+"""Of data/<cohort>/tiles/slides.parquet: mpp of level 0, tissue as share of the slide, left_out of its stained area."""
 
 
 def tile_cohort(
@@ -54,7 +54,8 @@ def tile_cohort(
     Parameters
     ----------
     slides : DataFrame
-        slide_id, patient_id, path (None: features are imported, the slide is left out), mpp (None or NaN: not stated).
+        slide_id, patient_id, path (None: features are imported, the slide is left out), mpp (None or NaN: not stated);
+        mpp_from, if the cohort says which source of the resolution to trust.
     out : Path
         ``data/<cohort>/tiles``: <mpp>/<slide_id>.parquet, thumbnails/<slide_id>.jpg, slides.parquet.
     tiles : config.Tiles
@@ -79,7 +80,7 @@ def tile_cohort(
     executor = executor or LocalExecutor()
     run = partial(_tile_all, out=out, tiles=tiles, work=work)
     with progress("tiling", len(rows), "slides") as advance:
-        done = executor.map(ParallelTask(run, _one, _failed, tiles.workers), rows, advance)
+        done = executor.map(ParallelTask(run, _one, _fail, tiles.workers), rows, advance)
     table = pd.DataFrame(done, columns=SCHEMA.names)
     write_parquet(out / "slides.parquet", pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False))
     check_failed(table, tiles.max_failed, out / "slides.parquet", "tiles.max_failed")
@@ -108,19 +109,19 @@ def check_failed(table: pd.DataFrame, most: float, where: Path, parameter: str) 
 def _tile_all(
     rows: Sequence[dict[str, Any]], threads: int, advance: Advance, *, out: Path, tiles: Tiles, work: Path | None
 ) -> list[dict[str, Any]]:
-    done = []
+    results = []
     with ThreadPoolExecutor(threads) as pool:
-        for row in pool.map(lambda row: _tile_one(row, out, tiles, work), rows):
-            done.append(row)
+        for result in pool.map(lambda row: _tile_one(row, out, tiles, work), rows):
+            results.append(result)
             advance(1)
-    return done
+    return results
 
 
 def _one(row: dict[str, Any]) -> int:
     return 1
 
 
-def _failed(row: dict[str, Any], reason: str) -> dict[str, Any]:
+def _fail(row: dict[str, Any], reason: str) -> dict[str, Any]:
     return {**_identity(row), "status": "failed", "reason": reason}
 
 
@@ -129,30 +130,27 @@ def _identity(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tile_one(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | None) -> dict[str, Any]:
-    identity = _identity(row)
-    stated = None if row.get("mpp") is None or pd.isna(row["mpp"]) else float(row["mpp"])
     try:
-        facts = _tile_or_reuse(identity, stated, out, tiles, work)
+        facts = _tile_or_reuse(row, out, tiles, work)
     except InputError as error:
         logger.warning("slide %s failed: %s", row["slide_id"], error)
-        return {**identity, "status": "failed", "reason": f"{error.found}. {error.remedy}"}
+        return _fail(row, f"{error.found}. {error.remedy}")
     if facts["notes"]:
         logger.warning("slide %s: %s", row["slide_id"], facts["notes"])
-    return {**identity, **facts, "status": "ok", "reason": None}
+    return {**_identity(row), **facts, "status": "ok", "reason": None}
 
 
-def _tile_or_reuse(
-    identity: dict[str, Any], stated: float | None, out: Path, tiles: Tiles, work: Path | None
-) -> dict[str, Any]:
-    """Cut a slide, or find it cut by an earlier run, and link the results into `out`."""
-    path, slide_id = Path(identity["path"]), identity["slide_id"]
+def _tile_or_reuse(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | None) -> dict[str, Any]:
+    """Tile a slide, or reuse what an earlier run has tiled, and link the results into `out`."""
+    path, slide_id = Path(row["path"]), row["slide_id"]
+    resolution = [row[name] for name in ("mpp", "mpp_from") if not pd.isna(row.get(name))]
     if not path.is_file():
         open_slide(path)
     fingerprint = slide_fingerprint(path)
-    folder = cache_dir("tiles", tiling_key(fingerprint, tiles, stated), work) / slide_id
+    folder = inside(cache_dir("tiles", tiling_key(fingerprint, tiles, resolution), work), slide_id)
     done = folder / "done.json"
     if not done.exists():
-        with open_slide(path, stated) as slide:
+        with refuse_unreadable(path), open_slide(path, row.get("mpp"), row.get("mpp_from")) as slide:
             result = tile_slide(slide, tiles, folder / "overview.jpg")
         for mpp, grid in result.grids.items():
             write_grid(folder / f"{mpp:g}.parquet", grid, slide_id=slide_id, fingerprint=fingerprint)
@@ -165,5 +163,5 @@ def _tile_or_reuse(
 
 def _links(folder: Path, out: Path, tiles: Tiles, slide_id: str) -> Iterator[tuple[Path, Path]]:
     for mpp in tiles.mpps:
-        yield folder / f"{mpp:g}.parquet", out / f"{mpp:g}" / f"{slide_id}.parquet"
-    yield folder / "overview.jpg", out / "thumbnails" / f"{slide_id}.jpg"
+        yield folder / f"{mpp:g}.parquet", inside(out, f"{mpp:g}", f"{slide_id}.parquet")
+    yield folder / "overview.jpg", inside(out, "thumbnails", f"{slide_id}.jpg")

@@ -10,8 +10,8 @@ import openslide
 from jaxtyping import UInt8
 from PIL import Image
 
-from dml.core.errors import InputError
-from dml.slides.ome_tiff import OmeTiff, is_ome_tiff
+from dml.core.errors import InputError, refuse_unreadable
+from dml.slides.ome_tiff import OmeTiff, can_decode, is_ome_tiff
 from dml.slides.resolution import Resolution, derive
 
 FINER = 1.25
@@ -19,6 +19,7 @@ FINER = 1.25
 _SAME = 0.01  # a level within 1 % of the wanted resolution is taken as that resolution (and still resampled exactly)
 _MARGIN = 4  # output pixels around a region so that the filter sees over its border
 _BLOCK = 4096  # level pixels read at once for a thumbnail
+_AGAIN = "Copy or export the slide again"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -32,7 +33,7 @@ class Slide:
     mpp : float
         Microns per level-0 pixel.
     resolution : Resolution
-        Where `mpp` was found and what is odd about it.
+        The source of `mpp`, and what is odd about it.
     dimensions : tuple of int
         Width and height in level-0 pixels.
     """
@@ -42,7 +43,7 @@ class Slide:
         self._handle = handle
         self.properties: Mapping[str, str] = dict(handle.properties)
         self.dimensions: tuple[int, int] = handle.dimensions
-        # asked once: after a failed read the handle answers nothing any more
+        # read once: after a failed read the handle gives nothing any more
         levels: tuple[tuple[int, int], ...] = tuple(handle.level_dimensions)
         self._levels = tuple(zip(handle.level_downsamples, levels, strict=True))
         self.vendor: str = self.properties.get("openslide.vendor", "unknown")
@@ -160,57 +161,79 @@ class Slide:
             raise InputError(
                 self.path,
                 f"truncated or damaged: level {level} cannot be read at pixel {location} ({error})",
-                "Copy or export the slide again",
+                _AGAIN,
             ) from None
         return on_white(image), (location[0] / down, location[1] / down)
 
 
-def open_slide(path: Path, mpp: float | None = None) -> Slide:
+def open_slide(path: Path, mpp: float | None = None, mpp_from: str | None = None) -> Slide:
     """Open a slide.
 
     Parameters
     ----------
     path : Path
-        Any format OpenSlide reads, and OME-TIFF.
+        Any format that OpenSlide reads, DICOM series by one of their files, and OME-TIFF.
     mpp : float or None
         Microns per pixel from the slide list, used only if the file does not say.
+    mpp_from : file, objective or slide_list, optional
+        The source of the resolution to trust where they contradict each other.
 
     Raises
     ------
     InputError
-        If the file is missing, empty, truncated, not a slide, or of unknown resolution.
+        If the file is missing, empty, truncated, not a slide, or of unknown or contradictory resolution.
     """
     if not path.is_file():
         raise InputError(path, "the file does not exist", "Correct the path in the slide list")
     if path.stat().st_size == 0:
         raise InputError(path, "the file is empty (0 bytes)", "Copy the slide again")
-    handle = _handle(path)
+    handle, properties = _open(path)
     try:
-        return Slide(path, handle, derive(handle.properties, mpp, path))
+        with refuse_unreadable(path, _AGAIN):
+            return Slide(path, handle, derive(properties, mpp, path, mpp_from))
     except InputError:
         handle.close()
         raise
 
 
-def _handle(path: Path) -> openslide.OpenSlide | OmeTiff:
+def _open(path: Path) -> tuple[openslide.OpenSlide | OmeTiff, Mapping[str, str]]:
+    """Open a file with the library that reads it; return its properties, too.
+
+    OpenSlide takes an OME-TIFF for a plain one: it reads its first image, and the TIFF tags instead of the OME-XML. So
+    tifffile reads it where it can decode it; else OpenSlide does, and the XML still counts.
+    """
+    handle, problem = None, ""
     try:
         handle = openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError:
-        if _is_tiff(path) and is_ome_tiff(path):
-            return OmeTiff(path)
-        raise InputError(path, _not_a_slide(path), "Copy it again, or convert it to a tiled pyramidal TIFF") from None
-    except openslide.OpenSlideError as error:
-        raise InputError(path, f"truncated or damaged ({error})", "Copy or export the slide again") from None
-    # OpenSlide takes an OME-TIFF for a plain one and reads its first image: without its resolution
-    generic = handle.properties.get("openslide.vendor") == "generic-tiff"
-    if generic and "openslide.mpp-x" not in handle.properties and is_ome_tiff(path):
-        handle.close()
-        return OmeTiff(path)
-    return handle
+        problem = "a TIFF that is truncated or not tiled" if _is_tiff(path) else ""
+    except (openslide.OpenSlideError, OSError, ValueError) as error:
+        problem = f"truncated or damaged ({error})"
+    foreign = handle is None or handle.properties.get("openslide.vendor") == "generic-tiff"
+    if foreign and _is_tiff(path) and is_ome_tiff(path):
+        if handle is None or can_decode(path):
+            ome = OmeTiff(path)
+            if handle is not None:
+                handle.close()
+            return ome, ome.properties
+        return handle, {**dict(handle.properties), **_ome_properties(path)}
+    if handle is not None:
+        return handle, dict(handle.properties)
+    if not problem:
+        remedy = "Copy it again, or convert it to a tiled pyramidal TIFF"
+        raise InputError(path, "not a slide: OpenSlide does not know this format", remedy)
+    remedy = "Copy it again, or convert it to a tiled pyramidal TIFF" if "not tiled" in problem else _AGAIN
+    raise InputError(path, problem, remedy)
+
+
+def _ome_properties(path: Path) -> dict[str, str]:
+    ome = OmeTiff(path)
+    ome.close()
+    return {name: value for name, value in ome.properties.items() if name != "openslide.vendor"}
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Lay an RGBA image on white, the colour of empty glass; what a scanner did not capture is transparent."""
+    """Blend an RGBA image with white, the colour of empty glass; what a scanner did not capture is transparent."""
     if image.mode != "RGBA":
         return image.convert("RGB")
     alpha = image.getchannel("A")
@@ -224,12 +247,6 @@ def on_white(image: Image.Image) -> Image.Image:
 def _is_tiff(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) in _TIFF
-
-
-def _not_a_slide(path: Path) -> str:
-    if _is_tiff(path):
-        return "a TIFF that is truncated or not tiled"
-    return "not a slide: OpenSlide does not know this format"
 
 
 def _snapped(value: float, tolerance: float = 1e-3) -> float:

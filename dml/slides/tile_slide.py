@@ -81,6 +81,10 @@ def _too_little(slide: Slide, tissue: Tissue, tiles: Tiles) -> InputError:
     if largest < tiles.min_tissue:
         side = min(tiles.mpps) * tiles.tile_px
         problem = f"no tile of {side:g} microns is {tiles.min_tissue:.0%} tissue, the fullest {largest:.0%}"
-        return InputError(slide.path, problem, f"Set tiles.min_tissue to {math.floor(100 * largest) / 100:g} or less, or leave the slide out")
+        return InputError(
+            slide.path,
+            problem,
+            f"Set tiles.min_tissue to {math.floor(100 * largest) / 100:g} or less, or leave the slide out",
+        )
     problem = f"no tile of {max(tiles.mpps) * tiles.tile_px:g} microns is {tiles.min_tissue_coarse:.0%} tissue"
     return InputError(slide.path, problem, "Lower tiles.min_tissue_coarse or leave it empty")

@@ -28,8 +28,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[EncodingJob]:
     for i, n in enumerate((11, 1, 16, 5)):
         path = write_slide(folder / f"{i}.tif", tissue_pixels(256, 256, seed=i, cover=1.2), levels=2)
         made += [
-            EncodingJob(path.stem, path, None, grid(n)),
-            EncodingJob(path.stem, path, None, grid(min(n, 4), mpp=1.0)),
+            EncodingJob(path.stem, path, grid(n)),
+            EncodingJob(path.stem, path, grid(min(n, 4), mpp=1.0)),
         ]
     return made
 
@@ -69,8 +69,8 @@ def test_a_damaged_slide_fails_alone(jobs: list[EncodingJob], tmp_path: Path) ->
     bad = with_a_hole(write_slide(tmp_path / "bad.tif", tissue_pixels(512, 256, cover=1.2), levels=2))
     mixed = [
         jobs[0],
-        EncodingJob("bad", bad, None, grid(16, tile_px=100)),
-        EncodingJob("gone", tmp_path / "gone.tif", None, grid(2)),
+        EncodingJob("bad", bad, grid(16, tile_px=100)),
+        EncodingJob("gone", tmp_path / "gone.tif", grid(2)),
         jobs[2],
     ]
     results = run(mixed, workers=2, batch=2)

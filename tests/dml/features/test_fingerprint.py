@@ -53,13 +53,13 @@ def test_unreadable_is_named(tmp_path: Path) -> None:
 
 
 def test_tiling_key() -> None:
-    first = tiling_key("f", Tiles(), None)
-    assert first == tiling_key("f", Tiles(workers=7, max_failed=0.9, mpps=(1.0, 0.5)), None)
+    first = tiling_key("f", Tiles())
+    assert first == tiling_key("f", Tiles(workers=7, max_failed=0.9, mpps=(1.0, 0.5)))
     others = [
-        tiling_key("g", Tiles(), None),
-        tiling_key("f", Tiles(), 0.5),
+        tiling_key("g", Tiles()),
+        tiling_key("f", Tiles(), [0.5]),
         *(
-            tiling_key("f", Tiles(**change), None)  # type: ignore[arg-type]
+            tiling_key("f", Tiles(**change))  # type: ignore[arg-type]
             for change in ({"mpps": (0.5,)}, {"tile_px": 224}, {"min_tissue": 0.4}, {"max_tiles": 10})
         ),
     ]

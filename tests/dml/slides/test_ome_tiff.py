@@ -1,5 +1,6 @@
 """OME-TIFF, interleaved, planar, tiled and in strips: the same pixels as OpenSlide gives for the same picture."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import tifffile
 
 from dml.core.errors import InputError
-from dml.slides.ome_tiff import OmeTiff
+from dml.slides.ome_tiff import OmeTiff, _undecodable
 from dml.slides.reader import open_slide
 from tests.painted import tissue_pixels, write_slide
 
@@ -56,6 +57,84 @@ def test_the_same_tiles_as_openslide(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ome.thumbnail(4.0), plain.thumbnail(4.0))
 
 
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "lzw", "zstd"])
+def test_compressions_of_microscopes(tmp_path: Path, compression: str) -> None:
+    pytest.importorskip(
+        "imagecodecs", reason="imagecodecs is not installed: pip install -e '.[ome]' -c constraints.txt"
+    )
+    path = tmp_path / "s.ome.tif"
+    metadata = {"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(path, PIXELS, tile=(128, 128), photometric="rgb", compression=compression, metadata=metadata)
+    with open_slide(path) as slide:
+        assert (slide.mpp, slide.resolution.source) == (0.5, "OME-XML")
+        slide.probe(0.5)
+        read = slide.read(100, 100, (300, 300), 0.5).astype(int)
+    assert np.abs(read - PIXELS[100:400, 100:400]).mean() < 3
+
+
+def test_without_imagecodecs_openslide_reads_jpeg_and_the_xml_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("imagecodecs")
+    path = tmp_path / "s.ome.tif"
+    metadata = {"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    options = {"tile": (128, 128), "photometric": "rgb", "resolution": (1e4, 1e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, PIXELS, compression="jpeg", metadata=metadata, **options)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with open_slide(path) as slide:
+        assert (slide.vendor, slide.mpp, slide.resolution.source) == ("generic-tiff", 0.5, "OME-XML")
+        slide.probe(0.5)
+
+
+def test_a_compression_that_needs_imagecodecs_names_the_extra(tmp_path: Path) -> None:
+    slide = OmeTiff(write_ome(tmp_path / "s.ome.tif"))
+    error = _undecodable(slide.path, 0, (0, 0), ValueError("<COMPRESSION.JPEG: 7> requires the 'imagecodecs' package"))
+    slide.close()
+    assert "pip install -e '.[ome]'" in str(error)
+
+
+@pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
+def test_transparent_is_white(tmp_path: Path, alpha: str) -> None:
+    rgba = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)])
+    rgba[:200] = 0  # transparent black, as exports write what was not scanned
+    path = tmp_path / "s.ome.tif"
+    metadata = {"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(path, rgba, tile=(128, 128), photometric="rgb", extrasamples=[alpha], metadata=metadata)
+    with open_slide(path) as slide:
+        read = slide.read(0, 100, (300, 200), 0.5)
+    assert (read[:100] == 255).all()
+    np.testing.assert_array_equal(read[100:], PIXELS[200:300, :300])
+
+
+@pytest.mark.parametrize(("old", "new", "mpp"), [('"0.25"', '"0,25"', 0.25), ('X="0.25"', 'X=""', 0.25)])
+def test_sizes_as_programs_write_them(tmp_path: Path, old: str, new: str, mpp: float) -> None:
+    path = write_ome(tmp_path / "s.ome.tif", levels=1)
+    tifffile.tiffcomment(path, tifffile.tiffcomment(path).replace(old, new).encode())
+    with open_slide(path) as slide:
+        assert slide.mpp == mpp
+
+
+def test_an_empty_size_is_unknown(tmp_path: Path) -> None:
+    path = write_ome(tmp_path / "s.ome.tif", levels=1)
+    comment = tifffile.tiffcomment(path).replace('"0.25"', '""').replace('"250.0"', '""')
+    tifffile.tiffcomment(path, comment.encode())
+    with pytest.raises(InputError, match="microns per pixel unknown"):
+        open_slide(path)
+    with open_slide(path, 0.5) as slide:
+        assert slide.mpp == 0.5
+
+
+def test_a_tile_that_claims_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = write_ome(tmp_path / "s.ome.tif", levels=1)
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        for name in ("TileWidth", "TileLength"):
+            tif.pages[0].tags[name].overwrite(32768)
+    handle = OmeTiff(path)
+    with pytest.raises(InputError, match=r"a tile of 32768 x 32768 pixels"):
+        handle.read_region((0, 0), 0, (8, 8))
+    handle.close()
+
+
 def test_without_physical_size_the_list_says_it(tmp_path: Path) -> None:
     path = write_ome(tmp_path / "s.ome.tif", levels=1, mpp=None)
     with pytest.raises(InputError, match="microns per pixel unknown"):
@@ -81,9 +160,9 @@ def test_a_truncated_file(tmp_path: Path) -> None:
     with tifffile.TiffFile(path, mode="r+") as tif:
         tag = tif.pages[0].tags["TileOffsets"]
         tag.overwrite([*tag.value[:-1], path.stat().st_size + 999])
-    with pytest.raises(InputError, match=r"truncated or damaged.*Copy or export the slide again"):
-        open_slide(path)
-    slide = OmeTiff(path)
+    with open_slide(path) as slide, pytest.raises(InputError, match=r"truncated or damaged.*Copy or export the slide"):
+        slide.probe(0.25)
+    handle = OmeTiff(path)
     with pytest.raises(InputError, match=r"truncated or damaged: level 0 cannot be read at pixel \(600, 500\)"):
-        slide.read_region((600, 500), 0, (90, 20))
-    slide.close()
+        handle.read_region((600, 500), 0, (90, 20))
+    handle.close()
