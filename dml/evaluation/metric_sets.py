@@ -1,10 +1,4 @@
-"""The metrics of a task: each registered function with one model's predictions filled in.
-
-A metric is computed where everything that its function asks for is known. Inputs of survival metrics: days, event,
-risk, fold; with horizons also survival ``[n t]``, horizons, uncensored, uncensored_at, null_survival, tau, predictor
-(log cumulative hazard at the primary horizon); per horizon: horizon and survival ``[n]``. Inputs of classification
-metrics: label, probabilities, predicted, classes (their number), fold; per class: positive, score, probability, inside.
-"""
+"""The metrics of a task: each registered function with one model's predictions filled in, where they suffice."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby

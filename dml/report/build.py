@@ -12,7 +12,7 @@ from dml.core.files import write_json, write_parquet
 from dml.core.model_name import ModelName
 from dml.evaluation.horizons import usable_horizons
 from dml.evaluation.results import Results, read_results
-from dml.evaluation.scoring import Scorer, comparison_pairs
+from dml.evaluation.scorer import Scorer, comparison_pairs
 from dml.evaluation.subgroups import groups_of, subgroup_results
 from dml.report.context import ReportContext, ReportData
 from dml.report.details import describe

@@ -16,7 +16,7 @@ from dml.evaluation.metrics.calibration import d_calibration, survival_at_own_da
 from dml.evaluation.metrics.concordance import count_pairs
 from dml.evaluation.metrics.kaplan_meier import log_rank
 from dml.evaluation.results import ModelResult, Results, risk_groups
-from dml.evaluation.scoring import Omission
+from dml.evaluation.scorer import Omission
 from dml.models.registry import is_baseline
 from dml.report.figures.calibration import confusion_counts
 

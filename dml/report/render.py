@@ -18,7 +18,7 @@ from dml.models.registry import description, is_baseline
 from dml.models.registry import label as model_label
 from dml.report import conclusions, tables
 from dml.report.context import ReportData
-from dml.report.formatting import format_difference, format_estimate, format_p, p_equals
+from dml.report.number_format import format_difference, format_estimate, format_p, p_equals
 from dml.report.tables import Table
 
 if TYPE_CHECKING:

@@ -4,25 +4,26 @@ Source: Graf et al., Statistics in Medicine 1999. Shape legend: r weightings, n 
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
 
-from dml.evaluation.metrics import ratio
+from dml.evaluation.metrics import Curves, Days, Mask, Values, Vector, Weights, ratio
 from dml.evaluation.metrics.registry import metric
 
 
+@metric("ibs_null", kind="survival", label="Integrated Brier of Kaplan-Meier", order=60, higher_is_better=False,
+        overall_only=True, renamed={"survival": "null_survival"})  # fmt: skip
 @metric("ibs", kind="survival", label="Integrated Brier", order=50, higher_is_better=False, headline=True, main=True,
         compared=True, null="ibs_null")  # fmt: skip
 def integrated_brier(
-    weights: Real[np.ndarray, "r n"],
+    weights: Weights,
     *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    survival: Float[np.ndarray, "n t"],
-    horizons: Real[np.ndarray, "t"],
-    uncensored: Float[np.ndarray, "n"],
-    uncensored_at: Float[np.ndarray, "n t"],
-) -> Float[np.ndarray, "r"]:
-    """Brier score averaged over time; 0 is perfect (parameters as for `brier_terms`).
+    days: Vector,
+    event: Mask,
+    survival: Curves,
+    horizons: Days,
+    uncensored: Vector,
+    uncensored_at: Curves,
+) -> Values:
+    """Brier score averaged over time; 0 is perfect. With `null_survival`, that of a prediction without predictors.
 
     Examples
     --------
@@ -43,49 +44,13 @@ def integrated_brier(
     return weighted_mean(weights, terms=integrate(terms, horizons))
 
 
-@metric("ibs_null", kind="survival", label="Integrated Brier of Kaplan-Meier", order=60, higher_is_better=False,
-        overall_only=True)  # fmt: skip
-def null_integrated_brier(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    null_survival: Float[np.ndarray, "n t"],
-    horizons: Real[np.ndarray, "t"],
-    uncensored: Float[np.ndarray, "n"],
-    uncensored_at: Float[np.ndarray, "n t"],
-) -> Float[np.ndarray, "r"]:
-    """Integrated Brier score of the training patients' Kaplan-Meier curve: a prediction without predictors."""
-    return integrated_brier(
-        weights, days=days, event=event, survival=null_survival, horizons=horizons, uncensored=uncensored,
-        uncensored_at=uncensored_at,
-    )  # fmt: skip
-
-
 def brier_terms(
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    survival: Float[np.ndarray, "n t"],
-    horizons: Real[np.ndarray, "t"],
-    uncensored: Float[np.ndarray, "n"],
-    uncensored_at: Float[np.ndarray, "n t"],
-) -> Float[np.ndarray, "n t"]:
+    *, days: Vector, event: Mask, survival: Curves, horizons: Days, uncensored: Vector, uncensored_at: Curves
+) -> Curves:
     """Each patient's part of the Brier score at each horizon.
 
     For a patient who died within the horizon survival should be 0, weighted by ``1 / G(days)``; for one who lived past
     it 1, weighted by ``1 / G(horizon)``; a patient censored before the horizon counts 0.
-
-    Parameters
-    ----------
-    days, event : [n]
-        Follow-up in days, and whether it ended with death.
-    survival : [n t]
-        Predicted probability to be alive at each horizon.
-    horizons : [t]
-        Days.
-    uncensored, uncensored_at : [n], [n t]
-        Probability, estimated on the patient's training fold, to be uncensored at `days` and at each horizon.
     """
     died = event[:, None] & (days[:, None] <= horizons)
     alive = days[:, None] > horizons
@@ -94,14 +59,14 @@ def brier_terms(
     return np.asarray(died * wrong_if_dead + alive * wrong_if_alive)
 
 
-def integrate(terms: Float[np.ndarray, "n t"], horizons: Real[np.ndarray, "t"]) -> Float[np.ndarray, "n"]:
+def integrate(terms: Curves, horizons: Days) -> Vector:
     """Average each patient's part over time by the trapezoidal rule between the first and the last horizon."""
     if terms.shape[1] == 1:
         return np.asarray(terms[:, 0])
     return np.asarray(np.trapezoid(terms, horizons, axis=1) / (horizons[-1] - horizons[0]))
 
 
-def weighted_mean(weights: Real[np.ndarray, "r n"], *, terms: Float[np.ndarray, "n"]) -> Float[np.ndarray, "r"]:
+def weighted_mean(weights: Weights, *, terms: Vector) -> Values:
     """Mean of the patients' parts: the Brier score, or the integrated one."""
     return ratio(weights @ terms, weights.sum(axis=1))
 

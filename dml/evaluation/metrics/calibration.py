@@ -7,9 +7,9 @@ Shape legend: r weightings, n patients, t horizons, k bins.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Float
 
-from dml.evaluation.metrics import ratio
+from dml.evaluation.metrics import Curves, Days, Index, Mask, Values, Vector, Weights, ratio
 from dml.evaluation.metrics.kaplan_meier import survival_at
 from dml.evaluation.metrics.registry import metric
 
@@ -21,35 +21,21 @@ N_NEWTON_STEPS, MAX_SLOPE = 40, 30.0
 
 @metric("oe_{year}y", kind="survival", label="Observed/expected at {year} y", order=40, higher_is_better=None,
         calibration=True)  # fmt: skip
-def observed_to_expected(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    survival: Float[np.ndarray, "n"],
-    horizon: float,
-) -> Float[np.ndarray, "r"]:
+def observed_to_expected(weights: Weights, *, days: Vector, event: Mask, survival: Vector, horizon: float) -> Values:
     """Kaplan-Meier share of deaths within a horizon (days) over the mean predicted one; 1 is right on average."""
     observed = 1 - survival_at(weights, days=days, event=event, horizons=np.array([horizon]))[:, 0]
     expected = ratio(weights @ (1 - survival), weights.sum(axis=1))
     return ratio(observed, expected)
 
 
-def log_cumulative_hazard(survival: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+def log_cumulative_hazard(survival: Vector) -> Vector:
     """Complementary log-log ``log(-log S)``, the predictor whose Cox coefficient is the calibration slope."""
     return np.asarray(np.log(-np.log(np.clip(survival, MIN_PROBABILITY, 1 - MIN_PROBABILITY))))
 
 
 @metric("calibration_slope", kind="survival", label="Calibration slope", order=70, higher_is_better=None, main=True,
         calibration=True, overall_only=True)  # fmt: skip
-def calibration_slope(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    predictor: Float[np.ndarray, "n"],
-    fold: Int[np.ndarray, "n"],
-) -> Float[np.ndarray, "r"]:
+def calibration_slope(weights: Weights, *, days: Vector, event: Mask, predictor: Vector, fold: Index) -> Values:
     """Coefficient of the predictor in a Cox model stratified by fold (Breslow ties), for many weightings at once.
 
     Below 1 the predictions are too extreme, above 1 too timid; NaN where the predictor does not vary within folds or
@@ -81,12 +67,7 @@ class DCalibration:
     p: float
 
 
-def d_calibration(
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    survival: Float[np.ndarray, "n"],
-    bins: int = 10,
-) -> DCalibration:
+def d_calibration(days: Vector, event: Mask, survival: Vector, bins: int = 10) -> DCalibration:
     """Test whether predicted survival at death is uniform; a censored patient is divided among the bins below.
 
     Parameters
@@ -112,9 +93,7 @@ def d_calibration(
     return DCalibration(counts, statistic, float(chi2.sf(statistic, bins - 1)))
 
 
-def survival_at_own_days(
-    days: Real[np.ndarray, "n"], survival: Float[np.ndarray, "n t"], horizons: Real[np.ndarray, "t"]
-) -> Float[np.ndarray, "n"]:
+def survival_at_own_days(days: Vector, survival: Curves, horizons: Days) -> Vector:
     """Each patient's predicted survival at its own `days`, with a constant hazard between horizons.
 
     Days past the last horizon are read at the last horizon: such patients must then count as censored there.

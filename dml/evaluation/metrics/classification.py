@@ -7,23 +7,16 @@ Shape legend: r weightings, n patients, k classes.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Float
 
-from dml.evaluation.metrics import ratio
+from dml.evaluation.metrics import Index, Mask, Probabilities, Values, Vector, Weights, ratio
 from dml.evaluation.metrics.brier import weighted_mean
 from dml.evaluation.metrics.pairs import favourable, pair_sums, share_in_favour
 from dml.evaluation.metrics.registry import metric
 
 
 @metric("auc_{class}", kind="classification", label="AUC {class}", order=90, chance=0.5, min_classes=3)
-def one_vs_rest_auc(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    label: Int[np.ndarray, "n"],
-    score: Real[np.ndarray, "n"],
-    fold: Int[np.ndarray, "n"],
-    positive: int,
-) -> Float[np.ndarray, "r"]:
+def one_vs_rest_auc(weights: Weights, *, label: Index, score: Vector, fold: Index, positive: int) -> Values:
     """Area under the ROC curve of one class against the others: pairs within folds, pooled over folds."""
     inside = label == positive
     return share_in_favour(weights, score, fold, lambda i, j: inside[i][:, None] & ~inside[j], first=inside)
@@ -31,13 +24,7 @@ def one_vs_rest_auc(
 
 @metric("auc", kind="classification", label="AUC", order=10, leading=True, headline=True, main=True, compared=True,
         chance=0.5)  # fmt: skip
-def macro_auc(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    label: Int[np.ndarray, "n"],
-    probabilities: Float[np.ndarray, "n k"],
-    fold: Int[np.ndarray, "n"],
-) -> Float[np.ndarray, "r"]:
+def macro_auc(weights: Weights, *, label: Index, probabilities: Probabilities, fold: Index) -> Values:
     """Mean of the one-vs-rest AUC of the classes among the labels; NaN where one of these is not defined.
 
     Two classes give the usual AUC. A class that no patient has (a subgroup may lack one) is not averaged over.
@@ -47,13 +34,7 @@ def macro_auc(
     return np.asarray(np.mean(areas, axis=0))
 
 
-def pooled_auc(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    label: Int[np.ndarray, "n"],
-    scores: Float[np.ndarray, "n k"],
-    fold: Int[np.ndarray, "n"],
-) -> Float[np.ndarray, "r"]:
+def pooled_auc(weights: Weights, *, label: Index, scores: Probabilities, fold: Index) -> Values:
     """One-vs-rest AUC with the pairs of all classes in one sum: for rare classes, whose own AUC is often undefined.
 
     Returns
@@ -76,32 +57,21 @@ def pooled_auc(
     return ratio(*total)
 
 
-def confusion(
-    weights: Real[np.ndarray, "r n"], label: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"], classes: int
-) -> Float[np.ndarray, "r k k"]:
+def confusion(weights: Weights, label: Index, predicted: Index, classes: int) -> Float[np.ndarray, "r k k"]:
     """Weighted counts of patients by true (first) and predicted (second) class."""
     cells = np.eye(classes * classes)[label * classes + predicted]
     return np.asarray((weights @ cells).reshape(len(weights), classes, classes))
 
 
 @metric("recall_{class}", kind="classification", label="Recall {class}", order=70)
-def recall(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    label: Int[np.ndarray, "n"],
-    predicted: Int[np.ndarray, "n"],
-    classes: int,
-    positive: int,
-) -> Float[np.ndarray, "r"]:
+def recall(weights: Weights, *, label: Index, predicted: Index, classes: int, positive: int) -> Values:
     """Share of one class's patients that are recognised; NaN where the class has none."""
     return _recalls(confusion(weights, label, predicted, classes))[:, positive]
 
 
 @metric("balanced_accuracy", kind="classification", label="Balanced accuracy", order=20, headline=True, main=True,
         compared=True, chance=lambda classes: 1 / classes)  # fmt: skip
-def balanced_accuracy(
-    weights: Real[np.ndarray, "r n"], *, label: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"], classes: int
-) -> Float[np.ndarray, "r"]:
+def balanced_accuracy(weights: Weights, *, label: Index, predicted: Index, classes: int) -> Values:
     """Mean recall of the classes that have patients."""
     recalls = _recalls(confusion(weights, label, predicted, classes))
     present = ~np.isnan(recalls)
@@ -109,9 +79,7 @@ def balanced_accuracy(
 
 
 @metric("f1", kind="classification", label="Macro F1", order=30, main=True)
-def macro_f1(
-    weights: Real[np.ndarray, "r n"], *, label: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"], classes: int
-) -> Float[np.ndarray, "r"]:
+def macro_f1(weights: Weights, *, label: Index, predicted: Index, classes: int) -> Values:
     """Mean over classes of the harmonic mean of precision and recall; a class neither true nor predicted is left."""
     table = confusion(weights, label, predicted, classes)
     right = np.diagonal(table, axis1=1, axis2=2)
@@ -121,9 +89,7 @@ def macro_f1(
 
 
 @metric("brier", kind="classification", label="Brier", order=50, higher_is_better=False, main=True, compared=True)
-def brier_score(
-    weights: Real[np.ndarray, "r n"], *, label: Int[np.ndarray, "n"], probabilities: Float[np.ndarray, "n k"]
-) -> Float[np.ndarray, "r"]:
+def brier_score(weights: Weights, *, label: Index, probabilities: Probabilities) -> Values:
     """Mean squared distance of the probabilities from the true class, halved for two classes (the usual score)."""
     classes = probabilities.shape[1]
     squared = ((probabilities - np.eye(classes)[label]) ** 2).sum(axis=1)
@@ -132,12 +98,8 @@ def brier_score(
 
 @metric("ece", kind="classification", label="Calibration error", order=40, higher_is_better=False, main=True)
 def expected_calibration_error(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    label: Int[np.ndarray, "n"],
-    probabilities: Float[np.ndarray, "n k"],
-    bins: int = 10,
-) -> Float[np.ndarray, "r"]:
+    weights: Weights, *, label: Index, probabilities: Probabilities, bins: int = 10
+) -> Values:
     """Mean gap of confidence and accuracy over equal bins of the largest probability (Naeini et al., AAAI 2015).
 
     Examples
@@ -156,9 +118,7 @@ def expected_calibration_error(
 
 @metric("oe_{class}", kind="classification", label="Observed/expected {class}", order=80, higher_is_better=None,
         calibration=True)  # fmt: skip
-def observed_to_expected(
-    weights: Real[np.ndarray, "r n"], *, inside: Bool[np.ndarray, "n"], probability: Float[np.ndarray, "n"]
-) -> Float[np.ndarray, "r"]:
+def observed_to_expected(weights: Weights, *, inside: Mask, probability: Vector) -> Values:
     """Patients of a class over the sum of its predicted probabilities; 1 is right on average."""
     return ratio(weights @ inside.astype(float), weights @ probability)
 

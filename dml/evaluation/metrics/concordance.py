@@ -1,19 +1,19 @@
-"""Harrell's and Uno's concordance index.
+"""Discrimination of survival: Harrell's and Uno's concordance index, and the cumulative/dynamic AUC at a horizon.
 
 A pair is comparable when it is known who died first: patient i died, and j was followed longer, or was censored on
 the same day. It is concordant when i had the higher risk; equal risks count one half. Pairs are formed within folds
 only and pooled: the sum of concordant over the sum of comparable pairs.
 
-Sources: Harrell et al., JAMA 1982; Uno et al., Statistics in Medicine 2011, equation 6.
+Sources: Harrell et al., JAMA 1982; Uno et al., Statistics in Medicine 2011, equation 6 (C); Uno et al., JASA 2007; Hung
+and Chiang, Canadian Journal of Statistics 2010 (AUC).
 """
 
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
 
-from dml.evaluation.metrics import unweighted
+from dml.evaluation.metrics import Index, Mask, Values, Vector, Weights, unweighted
 from dml.evaluation.metrics.pairs import pair_sums, share_in_favour
 from dml.evaluation.metrics.registry import metric
 
@@ -38,9 +38,7 @@ class PairCounts:
         return (self.concordant + 0.5 * self.tied_risk) / self.comparable if self.comparable else float("nan")
 
 
-def count_pairs(
-    days: Real[np.ndarray, "n"], event: Bool[np.ndarray, "n"], risk: Real[np.ndarray, "n"], fold: Int[np.ndarray, "n"]
-) -> PairCounts:
+def count_pairs(days: Vector, event: Mask, risk: Vector, fold: Index) -> PairCounts:
     """Count the comparable pairs of patients of the same fold, exactly."""
 
     def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
@@ -55,31 +53,8 @@ def count_pairs(
 
 @metric("c_index", kind="survival", label="Harrell C", order=10, leading=True, headline=True, main=True, compared=True,
         chance=0.5)  # fmt: skip
-def harrell_c(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    risk: Real[np.ndarray, "n"],
-    fold: Int[np.ndarray, "n"],
-) -> Float[np.ndarray, "r"]:
-    """Harrell's C for many weightings of the patients.
-
-    Parameters
-    ----------
-    weights : [r n]
-        How often each patient counts.
-    days, event : [n]
-        Follow-up in days, and whether it ended with death.
-    risk : [n]
-        Higher = an earlier death is expected; only the order within a fold matters.
-    fold : [n]
-        Test fold of each patient.
-
-    Returns
-    -------
-    [r]
-        C in 0 to 1; NaN where no pair is comparable.
+def harrell_c(weights: Weights, *, days: Vector, event: Mask, risk: Vector, fold: Index) -> Values:
+    """Harrell's C, in 0 to 1; NaN where no pair is comparable.
 
     Examples
     --------
@@ -97,30 +72,11 @@ def harrell_c(
 
 @metric("c_uno", kind="survival", label="Uno C", order=20, main=True, compared=True, chance=0.5)
 def uno_c(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    risk: Real[np.ndarray, "n"],
-    fold: Int[np.ndarray, "n"],
-    uncensored: Float[np.ndarray, "n"],
-    tau: float,
-) -> Float[np.ndarray, "r"]:
+    weights: Weights, *, days: Vector, event: Mask, risk: Vector, fold: Index, uncensored: Vector, tau: float
+) -> Values:
     """Uno's C: each pair weighted by the inverse probability that the earlier patient was still under observation.
 
-    Parameters
-    ----------
-    weights, days, event, risk, fold
-        As for `harrell_c`.
-    uncensored : [n]
-        Probability, estimated on training patients, to be still uncensored at the patient's own `days`.
-    tau : float
-        Days; deaths at or after it do not start a pair. Must be reached by the training follow-up.
-
-    Returns
-    -------
-    [r]
-        C in 0 to 1; NaN where no pair is comparable.
+    Deaths at or after `tau` do not start a pair.
     """
     counted = event & (days < tau) & (uncensored > 0)
     inverse = np.zeros(len(days))
@@ -130,6 +86,22 @@ def uno_c(
         return np.asarray(_comparable(days, event, i, j) * inverse[i][:, None])
 
     return share_in_favour(weights, risk, fold, weighted_pairs, first=counted)
+
+
+@metric("auc_{year}y", kind="survival", label="AUC at {year} y", order=30, chance=0.5)
+def dynamic_auc(
+    weights: Weights, *, days: Vector, event: Mask, risk: Vector, fold: Index, uncensored: Vector, horizon: float
+) -> Values:
+    """Probability that a patient who died within the horizon had a higher risk than one who lived past it.
+
+    Pairs are formed within folds and pooled; each case is weighted by its inverse probability of being uncensored. NaN
+    without a case or without a control.
+    """
+    case = event & (days <= horizon) & (uncensored > 0)
+    control = days > horizon
+    inverse = np.zeros(len(case))
+    inverse[case] = 1 / uncensored[case]
+    return share_in_favour(weights, risk, fold, lambda i, j: inverse[i][:, None] * control[j], first=case)
 
 
 def _comparable(days: np.ndarray, event: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -5,14 +5,13 @@ Shape legend: n patients, t thresholds.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Float
 
+from dml.evaluation.metrics import Mask, Vector
 from dml.evaluation.metrics.kaplan_meier import survival_curve
 
 
-def net_benefit(
-    probability: Float[np.ndarray, "n"], outcome: Bool[np.ndarray, "n"], thresholds: Float[np.ndarray, "t"]
-) -> Float[np.ndarray, "t"]:
+def net_benefit(probability: Vector, outcome: Mask, thresholds: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:
     """Return true positives minus false positives at the threshold's odds, per patient, acting above each threshold."""
     acted = probability[None, :] > thresholds[:, None]
     right = (acted & outcome).mean(axis=1)
@@ -21,11 +20,7 @@ def net_benefit(
 
 
 def net_benefit_survival(
-    probability: Float[np.ndarray, "n"],
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    horizon: float,
-    thresholds: Float[np.ndarray, "t"],
+    probability: Vector, days: Vector, event: Mask, horizon: float, thresholds: Float[np.ndarray, "t"]
 ) -> Float[np.ndarray, "t"]:
     """Return the same for death within a horizon (days): deaths among those acted on are estimated by Kaplan-Meier."""
     benefit = np.zeros(len(thresholds))

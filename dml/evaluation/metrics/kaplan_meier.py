@@ -6,9 +6,9 @@ Shape legend: r weightings, n patients, u distinct days, t horizons.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Float, Real
 
-from dml.evaluation.metrics import ratio
+from dml.evaluation.metrics import Days, Index, Mask, Vector, Weights, ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class KaplanMeier:
         return Curve(self.days, self.survival)
 
 
-def kaplan_meier(days: Real[np.ndarray, "n"], event: Bool[np.ndarray, "n"], confidence: float = 0.95) -> KaplanMeier:
+def kaplan_meier(days: Vector, event: Mask, confidence: float = 0.95) -> KaplanMeier:
     """Estimate survival with the log(-log) interval of Greenwood's variance.
 
     Where nobody has died yet or nobody is left the interval has no width.
@@ -57,25 +57,19 @@ def kaplan_meier(days: Real[np.ndarray, "n"], event: Bool[np.ndarray, "n"], conf
     return KaplanMeier(unique, survival, low, high, at_risk)
 
 
-def survival_curve(days: Real[np.ndarray, "n"], event: Bool[np.ndarray, "n"]) -> Curve:
+def survival_curve(days: Vector, event: Mask) -> Curve:
     """Kaplan-Meier survival without interval."""
     unique, deaths, _, at_risk = _table(days, event)
     return Curve(unique, np.cumprod(1 - deaths / at_risk))
 
 
-def censoring_curve(days: Real[np.ndarray, "n"], event: Bool[np.ndarray, "n"]) -> Curve:
+def censoring_curve(days: Vector, event: Mask) -> Curve:
     """Probability G to be still uncensored: Kaplan-Meier of censoring; a death precedes a censoring of the same day."""
     unique, deaths, censored, at_risk = _table(days, event)
     return Curve(unique, np.cumprod(1 - np.nan_to_num(ratio(censored, at_risk - deaths))))
 
 
-def survival_at(
-    weights: Real[np.ndarray, "r n"],
-    *,
-    days: Real[np.ndarray, "n"],
-    event: Bool[np.ndarray, "n"],
-    horizons: Real[np.ndarray, "t"],
-) -> Float[np.ndarray, "r t"]:
+def survival_at(weights: Weights, *, days: Vector, event: Mask, horizons: Days) -> Float[np.ndarray, "r t"]:
     """Kaplan-Meier survival at some days, for many weightings of the patients at once."""
     order = np.argsort(days, kind="stable")
     unique, start = np.unique(days[order], return_index=True)
@@ -87,9 +81,7 @@ def survival_at(
     return np.asarray(steps[:, np.searchsorted(unique, horizons, side="right")])
 
 
-def log_rank(
-    days: Real[np.ndarray, "n"], event: Bool[np.ndarray, "n"], group: Int[np.ndarray, "n"]
-) -> tuple[float, float]:
+def log_rank(days: Vector, event: Mask, group: Index) -> tuple[float, float]:
     """Log-rank test of two groups, 0 and 1.
 
     Returns

@@ -7,8 +7,9 @@ Shape legend: r weightings, n patients, k classes, p = k parameters: the slope, 
 """
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float
 
+from dml.evaluation.metrics import Index, Probabilities, Values, Weights
 from dml.evaluation.metrics.registry import metric
 
 MIN_PROBABILITY = 1e-6
@@ -19,9 +20,7 @@ N_NEWTON_STEPS, N_HALVINGS, MAX_PARAMETER = 50, 10, 30.0
 
 @metric("calibration_slope", kind="classification", label="Calibration slope", order=60, higher_is_better=None,
         main=True, calibration=True, overall_only=True)  # fmt: skip
-def calibration_slope(
-    weights: Real[np.ndarray, "r n"], *, label: Int[np.ndarray, "n"], probabilities: Float[np.ndarray, "n k"]
-) -> Float[np.ndarray, "r"]:
+def calibration_slope(weights: Weights, *, label: Index, probabilities: Probabilities) -> Values:
     """Slope of the recalibration: below 1 the probabilities are too extreme, above 1 too timid.
 
     NaN where a class has no patient, the probabilities do not vary, or the likelihood has no maximum.
@@ -29,9 +28,7 @@ def calibration_slope(
     return fit_recalibration(weights, label=label, probabilities=probabilities)[:, 0]
 
 
-def fit_recalibration(
-    weights: Real[np.ndarray, "r n"], *, label: Int[np.ndarray, "n"], probabilities: Float[np.ndarray, "n k"]
-) -> Float[np.ndarray, "r p"]:
+def fit_recalibration(weights: Weights, *, label: Index, probabilities: Probabilities) -> Float[np.ndarray, "r p"]:
     """Fit slope and intercepts; rows of NaN where they are not defined."""
     weights = np.asarray(weights, float)
     design, truth = _design(probabilities), np.eye(probabilities.shape[1])[label]
@@ -55,9 +52,7 @@ def fit_recalibration(
     return parameters
 
 
-def apply_recalibration(
-    parameters: Float[np.ndarray, "p"], probabilities: Float[np.ndarray, "n k"]
-) -> Float[np.ndarray, "n k"]:
+def apply_recalibration(parameters: Float[np.ndarray, "p"], probabilities: Probabilities) -> Probabilities:
     """Apply slope and intercepts."""
     return _softmax(_design(probabilities) @ parameters)
 

@@ -6,9 +6,8 @@ Shape legend: r weightings, n patients, a rows and b columns of a block of pairs
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
 
-from dml.evaluation.metrics import ratio
+from dml.evaluation.metrics import Index, Mask, Values, Vector, Weights, ratio
 
 Kernel = Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]]
 """Indices of a first ``[a]`` and a second patient ``[b]`` to one or more matrices ``[a b]`` of pair values."""
@@ -17,9 +16,7 @@ ROWS_PER_BLOCK = 1024
 """Rows of pairs held at once: memory grows with n, not with n squared."""
 
 
-def pair_sums(
-    weights: Real[np.ndarray, "r n"], fold: Int[np.ndarray, "n"], kernel: Kernel, first: np.ndarray | None = None
-) -> list[np.ndarray]:
+def pair_sums(weights: Weights, fold: Index, kernel: Kernel, first: np.ndarray | None = None) -> list[np.ndarray]:
     """Sum pair values over all ordered pairs within a fold, each pair counted weight times weight.
 
     A patient drawn twice in a resample is two patients, so integer weights give exactly the value of the resample
@@ -54,12 +51,8 @@ def pair_sums(
 
 
 def share_in_favour(
-    weights: Real[np.ndarray, "r n"],
-    score: Real[np.ndarray, "n"],
-    fold: Int[np.ndarray, "n"],
-    counted: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    first: Bool[np.ndarray, "n"],
-) -> Float[np.ndarray, "r"]:
+    weights: Weights, score: Vector, fold: Index, counted: Callable[[np.ndarray, np.ndarray], np.ndarray], first: Mask
+) -> Values:
     """Of the pairs that count, the share whose first patient has the higher score; NaN where no pair counts.
 
     Parameters

@@ -1,8 +1,7 @@
 """The registry of metrics: `@metric` beside a function says what it is called and how reports use it.
 
 To add a metric, write a function of patient weights in a module of this folder and decorate it; metrics.json, tables,
-comparisons, the report page and MLflow follow. Its parameters are filled by name from the inputs that
-`dml.evaluation.metric_sets` lists.
+comparisons, the report page and MLflow follow. `dml.evaluation.metrics` lists the parameters that it may have.
 """
 
 import importlib
@@ -10,7 +9,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -26,57 +25,24 @@ _PLACEHOLDERS = {"year": r"(?P<year>[\d.]+)", "class": r"(?P<class>.+)"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricEntry:
-    """One metric and how reports use it.
+    """One metric and how reports use it; ``{year}`` or ``{class}`` in a name: one metric per horizon or per class."""
 
-    Attributes
-    ----------
-    name : str
-        Key in metrics.json; with ``{year}`` or ``{class}`` in it there is one metric per horizon or per class.
-    kind : str
-        Of the tasks that it measures: survival or classification.
-    label : str
-        What tables and figures print, with the same placeholder.
-    function : callable
-        Weights ``[r n]`` and inputs by name to values ``[r]``.
-    order : int
-        Position in tables.
-    higher_is_better : bool or None
-        None where there is a target value instead.
-    leading : bool
-        Ranks the models of its kind; exactly one a kind.
-    headline : bool
-        Printed at the head of the report.
-    main : bool
-        Column of the main table.
-    compared : bool
-        Differences between models are tested.
-    calibration : bool
-        Column of the calibration table.
-    overall_only : bool
-        Not repeated in subgroups: costly or uninformative there.
-    chance : float or callable, optional
-        Value of a model that knows nothing, or a function of the number of classes that gives it.
-    null : str, optional
-        Name of the metric that is the value of a model that knows nothing.
-    min_classes : int
-        Not computed with fewer classes.
-    """
-
-    name: str
-    kind: Kind
-    label: str
-    function: Callable[..., np.ndarray]
-    order: int = 100
-    higher_is_better: bool | None = True
-    leading: bool = False
-    headline: bool = False
-    main: bool = False
-    compared: bool = False
-    calibration: bool = False
-    overall_only: bool = False
-    chance: float | Callable[[int], float] | None = None
-    null: str | None = None
-    min_classes: int = 0
+    name: str  # key in metrics.json
+    kind: Kind  # of the tasks that it measures
+    label: str  # what tables and figures print, with the same placeholder
+    function: Callable[..., np.ndarray]  # weights [r n] and inputs by name to values [r]
+    order: int = 100  # position in tables
+    higher_is_better: bool | None = True  # None: there is a target value instead
+    leading: bool = False  # ranks the models of its kind; exactly one a kind
+    headline: bool = False  # at the head of the report
+    main: bool = False  # column of the main table
+    compared: bool = False  # differences between models are tested
+    calibration: bool = False  # column of the calibration table
+    overall_only: bool = False  # not repeated in subgroups: costly or uninformative there
+    chance: float | Callable[[int], float] | None = None  # of a model that knows nothing; may depend on n classes
+    null: str | None = None  # name of the metric that is the value of a model that knows nothing
+    min_classes: int = 0  # not computed with fewer classes
+    renamed: Mapping[str, str] = field(default_factory=dict)  # parameter to the input that fills it, if not its name
 
     @property
     def repeated(self) -> bool:
@@ -94,10 +60,11 @@ class MetricEntry:
     def bind(self, inputs: Mapping[str, Any]) -> Metric | None:
         """Fill the function's parameters by name; None if one without a default is not among the inputs."""
         _, *parameters = inspect.signature(self.function).parameters.values()
-        required = {parameter.name for parameter in parameters if parameter.default is parameter.empty}
+        sources = {p.name: self.renamed.get(p.name, p.name) for p in parameters}
+        required = {sources[p.name] for p in parameters if p.default is p.empty}
         if not required <= inputs.keys() or inputs.get("classes", 0) < self.min_classes:
             return None
-        return partial(self.function, **{p.name: inputs[p.name] for p in parameters if p.name in inputs})
+        return partial(self.function, **{name: inputs[source] for name, source in sources.items() if source in inputs})
 
     def chance_level(self, classes: int) -> float | None:
         """Value of a model that knows nothing, where it does not depend on the patients."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dml.core.types import Case, Cohort
 from dml.evaluation.probes.fold_models import Change, FoldModels, predict_folds
-from dml.evaluation.probes.scoring import PairedScorer
+from dml.evaluation.probes.paired_scorer import PairedScorer
 
 
 def hide_transcriptomes(

@@ -17,7 +17,7 @@ from dml.core.tasks import Task, make_task
 from dml.core.types import SURVIVAL, Case, Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
-from dml.evaluation.probes.scoring import PairedScorer
+from dml.evaluation.probes.paired_scorer import PairedScorer
 from dml.training.folds import make_fold, select_test_patients
 from dml.training.train import train_teacher
 

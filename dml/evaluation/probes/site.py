@@ -17,7 +17,7 @@ from dml.core.types import SUBSPACES, Case, Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metrics.classification import balanced_accuracy, pooled_auc
 from dml.evaluation.probes.fold_models import FoldEmbeddings, FoldModels, with_slide
-from dml.evaluation.probes.scoring import PairedScorer
+from dml.evaluation.probes.paired_scorer import PairedScorer
 
 PENALTIES = np.logspace(0, 6, 13)
 """Ridge penalties; chosen by leave-one-out of the learning patients."""

@@ -19,7 +19,7 @@ from dml.evaluation.intervals import rounded
 from dml.evaluation.metrics import Metric, ratio
 from dml.evaluation.metrics.dependence import distance_correlation
 from dml.evaluation.probes.fold_models import FoldEmbeddings
-from dml.evaluation.probes.scoring import PairedScorer
+from dml.evaluation.probes.paired_scorer import PairedScorer
 
 PENALTIES = np.logspace(-1, 5, 13)
 """Ridge penalties; chosen by leave-one-out of the learning patients."""

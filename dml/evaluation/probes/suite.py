@@ -20,8 +20,8 @@ from dml.evaluation.probes.fold_models import (
     select_member,
 )
 from dml.evaluation.probes.modalities import exchange_modalities, hide_transcriptomes
+from dml.evaluation.probes.paired_scorer import PairedScorer
 from dml.evaluation.probes.permutation_test import run_permutation_test
-from dml.evaluation.probes.scoring import PairedScorer
 from dml.evaluation.probes.site import probe_site
 from dml.evaluation.probes.subspaces import probe_subspaces
 from dml.evaluation.results import PAIR

@@ -10,7 +10,7 @@ from dml.evaluation.metrics.kaplan_meier import kaplan_meier, log_rank
 from dml.evaluation.results import ModelResult, risk_groups
 from dml.models.registry import label as model_label
 from dml.report.figures import HIGH, LOW, MUTED, drawing
-from dml.report.formatting import p_equals
+from dml.report.number_format import p_equals
 
 MIN_SHARE_FOLLOWED = 0.05
 """The axis ends where fewer than this share of the patients is still followed."""

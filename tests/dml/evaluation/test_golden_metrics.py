@@ -10,9 +10,8 @@ import pytest
 from dml.evaluation.metrics import unweighted
 from dml.evaluation.metrics.brier import integrated_brier
 from dml.evaluation.metrics.classification import balanced_accuracy, brier_score, macro_auc, macro_f1
-from dml.evaluation.metrics.concordance import count_pairs, uno_c
+from dml.evaluation.metrics.concordance import count_pairs, dynamic_auc, uno_c
 from dml.evaluation.metrics.kaplan_meier import censoring_curve, log_rank
-from dml.evaluation.metrics.time_dependent import dynamic_auc
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 HORIZONS = np.array([200.0, 400.0, 700.0])

@@ -3,8 +3,8 @@ import pytest
 from sksurv.metrics import cumulative_dynamic_auc
 
 from dml.evaluation.metrics import unweighted
+from dml.evaluation.metrics.concordance import dynamic_auc
 from dml.evaluation.metrics.kaplan_meier import censoring_curve
-from dml.evaluation.metrics.time_dependent import dynamic_auc
 
 
 def test_by_hand():
