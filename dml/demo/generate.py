@@ -42,12 +42,22 @@ def generate_cohort(
     ----------
     folder : Path
         Target folder, usually data/raw/demo.
-    patients, seed, sites, slide_px, mpp, **others
-        See `DemoConfig`; `slide_px` is the typical side of a slide in pixels of `mpp` microns.
+    patients : int
+        Number of patients.
+    seed : int
+        Random seed.
+    sites : int
+        Number of hospitals.
+    slide_px : int
+        Typical side of a slide in pixels of `mpp` microns.
+    mpp : float
+        Microns per pixel of level 0.
     workers : int, optional
         Processes that paint; by default one per core.
     progress : bool
         Show a progress bar on standard error.
+    **others
+        Further fields of `DemoConfig`.
 
     Raises
     ------
