@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dml.core.types import MagnificationTokens
+
 
 def discrete_time_log_likelihood(hazards: Sequence[float], bin_: int, event: bool) -> float:
     """Product of what was survived, times the hazard of the bin of the event."""
@@ -44,36 +46,37 @@ def survival_after(days: float, ends: Sequence[float], hazards: Sequence[float])
 
 
 def deformable_attention(
-    look: nn.Module, seeds: Tensor, tokens: Tensor, mask: Tensor, coords_um: Tensor, has_coords: Tensor
+    parameters: nn.Module, heads: int, queries: Tensor, tokens: Tensor, level: MagnificationTokens
 ) -> tuple[Tensor, Tensor]:
     """Attend patient by patient, head by head, with keys and values of every real tile, as the equations say."""
-    seen, attention = [], torch.zeros_like(mask, dtype=tokens.dtype)
-    for i, (own, bag, real) in enumerate(zip(seeds, tokens, mask, strict=True)):
-        normed = look.norm_tokens(bag[real])
-        keys, values = (part(normed).chunk(look.heads, -1) for part in (look.keys, look.values))
-        places = _standardised_places(coords_um[i][real])
+    p, attended, attention = parameters, [], torch.zeros_like(level.mask, dtype=tokens.dtype)
+    for i, (own, bag, real) in enumerate(zip(queries, tokens, level.mask, strict=True)):
+        normed = p.norm_tokens(bag[real])
+        keys, values = (layer(normed).chunk(heads, -1) for layer in (p.keys, p.values))
+        positions = _standardise_positions(level.coords_um[i][real])
 
-        def heads(queries: Tensor, bias: list[Tensor], keys: tuple[Tensor, ...] = keys) -> list[Tensor]:
-            parts = queries.chunk(look.heads, -1)
-            scores = [q @ k.T / math.sqrt(k.shape[1]) + b for q, k, b in zip(parts, keys, bias, strict=True)]
+        def weights(q: Tensor, bias: list[Tensor], keys: tuple[Tensor, ...] = keys) -> list[Tensor]:
+            heads_of = zip(q.chunk(heads, -1), keys, bias, strict=True)
+            scores = [a @ k.T / math.sqrt(k.shape[1]) + b for a, k, b in heads_of]
             return [torch.softmax(score, -1) for score in scores]
 
-        def read(weights: list[Tensor], values: tuple[Tensor, ...] = values) -> Tensor:
-            return torch.cat([a @ v for a, v in zip(weights, values, strict=True)], -1)
+        def read(a: list[Tensor], values: tuple[Tensor, ...] = values) -> Tensor:
+            return torch.cat([w @ v for w, v in zip(a, values, strict=True)], -1)
 
-        first = heads(look.first(look.norm_seeds(own)), [torch.zeros(len(own), len(normed))] * look.heads)
+        first = weights(p.first(p.norm_queries(own)), [torch.zeros(len(own), len(normed))] * heads)
         context = read(first)
-        points = torch.stack(first).mean(0) @ places + torch.tanh(look.offset(torch.cat([own, context], -1)))
-        distance = (points[:, None] - places[None]).square().sum(-1) * bool(has_coords[i])
-        sharpness = torch.nn.functional.softplus(look.sharpness)
-        second = heads(look.second(look.norm_seeds(own + context)), [-gamma * distance for gamma in sharpness])
-        seen.append(own + look.out(read(second)))
+        offset = torch.tanh(p.offset(torch.nn.functional.gelu(p.offset_hidden(torch.cat([own, context], -1)))))
+        points = torch.stack(first).mean(0) @ positions + offset
+        distance = (points[:, None] - positions[None]).square().sum(-1) * bool(level.has_coords[i])
+        sharpness = torch.nn.functional.softplus(p.sharpness)
+        second = weights(p.second(p.norm_queries(own + context)), [-gamma * distance for gamma in sharpness])
+        attended.append(own + p.out(read(second)))
         if real.any():
             attention[i, real] = torch.stack(second).mean((0, 1))
-    return torch.stack(seen), attention
+    return torch.stack(attended), attention
 
 
-def _standardised_places(coords_um: Tensor) -> Tensor:
+def _standardise_positions(coords_um: Tensor) -> Tensor:
     if len(coords_um) == 0:
         return coords_um
     centred = coords_um - coords_um.mean(0)

@@ -31,6 +31,8 @@ _LAYOUT: dict[str, Any] = {
 }
 _AGAIN = "Delete it and extract or import this slide again"
 _FOREIGN = "Describe it under `features` of a cohort, to be imported (embed.source: import)"
+MAX_COORDINATE_UM = 1e6
+"""Microns from the corner of a slide beyond which no tile lies: a metre."""
 _EXPONENT = np.int16(0x7C00)  # all ones in float16: infinite or NaN
 
 Coordinates = Float[Tensor, "n 2"]
@@ -41,6 +43,7 @@ def write_bag(
     tokens: NDArray[np.floating[Any]],
     coords_um: NDArray[np.floating[Any]] | None,
     meta: Mapping[str, Any],
+    source: Path | None = None,
 ) -> None:
     """Write the tokens of one slide at one resolution, atomically.
 
@@ -54,29 +57,44 @@ def write_bag(
         Tile centres in microns from the slide's top-left corner, stored as float32.
     meta : mapping
         encoder, mpp, tile_um, slide_id, patient_id, weights, fingerprint; `width` is added.
+    source : Path, optional
+        The file that the tokens are from, for messages; default `path`.
 
     Raises
     ------
     InputError
         If there is no token, a value is not finite in float16, or the shapes disagree.
     """
-    tokens = np.asarray(tokens)
-    if tokens.ndim != 2 or 0 in tokens.shape:
-        raise InputError(path, f"features of shape {tokens.shape}, [tiles, width] is expected", "Extract them again")
-    with np.errstate(over="ignore"):
-        half = np.ascontiguousarray(tokens, dtype="<f2")
-    if not _finite(half):
-        problem = f"{int((~np.isfinite(half)).any(axis=1).sum())} of {len(half)} tiles have NaN or infinite features"
-        raise InputError(path, problem, "Extract them again (float16 holds values up to 65,504)")
+    half = _to_half(source or path, np.asarray(tokens))
     vector = pa.FixedSizeBinaryArray.from_buffers(pa.binary(2 * half.shape[1]), len(half), [None, pa.py_buffer(half)])
     columns: dict[str, Any] = {"vector": vector}
     if coords_um is not None:
-        if np.shape(coords_um) != (len(half), 2):
-            problem = f"{len(half)} feature vectors, but coordinates of shape {np.shape(coords_um)}"
-            raise InputError(path, problem, "Both must describe the same tiles")
-        x, y = np.asarray(coords_um, dtype=np.float32).T
+        x, y = _check_coordinates(source or path, np.asarray(coords_um), len(half)).T
         columns = {"x_um": np.ascontiguousarray(x), "y_um": np.ascontiguousarray(y), **columns}
     write_parquet(path, pa.table(columns), {**meta, "width": int(half.shape[1])}, **_LAYOUT)
+
+
+def _to_half(source: Path, tokens: NDArray[Any]) -> NDArray[np.float16]:
+    if tokens.ndim != 2 or 0 in tokens.shape:
+        raise InputError(source, f"features of shape {tokens.shape}, [tiles, width] is expected", "Extract them again")
+    if tokens.dtype.kind != "f":
+        raise InputError(source, f"features of type {tokens.dtype}; floats are expected", "Extract them again")
+    with np.errstate(over="ignore"):
+        half = np.ascontiguousarray(tokens, dtype="<f2")
+    if not _finite(half):
+        bad = int((~np.isfinite(half)).any(axis=1).sum())
+        problem = f"{bad} of {len(half)} tiles have NaN or infinite features"
+        raise InputError(source, problem, "Extract them again (float16 holds values up to 65,504)")
+    return half
+
+
+def _check_coordinates(source: Path, coords_um: NDArray[Any], tiles: int) -> NDArray[np.float32]:
+    if coords_um.shape != (tiles, 2):
+        problem = f"{tiles} feature vectors, but coordinates of shape {coords_um.shape}"
+        raise InputError(source, problem, "Both must describe the same tiles")
+    if not (np.abs(coords_um) < MAX_COORDINATE_UM).all():
+        raise InputError(source, "coordinates that are not on any slide (NaN, or metres away)", "Extract them again")
+    return coords_um.astype(np.float32)
 
 
 def read_features(

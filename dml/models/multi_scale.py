@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class BranchModel(nn.Module, ABC):
     head: BranchHead
 
     @classmethod
-    def build(cls, dims: ModelDims, sections: ModelSections) -> Self:
+    def build(cls, dims: ModelDims, sections: ModelSections) -> "BranchModel":
         """Build an untrained model from the sections of params.yaml."""
         return cls(dims, sections.model)
 

@@ -7,7 +7,6 @@ Its branches have the teacher's names, tumor and TME, so that each is distilled 
 """
 
 from collections.abc import Mapping
-from typing import Self
 
 from torch import Tensor, nn
 
@@ -39,7 +38,7 @@ class Student(MultiScaleModel):
         self.head = self.make_head(dims, config)
 
     @classmethod
-    def build(cls, dims: ModelDims, sections: ModelSections) -> Self:
+    def build(cls, dims: ModelDims, sections: ModelSections) -> "Student":
         """Build an untrained student."""
         return cls(dims, sections.model, sections.distillation.aggregation)
 

@@ -12,7 +12,6 @@ Shape legend: b patients, n tokens, r queries, d width, k classes or time bins.
 """
 
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +50,7 @@ class Teacher(MultiScaleModel):
         self.head = self.make_head(dims, config)
 
     @classmethod
-    def build(cls, dims: ModelDims, sections: ModelSections) -> Self:
+    def build(cls, dims: ModelDims, sections: ModelSections) -> "Teacher":
         """Build an untrained teacher."""
         return cls(dims, sections.model, sections.teacher)
 

@@ -10,7 +10,7 @@ from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.types import Bag, ClassTarget, Cohort, Microns, Mpp, SurvivalTarget
 from dml.data.batch_sampler import micro_batches
-from dml.data.batches import make_batches, collate
+from dml.data.batches import collate, make_batches
 from dml.data.patient_reader import PatientReader, find_parents, slide_offsets
 from dml.data.preprocessing import Preprocessor, Scaling
 from tests.synthetic import COARSE, FINE, TILE_UM, cohort, grid_bags
@@ -51,7 +51,7 @@ def test_a_tile_outside_every_coarse_tile_has_no_parent(rng: np.random.Generator
     assert sorted(parent.tolist()) == [-1] * 12 + [0] * 4
 
 
-def test_slides_are_laid_side_by_side() -> None:
+def test_slides_are_put_side_by_side() -> None:
     bag = Bag(
         torch.zeros(2, 1),
         torch.tensor([[900.0, 0.0], [100.0, 0.0]]),
@@ -81,7 +81,7 @@ def test_published_z_scores_of_thousands_count_as_the_largest_usual_value() -> N
     assert float(scaling(np.array([[1e6]]))[0, 0]) == float(scaled.max())
 
 
-def test_preparation_survives_json_exactly() -> None:
+def test_the_preprocessor_survives_json_exactly() -> None:
     prepared = Preprocessor.fit(cohort(20), PARAMS, "survival")
     again = Preprocessor.model_validate_json(prepared.model_dump_json())
     assert again.model_dump_json() == prepared.model_dump_json()
@@ -165,14 +165,14 @@ def test_genes_are_found_by_symbol_in_any_order() -> None:
         (lambda c: replace(c, bags={}), "survival", "no training patient has features at mpp"),
     ],
 )
-def test_what_cannot_be_learnt_is_said(change: object, task: str, message: str) -> None:
+def test_what_cannot_be_fitted_is_an_error(change: object, task: str, message: str) -> None:
     data: Cohort = cohort(8)
     data = replace(data, cases=tuple(change(c) for c in data.cases))
     with pytest.raises(InputError, match=message):
         Preprocessor.fit(data, PARAMS, task)
 
 
-def test_a_batch_is_cut_into_passes_that_are_small_when_padded(rng: np.random.Generator) -> None:
+def test_a_batch_is_cut_into_micro_batches_that_are_small_when_padded(rng: np.random.Generator) -> None:
     data = cohort(12)
     read = PatientReader(Preprocessor.fit(data, PARAMS, "survival"), data)
     patients = [read(case) for case in data.cases]

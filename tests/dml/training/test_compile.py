@@ -8,17 +8,16 @@ import pytest
 
 PROGRAM = """
 import numpy as np
-from dml.training.train import distil, teach
-from tests.dml.training.test_folds import changed, fold, quiet
-from tests.synthetic import cohort
+from dml.training.train import distill_student, train_teacher
+from tests.synthetic import PARAMS, change, cohort, fold, quiet
 
 data = cohort(60)
-plain, compiled = (quiet(changed(1, compile=on, members=2, workers=2)) for on in (False, True))
-coordinated = {"teacher": plain.teacher.model_copy(update={"use_gradient_coordination": True})}
-plain, compiled = (params.model_copy(update=coordinated) for params in (plain, compiled))
-teachers = [teach(fold(data), params, "survival") for params in (plain, compiled)]
+settings = {"epochs": 2, "ensemble_size": 2, "workers": 2}
+plain = change(quiet(PARAMS), optimisation=settings, teacher={"use_gradient_coordination": True})
+compiled = change(plain, optimisation={"compile": True})
+teachers = [train_teacher(fold(data), params, "survival") for params in (plain, compiled)]
 np.testing.assert_allclose(*(t.history for t in teachers), rtol=1e-3, atol=1e-4)
-students = [distil(fold(data), params, "survival", teachers[0].model) for params in (plain, compiled)]
+students = [distill_student(fold(data), params, "survival", teachers[0].model) for params in (plain, compiled)]
 np.testing.assert_allclose(*(s.history for s in students), rtol=1e-3, atol=1e-4)
 """
 

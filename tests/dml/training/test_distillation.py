@@ -1,10 +1,17 @@
-"""Distillation: the right likelihood per task, tokens matched by name (faults 5 and 6)."""
+"""Distillation: the right likelihood per task, embeddings matched by name (faults 5 and 6)."""
 
 import torch
+from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from dml.core.types import ModelOutput
-from dml.training.distillation import DistillationTargets, feature_distance, prediction_divergence, taught_mean
+from dml.training.distillation import DistillationTargets, shuffle_targets
+from dml.training.loss_terms.distillation import feature_distance, mean_over_targets, prediction_divergence
+
+
+def targets(tumor: Tensor, tme: Tensor, has_target: list[bool]) -> DistillationTargets:
+    logits = torch.arange(len(tumor)).float()[:, None]
+    return DistillationTargets({"tumor": tumor, "tme": tme}, logits, torch.tensor(has_target))
 
 
 def test_hazards_are_distilled_as_bernoulli_variables() -> None:
@@ -26,18 +33,23 @@ def test_classes_are_distilled_as_a_categorical_variable() -> None:
     torch.testing.assert_close(ours, 9 * kl_divergence(Categorical(logits=p / 3), Categorical(logits=q / 3)))
 
 
-def test_tokens_are_matched_by_their_names() -> None:
+def test_embeddings_are_matched_by_their_names() -> None:
     tumor, tme = torch.randn(2, 5), torch.randn(2, 5)
-    lesson = DistillationTargets(tumor, tme, torch.zeros(2, 1), torch.tensor([True, True]))
-    right, swapped = ModelOutput(tumor, tme, torch.zeros(2, 1)), ModelOutput(tme, tumor, torch.zeros(2, 1))
-    assert feature_distance(lesson, right).abs().max() == 0
-    assert (feature_distance(lesson, swapped) > 0.1).all()
+    right, swapped = (ModelOutput({"tumor": a, "tme": b}, torch.zeros(2, 1)) for a, b in ((tumor, tme), (tme, tumor)))
+    assert feature_distance(targets(tumor, tme, [True, True]), right).abs().max() == 0
+    assert (feature_distance(targets(tumor, tme, [True, True]), swapped) > 0.1).all()
 
 
-def test_only_the_taught_count() -> None:
-    lesson = DistillationTargets(
-        torch.zeros(3, 1), torch.zeros(3, 1), torch.zeros(3, 1), torch.tensor([True, False, True])
-    )
-    assert float(taught_mean(torch.tensor([1.0, 100.0, 3.0]), lesson)) == 2.0
-    nobody = DistillationTargets(*[torch.zeros(3, 1)] * 3, torch.zeros(3, dtype=torch.bool))
-    assert float(taught_mean(torch.tensor([1.0, 100.0, 3.0]), nobody)) == 0.0
+def test_only_patients_with_a_target_count() -> None:
+    some, none = (targets(torch.zeros(3, 1), torch.zeros(3, 1), known) for known in ([True, False, True], [False] * 3))
+    assert float(mean_over_targets(torch.tensor([1.0, 100.0, 3.0]), some)) == 2.0
+    assert float(mean_over_targets(torch.tensor([1.0, 100.0, 3.0]), none)) == 0.0
+
+
+def test_the_control_gives_every_patient_the_target_of_another() -> None:
+    own = {f"P{i}": targets(torch.full((1, 1), float(i)), torch.zeros(1, 1), [i != 3]) for i in range(6)}
+    shuffled = shuffle_targets(own, seed=1)
+    assert shuffled["P3"] is own["P3"], "it has no target"
+    others = {patient: float(target.embeddings["tumor"]) for patient, target in shuffled.items() if patient != "P3"}
+    assert all(value != float(patient[1:]) for patient, value in others.items())
+    assert sorted(others.values()) == [0, 1, 2, 4, 5]

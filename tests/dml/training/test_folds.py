@@ -12,68 +12,27 @@ import torch
 from dml.config import params as config
 from dml.core.errors import DmlError, InputError
 from dml.core.types import Cohort, Survival
-from dml.training.checkpoint import FoldModel, survival_at
-from dml.training.folds import Fold, make_fold, predict_out_of_fold, select_test_patients
+from dml.data.patient_reader import PatientReader
+from dml.data.postprocessing import interpolate_survival
+from dml.models.student import Student
+from dml.training.checkpoint import FoldModel
+from dml.training.folds import predict_out_of_fold, select_test_patients
 from dml.training.train import distill_student, train_teacher
 from dml.training.trainer import lr_factor
 from tests import oracles
-from tests.synthetic import cohort
+from tests.synthetic import PARAMS, change, cohort, concordance, fold, quiet, splits
 
-PARAMS = config.Params(
-    cohort="synthetic",
-    tasks=("survival", "grade"),
-    folds=(0, 1),
-    model=config.Model(width=16, heads=2, n_queries=3, gene_width=16, dropout=0.1),
-    optimisation=config.Optimisation(epochs=12, batch_size=8, learning_rate=3e-3, patience=12, device="cpu"),
-)
-
-
-def changed(devices: int = 1, **optimisation: object) -> config.Params:
-    update = {"epochs": 2, "devices": devices, **optimisation}
-    return PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update=update)})
-
-
-def quiet(params: config.Params) -> config.Params:
-    """Nothing drawn, and nothing that is not a sum over patients."""
-    update = {
-        "model": params.model.model_copy(update={"dropout": 0.0, "token_dropout": 0.0}),
-        "teacher": params.teacher.model_copy(
-            update={"use_gradient_coordination": False, "modality_dropout": 0.0, "consistency_weight": 0}
-        ),
-    }
-    return params.model_copy(update=update)
-
-
-def splits(data: Cohort) -> pd.DataFrame:
-    roles = ["train"] * 3 + ["validation", "test"]
-    parts = [1, 2, 1, 0, -1]
-    rows = [(c.patient_id, 0, roles[i % 5], parts[i % 5]) for i, c in enumerate(data.cases)]
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"])
-
-
-def fold(data: Cohort) -> Fold:
-    return make_fold(data, splits(data), 0)
-
-
-def concordance(predicted: pd.DataFrame, data: Cohort) -> float:
-    risk = predicted.set_index("patient_id")["risk"]
-    pairs = [
-        (risk[a.patient_id] > risk[b.patient_id]) + 0.5 * (risk[a.patient_id] == risk[b.patient_id])
-        for a in data.cases
-        for b in data.cases
-        if a.survival.event and a.survival.days < b.survival.days
-    ]
-    return float(np.mean(pairs))
+QUICK = change(PARAMS, optimisation={"epochs": 2})
 
 
 @pytest.fixture(scope="module")
-def taught() -> tuple[Cohort, FoldModel]:
+def trained() -> tuple[Cohort, FoldModel]:
     data = cohort(200, absent=10)
     return data, train_teacher(fold(data), PARAMS, "survival").model
 
 
-def test_the_teacher_learns_the_planted_risk(taught: tuple[Cohort, FoldModel]) -> None:
-    data, model = taught
+def test_the_teacher_learns_the_planted_risk(trained: tuple[Cohort, FoldModel]) -> None:
+    data, model = trained
     everyone = select_test_patients(data, splits(data), 0)
     test = replace(everyone, cases=tuple(c for c in everyone.cases if c.expression is not None))
     planted = [1.2 * c.expression[:5].mean() + 0.6 * c.expression[5:].mean() for c in test.cases]
@@ -82,22 +41,22 @@ def test_the_teacher_learns_the_planted_risk(taught: tuple[Cohort, FoldModel]) -
     assert concordance(model.predict(test), test) > oracle - 0.05
 
 
-def test_saved_and_loaded_the_model_says_the_same(taught: tuple[Cohort, FoldModel], tmp_path: Path) -> None:
-    data, model = taught
+def test_saved_and_loaded_the_model_predicts_the_same(trained: tuple[Cohort, FoldModel], tmp_path: Path) -> None:
+    data, model = trained
     model.save(tmp_path)
     pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(data), model.predict(data), check_exact=True)
 
 
-def test_the_order_and_company_of_patients_does_not_matter(taught: tuple[Cohort, FoldModel]) -> None:
-    data, model = taught
+def test_the_order_and_company_of_patients_does_not_matter(trained: tuple[Cohort, FoldModel]) -> None:
+    data, model = trained
     turned = replace(data, cases=data.cases[::-1])
     a, b = model.predict(data), model.predict(turned, batch_size=3).iloc[::-1].reset_index(drop=True)
     assert a["patient_id"].tolist() == b["patient_id"].tolist()
     np.testing.assert_allclose(a.drop(columns="patient_id"), b.drop(columns="patient_id"), atol=1e-5)
 
 
-def test_survival_curves_fall_and_agree_with_the_slow_twin(taught: tuple[Cohort, FoldModel]) -> None:
-    data, model = taught
+def test_survival_curves_fall_and_agree_with_the_slow_twin(trained: tuple[Cohort, FoldModel]) -> None:
+    data, model = trained
     predicted = model.predict(data)
     curves = predicted.filter(like="survival_").to_numpy()
     assert (np.diff(curves, axis=1) <= 1e-9).all()
@@ -106,7 +65,7 @@ def test_survival_curves_fall_and_agree_with_the_slow_twin(taught: tuple[Cohort,
     hazards = np.array([[0.1, 0.3, 0.2, 0.4]])
     ends = [*prepared.bin_edges.tolist(), prepared.last_day]
     for days in (50.0, 365.0, 1200.0, 9e4):
-        ours = survival_at(np.cumprod(1 - hazards, axis=1), days, prepared)
+        ours = interpolate_survival(np.cumprod(1 - hazards, axis=1), days, prepared)
         assert float(ours[0]) == pytest.approx(oracles.survival_after(days, ends, hazards[0]), rel=1e-9)
 
 
@@ -120,9 +79,8 @@ def test_test_patients_cannot_change_the_model() -> None:
         else c
         for c in data.cases
     )
-    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
-    clean = train_teacher(fold(data), quick, "survival").model
-    dirty = train_teacher(fold(replace(data, cases=poisoned)), quick, "survival").model
+    clean = train_teacher(fold(data), QUICK, "survival").model
+    dirty = train_teacher(fold(replace(data, cases=poisoned)), QUICK, "survival").model
     assert clean.spec.model_dump_json() == dirty.spec.model_dump_json()
     for a, b in zip(clean.members[0].state_dict().values(), dirty.members[0].state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -130,65 +88,61 @@ def test_test_patients_cannot_change_the_model() -> None:
 
 def test_same_seed_same_model_other_seed_other_model() -> None:
     data = cohort(30)
-    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
-    first, second = (train_teacher(fold(data), quick, "survival") for _ in range(2))
+    first, second = (train_teacher(fold(data), QUICK, "survival") for _ in range(2))
     pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
-    other = train_teacher(fold(data), quick.model_copy(update={"seed": 1}), "survival")
+    other = train_teacher(fold(data), QUICK.model_copy(update={"seed": 1}), "survival")
     assert not first.history["validation_loss"].equals(other.history["validation_loss"])
 
 
 def test_members_trained_side_by_side_are_the_same() -> None:
     data = cohort(60)
-    two = PARAMS.optimisation.model_copy(update={"epochs": 2, "ensemble_size": 3})
-    alone = PARAMS.model_copy(update={"optimisation": two})
-    together = PARAMS.model_copy(update={"optimisation": two.model_copy(update={"workers": 2})})
-    teachers = [train_teacher(fold(data), params, "survival") for params in (alone, together)]
+    alone = change(QUICK, optimisation={"ensemble_size": 3})
+    side_by_side = change(alone, optimisation={"workers": 2})
+    teachers = [train_teacher(fold(data), params, "survival") for params in (alone, side_by_side)]
     pd.testing.assert_frame_equal(*(t.history for t in teachers), check_exact=True)
     students = [
-        distill_student(fold(data), params, "survival", teachers[0].model).model for params in (alone, together)
+        distill_student(fold(data), params, "survival", teachers[0].model).model for params in (alone, side_by_side)
     ]
     pd.testing.assert_frame_equal(*(s.predict(data) for s in students), check_exact=True)
 
 
-def test_gradients_of_passes_add_up_to_those_of_the_batch() -> None:
+def test_gradients_of_micro_batches_add_up_to_those_of_the_batch() -> None:
     data = cohort(60)
-    whole = quiet(changed())
-    cut = whole.model_copy(update={"optimisation": whole.optimisation.model_copy(update={"max_tokens": 20})})
+    whole = quiet(QUICK)
+    cut = change(whole, optimisation={"max_tokens": 20})
     histories = [train_teacher(fold(data), params, "survival").history for params in (whole, cut)]
     np.testing.assert_allclose(*histories, rtol=1e-3)
 
 
 def test_members_are_averaged() -> None:
     data = cohort(30)
-    update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2, "ensemble_size": 2})}
-    both = train_teacher(fold(data), PARAMS.model_copy(update=update), "grade").model
+    both = train_teacher(fold(data), change(QUICK, optimisation={"ensemble_size": 2}), "grade").model
     alone = [FoldModel(both.spec, (member,)).predict(data)["p_high"] for member in both.members]
     np.testing.assert_allclose(both.predict(data)["p_high"], (alone[0] + alone[1]) / 2, atol=1e-7)
 
 
-def test_members_take_turns_with_the_validation_parts() -> None:
-    """Three inner parts, three members: everybody is learnt from, and predicted unseen by the one who has not."""
+def test_each_member_is_validated_on_an_inner_fold_of_its_own() -> None:
+    """Three inner folds, three members: every patient is trained on, and predicted by the one that did not."""
     data = cohort(45)
     whole = fold(data)
     assert whole.n_inner_folds == 3
     for member in range(4):
-        learnt, judged = (
+        trained, validated = (
             {c.patient_id for c in part.cases} for part in (whole.training(member), whole.validation(member))
         )
-        assert not learnt & judged
-        assert judged == {patient for patient, part in whole.inner_fold_of.items() if part == member % 3}
-        assert learnt | judged == {c.patient_id for c in whole.learning.cases}
-    update = {"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1, "ensemble_size": 3})}
-    model = train_teacher(whole, PARAMS.model_copy(update=update), "grade").model
-    said = predict_out_of_fold(model, whole)
-    assert sorted(said["patient_id"]) == sorted(whole.inner_fold_of)
+        assert not trained & validated
+        assert validated == {patient for patient, number in whole.inner_fold_of.items() if number == member % 3}
+        assert trained | validated == {c.patient_id for c in whole.learning.cases}
+    model = train_teacher(whole, change(PARAMS, optimisation={"epochs": 1, "ensemble_size": 3}), "grade").model
+    rows = predict_out_of_fold(model, whole)
+    assert sorted(rows["patient_id"]) == sorted(whole.inner_fold_of)
     for member in range(3):
-        own = model.predict(whole.validation(member), members=[member])
-        pd.testing.assert_frame_equal(said[said["patient_id"].isin(own["patient_id"])].reset_index(drop=True), own)
+        alone = model.predict(whole.validation(member), members=[member])
+        pd.testing.assert_frame_equal(rows[rows["patient_id"].isin(alone["patient_id"])].reset_index(drop=True), alone)
 
 
-def test_a_validation_patient_cannot_change_the_member_selected_on_him_but_others() -> None:
-    """Poisoned labels of part 1: member 1 has no gradient from them; member 0 learns from them."""
+def test_a_validation_patient_cannot_change_the_member_selected_on_it_but_others() -> None:
+    """Poisoned labels of inner fold 1: member 1 has no gradient from them; member 0 is trained on them."""
     data = cohort(45)
     poisoned_ids = {c.patient_id for c in fold(data).validation(1).cases}
     other = {"low": "high", "high": "low"}
@@ -196,10 +150,9 @@ def test_a_validation_patient_cannot_change_the_member_selected_on_him_but_other
         replace(c, labels={"grade": other[c.labels["grade"]]}) if c.patient_id in poisoned_ids else c
         for c in data.cases
     )
-    settings = PARAMS.optimisation.model_copy(update={"epochs": 1, "ensemble_size": 2})
-    quick = PARAMS.model_copy(update={"optimisation": settings})
+    quick = change(PARAMS, optimisation={"epochs": 1, "ensemble_size": 2})
     clean, dirty = (distill_student(fold(d), quick, "grade", None) for d in (data, replace(data, cases=turned)))
-    weights = [[m.state_dict()["head.tumor.weight"] for m in t.model.members] for t in (clean, dirty)]
+    weights = [[m.head.weights[0] for m in t.model.members] for t in (clean, dirty)]
     assert not torch.equal(weights[0][0], weights[1][0])
     # class weights are fitted on all learning patients, so the two members can only be told apart without them
     balanced = sum(c.labels["grade"] == "high" for c in fold(data).learning.cases)
@@ -210,21 +163,17 @@ def test_a_validation_patient_cannot_change_the_member_selected_on_him_but_other
 def test_the_teacher_learns_from_patients_without_slide() -> None:
     data = cohort(40)
     bare = replace(data, cases=tuple(replace(c, bags={}) if i % 5 == 0 else c for i, c in enumerate(data.cases)))
-    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 1})})
-    only = quick.model_copy(update={"teacher": quick.teacher.model_copy(update={"use_unpaired": False})})
+    quick = change(PARAMS, optimisation={"epochs": 1})
+    only = change(quick, teacher={"use_unpaired": False})
     whole, paired = (train_teacher(fold(bare), params, "survival").model.members[0] for params in (quick, only))
-    assert not torch.equal(whole.state_dict()["head.tme.weight"], paired.state_dict()["head.tme.weight"])
+    assert not torch.equal(whole.head.weights[1], paired.head.weights[1])
 
 
 def test_auxiliary_labels_are_learnt_beside_the_task() -> None:
-    """Survival is the task; the grade, which the tumor factor decides, is learnt by the way."""
+    """Survival is the task; the grade, which the tumor factor decides, is an auxiliary label."""
     data = cohort(120)
-    update = {
-        "inputs": config.Inputs(auxiliary=("grade",)),
-        "teacher": PARAMS.teacher.model_copy(update={"auxiliary_weight": 1.0}),
-        "distillation": PARAMS.distillation.model_copy(update={"auxiliary_weight": 1.0}),
-    }
-    params = PARAMS.model_copy(update=update)
+    weight = {"auxiliary_weight": 1.0}
+    params = change(PARAMS, inputs={"auxiliary": ("grade",)}, teacher=weight, distillation=weight)
     for trained in (
         train_teacher(fold(data), params, "survival"),
         distill_student(fold(data), params, "survival", None),
@@ -240,14 +189,14 @@ def test_auxiliary_labels_are_learnt_beside_the_task() -> None:
         train_teacher(fold(data), unknown, "survival")
 
 
-def test_the_student_learns_from_its_teacher(taught: tuple[Cohort, FoldModel]) -> None:
-    data, teacher = taught
+def test_the_student_learns_from_its_teacher(trained: tuple[Cohort, FoldModel]) -> None:
+    data, teacher = trained
     with_teacher = distill_student(fold(data), PARAMS, "survival", teacher)
-    assert {"train_distil_features", "train_distil_predictions"} <= set(with_teacher.history)
+    assert {"train_feature_distillation", "train_prediction_distillation"} <= set(with_teacher.history)
     history = with_teacher.history
-    assert history["train_distil_predictions"].iloc[-1] < history["train_distil_predictions"].iloc[0]
+    assert history["train_prediction_distillation"].iloc[-1] < history["train_prediction_distillation"].iloc[0]
     alone = distill_student(fold(data), PARAMS, "survival", None)
-    assert "train_distil_features" not in alone.history
+    assert "train_feature_distillation" not in alone.history
     assert alone.model.predict(data)["risk"].std() > 0
 
 
@@ -256,12 +205,11 @@ def test_the_student_learns_from_unpaired_patients() -> None:
     data = cohort(40, absent=10)
     cases = tuple(replace(c, survival=None) if 10 <= i < 20 else c for i, c in enumerate(data.cases))
     data = replace(data, cases=cases)
-    quick = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"epochs": 2})})
-    teacher = train_teacher(fold(data), quick, "survival").model
-    update = {"distillation": config.Distillation(use_unpaired=False)}
-    paired_only = distill_student(fold(data), quick.model_copy(update=update), "survival", teacher)
-    everyone = distill_student(fold(data), quick, "survival", teacher)
-    changed = any(
+    teacher = train_teacher(fold(data), QUICK, "survival").model
+    paired = change(QUICK, distillation={"use_unpaired": False})
+    paired_only = distill_student(fold(data), paired, "survival", teacher)
+    everyone = distill_student(fold(data), QUICK, "survival", teacher)
+    assert any(
         not torch.equal(a, b)
         for a, b in zip(
             paired_only.model.members[0].state_dict().values(),
@@ -269,17 +217,10 @@ def test_the_student_learns_from_unpaired_patients() -> None:
             strict=True,
         )
     )
-    assert changed
     without = {c.patient_id for c in data.cases if c.expression is None}
-    read = [c for c in data.cases if c.patient_id in without]
-    lessons = teacher.lessons([_patient(teacher, data, c) for c in read], 0)
-    assert not any(bool(lesson.given) for lesson in lessons.values())
-
-
-def _patient(model: FoldModel, data: Cohort, case: object) -> object:
-    from dml.data.batches import PatientReader
-
-    return PatientReader(model.spec.preprocessor, data)(case)
+    read = PatientReader(teacher.spec.preprocessor, data)
+    targets = teacher.distillation_targets([read(c) for c in data.cases if c.patient_id in without], 0)
+    assert not any(bool(target.has_target) for target in targets.values())
 
 
 def test_schedule_rises_then_falls_to_zero_at_the_last_step() -> None:
@@ -290,43 +231,41 @@ def test_schedule_rises_then_falls_to_zero_at_the_last_step() -> None:
     assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
-def test_divergence_is_said_and_not_saved() -> None:
-    broken = PARAMS.model_copy(update={"optimisation": PARAMS.optimisation.model_copy(update={"learning_rate": 1e30})})
+def test_divergence_is_an_error() -> None:
+    broken = change(PARAMS, optimisation={"learning_rate": 1e30})
     with pytest.raises(DmlError, match="diverged in epoch"):
         train_teacher(fold(cohort(30)), broken, "survival")
 
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
-def test_a_damaged_model_is_refused(taught: tuple[Cohort, FoldModel], tmp_path: Path, name: str) -> None:
-    taught[1].save(tmp_path)
+def test_a_damaged_model_is_refused(trained: tuple[Cohort, FoldModel], tmp_path: Path, name: str) -> None:
+    trained[1].save(tmp_path)
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=r"Train it again|Delete it"):
         FoldModel.load(tmp_path)
 
 
-def test_a_student_may_be_the_frozen_teacher_with_generated_genes(
-    taught: tuple[Cohort, FoldModel], tmp_path: Path
+def test_a_student_may_be_the_frozen_teacher_with_imputed_genes(
+    trained: tuple[Cohort, FoldModel], tmp_path: Path
 ) -> None:
-    data, teacher = taught
-    generating = PARAMS.model_copy(update={"distillation": config.Distillation(architecture="gene_imputation")})
-    trained = distill_student(fold(data), generating, "survival", teacher)
-    kept = trained.model.members[0].teacher.state_dict()
+    data, teacher = trained
+    imputing = change(PARAMS, distillation={"architecture": "gene_imputation"})
+    result = distill_student(fold(data), imputing, "survival", teacher)
+    weights = result.model.members[0].teacher.state_dict()
     for name, value in teacher.members[0].state_dict().items():
-        assert torch.equal(kept[name], value), "the teacher is frozen"
-    assert trained.history["train_distil_features"].iloc[-1] < trained.history["train_distil_features"].iloc[0]
+        assert torch.equal(weights[name], value), "the teacher is frozen"
+    assert result.history["train_feature_distillation"].iloc[-1] < result.history["train_feature_distillation"].iloc[0]
     bare = replace(data, cases=tuple(replace(c, expression=None) for c in data.cases))
-    pd.testing.assert_frame_equal(trained.model.predict(bare), trained.model.predict(data))
-    trained.model.save(tmp_path)
-    pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(data), trained.model.predict(data))
-    alone = distill_student(fold(data), generating, "survival", None)
-    assert alone.model.spec.distillation.architecture == "tokens"
+    pd.testing.assert_frame_equal(result.model.predict(bare), result.model.predict(data))
+    result.model.save(tmp_path)
+    pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(data), result.model.predict(data))
+    alone = distill_student(fold(data), imputing, "survival", None)
+    assert isinstance(alone.model.members[0], Student)
 
 
-def test_the_second_reading_of_consistency_learns_genes_from_tissue() -> None:
+def test_consistency_of_expression_learns_genes_from_tissue() -> None:
     data = cohort(120, absent=10)
-    telling = PARAMS.model_copy(
-        update={"teacher": config.Teacher(consistency_weight=1.0, consistency_target="expression")}
-    )
-    history = train_teacher(fold(data), telling, "survival").history["train_consistency"]
+    expression = change(PARAMS, teacher={"consistency_weight": 1.0, "consistency_target": "expression"})
+    history = train_teacher(fold(data), expression, "survival").history["train_consistency"]
     assert history.iloc[-1] < history.iloc[0]

@@ -6,27 +6,25 @@ import pytest
 import torch
 
 from benchmarks.shapes import make_batch, make_teacher
-from dml.config import params as config
 from dml.core.types import Batch
 from dml.models.teacher import Teacher
+from dml.training.augmentation import drop_tokens_and_genes
 from dml.training.gradients import coordinated_backward
 from dml.training.losses import task_loss
 from dml.training.runtime import reproducible, to_device
-from dml.training.trainer import TrainConfig, drop_tokens_and_genes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-RECIPE = TrainConfig(config.Optimisation(), seed=0, token_dropout=0.1, modality_dropout=0.2)
 
 
 def gradient(device: str, precision: str = "float32") -> torch.Tensor:
     torch.manual_seed(0)
-    model, place = make_teacher().eval().to(device), torch.device(device)
+    model, target = make_teacher().eval().to(device), torch.device(device)
     with reproducible(0, 1):
-        batch = to_device(make_batch([300, 100, 40]), place)
-        with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            said = model(batch)
-            loss = task_loss(said.logits, batch.target)
-        coordinated_backward(loss, said, model.head, list(model.parameters()), batch.target)
+        batch = to_device(make_batch([300, 100, 40]), target)
+        with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            output = model(batch)
+            loss = task_loss(output.logits, batch.target)
+        coordinated_backward(loss, output, model.head, list(model.parameters()), batch.target)
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).cpu()
 
 
@@ -55,10 +53,10 @@ def no_waiting() -> Iterator[None]:
 
 
 def step(model: Teacher, batch: Batch) -> None:
-    hidden = drop_tokens_and_genes(batch, RECIPE)
-    said = model(hidden)
-    loss = task_loss(said.logits, hidden.target)
-    coordinated_backward(loss, said, model.head, list(model.parameters()), hidden.target)
+    hidden = drop_tokens_and_genes(batch, token_dropout=0.1, modality_dropout=0.2)
+    output = model(hidden)
+    loss = task_loss(output.logits, hidden.target)
+    coordinated_backward(loss, output, model.head, list(model.parameters()), hidden.target)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
 
 

@@ -10,12 +10,11 @@ import torch
 from lifelines import CoxPHFitter
 
 from dml.core.types import ClassTarget, MagnificationTokens, Mpp, SurvivalTarget
+from dml.training.loss_terms.consistency import expression_consistency, inter_magnification_consistency
+from dml.training.loss_terms.disentanglement import distance_correlation
 from dml.training.losses import (
     cox_loss,
     discrete_time_log_likelihood,
-    distance_correlation,
-    expression_consistency,
-    inter_magnification_consistency,
     log_cumulative_hazard,
     log_likelihood,
     task_loss,
@@ -69,7 +68,7 @@ def test_the_cox_loss_is_lifelines_partial_likelihood() -> None:
 def test_a_share_of_the_cox_loss_mixes_and_reaches_every_logit() -> None:
     logits = torch.randn(12, 4, requires_grad=True)
     target = replace(survival([0, 1, 2, 3] * 3, [True, False, True] * 4), days=torch.arange(12.0))
-    pure, none, half = (task_loss(logits, target, cox=share) for share in (1.0, 0.0, 0.5))
+    pure, none, half = (task_loss(logits, target, cox_weight=share) for share in (1.0, 0.0, 0.5))
     torch.testing.assert_close(half, (pure + none) / 2)
     pure.backward()
     assert (logits.grad.abs() > 0).all()
@@ -131,7 +130,7 @@ def test_only_tissue_seen_at_both_magnifications_is_compared() -> None:
     assert inter_magnification_consistency(torch.rand(1, 4), torch.rand(1, 2), nothing_shared) == 0
 
 
-def test_padding_and_tissue_nobody_looks_at_leave_the_gradient_finite() -> None:
+def test_padding_and_unattended_tissue_leave_the_gradient_finite() -> None:
     level = fine([[0, 0, 1, -1], [0, -1, -1, -1]])
     one = torch.tensor([[0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]], requires_grad=True)
     other = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], requires_grad=True)
@@ -163,7 +162,7 @@ def test_expression_consistency_is_zero_for_the_truth_and_compares_magnification
     genes = torch.randn(5, 7)
     present = torch.tensor([True, True, False, True, False])
     other = torch.where(present[:, None], genes, genes + 3.0)
-    assert float(expression_consistency([other], genes, present)) == 0.0, "unmeasured genes are not asked for"
+    assert float(expression_consistency([other], genes, present)) == 0.0, "unmeasured genes do not count"
     assert float(expression_consistency([genes, genes], genes, present)) == 0.0
     apart = expression_consistency([genes + 1.0, genes - 1.0], genes, present)
     assert float(apart) == pytest.approx(1.0 + 4.0)

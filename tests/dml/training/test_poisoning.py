@@ -18,26 +18,16 @@ from dml.config import params as config
 from dml.core.types import Bag, Case, Cohort, Survival
 from dml.models import registry
 from dml.training.checkpoint import FoldModel
-from dml.training.folds import Fold, make_fold, predict_fold, select_test_patients
+from dml.training.folds import Fold, predict_fold, select_test_patients
 from dml.training.train import distill_student, train_baseline, train_teacher
-from tests.synthetic import cohort
+from tests.synthetic import PARAMS, change, cohort, fold, splits
 
-PARAMS = config.Params(
-    cohort="synthetic",
-    tasks=("survival", "grade"),
-    folds=(0, 1),
-    model=config.Model(
-        width=8, heads=2, n_queries=2, gene_width=8, dropout=0.1, linear_offset=config.LinearOffset(components=2)
-    ),
-    optimisation=config.Optimisation(epochs=1, batch_size=16, learning_rate=3e-3, ensemble_size=2, device="cpu"),
+PARAMS = change(
+    PARAMS,
+    model={"width": 8, "n_queries": 2, "gene_width": 8, "linear_offset": config.LinearOffset(components=2)},
+    optimisation={"epochs": 1, "batch_size": 16, "ensemble_size": 2, "patience": 10},
 )
 HORIZONS = {"survival_365": 365, "survival_1096": 1096}
-
-
-def splits(data: Cohort) -> pd.DataFrame:
-    roles, parts = ["train"] * 3 + ["validation", "test"], [1, 2, 1, 0, -1]
-    rows = [(c.patient_id, 0, roles[i % 5], parts[i % 5]) for i, c in enumerate(data.cases)]
-    return pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold"])
 
 
 def spoilt(case: Case) -> Case:
@@ -63,17 +53,12 @@ def both() -> tuple[Cohort, Cohort]:
     return data, replace(data, cases=tuple(spoilt(c) if c.patient_id in tested else c for c in data.cases))
 
 
-def fold(data: Cohort) -> Fold:
-    return make_fold(data, splits(data), 0)
-
-
 def student(part: Fold, task: str) -> FoldModel:
     return distill_student(part, PARAMS, task, train_teacher(part, PARAMS, task).model).model
 
 
-def generating(part: Fold, task: str) -> FoldModel:
-    chosen = PARAMS.distillation.model_copy(update={"architecture": "gene_imputation"})
-    params = PARAMS.model_copy(update={"distillation": chosen})
+def imputing(part: Fold, task: str) -> FoldModel:
+    params = change(PARAMS, distillation={"architecture": "gene_imputation"})
     return distill_student(part, params, task, train_teacher(part, params, task).model).model
 
 
@@ -89,7 +74,7 @@ def deep(name: str) -> Callable[[Fold, str], FoldModel]:
 TRAINED: dict[str, Callable[[Fold, str], FoldModel]] = {
     "teacher": lambda part, task: train_teacher(part, PARAMS, task).model,
     "student": student,
-    "student that generates genes": generating,
+    "student that imputes genes": imputing,
     "student, undistilled": lambda part, task: distill_student(part, PARAMS, task, None).model,
     **{name: deep(name) for name in registry.deep_names()},
 }

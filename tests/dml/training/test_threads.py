@@ -7,11 +7,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from dml.config import params as config
 from dml.core.device import torch_threads
-from dml.training.folds import make_fold
 from dml.training.runtime import one_blas_thread
 from dml.training.train import train_teacher
-from tests.dml.training.test_poisoning import splits
-from tests.synthetic import cohort
+from tests.synthetic import PARAMS, change, cohort, fold
 
 
 @pytest.fixture
@@ -32,21 +30,23 @@ def test_the_number_comes_back_even_after_an_error(threads):
     assert torch.get_num_threads() == 2
 
 
-def test_predictions_and_lessons_are_the_same_to_the_bit(threads):
+def test_predictions_and_distillation_targets_are_the_same_to_the_bit(threads):
     data = cohort(30)
-    wide = config.Model(width=64, heads=2, n_queries=3, gene_width=64, linear_offset=config.LinearOffset(components=2))
-    quick = config.Optimisation(epochs=1, batch_size=16, device="cpu")
-    params = config.Params(cohort="x", tasks=("survival",), folds=(0, 1), model=wide, optimisation=quick)
-    model = train_teacher(make_fold(data, splits(data), 0), params, "survival").model
-    said, taught = [], []
+    params = change(
+        PARAMS,
+        model={"width": 64, "gene_width": 64, "linear_offset": config.LinearOffset(components=2)},
+        optimisation={"epochs": 1, "batch_size": 16},
+    )
+    model = train_teacher(fold(data), params, "survival").model
+    predictions, targets = [], []
     for count in (1, 2, 3):
         threads(count)
-        said.append(model.predict(data))
+        predictions.append(model.predict(data))
         read = model.reader(data)
-        taught.append(model.lessons([read(case) for case in data.cases], 0))
-    for other, lessons in zip(said[1:], taught[1:], strict=True):
-        pd.testing.assert_frame_equal(said[0], other, check_exact=True)
-        assert all(torch.equal(lessons[name].logits, lesson.logits) for name, lesson in taught[0].items())
+        targets.append(model.distillation_targets([read(case) for case in data.cases], 0))
+    for other, other_targets in zip(predictions[1:], targets[1:], strict=True):
+        pd.testing.assert_frame_equal(predictions[0], other, check_exact=True)
+        assert all(torch.equal(other_targets[name].logits, target.logits) for name, target in targets[0].items())
 
 
 def test_linear_algebra_has_one_thread_inside_and_as_many_as_before_after_it():

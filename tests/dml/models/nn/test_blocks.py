@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dml.models.nn.dropout import Dropout
+from dml.models.nn.blocks import Dropout
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9])
