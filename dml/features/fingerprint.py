@@ -17,7 +17,7 @@ TILING = 3
 """Raise when tiling computes something else from the same input."""
 ENCODING = 1
 """Raise when encoding computes something else from the same input."""
-IMPORTING = 1
+IMPORTING = 2
 """Raise when importing makes something else of the same file."""
 _BLOCK = 65536
 _BLOCKS = 64

@@ -2,7 +2,6 @@
 
 import logging
 import zipfile
-import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,11 @@ from dml.cohorts.raw_files import Features
 from dml.cohorts.slide_table import feature_files
 from dml.config.params import Embed, Tiles
 from dml.core.cache import cache_dir, hardlink
-from dml.core.errors import InputError, listed
+from dml.core.errors import InputError, listed, refuse_unreadable
+from dml.core.files import inside
 from dml.core.progress import progress
 from dml.data.feature_store import bag_path, write_bag
+from dml.features.file_arrays import FREE_BYTES, MAX_EXPANSION, check_bytes
 from dml.features.fingerprint import importing_key, slide_fingerprint
 from dml.features.foreign_formats import FileLayout, read_features_file
 from dml.features.manifest import manifest_row, write_manifest
@@ -44,11 +45,24 @@ class Origin:
         return f"{info.CRC:08x}-{info.file_size}"
 
     def content(self, member: str) -> bytes:
-        """Read a member."""
-        try:
-            return (self.path / member).read_bytes() if self.archive is None else self.archive.read(member)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
-            raise InputError(self.path / member, f"cannot be read ({error})", "Copy it again") from None
+        """Read a member, if it is no larger than a file of features can be.
+
+        Raises
+        ------
+        InputError
+            If it is missing, damaged or too large.
+        """
+        path = self.path / member
+        with refuse_unreadable(path, "Copy it again"):
+            if self.archive is None:
+                check_bytes(path, path.stat().st_size)
+                return path.read_bytes()
+            info = self.archive.getinfo(member)
+            check_bytes(path, info.file_size)
+            if info.file_size > max(FREE_BYTES, MAX_EXPANSION * info.compress_size):
+                problem = f"{info.compress_size} bytes in the archive become {info.file_size}"
+                raise InputError(path, problem, f"A member expands to at most {MAX_EXPANSION} times its size")
+            return self.archive.read(info)
 
 
 def import_features(
@@ -72,7 +86,7 @@ def import_features(
     tiles, embed : config sections
         Which resolutions and which encoder; the share of slides that may fail.
     work : Path, optional
-        Where finished slides are kept for the next run; default .work.
+        Cache of finished slides for the next run; default .work.
 
     Returns
     -------
@@ -86,25 +100,36 @@ def import_features(
     CheckFailed
         If more than `tiles.max_failed` of the slides failed.
     """
-    known = list(zip(slides["slide_id"], slides["patient_id"], strict=True))
+    pairs = list(zip(slides["slide_id"], slides["patient_id"], strict=True))
     rows = []
-    with ExitStack() as open_files, progress("importing", len(known), "slides") as advance:
+    with ExitStack() as open_files, progress("importing", len(pairs), "slides") as advance:
         origins = {float(mpp): _origins(description, embed.encoder, float(mpp), open_files) for mpp in tiles.mpps}
-        for slide_id, patient_id in known:
-            rows += _imported(slide_id, patient_id, origins, out, work)
+        for slide_id, patient_id in pairs:
+            rows += _import_slide(slide_id, patient_id, origins, out, work)
             advance(1)
     manifest = write_manifest(out / "manifest.parquet", rows)
     check_failed(manifest, tiles.max_failed, out / "manifest.parquet", "tiles.max_failed")
+    _warn_of_slide_vectors(manifest)
     return manifest
+
+
+def _warn_of_slide_vectors(manifest: pd.DataFrame) -> None:
+    """Warn if every file holds one vector: those of a slide encoder, not of tiles."""
+    counts = manifest.loc[manifest["status"] == "ok", "tiles"]
+    if len(counts) > 1 and (counts == 1).all():
+        logger.warning(
+            "every file has a single vector: features of slides, not of tiles? Attention over tiles then means nothing;"
+            " docs/howto/bring-your-data.md says how to bring them"
+        )
 
 
 def _origins(description: CohortDescription, encoder: str, mpp: float, open_files: ExitStack) -> list[Origin]:
     fitting = [spec for spec in description.features if spec.encoder == encoder and abs(spec.mpp - mpp) < 1e-6]
     if not fitting:
-        there = [f"{spec.encoder} at {spec.mpp:g}" for spec in description.features]
+        described = [f"{spec.encoder} at {spec.mpp:g}" for spec in description.features]
         raise InputError(
             f"cohorts/{description.name}.yaml",
-            f"no features of {encoder} at {mpp:g} microns per pixel, but {listed(there) or 'none at all'}",
+            f"no features of {encoder} at {mpp:g} microns per pixel, but {listed(described) or 'none at all'}",
             "Correct embed.encoder and tiles.mpps in params.yaml, or add them under `features`",
         )
     return [_origin(spec, description.raw_folder / spec.path, open_files) for spec in fitting]
@@ -112,22 +137,23 @@ def _origins(description: CohortDescription, encoder: str, mpp: float, open_file
 
 def _origin(spec: Features, path: Path, open_files: ExitStack) -> Origin:
     files = feature_files(path, spec)
-    archive = None if path.is_dir() else open_files.enter_context(zipfile.ZipFile(path))
+    with refuse_unreadable(path, "Copy it again"):
+        archive = None if path.is_dir() else open_files.enter_context(zipfile.ZipFile(path))
     return Origin(spec, path, files, archive)
 
 
-def _imported(
+def _import_slide(
     slide_id: str, patient_id: str | None, origins: dict[float, list[Origin]], out: Path, work: Path | None
 ) -> list[dict[str, Any]]:
-    """Import one slide at all resolutions; if one fails, none is kept."""
+    """Import one slide at all resolutions; if one fails, none is imported."""
     try:
-        done = {mpp: _import_one(slide_id, patient_id, sources, work) for mpp, sources in origins.items()}
+        imported = {mpp: _import_one(slide_id, patient_id, sources, work) for mpp, sources in origins.items()}
     except InputError as error:
         logger.warning("slide %s failed: %s", slide_id, error)
         reason = f"{error.where}: {error.found}. {error.remedy}"
         return [manifest_row(slide_id, patient_id, mpp, reason=reason) for mpp in origins]
     rows = []
-    for mpp, (encoder, finished, key) in done.items():
+    for mpp, (encoder, finished, key) in imported.items():
         hardlink(finished, bag_path(out, encoder, mpp, slide_id))
         rows.append(manifest_row(slide_id, patient_id, mpp, pq.read_metadata(finished).num_rows, None, key))
     return rows
@@ -136,24 +162,27 @@ def _imported(
 def _import_one(
     slide_id: str, patient_id: str | None, sources: list[Origin], work: Path | None
 ) -> tuple[str, Path, str]:
-    """Import one file, or find it imported by an earlier run; return its encoder, where it is, and its key."""
+    """Import one file, or reuse the import of an earlier run; return its encoder, its path, and its key."""
     origin = next((origin for origin in sources if slide_id in origin.files), None)
     if origin is None:
-        places = listed([str(origin.path) for origin in sources])
-        raise InputError(places, f"no file of slide {slide_id}", "Extract its features, or leave the slide out")
+        folders = listed([str(origin.path) for origin in sources])
+        raise InputError(folders, f"no file of slide {slide_id}", "Extract its features, or leave the slide out")
     spec, member = origin.spec, origin.files[slide_id]
-    key = importing_key(origin.identity(member), spec.model_dump(mode="json"))
-    finished = cache_dir("imported", key, work) / f"{slide_id}@{patient_id or ''}.parquet"
+    path = origin.path / member
+    key = importing_key(origin.identity(member), {**spec.model_dump(mode="json"), "name": Path(member).name})
+    finished = inside(cache_dir("imported", key, work), f"{slide_id}@{patient_id or ''}.parquet")
     if not finished.exists():
-        tokens, coords = read_features_file(origin.path / member, _form(spec), origin.content(member))
+        tokens, coords = read_features_file(path, _layout(spec), origin.content(member))
         if tokens.shape[1] != spec.width:
-            found = f"features of width {tokens.shape[1]}, not {spec.width}"
-            raise InputError(origin.path / member, found, "Correct features.width in the cohort description")
+            problem = f"features of width {tokens.shape[1]}, not {spec.width}"
+            raise InputError(path, problem, "Correct features.width in the cohort description")
         meta = {"encoder": spec.encoder, "mpp": spec.mpp, "tile_um": spec.tile_um, "weights": "imported"}
-        own = {"slide_id": slide_id, "patient_id": patient_id, "fingerprint": key, "source": member}
-        write_bag(finished, tokens, coords, {**meta, **own})
+        identity = {"slide_id": slide_id, "patient_id": patient_id, "fingerprint": key, "source": member}
+        write_bag(finished, tokens, coords, {**meta, **identity}, path)
     return spec.encoder, finished, key
 
 
-def _form(spec: Features) -> FileLayout:
-    return FileLayout(spec.tokens, spec.coords, spec.coords_mpp, spec.coords_at, spec.tile_um)
+def _layout(spec: Features) -> FileLayout:
+    return FileLayout(
+        spec.tokens, spec.coords, spec.coords_mpp, spec.coords_at, spec.tile_um, spec.encoder, float(spec.mpp)
+    )

@@ -47,6 +47,8 @@ class EncoderCard:
         Fingerprint of the weights.
     requirements : tuple of str
         Packages on PyPI, beyond those of a slide reader, that encoding with it needs; a packed model lists them.
+    aliases : tuple of str
+        Its names in other tools; case and punctuation do not matter.
     """
 
     name: str
@@ -61,6 +63,7 @@ class EncoderCard:
     load_with: Callable[[str, str], TileEncoder] | None = None
     hash_with: Callable[[], str] | None = None
     requirements: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
     def import_only(self) -> bool:

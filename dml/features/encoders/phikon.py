@@ -11,4 +11,5 @@ CARD = transformer_card(
     width=768,
     licence="Owkin non-commercial licence",
     paper="Filiot et al. 2023, Phikon, medRxiv 2023.07.21.23292757",
+    aliases=("phikon_v1",),
 )

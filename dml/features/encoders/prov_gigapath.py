@@ -14,4 +14,5 @@ CARD = timm_card(
     width=1536,
     licence="Apache-2.0 (research use as its authors ask); access on request",
     paper="Xu et al. 2024, Prov-GigaPath, Nature 630:181, doi 10.1038/s41586-024-07441-w",
+    aliases=("gigapath",),
 )

@@ -7,6 +7,8 @@ the encoder's and whose value is its card. A TorchScript or ONNX file needs only
 
 import importlib
 import pkgutil
+import re
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -29,11 +31,42 @@ def register(card: EncoderCard) -> EncoderCard:
 
 def names() -> list[str]:
     """Return the names of all encoders."""
-    folder = Path(__file__).parent
-    modules = {module.name for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg} - _NOT_ENCODERS
     installed = {point.name for point in entry_points(group=_ENTRY_POINTS)}
     described = {path.stem for path in USER_ENCODERS.glob("*.yaml")}
-    return sorted({*_registered, *installed, *described, *modules})
+    return sorted({*_registered, *installed, *described, *builtin_names()})
+
+
+def builtin_names() -> set[str]:
+    """Return the names of the encoders that have a module in this folder."""
+    modules = pkgutil.iter_modules([str(Path(__file__).parent)])
+    return {module.name for module in modules if not module.ispkg} - _NOT_ENCODERS
+
+
+def canonical(name: str) -> str:
+    """Return the name under which an encoder of another tool is known here; an unknown name in lower-case letters.
+
+    Examples
+    --------
+    >>> canonical("UNI_v1"), canonical("uni-0a1b2c3d"), canonical("My.Encoder")
+    ('uni', 'uni', 'myencoder')
+    """
+    plain = _plain(re.sub(r"-[0-9a-f]{6,}$", "", name))  # STAMP appends the hash of its code
+    return _aliases().get(plain, plain)
+
+
+def known_encoder(name: str) -> str | None:
+    """Return the encoder that a name of another tool means; None if it means none."""
+    return _aliases().get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    cards = [get(name) for name in sorted(builtin_names())]
+    return {_plain(alias): card.name for card in cards for alias in (card.name, *card.aliases)}
 
 
 def get(name: str) -> EncoderCard:

@@ -14,4 +14,5 @@ CARD = timm_card(
     width=1024,
     licence=GATED,
     paper="Chen et al. 2024, UNI, Nature Medicine 30:850, doi 10.1038/s41591-024-02857-3",
+    aliases=("uni_v1",),
 )

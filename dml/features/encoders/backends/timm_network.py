@@ -85,7 +85,7 @@ class TokenOf(nn.Module):
 def timm_card(
     weights: Weights, network: TimmNetwork, *, width: int, licence: str, paper: str,
     mean: tuple[float, float, float] = IMAGENET_MEAN, std: tuple[float, float, float] = IMAGENET_STD,
-    mpp: float = 0.5, input_px: int = 224,
+    mpp: float = 0.5, input_px: int = 224, aliases: tuple[str, ...] = (),
 ) -> EncoderCard:  # fmt: skip
     """Make the card of an encoder that is a network of timm."""
 
@@ -97,19 +97,9 @@ def timm_card(
         )
 
     return EncoderCard(
-        weights.encoder,
-        width,
-        mpp,
-        input_px,
-        mean,
-        std,
-        licence,
-        paper,
-        weights.gated,
-        load,
-        weights.fingerprint,
-        requirements=("timm", "safetensors"),
-    )
+        weights.encoder, width, mpp, input_px, mean, std, licence, paper, weights.gated, load, weights.fingerprint,
+        ("timm", "safetensors"), aliases,
+    )  # fmt: skip
 
 
 def _fill(network: nn.Module, weights: Weights) -> None:

@@ -28,8 +28,9 @@ class ClassToken(nn.Module):
 
 
 def transformer_card(
-    weights: Weights, *, width: int, licence: str, paper: str, mpp: float = 0.5, input_px: int = 224
-) -> EncoderCard:
+    weights: Weights, *, width: int, licence: str, paper: str, mpp: float = 0.5, input_px: int = 224,
+    aliases: tuple[str, ...] = (),
+) -> EncoderCard:  # fmt: skip
     """Make the card of an encoder whose folder holds config.json and weights as transformers writes them."""
 
     def load(device: str, precision: str) -> TileEncoder:
@@ -48,5 +49,5 @@ def transformer_card(
 
     return EncoderCard(
         weights.encoder, width, mpp, input_px, IMAGENET_MEAN, IMAGENET_STD, licence, paper, weights.gated, load,
-        weights.fingerprint, requirements=("transformers", "safetensors"),
+        weights.fingerprint, ("transformers", "safetensors"), aliases,
     )  # fmt: skip
