@@ -26,7 +26,7 @@ from dml.registry.packaged_code import download
 from dml.registry.versions import RegisteredVersion, resolve
 from dml.report.build import evaluate
 from dml.report.context import ReportContext, read_cohort_description
-from dml.report.patients import ExternalFlow
+from dml.report.patient_flow import ExternalFlow
 from dml.training.checkpoint import ModelSpec
 
 PRESENT, ABSENT = "present", "absent"

@@ -17,7 +17,7 @@ from dml.evaluation.subgroups import groups_of, subgroup_results
 from dml.report.context import ReportContext, ReportData
 from dml.report.details import describe
 from dml.report.figure_list import draw_all, headline_models
-from dml.report.patients import characteristics
+from dml.report.patient_flow import characteristics
 from dml.report.render import write_cards, write_page, write_tables
 
 NOT_LABELS = ("patient_id", "site", "survival_source", "event")

@@ -87,30 +87,29 @@ def headline_numbers(data: ReportData) -> list[dict[str, Any]]:
 
 
 def miscalibration(data: ReportData) -> list[dict[str, Any]]:
-    """List the models whose observed-to-expected ratio is off: model, and where they predict too many and too few.
+    """List the models whose observed-to-expected ratio is off: model, what it predicts too often, and too rarely.
 
-    Places are horizons in years or classes, each with the ratio.
+    Both are lists of (horizon in years or class, ratio).
     """
-    rows = []
-    names = overall(data.metrics, data.subgroups)
+    rows, names = [], overall(data.metrics, data.subgroups)
     for model in data.pair:
-        ratios = [
-            (place, data.metrics[model][n]) for n in names if n in data.metrics[model] for place in _place(n, data)
-        ]
+        values = data.metrics[model]
+        ratios = [(key, values[n]) for n in names if n in values and (key := _horizon_or_class(n, data)) is not None]
         ratios.sort(key=lambda item: item[0] if isinstance(item[0], float) else 0)
-        too_many = [(place, ratio["value"]) for place, ratio in ratios if ratio["ci_high"] < 1]
-        too_few = [(place, ratio["value"]) for place, ratio in ratios if ratio["ci_low"] > 1]
+        too_many = [(key, ratio["value"]) for key, ratio in ratios if ratio["ci_high"] < 1]
+        too_few = [(key, ratio["value"]) for key, ratio in ratios if ratio["ci_low"] > 1]
         if too_many or too_few:
             rows.append({"model": model, "many": too_many, "few": too_few})
     return rows
 
 
-def _place(name: str, data: ReportData) -> list[Any]:
-    """Return the horizon (a number) or class of an observed-to-expected ratio; empty for other metrics."""
+def _horizon_or_class(name: str, data: ReportData) -> float | str | None:
+    """Return what an observed-to-expected ratio is of; None for other metrics."""
     entry = find(name, data.kind)
-    if entry is None or not entry.calibration or not entry.repeated:
-        return []
-    return [float(value) if key == "year" else value for key, value in (entry.match(name) or {}).items()]
+    if entry is None or not (entry.calibration and entry.repeated):
+        return None
+    groups = entry.match(name) or {}
+    return float(groups["year"]) if "year" in groups else groups["class"]
 
 
 def subgroups_at_chance(data: ReportData) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from dml.core.files import read_json
 from dml.core.types import Kind
 from dml.evaluation.metric_sets import PRIMARY
 from dml.evaluation.results import PAIR
-from dml.report.patients import PatientFlow, count_flow
+from dml.report.patient_flow import PatientFlow, count_flow
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dml.core.tasks import survival_column
 from dml.evaluation.hazard import fit_hazard_ratios
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.intervals import N_DECIMALS
-from dml.evaluation.metrics.calibration import d_calibration, survival_at_own_days
+from dml.evaluation.metrics.calibration import d_calibration, survival_at_follow_up
 from dml.evaluation.metrics.concordance import count_pairs
 from dml.evaluation.metrics.kaplan_meier import log_rank
 from dml.evaluation.results import ModelResult, Results, risk_groups
@@ -95,7 +95,7 @@ def _d_calibration(rows: pd.DataFrame, days: np.ndarray, event: np.ndarray, hori
     """Test up to the last horizon; later deaths count as censored there."""
     last = horizons.days[-1]
     survival = rows[[survival_column(year) for year in horizons.years]].to_numpy(float)
-    survival_at_end = survival_at_own_days(np.minimum(days, last), survival, horizons.days)
+    survival_at_end = survival_at_follow_up(np.minimum(days, last), survival, horizons.days)
     result = d_calibration(days, event & (days <= last), survival_at_end)
     return {"counts": [round(c, 3) for c in result.counts.tolist()], "p": round(result.p, N_DECIMALS)}
 

@@ -1,7 +1,7 @@
 """Renders the templates of a report: one self-contained HTML page, the model cards, and the tables in Markdown.
 
-Sentences are in templates/sentences.txt, each after a hyphen, and items of TRIPOD+AI in templates/tripod.txt; both are
-rendered to plain text. In HTML everything is escaped.
+Sentences are in templates/sentences.jinja and items of TRIPOD+AI in templates/tripod.jinja, each after a hyphen; both
+are rendered to plain text. In HTML everything is escaped.
 """
 
 import base64
@@ -72,18 +72,18 @@ def write_tables(data: ReportData, path: Path) -> None:
 def tripod_table(data: ReportData) -> Table:
     """One row an item of TRIPOD+AI (Collins et al., BMJ 2024;385:e078378): number, topic, and the text of this run."""
     main = [metric_label(name) for name in MAIN[data.kind] if any(name in m for m in data.metrics.values())]
-    lines = _items(_template("tripod.txt").render(d=data, say=Sentences(data), main=main))
+    lines = _items(_template("tripod.jinja").render(d=data, say=Sentences(data), main=main))
     rows = (tuple(cell.strip() for cell in line.split(" | ", 2)) for line in lines)
     return Table(("item", "topic", "this run"), tuple(rows))
 
 
 class Sentences:
-    """The sentences of a report by macro of sentences.txt, on all models or on one (with its clinical fusion)."""
+    """The sentences of a report by macro of sentences.jinja, on all models or on one (with its clinical fusion)."""
 
     def __init__(self, data: ReportData, model: str = "") -> None:
         models = [model] if model else data.pair
         comparisons = conclusions.key_comparisons(data)
-        self._module: Any = _template("sentences.txt").make_module({
+        self._module: Any = _template("sentences.jinja").make_module({
             "d": data,
             "models": models,
             "comparisons": [c for c in comparisons if not model or ModelName.parse(c.model).base == model],
@@ -129,7 +129,7 @@ def _template(name: str) -> "Template":
         loader=PackageLoader("dml.report"),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
-        trim_blocks=not name.endswith(".txt"),  # a tag may end an item there, and the next begins on a new line
+        trim_blocks=not name.endswith(".jinja"),  # a tag may end an item there, and the next begins on a new line
         lstrip_blocks=True,
     )
     environment.filters |= {

@@ -10,7 +10,7 @@ from dml.evaluation.metrics.registry import entries, find, metric_label
 from dml.models.registry import description
 from dml.models.registry import label as model_label
 from dml.report.number_format import format_difference, format_estimate, format_p
-from dml.report.patients import PatientFlow
+from dml.report.patient_flow import PatientFlow
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 SITE_SOURCES = {"input": "mean tile features", "outcome": "outcome alone"}

@@ -93,7 +93,7 @@ def d_calibration(days: Vector, event: Mask, survival: Vector, bins: int = 10) -
     return DCalibration(counts, statistic, float(chi2.sf(statistic, bins - 1)))
 
 
-def survival_at_own_days(days: Vector, survival: Curves, horizons: Days) -> Vector:
+def survival_at_follow_up(days: Vector, survival: Curves, horizons: Days) -> Vector:
     """Each patient's predicted survival at its own `days`, with a constant hazard between horizons.
 
     Days past the last horizon are read at the last horizon: such patients must then count as censored there.

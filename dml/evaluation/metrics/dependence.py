@@ -17,8 +17,8 @@ def distance_correlation(one: Float[np.ndarray, "n d"], other: Float[np.ndarray,
     if len(one) < 4:
         return float("nan")
     a, b = _centred(one), _centred(other)
-    spread = (a * a).sum() * (b * b).sum()
-    return float((a * b).sum() / np.sqrt(spread)) if spread > 0 else float("nan")
+    scale = (a * a).sum() * (b * b).sum()
+    return float((a * b).sum() / np.sqrt(scale)) if scale > 0 else float("nan")
 
 
 def _centred(rows: np.ndarray) -> np.ndarray:

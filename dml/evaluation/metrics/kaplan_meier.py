@@ -51,9 +51,9 @@ def kaplan_meier(days: Vector, event: Mask, confidence: float = 0.95) -> KaplanM
     survival = np.cumprod(1 - deaths / at_risk)
     variance = np.cumsum(ratio(deaths, at_risk * (at_risk - deaths)))
     inner = (survival > 0) & (survival < 1)
-    spread = np.zeros(len(unique))
-    spread[inner] = norm.ppf(0.5 + confidence / 2) * np.sqrt(variance[inner]) / np.log(survival[inner])
-    low, high = survival ** np.exp(-spread), survival ** np.exp(spread)
+    half_width = np.zeros(len(unique))
+    half_width[inner] = norm.ppf(0.5 + confidence / 2) * np.sqrt(variance[inner]) / np.log(survival[inner])
+    low, high = survival ** np.exp(-half_width), survival ** np.exp(half_width)
     return KaplanMeier(unique, survival, low, high, at_risk)
 
 
@@ -95,8 +95,8 @@ def log_rank(days: Vector, event: Mask, group: Index) -> tuple[float, float]:
     exposed = (days[None, :] >= unique[:, None]) @ group.astype(float)
     observed = ((days[None, :] == unique[:, None]) & event) @ group.astype(float)
     expected = deaths * exposed / at_risk
-    spread = ratio(deaths * (at_risk - deaths) * exposed * (at_risk - exposed), at_risk**2 * (at_risk - 1))
-    variance = np.nansum(spread)
+    terms = ratio(deaths * (at_risk - deaths) * exposed * (at_risk - exposed), at_risk**2 * (at_risk - 1))
+    variance = np.nansum(terms)
     statistic = (observed - expected).sum() ** 2 / variance if variance > 0 else np.nan
     return float(statistic), float(chi2.sf(statistic, 1))
 

@@ -54,8 +54,8 @@ class MetricEntry:
         head, brace, rest = self.name.partition("{")
         key, _, tail = rest.partition("}")
         pattern = re.escape(head) + (_PLACEHOLDERS[key] + re.escape(tail) if brace else "")
-        found = re.fullmatch(pattern, name)
-        return None if found is None else found.groupdict()
+        match = re.fullmatch(pattern, name)
+        return None if match is None else match.groupdict()
 
     def bind(self, inputs: Mapping[str, Any]) -> Metric | None:
         """Fill the function's parameters by name; None if one without a default is not among the inputs."""

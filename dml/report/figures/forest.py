@@ -15,7 +15,7 @@ from dml.report.figures import CLASSES, FAINT, INK, LOW, MUTED, drawing
 
 def draw_forest(metrics: Mapping[str, Mapping[str, Any]], metric: str, path: Path, chance: float | None = 0.5) -> bool:
     """Draw a metric of all models that have it; False (and no file) if none has."""
-    entries = {model: own[metric] for model, own in metrics.items() if metric in own}
+    entries = {model: values[metric] for model, values in metrics.items() if metric in values}
     if not entries:
         return False
     with drawing(path, 6.4, 0.8 + 0.32 * len(entries)) as figure:

@@ -13,7 +13,7 @@ from dml.core.files import read_json, read_parquet, write_json, write_parquet
 from dml.core.predictions import read_predictions, write_predictions
 from dml.report.build import evaluate
 from dml.report.context import ReportContext, read_context
-from dml.report.patients import PatientFlow
+from dml.report.patient_flow import PatientFlow
 from tests.dml.report.test_sentences import ABLATION
 
 QUICK = Evaluation(resamples=200, subgroups={"lower_grade": {"grade": ("G2", "G3")}})

@@ -10,7 +10,7 @@ from dml.evaluation.metrics.calibration import (
     d_calibration,
     log_cumulative_hazard,
     observed_to_expected,
-    survival_at_own_days,
+    survival_at_follow_up,
 )
 
 
@@ -89,7 +89,7 @@ def test_d_calibration_accepts_the_truth_and_refuses_half_the_hazard():
 
 def test_survival_between_horizons_has_a_constant_hazard():
     survival = np.exp(-np.outer([1.0, 2.0], [1, 2, 5]))
-    own = survival_at_own_days(np.array([0.5, 4.0]), survival, np.array([1, 2, 5]))
+    own = survival_at_follow_up(np.array([0.5, 4.0]), survival, np.array([1, 2, 5]))
     np.testing.assert_allclose(own, [np.exp(-0.5), np.exp(-8)], rtol=1e-6)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from dml.core.errors import InputError
 from dml.core.files import write_parquet
-from dml.report.patients import ExternalFlow, count_flow
+from dml.report.patient_flow import ExternalFlow, count_flow
 
 
 @pytest.fixture
