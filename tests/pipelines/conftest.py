@@ -75,7 +75,7 @@ def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A copy with 30 small generated patients and short training; nothing has run yet."""
     place = copy_of_the_repository(tmp_path_factory.mktemp("demo") / "repo")
     place.set("", tasks=["survival"], folds=[0, 1])
-    place.set("optimisation", epochs=3, members=2)
+    place.set("optimisation", epochs=3, ensemble_size=2)
     place.set("evaluation", resamples=200)
     place.set("checks", min_patients=10, min_class_size=2)
     place.run("dml", "cohort", "demo", "--patients", "30", "--slide-px", "1024")
