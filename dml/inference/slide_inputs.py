@@ -13,10 +13,11 @@ import torch
 from dml.core.errors import DmlError, InputError
 from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
 from dml.data.feature_store import concatenate_bags
+from dml.features.file_arrays import READERS
 from dml.inference.file_access import FileAccess
 from dml.training.checkpoint import ModelSpec
 
-FOREIGN = (".h5", ".hdf5", ".pt", ".npy", ".npz", ".safetensors")
+FOREIGN = tuple(READERS)
 """Feature files of other tools; ``.parquet`` is our own store, anything else is taken for a slide."""
 FEATURES = (".parquet", *FOREIGN)
 _UNREADABLE = (DmlError, OSError, ValueError, RuntimeError, KeyError, TypeError, ArithmeticError, MemoryError)
@@ -100,12 +101,14 @@ def _stored(file: Path, spec: ModelSpec) -> Bag:
 
 def _foreign(path: Path, spec: ModelSpec) -> Bag:
     """Read another tool's features: of the resolution its folder is named for, or of the model's only one."""
-    from dml.features.foreign_formats import read_features_file
+    from dml.features.foreign_formats import FileLayout, read_features_file
 
-    tokens, coords = read_features_file(path)
-    _check_width(path, tokens, spec)
     by_folder = {f"{mpp:g}": mpp for mpp in spec.preprocessor.mpps}
     mpp = by_folder.get(path.parent.name, spec.preprocessor.mpps[0] if len(by_folder) == 1 else None)
+    sizes = dict(zip(spec.preprocessor.mpps, spec.preprocessor.tile_um, strict=True))
+    tile_um = None if mpp is None else sizes[mpp]
+    tokens, coords = read_features_file(path, FileLayout(encoder=spec.preprocessor.encoder, mpp=mpp, tile_um=tile_um))
+    _check_width(path, tokens, spec)
     if mpp is None:
         expected = " and ".join(by_folder)
         raise InputError(path, "resolution unknown", f"Put the files into folders named {expected} (microns per pixel)")
