@@ -42,6 +42,18 @@ def parse_column(value: Any) -> Any:
     return {"column": value} if isinstance(value, str) else value
 
 
+def _parse_time(value: Any) -> Any:
+    """Divide a list of time columns: `days_to_death` is for the dead, `days_to_last_follow_up` for the others."""
+    if isinstance(value, str):
+        return {"dead": [value], "alive": [value]}
+    if not isinstance(value, list | tuple):
+        return value
+    death = [name for name in value if re.search(r"death|died|deceas", str(name), re.IGNORECASE)]
+    if not death or len(death) == len(value):
+        return {"dead": list(value), "alive": list(value)}
+    return {"dead": death, "alive": [name for name in value if name not in death]}
+
+
 Pattern = Annotated[str, BeforeValidator(_parse_pattern)]
 """A regular expression with exactly one group: the part of a cell or name that counts."""
 Cell = Annotated[str, BeforeValidator(_parse_cell)]
@@ -60,15 +72,43 @@ Key = Annotated[Column, BeforeValidator(parse_column)]
 """A `Column`, or just its name."""
 
 
-class SurvivalColumns(Section):
-    """Follow-up. Of several `time` columns (days_to_death, days_to_last_follow_up) the first filled one counts."""
+class TimeColumns(Section):
+    """Columns with the time of an event and with that of the last follow-up; of several the first filled one counts."""
 
-    time: Columns = Field(min_length=1)
+    dead: Columns = Field(min_length=1)
+    alive: Columns = Field(min_length=1)
+
+
+class SurvivalColumns(Section):
+    """Follow-up: for the dead the day of death, for the others the last follow-up."""
+
+    time: Annotated[TimeColumns, BeforeValidator(_parse_time)] = Field(
+        description="{dead: columns, alive: columns}; of a list, columns named after death are for the dead alone"
+    )
     unit: Literal["days", "months", "years"] = Field(description="a month is 30.4375 days, a year 365.25")
-    event: str
-    dead: Cells = Field(min_length=1, description="values of the event column that mean: the patient died")
-    alive: Cells = Field(min_length=1, description="values that mean: alive at last follow-up, censored")
+    event: str = Field(default="", description="empty: the table holds times of patients whose event another one knows")
+    dead: Cells = Field(default=(), description="values of the event column that mean: the patient died")
+    alive: Cells = Field(default=(), description="values that mean: alive at last follow-up, censored")
     unknown: Cells = Field(default=(), description="further values that mean: not known")
+    rows: Literal["agree", "latest"] | None = Field(
+        default=None,
+        description="several rows a patient: must agree, or the latest counts (default where time says follow)",
+    )
+    confirmed: bool = Field(
+        default=False, description="true: unit and event are right although names of columns speak against them"
+    )
+
+    @model_validator(mode="after")
+    def _check_coding(self) -> "SurvivalColumns":
+        if self.event and not (self.dead and self.alive):
+            raise ValueError("`dead` and `alive` must list the values of the event column")
+        return self
+
+    @property
+    def longitudinal(self) -> bool:
+        """Whether of several rows of a patient the latest counts."""
+        named = any("follow" in name.casefold() for name in self.time.alive)
+        return self.rows == "latest" or (self.rows is None and named)
 
 
 class Age(Section):
@@ -116,6 +156,10 @@ class LabelSource(Section):
     unknown: Cells = Field(default=(), description="cells that mean: not known (empty cells always do)")
 
 
+CLASS = re.compile(r"^\w(?:[\w .-]*\w)?$")
+"""Names of classes become columns of tables and keys of runs, which allow no others."""
+
+
 class Label(Section):
     """A classification target: its classes in order (ordinal ones from low to high) and where it comes from."""
 
@@ -130,6 +174,14 @@ class Label(Section):
             raise ValueError("`sources` is empty; name at least one table and column")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes are repeated: {allowed}")
+        if odd := [name for name in self.classes if not CLASS.match(name)]:
+            example = f"values: {{{odd[0]!r}: {re.sub(r'[^0-9A-Za-z]+', '_', odd[0]).strip('_') or 'name'}}}"
+            raise ValueError(
+                f"classes may hold letters, digits, blanks, _ . and - only, unlike {listed(odd)}; "
+                f"name them anew and map the cells in `sources`, e.g. {example}"
+            )
+        if len({name.casefold() for name in self.classes}) != len(self.classes):
+            raise ValueError(f"classes differ in upper and lower case only: {allowed}")
         unknown = [v for source in self.sources for v in source.values.values() if v not in self.classes]
         if unknown:
             raise ValueError(f"values lead to {listed(unknown)}, but the classes are {allowed}")

@@ -17,6 +17,7 @@ Several stored cohorts merged into one::
     combines: [mine, theirs]
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,8 @@ from dml.core.yaml_files import read_yaml
 RESERVED = frozenset(
     {"patient_id", "site", "cohort", "survival", "survival_days", "event", "survival_source", "age", "sex"}
 )
+LABEL = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,63}$")
+"""Names of labels become folders and keys of runs."""
 MERGED_KEYS = frozenset({"name", "description", "licence", "combines", "shared_sites", "params"})
 """Keys of a cohort that combines others; all other keys belong into the descriptions of its parts."""
 
@@ -118,6 +121,8 @@ class CohortDescription(Section):
 
     @model_validator(mode="after")
     def _check_names(self) -> "CohortDescription":
+        if odd := [name for name in self.labels if not LABEL.match(name)]:
+            raise ValueError(f"labels: {', '.join(map(repr, odd))}: a name is a letter, then letters, digits or _")
         if reserved := sorted(RESERVED & set(self.labels)):
             raise ValueError(f"labels: {', '.join(reserved)} is the name of another column; choose another")
         if self.shared_sites is False and not self.combines:

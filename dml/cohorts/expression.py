@@ -59,20 +59,21 @@ def build_expression(description: CohortDescription, ledger: Ledger | None = Non
 
 def _select_samples(read: RawMatrix, exclude: Collection[str], ledger: Ledger) -> RawMatrix:
     """Leave out normal tissue and excluded patients; tell the ledger of every sample that is not used."""
+    rows = read.samples or [Sample(str(patient), str(patient)) for patient in read.frame.index]
     reasons = [
         f"{describe_type(s.name, s.kind)}: not of the tumor"
         if not s.kind and is_normal(s.name)
         else ("listed under exclude" if s.patient_id in exclude else "")
-        for s in read.samples
+        for s in rows
     ]
     selected = [i for i, reason in enumerate(reasons) if not reason]
-    excluded = [*read.excluded, *((read.samples[i], reason) for i, reason in enumerate(reasons) if reason)]
+    excluded = [*read.excluded, *((rows[i], reason) for i, reason in enumerate(reasons) if reason)]
     ledger.add(_record(sample, "left out", reason) for sample, reason in excluded)
     if excluded:
         counts = ", ".join(f"{n} x {reason}" for reason, n in Counter(reason for _, reason in excluded).items())
-        total = len(read.samples) + len(read.excluded)
+        total = len(rows) + len(read.excluded)
         logger.warning("%s: %d of %d samples are left out: %s", read.where, len(excluded), total, counts)
-    samples = [read.samples[i] for i in selected]
+    samples = [rows[i] for i in selected]
     return RawMatrix(read.frame.iloc[selected], read.where, samples, excluded, read.left_out)
 
 

@@ -14,7 +14,14 @@ from functools import cache
 from pathlib import Path
 
 TABLE = Path(__file__).parent / "resources" / "hgnc.tsv.gz"
-_ENSEMBL = re.compile(r"^(ENSG\d{11})(?:\.\d+)?(?:_PAR_Y)?$")
+_ENSEMBL = re.compile(r"^(ENSG\d{11})(?:\.\d+)?$")
+_PAR_Y = re.compile(r"^ENSGR\d{10}(?:\.\d+)?$|_PAR_Y(?:\.\d+)?$", re.IGNORECASE)
+_MONTH = r"(?:jan|feb|m[aäe]r|mrz|apr|ma[iy]|jun|jul|aug|sept?|o[ck]t|nov|de[cz])"
+_DATE = re.compile(
+    rf"^(?:\d{{1,2}}[-. /]+{_MONTH}(?:[-. /]+\d{{2,4}})?|{_MONTH}[-. /]+\d{{1,4}}|\d{{4}}-\d\d-\d\d(?:[ T][\d:.]+)?"
+    r"|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d(?:\.\d+)?E\+\d+)$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,41 @@ def symbol_table() -> SymbolTable:
     return SymbolTable(frozenset(row[0] for row in rows), ensembl, entrez, former)
 
 
+def is_par_y(name: str) -> bool:
+    """Whether a name is that of a pseudo-autosomal gene's copy on Y (GENCODE: ..._PAR_Y, before v25 ENSGR...).
+
+    Examples
+    --------
+    >>> is_par_y("ENSG00000002586.20_PAR_Y"), is_par_y("ENSGR0000002586.13"), is_par_y("CD99")
+    (True, True, False)
+    """
+    return _PAR_Y.search(name) is not None
+
+
+def strip_par_y(name: str) -> str:
+    """Return the name of the gene whose copy on Y this is; other names as they are.
+
+    Examples
+    --------
+    >>> strip_par_y("ENSG00000002586.20_PAR_Y"), strip_par_y("ENSGR0000002586.13"), strip_par_y("CD99_PAR_Y")
+    ('ENSG00000002586.20', 'ENSG00000002586.13', 'CD99')
+    """
+    if not is_par_y(name):
+        return name
+    return re.sub(r"_PAR_Y", "", re.sub(r"^ENSGR", "ENSG0", name), flags=re.IGNORECASE)
+
+
+def find_dates(names: Sequence[str]) -> list[str]:
+    """Return the names that Excel made dates or numbers of (MARCHF1 and MTARC1: 1-Mar; 2310009E13: 2.31E+19), sorted.
+
+    Examples
+    --------
+    >>> find_dates(["1-Mar", "Sep-02", "2021-09-02 00:00:00", "1. Mrz", "NKX2-1", "MT-ND1", "DEC1"])
+    ['1-Mar', '1. Mrz', '2021-09-02 00:00:00', 'Sep-02']
+    """
+    return sorted({name for name in names if _DATE.match(name.strip())})
+
+
 def rename(written: Sequence[str]) -> Renaming:
     """Turn names into approved symbols.
 
@@ -77,6 +119,7 @@ def rename(written: Sequence[str]) -> Renaming:
 
 def _by_id(name: str, table: SymbolTable) -> str:
     """Resolve an id; a symbol stays as it is."""
+    name = strip_par_y(name)
     if ensembl := _ENSEMBL.match(name):
         return table.ensembl.get(ensembl[1], ensembl[1])
     symbol, bar, number = name.rpartition("|")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,51 +10,62 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dml.cohorts.columns import Age, Cells, LabelSource, PatientTable, SurvivalColumns, canonical
+from dml.cohorts.columns import Cells, LabelSource, PatientTable, canonical
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.readers.tables import column, keys, numbers, read_table, rows
-from dml.cohorts.slide_table import build_slides, write_slides
+from dml.cohorts.follow_up import COLUMNS, read_follow_up
+from dml.cohorts.provenance import Ledger, Record
+from dml.cohorts.readers.tables import column, identifiers, keys, numbers, read_table, rows
 from dml.core.errors import InputError, listed
 from dml.core.files import write_parquet
 
-__all__ = ["build_patients", "build_slides", "write_patients", "write_slides"]
-
 logger = logging.getLogger(__name__)
 
-DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
 YEARS = {"years": 1.0, "months": 1 / 12, "days": 1 / 365.25, "minus_days": -1 / 365.25}
-FIXED = ("patient_id", "site", "survival_days", "event", "survival_source", "age", "sex")
 TYPES = {"survival_days": pa.float64(), "event": pa.bool_(), "age": pa.float64(), "sex": pa.float64()}
 
 
-def build_patients(description: CohortDescription) -> pd.DataFrame:
-    """Gather the patients of all tables.
+def build_patients(description: CohortDescription, ledger: Ledger | None = None) -> pd.DataFrame:
+    """Gather the patients of all tables; the ledger gets where each value comes from.
 
     Returns
     -------
     DataFrame
-        Sorted by patient_id: site (``unknown`` where no table says it), survival_days [days], event (True = death was
-        seen), survival_source (name of the table), age [years], sex (1 female, 0 male), and one column per label;
-        null where unknown. Survival is taken as a whole from the first table that has it, the rest field by field.
+        Sorted by patient_id: site (``unknown`` where no table has it), survival_days [days], event (True: died),
+        survival_source (name of the table), age [years], sex (1 female, 0 male), and one column per label; null where
+        unknown. Survival is taken as a whole from the first table that has it, the rest field by field.
 
     Raises
     ------
     InputError
         If a file or column is missing, a cell is not what the description says, or rows of one patient disagree.
     """
-    read = [(table, _Table(table, description.raw_folder / table.file)) for table in description.patients]
-    ids = sorted(set().union(*(set(opened.ids) for _, opened in read)) - set(description.exclude))
+    ledger = Ledger() if ledger is None else ledger
+    tables = {spec.key: _Table(spec, description.raw_folder / spec.file) for spec in description.patients}
+    ids = sorted(set().union(*(set(table.ids) for table in tables.values())) - set(description.exclude))
+    ledger.add(Record(p, "patient", "left out", rule=f"exclude: {why}") for p, why in description.exclude.items())
     patients = pd.DataFrame(index=pd.Index(ids, name="patient_id"))
-    patients["site"] = _first([t.site() for _, t in read], patients.index).fillna("unknown")
-    patients = patients.join(_survival([(s.key, t.survival()) for s, t in read], patients.index))
-    patients["age"] = _first([t.age() for _, t in read], patients.index).astype(np.float64)
-    patients["sex"] = _first([t.sex() for _, t in read], patients.index).astype(np.float64)
-    tables = {spec.key: opened for spec, opened in read}
+    patients["site"] = _combine("site", [t.site() for t in tables.values()], patients.index, ledger).fillna("unknown")
+    patients = patients.join(_combine_survival(tables, patients.index, ledger))
+    for name in ("age", "sex"):
+        fields = [getattr(table, name)() for table in tables.values()]
+        patients[name] = _combine(name, fields, patients.index, ledger).astype(np.float64)
     for name, label in description.labels.items():
-        known = [tables[source.table].label(source, label.classes) for source in label.sources]
-        _tell_conflicts(name, known)
-        patients[name] = _first(known, patients.index)
+        fields = [tables[source.table].label(source, label.classes) for source in label.sources]
+        _warn_of_conflicts(name, fields)
+        patients[name] = _combine(name, fields, patients.index, ledger)
     return patients.reset_index()
+
+
+def match_tables(description: CohortDescription, others: set[str], ledger: Ledger) -> None:
+    """Match the ids of each table of patients with those of all others and of slides and expression (`others`)."""
+    ids = {
+        spec.key: set(_Table(spec, description.raw_folder / spec.file).ids) - set(description.exclude)
+        for spec in description.patients
+    }
+    for name, members in ids.items():
+        rest = others.union(*(each for key, each in ids.items() if key != name))
+        if rest:
+            ledger.match(f"patients of {name} to all other tables", members, rest)
 
 
 def write_patients(path: Path, patients: pd.DataFrame, classes: Mapping[str, Sequence[str]], cohort: str) -> None:
@@ -63,109 +75,155 @@ def write_patients(path: Path, patients: pd.DataFrame, classes: Mapping[str, Seq
     write_parquet(path, table, {"classes": {k: list(v) for k, v in classes.items()}, "cohort": cohort})
 
 
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """The values of one column by patient, without unknown ones, and the row that each is from."""
+
+    values: pd.Series
+    rows: pd.Series
+    file: str = ""
+    column: str = ""
+
+
 class _Table:
-    """One opened table; every method returns a Series by patient, without unknown entries."""
+    """One opened table; every method returns the values of a field by patient."""
 
     def __init__(self, spec: PatientTable, path: Path) -> None:
         self.spec, self.path = spec, path
         self.frame = read_table(path)
         for name, wanted in spec.where.items():
-            self.frame = self.frame[column(self.frame, path, name).map(canonical, na_action="ignore").isin(wanted)]
+            cells = column(self.frame, path, name, keep=wanted)
+            self.frame = self.frame[cells.map(canonical, na_action="ignore").isin(wanted)]
         if spec.where and self.frame.empty:
             raise InputError(path, f"no row is left by where: {dict(spec.where)}", "Correct patients.where")
-        self.ids = keys(self.frame, path, spec.id)
+        self.ids = identifiers(self.frame, path, spec.id)
 
-    def site(self) -> pd.Series:
+    def site(self) -> _Field:
         if self.spec.site is None:
             return _nothing()
+        name = self.spec.site.column
         if self.spec.site.pattern is None:
-            return self._by_patient(column(self.frame, self.path, self.spec.site.column).str.strip())
-        return self._by_patient(keys(self.frame, self.path, self.spec.site).rename(self.spec.site.column))
+            return self._by_patient(column(self.frame, self.path, name).str.strip(), name)
+        return self._by_patient(keys(self.frame, self.path, self.spec.site), name)
 
-    def survival(self) -> pd.DataFrame:
+    def follow_up(self) -> pd.DataFrame:
+        """Return days, event, row, rule and contradiction by patient."""
         spec = self.spec.survival
         if spec is None:
-            return pd.DataFrame({"survival_days": _nothing(), "event": _nothing()})
-        return pd.DataFrame({"survival_days": self._by_patient(self._days(spec)), "event": self._event(spec)})
+            return pd.DataFrame(columns=list(COLUMNS))
+        event = None
+        if spec.event:
+            coding: dict[str, Any] = {**dict.fromkeys(spec.dead, True), **dict.fromkeys(spec.alive, False)}
+            event = self._code(spec.event, coding, spec.unknown, "survival.dead, .alive or .unknown")
+        return read_follow_up(self.frame, self.ids, event, self.path, spec)
 
-    def _days(self, spec: SurvivalColumns) -> pd.Series:
-        times = [numbers(column(self.frame, self.path, name), self.path) for name in spec.time]
-        days = times[0]
-        for later in times[1:]:
-            days = days.combine_first(later)
-        return (days * DAYS[spec.unit]).rename(" or ".join(spec.time))
-
-    def _event(self, spec: SurvivalColumns) -> pd.Series:
-        coding: dict[str, Any] = {**dict.fromkeys(spec.dead, True), **dict.fromkeys(spec.alive, False)}
-        return self._coded(spec.event, coding, spec.unknown, "survival.dead, .alive or .unknown")
-
-    def age(self) -> pd.Series:
-        spec: Age | None = self.spec.age
+    def age(self) -> _Field:
+        spec = self.spec.age
         if spec is None:
             return _nothing()
-        return self._by_patient(numbers(column(self.frame, self.path, spec.column), self.path) * YEARS[spec.unit])
+        years = numbers(column(self.frame, self.path, spec.column), self.path) * YEARS[spec.unit]
+        return self._by_patient(years, spec.column)
 
-    def sex(self) -> pd.Series:
+    def sex(self) -> _Field:
         spec = self.spec.sex
         if spec is None:
             return _nothing()
         coding: dict[str, Any] = {**dict.fromkeys(spec.female, 1.0), **dict.fromkeys(spec.male, 0.0)}
-        return self._coded(spec.column, coding, spec.unknown, "sex.female, .male or .unknown")
+        cells = self._code(spec.column, coding, spec.unknown, "sex.female, .male or .unknown")
+        return self._by_patient(cells, spec.column)
 
-    def label(self, source: LabelSource, classes: Sequence[str]) -> pd.Series:
+    def label(self, source: LabelSource, classes: Sequence[str]) -> _Field:
         coding = dict(source.values) or {name: name for name in classes}
-        return self._coded(source.column, coding, source.unknown, "the label's `values` or `unknown`")
+        cells = self._code(source.column, coding, source.unknown, "the label's `values` or `unknown`")
+        return self._by_patient(cells, source.column)
 
-    def _coded(self, name: str, coding: Mapping[str, Any], unknown: Cells, where: str) -> pd.Series:
-        cells = column(self.frame, self.path, name).dropna().map(canonical)
+    def _code(self, name: str, coding: Mapping[str, Any], unknown: Cells, where: str) -> pd.Series:
+        """Return what the cells of a column mean, null where unknown; a listed word means itself, even "None"."""
+        cells = column(self.frame, self.path, name, keep=[*coding, *unknown]).dropna().map(canonical)
         wrong = ~cells.isin([*coding, *unknown])
         if wrong.any():
-            found = f"column {name!r} holds {listed(sorted(set(cells[wrong])))} in {rows(wrong)}"
-            raise InputError(self.path, f"{found}, which the description does not explain", f"List it under {where}")
-        return self._by_patient(cells[cells.isin(list(coding))].map(coding))
+            problem = f"column {name!r} holds {listed(sorted(set(cells[wrong])))} in {rows(wrong)}"
+            raise InputError(self.path, f"{problem}, which the description does not explain", f"List it under {where}")
+        return cells[cells.isin(list(coding))].map(coding).reindex(self.frame.index)
 
-    def _by_patient(self, cells: pd.Series) -> pd.Series:
-        known = cells.dropna()
-        ids = self.ids[known.index]
-        differ = known.groupby(ids).nunique() > 1
+    def _by_patient(self, cells: pd.Series, name: str) -> _Field:
+        filled = cells.dropna()
+        ids = self.ids[filled.index]
+        differ = filled.groupby(ids).nunique() > 1
         if differ.any():
-            who = list(differ.index[differ])
-            where = rows(ids.isin(who))
-            found = f"rows of the same patient disagree in {cells.name!r}: {listed(who)} ({where})"
-            raise InputError(self.path, found, "Each patient has one value; correct the rows or the id column")
-        return known.groupby(ids).first()
+            patients = list(differ.index[differ])
+            problem = f"rows of the same patient disagree in {name!r}: {listed(patients)} ({rows(ids.isin(patients))})"
+            raise InputError(self.path, problem, "Each patient has one value; correct the rows or the id column")
+        first_rows = pd.Series(filled.index, index=filled.index).groupby(ids).first()
+        return _Field(filled.groupby(ids).first(), first_rows, self.spec.file, name)
 
 
-def _nothing() -> pd.Series:
-    return pd.Series(dtype=object)
+def _nothing() -> _Field:
+    return _Field(pd.Series(dtype=object), pd.Series(dtype=object))
 
 
-def _first(known: Sequence[pd.Series], index: pd.Index) -> pd.Series:
-    """Field by field, the earliest source that knows a patient."""
+def _combine(item: str, fields: Sequence[_Field], index: pd.Index, ledger: Ledger) -> pd.Series:
+    """Field by field, the earliest source that has a patient."""
     result = pd.Series(None, index=index, dtype=object)
-    for series in known:
-        result = result.where(result.notna(), series.reindex(index).astype(object))
+    for i, field in enumerate(fields):
+        new = result.index[result.isna() & result.index.isin(field.values.index)]
+        result.loc[new] = field.values.loc[new].astype(object)
+        rule = "only source" if len(fields) == 1 else f"source {i + 1} of {len(fields)}: the first that has the patient"
+        for patient in new:
+            value, row = str(field.values[patient]), int(field.rows[patient])
+            ledger.add([Record(patient, item, "used", value, field.file, field.column, row, rule)])
     return result
 
 
-def _survival(known: Sequence[tuple[str, pd.DataFrame]], index: pd.Index) -> pd.DataFrame:
-    """As a whole from the first table that has time and event; a lone half only where no table has both."""
+def _combine_survival(tables: Mapping[str, _Table], index: pd.Index, ledger: Ledger) -> pd.DataFrame:
+    """As a whole from the first table that has time and event; an alive patient's time may come from one without event.
+
+    A lone half counts only where no table has both.
+    """
+    parts = {name: table.follow_up().reindex(index) for name, table in tables.items()}
     result = pd.DataFrame(index=index, columns=["survival_days", "event", "survival_source"], dtype=object)
-    wholeness: tuple[Callable[..., pd.Series], ...] = (pd.DataFrame.all, pd.DataFrame.any)
-    for enough in wholeness:
-        for name, frame in known:
-            has = frame.reindex(index)
-            new = result["survival_source"].isna() & enough(has.notna(), axis=1)
-            result.loc[new, ["survival_days", "event"]] = has.loc[new]
+    alive = pd.Series(False, index=index)
+    for part in parts.values():
+        alive |= part["event"].isin([False])
+    enough: tuple[Callable[[str, pd.DataFrame], pd.Series], ...] = (
+        lambda name, part: part["days"].notna() & part["event"].notna(),
+        lambda name, part: part["days"].notna() & alive & _has_no_event(tables[name]),
+        lambda name, part: part["days"].notna() | part["event"].notna(),
+    )
+    for k, has in enumerate(enough):
+        for name, part in parts.items():
+            new = result["survival_source"].isna() & has(name, part)
+            result.loc[new, "survival_days"] = part.loc[new, "days"].astype(object)
+            result.loc[new, "event"] = False if k == 1 else part.loc[new, "event"]
             result.loc[new, "survival_source"] = name
+    for name, part in parts.items():
+        used = set(result.index[result["survival_source"] == name])
+        ledger.add(_survival_records(tables[name], part, used))
     return result.astype({"survival_days": np.float64})
 
 
-def _tell_conflicts(label: str, known: Sequence[pd.Series]) -> None:
-    for i, earlier in enumerate(known):
-        for later in known[i + 1 :]:
-            both = earlier.index.intersection(later.index)
-            differ = both[(earlier[both] != later[both]).to_numpy()]
+def _has_no_event(table: _Table) -> bool:
+    return table.spec.survival is not None and not table.spec.survival.event
+
+
+def _survival_records(table: _Table, part: pd.DataFrame, used: set[str]) -> list[Record]:
+    records = []
+    for patient, row in part[part["rule"].notna()].iterrows():
+        event = {True: "dead", False: "alive"}.get(row["event"], "event unknown")
+        value = f"{event}, day {row['days']:g}" if pd.notna(row["days"]) else event
+        location = table.spec.file, "survival", int(row["row"])
+        if patient in used:
+            records.append(Record(str(patient), "survival", "used", value, *location, row["rule"]))
+        if row["contradiction"]:
+            records.append(Record(str(patient), "survival", "contradiction", value, *location, row["contradiction"]))
+    return records
+
+
+def _warn_of_conflicts(label: str, fields: Sequence[_Field]) -> None:
+    for i, earlier in enumerate(fields):
+        for later in fields[i + 1 :]:
+            both = earlier.values.index.intersection(later.values.index)
+            differ = both[(earlier.values[both] != later.values[both]).to_numpy()]
             if len(differ):
                 logger.warning(
                     "label %s: two sources disagree on %s; the earlier one counts", label, listed(list(differ))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dml.cohorts.columns import Key, Pattern
+from dml.cohorts.slide_files import SLIDE_PATTERN
 from dml.config.params import Section
 
 
@@ -23,7 +24,7 @@ class SlideFolder(Section):
     """A folder of slide files (searched recursively)."""
 
     folder: str
-    slide: Pattern = Field(default=r"(.+)\.(?:svs|tiff?|ndpi|mrxs|scn|vms|bif)$", description="file name -> slide id")
+    slide: Pattern = Field(default=SLIDE_PATTERN, description="file name -> slide id")
     patient: Pattern = Field(description="slide id -> patient id")
     mpp: PositiveFloat | None = Field(default=None, description="used where a file has none")
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 from dml.cohorts.columns import Column, Pattern
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.raw_files import Features, SlideFolder, SlideTable
-from dml.cohorts.readers.files import members
 from dml.cohorts.readers.tables import column, keys, numbers, read_table, rows
+from dml.cohorts.slide_files import feature_files, slide_files
 from dml.core.errors import InputError, listed
 from dml.core.files import write_parquet
 
@@ -53,17 +53,6 @@ def build_slides(description: CohortDescription) -> pd.DataFrame:
     return slides[~left_out].sort_values("slide_id", ignore_index=True)
 
 
-def feature_files(path: Path, source: Features) -> dict[str, str]:
-    """Return slide id -> file (relative to the folder or zip) of imported features.
-
-    Raises
-    ------
-    InputError
-        If the folder or zip is missing, a name does not match the pattern, or two files belong to one slide.
-    """
-    return _named(path, members(path), source.slide, "features.slide")
-
-
 def write_slides(path: Path, slides: pd.DataFrame) -> None:
     """Write the table; `mpp_from` only where the cohort says it."""
     schema = SCHEMA.append(pa.field("mpp_from", pa.string())) if "mpp_from" in slides else SCHEMA
@@ -90,10 +79,7 @@ def _from_table(raw: Path, spec: SlideTable) -> pd.DataFrame:
 
 def _from_folder(raw: Path, spec: SlideFolder) -> pd.DataFrame:
     folder = raw / spec.folder
-    names = [name for name in members(folder) if re.search(spec.slide, Path(name).name)]
-    if not names:
-        raise InputError(folder, f"no file matches {spec.slide!r}", "Correct `slides.folder.slide` or add slides")
-    files = _named(folder, names, spec.slide, "slides.folder.slide")
+    files = slide_files(folder, spec.slide)
     patients = _patients(folder, list(files), spec.patient, "slides.folder.patient")
     paths = [str(folder / name) for name in files.values()]
     mpp = np.nan if spec.mpp is None else spec.mpp
@@ -101,26 +87,13 @@ def _from_folder(raw: Path, spec: SlideFolder) -> pd.DataFrame:
 
 
 def _from_features(raw: Path, source: Features, known: set[str]) -> pd.DataFrame:
-    new = [slide for slide in feature_files(raw / source.path, source) if slide not in known]
+    new = [slide for slide in feature_files(raw / source.path, source.slide) if slide not in known]
     if source.patient is None:
         if new:
             logger.warning("%s: not in the slide table, left out: %s", raw / source.path, listed(new))
         return _empty()
     patients = _patients(raw / source.path, new, source.patient, "features.patient")
     return pd.DataFrame({"slide_id": new, "patient_id": patients, "path": None, "mpp": np.nan})
-
-
-def _named(path: Path, names: list[str], pattern: Pattern, field: str) -> dict[str, str]:
-    files: dict[str, str] = {}
-    for name in names:
-        found = re.search(pattern, Path(name).name)
-        if found is None:
-            raise InputError(path, f"{name} does not match {pattern!r}", f"Correct `{field}` or remove the file")
-        if found[1] in files:
-            both = f"{files[found[1]]} and {name} are both of slide {found[1]}"
-            raise InputError(path, both, f"Remove one, or correct `{field}`")
-        files[found[1]] = name
-    return files
 
 
 def _patients(path: Path, slides: list[str], pattern: Pattern, field: str) -> list[str]:

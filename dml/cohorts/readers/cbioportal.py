@@ -4,7 +4,6 @@ The clinical files need no reader of their own: they are tables below four or fi
 `read_table` passes over, and a description says what their columns mean.
 """
 
-import logging
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +11,11 @@ import pandas as pd
 from pydantic import Field
 
 from dml.cohorts.columns import Column
+from dml.cohorts.joins import match_ids
 from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, to_float
 from dml.cohorts.readers.tables import column, keys, read_table, rows
+from dml.cohorts.samples import Sample, describe_type, patient_of, select_types
 from dml.core.errors import InputError, listed
-
-logger = logging.getLogger(__name__)
 
 HUGO, ENTREZ = "Hugo_Symbol", "Entrez_Gene_Id"
 NOT_SAMPLES = (HUGO, ENTREZ, "Cytoband")
@@ -43,16 +42,22 @@ class CBioPortal(PortalFormat):
         path = raw / self.file
         frame = read_table(path, numeric=True, text=[HUGO, ENTREZ])
         genes = _genes(frame, path, self.symbols == "approved")
-        patients = _patients(raw / self.samples, self.sample_types)
-        samples = [str(c) for c in frame.columns if c not in NOT_SAMPLES]
-        known = sorted(sample for sample in samples if sample in patients)
-        if not known:
-            problem = f"none of its samples ({listed(samples, 3)}) is in {self.samples}"
-            raise InputError(path, problem, "Correct expression.samples or expression.sample_types")
-        if len(known) < len(samples):
-            logger.info("%s: %d of %d samples are left out", path, len(samples) - len(known), len(samples))
-        body = to_float(frame[known], path).set_axis(genes, axis=0)
-        return RawMatrix(body.set_axis([patients[sample] for sample in known], axis=1).T, path)
+        names = sorted(str(c) for c in frame.columns if c not in NOT_SAMPLES)
+        described = _read_samples(raw / self.samples, self.file)
+        absent = f"not in {self.samples}"
+        samples = [described[name] for name in names if name in described]
+        excluded = [(Sample(patient_of(name), name, file=self.file), absent) for name in names if name not in described]
+        if not samples:
+            hint = match_ids("", names, described).hint or "Correct expression.samples"
+            raise InputError(path, f"none of its samples ({listed(names, 3)}) is in {self.samples}", hint)
+        samples, others = select_types(samples, self.sample_types)
+        if not samples:
+            types = listed(sorted({describe_type(s.name, s.kind) for s, _ in others}))
+            problem = f"no sample is {listed(self.sample_types)}; SAMPLE_TYPE holds {types}"
+            raise InputError(raw / self.samples, problem, "Correct expression.sample_types")
+        body = to_float(frame[[s.name for s in samples]], path).set_axis(genes, axis=0)
+        body = body.set_axis([s.patient_id for s in samples], axis=1).T
+        return RawMatrix(body, path, samples, [*excluded, *others])
 
 
 def _genes(frame: pd.DataFrame, path: Path, with_numbers: bool) -> list[str]:
@@ -60,8 +65,8 @@ def _genes(frame: pd.DataFrame, path: Path, with_numbers: bool) -> list[str]:
     if HUGO not in frame and ENTREZ not in frame:
         column(frame, path, HUGO)  # raises, and shows what there is
     nothing = pd.Series("", index=frame.index)
-    symbols = frame[HUGO].fillna("").str.strip() if HUGO in frame else nothing
-    numbers = frame[ENTREZ].fillna("").str.strip() if ENTREZ in frame else nothing
+    symbols = frame[HUGO].fillna("").astype(str).str.strip() if HUGO in frame else nothing
+    numbers = frame[ENTREZ].fillna("").astype(str).str.strip() if ENTREZ in frame else nothing
     numbers = numbers.where(numbers.str.isdigit(), "")  # unknown genes have negative ids
     if (unnamed := (symbols == "") & (numbers == "")).any():
         raise InputError(path, f"neither symbol nor Entrez id in {rows(unnamed)}", "Name or delete the genes")
@@ -69,10 +74,9 @@ def _genes(frame: pd.DataFrame, path: Path, with_numbers: bool) -> list[str]:
     return list(both.where((numbers != "") & (with_numbers | (symbols == "")), symbols).str.removeprefix("|"))
 
 
-def _patients(path: Path, sample_types: tuple[str, ...]) -> dict[str, str]:
+def _read_samples(path: Path, file: str) -> dict[str, Sample]:
     frame = read_table(path)
     samples, patients = (keys(frame, path, Column(column=name)) for name in ("SAMPLE_ID", "PATIENT_ID"))
-    if sample_types:
-        wanted = column(frame, path, "SAMPLE_TYPE").isin(sample_types)
-        samples, patients = samples[wanted], patients[wanted]
-    return dict(zip(samples, patients, strict=True))
+    kinds = column(frame, path, "SAMPLE_TYPE") if "SAMPLE_TYPE" in frame else pd.Series(None, index=frame.index)
+    rows = zip(samples, patients, kinds.fillna("").str.strip(), frame.index, strict=True)
+    return {name: Sample(patient, name, kind, file=file, row=int(row)) for name, patient, kind, row in rows}

@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import Field, PositiveFloat, model_validator
 
 from dml.cohorts.readers.tables import decimal_points
+from dml.cohorts.samples import Sample
 from dml.config.params import Section
 from dml.core.errors import InputError
 
@@ -30,11 +31,24 @@ Unit = Literal[
 class RawMatrix:
     """Samples (rows, named by patient) by genes as read: in the file's unit, with duplicates on both sides.
 
-    `where` is the file or folder for messages; of genes named in `left_out` only the unit conversion needs to know.
+    Attributes
+    ----------
+    frame : DataFrame
+        One row a sample, indexed by patient.
+    where : Path
+        File or folder, for messages.
+    samples : sequence of Sample
+        Of the rows, in their order; a format that does not tell them has one sample a row.
+    excluded : sequence of (Sample, str)
+        Samples that are not rows, and why.
+    left_out : collection of str
+        Genes that only the unit conversion needs to know.
     """
 
     frame: pd.DataFrame
     where: Path
+    samples: Sequence[Sample] = ()
+    excluded: Sequence[tuple[Sample, str]] = ()
     left_out: Collection[str] = frozenset()
 
 
@@ -46,8 +60,15 @@ class ExpressionFormat(Section):
     log_offset: PositiveFloat = Field(
         default=1.0, description="the c of log2(x + c) in the file (UCSC Toil: 0.001); stored is always log2(x + 1)"
     )
+    unit_confirmed: bool = Field(
+        default=False, description="true: the unit is right although the values speak against it"
+    )
     repeats: Literal["identical", "mean", "first"] = Field(
-        default="identical", description="several samples of a patient: must agree, are averaged, or the first counts"
+        default="identical",
+        description="several samples of a patient: must agree, or the mean or one of the type that counts (`samples`)",
+    )
+    date_symbols: Literal["fail", "drop"] = Field(
+        default="fail", description="gene names that Excel made dates (1-Mar): refused, or left out"
     )
     missing: Literal["fail", "drop_genes"] = Field(
         default="fail", description="cells without a number: refused, or genes that have one are left out"
@@ -76,7 +97,7 @@ class ExpressionFormat(Section):
 
 
 class PortalFormat(ExpressionFormat):
-    """Of a public portal: samples of one patient in order of their names, genes under approved symbols."""
+    """Of a public portal: one sample a patient (`samples.choose_sample`), genes under approved symbols."""
 
     repeats: Literal["identical", "mean", "first"] = "first"
     missing: Literal["fail", "drop_genes"] = "drop_genes"

@@ -3,10 +3,11 @@
 import bz2
 import gzip
 import lzma
+import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -118,7 +119,9 @@ def first_line(error: BaseException) -> str:
 
 
 def members(path: Path) -> list[str]:
-    """List the files of a folder (recursively) or of a zip, sorted, hidden ones left out.
+    """List the files of a folder (recursively, through links) or of a zip, sorted, hidden ones left out.
+
+    Broken links are listed: what reads them names them.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def members(path: Path) -> list[str]:
         If it is missing, or neither a folder nor a zip file.
     """
     if path.is_dir():
-        names = [str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()]
+        names = list(_walk(path))
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
@@ -134,3 +137,16 @@ def members(path: Path) -> list[str]:
         problem = "is neither a folder nor a zip file" if path.exists() else "does not exist"
         raise InputError(path, problem, "Put it there (dml cohort import) or correct the description")
     return sorted(name for name in names if not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts))
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Yield the files of a folder, each real folder once, so that links cannot lead in a circle."""
+    visited = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(root)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        yield from ((Path(root) / name).relative_to(folder).as_posix() for name in names)

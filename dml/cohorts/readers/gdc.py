@@ -7,6 +7,7 @@ named by its id; the sample sheet names files, cases and samples.
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +15,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, Unit
+from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, Unit, to_float
 from dml.cohorts.readers.files import members
 from dml.cohorts.readers.tables import column, read_table
+from dml.cohorts.samples import Sample, select_types
 from dml.core.errors import InputError, listed
 
 logger = logging.getLogger(__name__)
@@ -62,67 +64,70 @@ class GdcFolder(PortalFormat):
         InputError
             If the sheet or a file it names is missing or of another kind, or files are of different gene models.
         """
-        folder = raw / self.folder
-        sheet = _wanted(raw / self.sample_sheet, self.sample_types)
-        files = _files(folder, list(sheet["File Name"]), raw / self.sample_sheet)
-        first: pd.DataFrame | None = None
-        values = []
-        for file in files:
-            table = _read_one(file, self.measure)
-            if first is None:
-                first = table
-            elif not first.index.equals(table.index):
-                problem = f"other genes than {files[0].name}: the files are of different gene models"
-                raise InputError(file, problem, "Download all samples from one data release")
-            values.append(table[self.measure].to_numpy(np.float64))
-        assert first is not None, "a sheet without samples is refused above"
-        frame = pd.DataFrame(np.stack(values), index=list(sheet["Case ID"]), columns=list(first.index))
-        left_out = ~first["gene_type"].isin(self.gene_types) & bool(self.gene_types)
-        return RawMatrix(frame, folder, frozenset(first.index[left_out]))
+        folder, sheet = raw / self.folder, raw / self.sample_sheet
+        listed_samples = _read_sheet(sheet)
+        samples, others = select_types(listed_samples, self.sample_types)
+        if not samples:
+            types = listed(sorted({s.kind for s in listed_samples}))
+            problem = f"no expression of type {listed(self.sample_types)}; it has {types}"
+            raise InputError(sheet, problem, "Correct expression.sample_types")
+        logger.info("%s: %d of %d files are %s", sheet, len(samples), len(listed_samples), listed(self.sample_types))
+        samples = sorted(samples, key=lambda s: (s.patient_id, s.name, s.file))
+        paths = _find_files(folder, [s.file for s in samples], sheet)
+        tables = [_read_one(path, self.measure) for path in paths]
+        for path, table in zip(paths, tables, strict=True):
+            if not tables[0].index.equals(table.index):
+                problem = f"{len(table)} genes, not the {len(tables[0])} of {paths[0].name}"
+                remedy = "It is cut, or of another gene model: download all samples from one data release"
+                raise InputError(path, problem, remedy)
+        frame = pd.DataFrame(
+            np.stack([table[self.measure].to_numpy(np.float64) for table in tables]),
+            index=[s.patient_id for s in samples],
+            columns=list(tables[0].index),
+        )
+        samples = [replace(s, reads=float(t["unstranded"].sum())) for s, t in zip(samples, tables, strict=True)]
+        left_out = ~tables[0]["gene_type"].isin(self.gene_types) & bool(self.gene_types)
+        return RawMatrix(frame, folder, samples, others, frozenset(tables[0].index[left_out]))
 
 
-def _wanted(path: Path, sample_types: tuple[str, ...]) -> pd.DataFrame:
-    """Return File Name, Case ID and Sample ID of the samples to read."""
+def _read_sheet(path: Path) -> list[Sample]:
+    """Return the samples of the expression files that a sample sheet lists."""
     frame = read_table(path)
-    rows = pd.DataFrame({name: column(frame, path, name).str.strip() for name in ("File Name", "Case ID", "Sample ID")})
-    types = _sample_types(frame, path)
-    expression = frame["Data Type"].eq(DATA_TYPE) if "Data Type" in frame else pd.Series(True, index=frame.index)
-    wanted = rows[types.isin(sample_types) & expression].dropna()
-    if wanted.empty:
-        found = f"no expression of type {listed(sample_types)}; it has {listed(sorted(set(types.dropna())))}"
-        raise InputError(path, found, "Correct expression.sample_types")
-    logger.info("%s: %d of %d rows are %s", path, len(wanted), len(frame), listed(sample_types))
-    wanted["Case ID"] = wanted["Case ID"].str.split(",").str[0].str.strip()  # a file of one sample repeats its case
-    return wanted.sort_values(["Case ID", "Sample ID", "File Name"], ignore_index=True)
+    if "Data Type" in frame:
+        frame = frame[frame["Data Type"].str.strip() == DATA_TYPE]
+    files, cases, samples = (column(frame, path, name) for name in ("File Name", "Case ID", "Sample ID"))
+    kinds = _sample_types(frame, path)
+    parts = [cells.fillna("").str.split(",").str[0].str.strip() for cells in (cases, samples, kinds, files)]
+    rows = zip(*parts, frame.index, strict=True)  # a file of one sample repeats its case
+    return [Sample(case, name, kind, file=file, row=int(row)) for case, name, kind, file, row in rows if case and file]
 
 
 def _sample_types(frame: pd.DataFrame, path: Path) -> pd.Series:
     """Sample types in the words of older sheets; newer ones write them in two columns (Primary, Tumor)."""
     if "Sample Type" in frame or "Tumor Descriptor" not in frame:
-        return column(frame, path, "Sample Type").str.split(",").str[0].str.strip()
+        return column(frame, path, "Sample Type")
     both = [column(frame, path, name).str.split(",").str[0].str.strip() for name in ("Tumor Descriptor", "Tissue Type")]
     return both[0] + " " + both[1]
 
 
-def _files(folder: Path, wanted: list[str], sheet: Path) -> list[Path]:
+def _find_files(folder: Path, names: list[str], sheet: Path) -> list[Path]:
     there = {Path(name).name: folder / name for name in members(folder)}
     # the portal's archive may hold them compressed
-    found = {name: there.get(name) or there.get(f"{name}.gz") for name in wanted}
-    if absent := [name for name, path in found.items() if path is None]:
-        raise InputError(
-            folder, f"{len(absent)} files of {sheet.name} are not there: {listed(absent, 2)}", "Fetch them"
-        )
-    return [path for path in found.values() if path is not None]
+    paths = {name: there.get(name) or there.get(f"{name}.gz") for name in names}
+    if absent := [name for name, path in paths.items() if path is None]:
+        problem = f"{len(absent)} files of {sheet.name} are not there: {listed(absent, 2)}"
+        raise InputError(folder, problem, "Fetch them")
+    return [path for name in names if (path := paths[name]) is not None]
 
 
 def _read_one(path: Path, measure: str) -> pd.DataFrame:
-    columns = ["gene_id", "gene_type", measure]
-    try:
-        table = pd.read_csv(path, sep="\t", comment="#", usecols=columns, dtype={measure: np.float64})
-    except (ValueError, OSError, EOFError) as error:  # also pandas' parser errors and Unicode
-        found = f"not a STAR counts file with {', '.join(columns)} ({str(error).splitlines()[0]})"
-        raise InputError(path, found, "Fetch it again, or remove it from the sample sheet") from None
-    genes = table[~table["gene_id"].str.startswith("N_")]
+    """Return gene_type, counts and the measure by gene id, without the rows of totals."""
+    wanted = dict.fromkeys(["gene_id", "gene_type", "unstranded", measure])
+    frame = read_table(path, numeric=True, text=["gene_id", "gene_name", "gene_type"])
+    if absent := [name for name in wanted if name not in frame]:
+        raise InputError(path, f"not a STAR counts file with {', '.join(wanted)}", f"It has no {absent[0]}; fetch it")
+    genes = frame[~frame["gene_id"].str.startswith("N_")]
     if genes.empty:
         raise InputError(path, "no genes in it", "Fetch it again")
-    return genes.set_index("gene_id")
+    values = to_float(genes[[name for name in wanted if name not in ("gene_id", "gene_type")]], path)
+    return values.assign(gene_type=genes["gene_type"]).set_axis(genes["gene_id"])

@@ -15,6 +15,7 @@ from dml.cohorts.columns import Column, Key
 from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix
 from dml.cohorts.readers.files import existing
 from dml.cohorts.readers.tables import keys
+from dml.cohorts.samples import Sample
 from dml.core.errors import InputError, listed
 
 
@@ -50,7 +51,9 @@ class AnnDataFile(PortalFormat):
             problem = f"{self.layer} is {values.shape}, obs and var {len(samples), len(genes)}"
             raise InputError(path, problem, "Write it again")
         table = pd.DataFrame({key.column: samples}, index=range(1, len(samples) + 1))
-        return RawMatrix(pd.DataFrame(values, index=list(keys(table, path, key)), columns=genes), path)
+        patients = list(keys(table, path, key))
+        rows = [Sample(patient, str(name), file=self.file) for patient, name in zip(patients, samples, strict=True)]
+        return RawMatrix(pd.DataFrame(values, index=patients, columns=genes), path, rows)
 
 
 def _matrix(file: Any, layer: str, path: Path) -> NDArray[np.float64]:

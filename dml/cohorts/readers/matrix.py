@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from dml.cohorts.columns import Column, Pattern, parse_column
 from dml.cohorts.readers.expression_format import ExpressionFormat, RawMatrix, match_headers, to_float
 from dml.cohorts.readers.tables import keys, read_table
+from dml.cohorts.samples import Sample
 from dml.config.params import Section
 from dml.core.errors import InputError
 
@@ -53,10 +54,19 @@ class ExpressionTable(ExpressionFormat):
         side, other = (self.id, self.gene) if by_patient else (self.gene, self.id)
         frame = read_table(path, numeric=True, text=[side.column or ""])
         names = keys(frame, path, Column(column=side.column or "", pattern=side.pattern))
+        cells = keys(frame, path, Column(column=side.column or ""))
         headers = match_headers([c for c in frame.columns if c != side.column], other.pattern)
         if not headers:
             field = "id" if not by_patient else "gene"
             raise InputError(path, f"no column matches {other.pattern!r}", f"Correct expression.{field}")
         body = to_float(frame[list(headers)], path)
         body = body.set_axis(names.to_list(), axis=0).set_axis(list(headers.values()), axis=1)
-        return RawMatrix(body if by_patient else body.T, path)
+        if by_patient:
+            rows = zip(names, cells, frame.index, strict=True)
+            samples = [Sample(patient, cell, file=self.file, row=int(row)) for patient, cell, row in rows]
+            return RawMatrix(body, path, samples)
+        samples = [Sample(patient, name.strip(), file=self.file) for name, patient in headers.items()]
+        others = [str(c) for c in frame.columns if c != side.column and c not in headers]
+        reason = f"its header does not match expression.id ({other.pattern})"
+        excluded = [(Sample("", name, file=self.file), reason) for name in others]
+        return RawMatrix(body.T, path, samples, excluded)

@@ -8,6 +8,7 @@ from pydantic import Field
 from dml.cohorts.columns import Column, Pattern
 from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, match_headers, to_float
 from dml.cohorts.readers.tables import keys, read_table
+from dml.cohorts.samples import Sample, describe_type, patient_of
 from dml.core.errors import InputError, listed
 
 TCGA_PRIMARY = r"^(TCGA-..-....)-0[135]"
@@ -38,4 +39,10 @@ class Xena(PortalFormat):
             problem = f"no sample matches {self.id!r}; there are {listed(samples, 3)}"
             raise InputError(path, problem, "Correct expression.id")
         body = to_float(frame[list(patients)], path).set_axis(names.to_list(), axis=0)
-        return RawMatrix(body.set_axis(list(patients.values()), axis=1).T, path)
+        rows = [Sample(patient, name, file=self.file) for name, patient in patients.items()]
+        excluded = [
+            (Sample(patient_of(name), name, file=self.file), f"{describe_type(name)}: does not match expression.id")
+            for name in samples
+            if name not in patients
+        ]
+        return RawMatrix(body.set_axis(list(patients.values()), axis=1).T, path, rows, excluded)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dml.cohorts.columns import TimeColumns
 from dml.cohorts.description import CohortDescription
 from dml.core.errors import ConfigError
 
@@ -42,7 +43,11 @@ def test_the_smallest_description_loads_with_defaults(tmp_path: Path) -> None:
 def test_numbers_in_yaml_match_cells_of_text(tmp_path: Path) -> None:
     survival = load(tmp_path, SMALL).patients[0].survival
     assert survival is not None
-    assert (survival.dead, survival.alive, survival.time) == (("1",), ("0",), ("days",))
+    assert (survival.dead, survival.alive, survival.time) == (
+        ("1",),
+        ("0",),
+        TimeColumns(dead=("days",), alive=("days",)),
+    )
 
 
 def test_imports_keep_their_base_name_unless_told_otherwise(tmp_path: Path) -> None:

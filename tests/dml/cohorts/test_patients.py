@@ -76,7 +76,7 @@ def test_of_several_time_columns_the_first_filled_one_counts(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("unit", "days"), [("days", 24), ("months", 24 * 30.4375), ("years", 24 * 365.25)])
 def test_units_of_time(tmp_path: Path, unit: str, days: float) -> None:
-    survival = {"time": "days", "unit": unit, "event": "dead", "dead": 1, "alive": 0}
+    survival = {"time": "days", "unit": unit, "event": "dead", "dead": 1, "alive": 0, "confirmed": True}
     description = described(tmp_path, {"t": frame([("A", 24, 1)])}, survival=survival)
     assert build_patients(description)["survival_days"].tolist() == [days]
 
@@ -91,8 +91,9 @@ def test_units_of_age(tmp_path: Path, unit: str, cell: float) -> None:
 
 
 def test_a_censorship_column_is_an_event_column_the_other_way_round(tmp_path: Path) -> None:
-    survival = {"time": "days", "unit": "days", "event": "dead", "dead": 0, "alive": 1}
-    description = described(tmp_path, {"t": frame([("A", 1, "1.0"), ("B", 1, "0.0")])}, survival=survival)
+    survival = {"time": "days", "unit": "days", "event": "censorship", "dead": 0, "alive": 1}
+    table = frame([("A", 1, "1.0"), ("B", 1, "0.0")]).rename(columns={"dead": "censorship"})
+    description = described(tmp_path, {"t": table}, survival=survival)
     assert build_patients(description)["event"].tolist() == [False, True]
 
 

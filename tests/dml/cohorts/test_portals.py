@@ -57,10 +57,12 @@ def test_gdc_says_which_file_is_wrong(tmp_path: Path) -> None:
     files = sorted((tmp_path / "gdc").rglob("*.tsv"))
     whole = files[0].read_text()
     files[0].write_text(whole.replace("tpm_unstranded", "tpm"))
-    with pytest.raises(InputError, match=rf"{files[0].name}: not a STAR counts file with gene_id, .*Fetch it again"):
+    with pytest.raises(InputError, match=rf"{files[0].name}: not a STAR counts file with gene_id, .*no tpm_unstranded"):
         gdc(tmp_path)
     files[0].write_text("\n".join(whole.splitlines()[:-2]))
-    with pytest.raises(InputError, match=rf"{files[0].name}: other genes than {files[1].name}"):
+    with pytest.raises(
+        InputError, match=rf"{files[0].name}: [0-9]+ genes, not the [0-9]+ of|{files[1].name}: [0-9]+ genes, not"
+    ):
         gdc(tmp_path)
     files[0].unlink()
     with pytest.raises(InputError, match=rf"1 files of gdc_sample_sheet.* are not there: {files[0].name}"):
@@ -106,7 +108,7 @@ def test_cbioportal_samples_of_another_study(tmp_path: Path) -> None:
     portals.write_cbioportal(tmp_path / "study", TRUTH, DAYS, DEAD)
     path = tmp_path / "study/data_clinical_sample.txt"
     path.write_text(path.read_text().replace("TCGA", "CPTAC"))
-    with pytest.raises(InputError, match=r"none of its samples \(TCGA-14-1000-01, .*\) is in data_clinical_sample"):
+    with pytest.raises(InputError, match=r"none of its samples \(TCGA-02-1001-01, .*\) is in data_clinical_sample"):
         cbio(tmp_path)
 
 
@@ -129,7 +131,7 @@ def test_xena_toil_has_an_offset_of_a_thousandth(tmp_path: Path) -> None:
     expected = TRUTH.copy()
     expected.iloc[1, 2] = 0.0
     np.testing.assert_allclose(found.values, np.log2(expected.loc[sorted(PATIENTS)] + 1), rtol=1e-4, atol=1e-4)
-    with pytest.raises(InputError, match=r"negative values cannot be log2_tpm.*zscore, or log_offset missing"):
+    with pytest.raises(InputError, match=r"negative values: this cannot be log2_tpm.*log_offset: 0.001 is missing"):
         xena(tmp_path)
 
 

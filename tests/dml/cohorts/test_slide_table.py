@@ -6,7 +6,8 @@ import pytest
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.raw_files import Features
-from dml.cohorts.slide_table import build_slides, feature_files, write_slides
+from dml.cohorts.slide_files import feature_files
+from dml.cohorts.slide_table import build_slides, write_slides
 from dml.cohorts.store_files import read_slides
 from dml.core.errors import InputError
 
@@ -93,7 +94,7 @@ def test_names_that_do_not_match_are_refused(describe, tables) -> None:
         build_slides(description)
     source = Features.model_validate({**HIPT, "slide": r"(.+)\.pt$"})
     with pytest.raises(InputError, match=r"X00\.h5 does not match .*Correct `features\.slide`"):
-        feature_files(description.raw_folder / "f.zip", source)
+        feature_files(description.raw_folder / "f.zip", source.slide)
 
 
 def test_written_and_read_back_alike(describe, tables, tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""Time and event of patients from one table: day of death for the dead, last follow-up for the others.
+
+GDC's tables since 2025 hold follow-up apart from the clinical table, several rows a patient: the latest counts.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from dml.cohorts.columns import SurvivalColumns
+from dml.cohorts.readers.tables import column, numbers, rows
+from dml.core.errors import InputError, listed
+
+DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
+_UNIT_WORDS = {
+    "days": (r"day", {"d"}), "months": (r"month", {"mo", "mos", "mths"}), "years": (r"year", {"yr", "yrs", "y"}),
+}  # fmt: skip
+_YES = {"1", "true", "yes", "y"}
+_NO = {"0", "false", "no", "n"}
+COLUMNS = ("days", "event", "row", "rule", "contradiction")
+
+
+def read_follow_up(
+    frame: pd.DataFrame, ids: pd.Series, event: pd.Series | None, path: Path, spec: SurvivalColumns
+) -> pd.DataFrame:
+    """Return one row a patient: days, event, the row of the table, the rule, and what contradicts it.
+
+    Parameters
+    ----------
+    frame, ids : DataFrame, Series
+        Rows of a table, and the patient of each.
+    event : Series or None
+        True, False or null of each row; None: the table has no such column, its times are of the last follow-up.
+    path : Path
+        The table, for messages.
+    spec : SurvivalColumns
+        Its description.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by patient: days (NaN: not known), event (None: not known), row, rule, contradiction ('' if none). A
+        patient who died without a day of death has neither days nor event.
+
+    Raises
+    ------
+    InputError
+        If rows of a patient disagree, a cell is no number, or names of columns contradict unit or event.
+    """
+    death, last = (_first_filled(frame, path, names) * DAYS[spec.unit] for names in (spec.time.dead, spec.time.alive))
+    if not spec.confirmed:
+        _check_unit(spec, path, last.combine_first(death))
+        _check_event(spec, path)
+    rows_ = pd.DataFrame({"id": ids, "death": death, "last": last, "row": frame.index}, index=frame.index)
+    rows_["event"] = pd.Series(None, index=frame.index, dtype=object) if event is None else event
+    one_column = spec.time.dead == spec.time.alive
+    described = [_follow_up(part, one_column, spec, path) for _, part in rows_.groupby("id", sort=True)]
+    return pd.DataFrame(described, columns=["id", *COLUMNS]).set_index("id")
+
+
+def _first_filled(frame: pd.DataFrame, path: Path, names: tuple[str, ...]) -> pd.Series:
+    times = [numbers(column(frame, path, name), path) for name in names]
+    first = times[0]
+    for other in times[1:]:
+        first = first.combine_first(other)
+    return first
+
+
+def _follow_up(part: pd.DataFrame, one_column: bool, spec: SurvivalColumns, path: Path) -> tuple[object, ...]:
+    """Return patient, days, event, row, rule and contradiction from the rows of one patient."""
+    patient = part["id"].iloc[0]
+    coded = part["event"].dropna()
+    event = bool(coded.any()) if len(coded) else None
+    times = "death" if event else "last"
+    if not spec.longitudinal:
+        _check_rows(part, "event", spec.event, path)
+    filled = part[part["event"].isin([True])] if event else part
+    filled = filled.dropna(subset=[times])
+    if event or not spec.longitudinal:
+        _check_rows(filled, times, " or ".join(spec.time.dead if event else spec.time.alive), path)
+    if filled.empty:
+        day = part["last"].max()
+        row = int(part["row"].iloc[0])
+        if event and not one_column:
+            text = f"dead without a day of death{'' if pd.isna(day) else f' (last follow-up: day {day:g})'}"
+            return patient, float("nan"), None, row, "not used", text
+        return patient, float("nan"), event, row, "no time", ""
+    latest = filled.loc[filled[times].idxmax()]
+    rule = "time of the event" if one_column else ("day of death" if event else "last follow-up")
+    if len(filled) > 1 and filled[times].nunique() > 1:
+        rule = f"latest of {len(filled)} rows"
+    contradiction = "" if one_column else _contradiction(part, event)
+    return patient, float(latest[times]), event, int(latest["row"]), rule, contradiction
+
+
+def _contradiction(part: pd.DataFrame, event: bool | None) -> str:
+    death, last = part["death"].max(), part["last"].max()
+    if event is False and pd.notna(death):
+        return f"alive with a day of death ({death:g}): the last follow-up counts"
+    if event and pd.notna(last) and last > death:
+        return f"followed until day {last:g}, after the day of death ({death:g}), which counts"
+    return ""
+
+
+def _check_rows(part: pd.DataFrame, name: str, written: str, path: Path) -> None:
+    """Refuse rows of one patient that disagree in a column."""
+    if part[name].dropna().nunique() <= 1:
+        return
+    where = rows(pd.Series(True, index=part["row"]))
+    problem = f"rows of the same patient disagree in {written!r}: {part['id'].iloc[0]} ({where})"
+    remedy = "Each patient has one value; correct the rows or the id column"
+    if name == "last":
+        remedy += ", or take the latest follow-up: survival.rows: latest"
+    raise InputError(path, problem, remedy)
+
+
+def _check_unit(spec: SurvivalColumns, path: Path, days: pd.Series) -> None:
+    """Refuse a unit that the name of a column contradicts; both readings are shown."""
+    for name in dict.fromkeys((*spec.time.dead, *spec.time.alive)):
+        units = list(_units_in(name))
+        if len(units) == 1 and units[0] != spec.unit and days.notna().any():
+            longest = float(days.max()) / DAYS[spec.unit]
+            readings = [f"in {unit} {longest * DAYS[unit] / 365.25:.1f} years" for unit in (spec.unit, units[0])]
+            problem = f"column {name!r} is declared in {spec.unit}; the longest follow-up is {' or '.join(readings)}"
+            remedy = f"Set survival.unit: {units[0]}, or confirm {spec.unit} by survival.confirmed: true"
+            raise InputError(path, problem, remedy)
+
+
+def _units_in(name: str) -> Iterator[str]:
+    words = set(re.split(r"[^a-z]+", name.casefold()))
+    for unit, (part, short) in _UNIT_WORDS.items():
+        if re.search(part, name, re.IGNORECASE) or words & short:
+            yield unit
+
+
+def _check_event(spec: SurvivalColumns, path: Path) -> None:
+    """Refuse a coding of the event that the name of its column contradicts; both readings are shown."""
+    name, dead = spec.event.casefold(), {cell.casefold() for cell in spec.dead}
+    censored = "cens" in name
+    died = not censored and re.search(r"event|dead|death|died|deceas", name) is not None
+    if (censored and dead and dead <= _YES) or (died and dead and dead <= _NO):
+        what = "censored" if censored else "died"
+        problem = f"column {spec.event!r} is read as: {listed(spec.dead)} died, {listed(spec.alive)} alive"
+        other = f"by its name {listed(spec.dead if censored else spec.alive)} means {what}"
+        remedy = "Exchange survival.dead and survival.alive, or confirm them by survival.confirmed: true"
+        raise InputError(path, f"{problem}; {other}", remedy)
