@@ -113,9 +113,9 @@ def test_every_package_that_the_packed_code_imports_is_required() -> None:
     models.entries()  # imports their modules
     starts = ["dml.inference.served_model", *(name for name in sys.modules if name.startswith("dml.baselines"))]
     names = {canonical(name) for module in imported(starts) for name in distributions.get(module, ())}
-    encoder = encoders.get("efficientnet_lite0").requirements
+    listed = (*packaging.ALWAYS, *packaging.IF_INSTALLED, *encoders.get("efficientnet_lite0").requirements)
     never_reached = {"lifelines", "ray"}  # fit models, and spread the slides of a cohort over machines
-    assert sorted(names - required((*packaging.ALWAYS, *packaging.IF_INSTALLED, *encoder)) - {"dml"} - never_reached) == []
+    assert sorted(names - required(listed) - {"dml"} - never_reached) == []
 
 
 @pytest.mark.parametrize(
