@@ -33,7 +33,14 @@ from dml.core.yaml_files import read_yaml
 
 
 class Params(Section):
-    """The whole of params.yaml."""
+    """The whole of params.yaml.
+
+    Examples
+    --------
+    >>> params = Params(cohort="demo", tasks=["survival"], folds=[0, 1], optimisation=Optimisation(epochs=10))
+    >>> params.optimisation.epochs, params.model.width
+    (10, 128)
+    """
 
     cohort: str
     tasks: tuple[str, ...] = Field(min_length=1, description="survival, or the name of a label of the cohort")

@@ -64,6 +64,16 @@ def write_bag(
     ------
     InputError
         If there is no token, a value is not finite in float16, or the shapes disagree.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "slide-1.parquet"
+    ...     write_bag(path, np.ones((2, 4)), None, {"encoder": "uni", "mpp": 0.5, "tile_um": 128.0})
+    ...     tokens, _, meta = read_features(path, encoder="uni")
+    >>> tuple(tokens.shape), meta["width"]
+    ((2, 4), 4)
     """
     half = _to_half(source or path, np.asarray(tokens))
     vector = pa.FixedSizeBinaryArray.from_buffers(pa.binary(2 * half.shape[1]), len(half), [None, pa.py_buffer(half)])

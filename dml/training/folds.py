@@ -59,6 +59,14 @@ def make_fold(cohort: Cohort, splits: pd.DataFrame, index: int) -> Fold:
     ------
     InputError
         If the splits do not have this fold.
+
+    Examples
+    --------
+    >>> from dml.data.example_cohort import example_cohort, example_splits
+    >>> cohort = example_cohort(20)
+    >>> fold = make_fold(cohort, example_splits(cohort), 0)
+    >>> fold.n_inner_folds, len(fold.learning.cases), len(fold.validation(member=0).cases)
+    (3, 16, 4)
     """
     rows = splits[splits["fold"] == index]
     if rows.empty:

@@ -76,6 +76,12 @@ def get(name: str) -> EncoderCard:
     ------
     ConfigError
         If there is none of that name; the message lists those there are.
+
+    Examples
+    --------
+    >>> card = get("uni")
+    >>> card.width, card.mpp, card.gated
+    (1024, 0.5, True)
     """
     if name in _registered:
         return _registered[name]
