@@ -10,17 +10,12 @@ from ruamel.yaml import YAML
 
 from dml.data.feature_store import read_features
 from tests.extend.additions import FILES, STAGE
-from tests.pipelines.conftest import Workplace, copy_of_the_repository
+from tests.pipelines.conftest import Workplace, commit, copy_of_the_repository
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("extended")]
 
 NAMED = {"params.yaml", "dvc.yaml", "cohorts/demo.yaml"}
 """Files in which additions are named: parameters, the list of stages, a cohort's description."""
-
-
-def commit(place: Workplace) -> None:
-    place.run("git", "add", "--all")
-    place.run("git", "-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "-q", "-m", "before")
 
 
 def write_pairs(place: Workplace) -> None:
@@ -41,7 +36,7 @@ def describe_pairs(place: Workplace) -> None:
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A copy with all six additions after ``dvc repro`` on 30 small patients."""
     place = copy_of_the_repository(tmp_path_factory.mktemp("extended") / "repo")
-    commit(place)
+    commit(place, "before")
     place.run("dml", "cohort", "demo", "--patients", "30", "--slide-px", "1024")
     write_pairs(place)
     for name, text in FILES.items():

@@ -70,6 +70,11 @@ def copy_of_the_repository(folder: Path) -> Workplace:
     return place
 
 
+def commit(place: Workplace, message: str) -> None:
+    place.run("git", "add", "--all")
+    place.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-q", "-m", message)
+
+
 @pytest.fixture(scope="session")
 def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A copy with 30 small generated patients and short training; nothing has run yet."""

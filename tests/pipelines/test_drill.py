@@ -20,7 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from tests.pipelines.conftest import Workplace
+from tests.pipelines.conftest import Workplace, commit
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small_demo")]  # they share a finished pipeline
 
@@ -216,8 +216,3 @@ def post(address: str, content: dict[str, Any]) -> dict[str, Any]:
     request = urllib.request.Request(address, json.dumps(content).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:
         return dict(json.load(response))
-
-
-def commit(repo: Workplace, message: str) -> None:
-    repo.run("git", "add", "--all")
-    repo.run("git", "-c", "user.name=drill", "-c", "user.email=drill@localhost", "commit", "-q", "-m", message)

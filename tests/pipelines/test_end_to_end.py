@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import SEED
 from tests.pipelines.conftest import Workplace
+from tests.pipelines.test_dvc_yaml import CLEAN, TOUCHED
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small_demo")]  # they share a finished pipeline
 
@@ -41,6 +42,20 @@ def test_a_second_repro_does_nothing(finished: Workplace) -> None:
     assert "up to date" in said
     assert "Running stage" not in said
     assert finished.read("dvc.lock") == before
+
+
+def test_touching_what_does_not_decide_a_result_leaves_its_stage_clean(finished: Workplace) -> None:
+    files = (*TOUCHED, "dml/report/templates/report.html")
+    before = {name: finished.read(name) for name in files}
+    try:
+        for name, content in before.items():
+            (finished.folder / name).write_bytes(content + b"\n")
+        stale = json.loads(finished.run("dvc", "status", "--json").stdout)
+    finally:
+        for name, content in before.items():
+            (finished.folder / name).write_bytes(content)
+    assert "evaluate@survival" in stale, "the report is written again"
+    assert [name for name in stale if name.split("@")[0] in CLEAN] == []
 
 
 def test_the_same_commit_and_data_give_the_same_bytes(finished: Workplace) -> None:

@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dml.baselines.linear.fit import BASELINES
 from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.files import read_json, read_parquet, write_parquet
+from dml.models import registry
 from dml.training.folds import make_fold
 from pipelines import evaluate
 from pipelines import train_linear_baselines as baseline
@@ -62,12 +62,12 @@ def test_baselines_of_all_folds_become_a_report(project, tmp_path, task, metric)
     for fold in PARAMS.folds:
         job = Job(PARAMS, task, fold)
         inputs = Inputs(invented, splits, make_fold(invented, splits, fold))
-        for name in BASELINES:
-            baseline.write(job, name, baseline.reference(job, inputs, name))
+        for name in registry.linear_names():
+            baseline.write(job, name, baseline.fit(job, inputs, name))
     evaluate.run(PARAMS, task)
     out = tmp_path / "reports" / "synthetic" / task
     metrics = read_json(out / "metrics.json")
-    assert set(metrics) == set(BASELINES)
+    assert set(metrics) == set(registry.linear_names())
     assert metrics["linear_slide_genes"][metric]["value"] > 0.7
     assert metrics["null"][metric]["value"] == 0.5
     together = read_parquet(out / "predictions.parquet")[0].to_pandas()
@@ -84,7 +84,7 @@ def test_models_are_fused_with_age_and_sex_and_only_those_of_params_are_read(pro
     for fold in PARAMS.folds:
         job = Job(PARAMS, "survival", fold)
         inputs = Inputs(invented, splits, make_fold(invented, splits, fold))
-        baseline.write(job, "linear_slide", baseline.reference(job, inputs, "linear_slide"))
+        baseline.write(job, "linear_slide", baseline.fit(job, inputs, "linear_slide"))
     for name in ("teacher", "abmil", "mcat"):
         shutil.copytree(models / "linear_slide", models / name)
     named = PARAMS.baselines.model_copy(update={"deep": ("abmil",)})
@@ -101,7 +101,7 @@ def test_a_baseline_that_cannot_be_fitted_leaves_its_reason(project, tmp_path):
     job = Job(PARAMS, "survival", 0)
     baseline.write(job, "linear_clinical", None)
     folder = tmp_path / "models" / "synthetic" / "survival" / "linear_clinical" / "fold-0"
-    assert "no training patient has its sources: clinical" in read_json(folder / "model.json")["left_out"]
+    assert "no training patient has its inputs: clinical" in read_json(folder / "model.json")["left_out"]
     assert not (folder / "predictions.parquet").exists()
 
 

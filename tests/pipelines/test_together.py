@@ -11,13 +11,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dml.baselines.linear.fit import BASELINES
 from dml.cli.app import app
 from dml.cohorts.gene_groups import RESOURCES
 from dml.cohorts.store_files import read_expression, read_patients
 from dml.config import params as config
 from dml.core.files import read_json, read_parquet
 from dml.data.feature_store import bag_path
+from dml.models import registry
 from dml.training.folds import select_test_patients
 from dml.training.train import distill_student, train_teacher
 from pipelines import check_cohort, check_features, cohort, evaluate, extract_features, split, tile
@@ -146,7 +146,7 @@ def test_a_teacher_learns_from_both_and_the_report_has_a_row_for_each(place: Pat
     assert {patient[:7] for patient in predicted["patient_id"]} == {"TCGA-02", "TCGA-14", "TCGA-76"}
     for fold in params.folds:
         own = Job(params, "survival", fold)
-        for name in BASELINES:
+        for name in registry.linear_names():
             baseline.write(own, name, baseline.reference(own, read_inputs(own), name))
     evaluate.run(params, "survival")
     details = read_json(place / "reports/together/survival/details.json")
