@@ -7,13 +7,13 @@ of each fold are in ``clinical/<model>-clinical/fold-<k>``, with the coefficient
 import sys
 from pathlib import Path
 
-from dml.baselines.linear.fit import Reference, learner_of
-from dml.baselines.linear.late_fusion_clinical import with_clinical
+from dml.baselines.linear.fit import BaselineResult
+from dml.baselines.linear.late_fusion_clinical import fit_late_fusion
+from dml.baselines.linear.regression import make_regression
 from dml.config import params as config
 from dml.core.files import only_writer, read_parquet, write_json
 from dml.core.model_name import ModelName
 from dml.core.predictions import read_predictions, write_predictions
-from dml.core.tasks import horizon_columns
 from dml.data.cohort_store import CohortStore
 from dml.models import registry
 from dml.report.build import evaluate
@@ -48,20 +48,20 @@ def run(params: config.Params, task: str) -> None:
 def fuse_with_clinical(params: config.Params, task: str, names: list[str], models: Path, out: Path) -> None:
     """Fuse the predictions of every fold of some models with age and sex; where that is impossible, write why."""
     cohort = CohortStore.of(params.cohort).clinical_cohort()
-    learner = learner_of(task, cohort, horizon_columns(params.evaluation.years))
+    regression = make_regression(task, cohort.classes, params.evaluation.years)
     for name in names:
         for fold in params.folds:
             predictions = models / name / f"fold-{fold}" / PREDICTIONS
             if predictions.exists():
-                fused = with_clinical(name, read_predictions(predictions)[0], cohort, learner)
+                fused = fit_late_fusion(name, read_predictions(predictions)[0], cohort, regression)
                 fused_name = str(ModelName(name, clinical=True))
                 write(out / fused_name / f"fold-{fold}", fused_name, task, fold, fused)
 
 
-def write(folder: Path, name: str, task: str, fold: int, fused: Reference | str) -> None:
+def write(folder: Path, name: str, task: str, fold: int, fused: BaselineResult | str) -> None:
     """Write model.json and predictions.parquet; of a fusion that could not be fitted, only why."""
     if isinstance(fused, str):
-        write_json(folder / "model.json", {"baseline": name, "left_out": fused})
+        write_json(folder / "model.json", {"name": name, "left_out": fused})
         return
     write_json(folder / "model.json", {"task": task, "fold": fold, **fused.description})
     write_predictions(folder / PREDICTIONS, fused.rows.assign(fold=fold), fused.metadata)

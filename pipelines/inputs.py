@@ -67,7 +67,7 @@ def train_model(job: Job, inputs: Inputs, name: str, train: Callable[[], Trainin
         trained = train()
         if trained is None:
             reason = "no training or no validation patient has a target and the model's inputs"
-            write_json(folder / "model.json", {"model": name, "left_out": reason})
+            write_json(folder / "model.json", {"name": name, "left_out": reason})
             return
         trained.model.save(folder)
         with atomic(folder / "history.csv") as temporary:

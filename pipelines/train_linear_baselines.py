@@ -1,15 +1,16 @@
-"""Stage baseline: fit every classical reference of one task on one fold's training patients, predict the others."""
+"""Stage train_linear_baselines: fit every linear baseline of one task on one fold, predict the other patients."""
 
 import sys
 from dataclasses import replace
 
 import pandas as pd
 
-from dml.baselines.linear.fit import BASELINES, Reference, fit_reference, learner_of
+from dml.baselines.linear.fit import BaselineResult, fit_baseline
+from dml.baselines.linear.regression import make_regression
 from dml.core.device import torch_threads
 from dml.core.files import only_writer, write_json
 from dml.core.predictions import write_predictions
-from dml.core.tasks import horizon_columns
+from dml.models import registry
 from dml.tracking.fold_run import fold_run
 from dml.training.folds import select_test_patients
 from dml.training.runtime import one_blas_thread
@@ -19,42 +20,43 @@ from pipelines.stage import stage
 
 @stage
 def main() -> None:
-    """Read the fold, write models/<cohort>/<task>/<name>/fold-<k>/ for each reference."""
+    """Read the fold, write models/<cohort>/<task>/<name>/fold-<k>/ for each baseline."""
     job = Job.from_command_line()
     with only_writer(f"baseline-{job.task}-{job.fold}"):
         inputs = read_inputs(job)
-        for name in BASELINES:
+        for name in registry.linear_names():
             with fold_run(job.params, job.task, name, job.fold) as run:
-                write(job, name, reference(job, inputs, name))
+                write(job, name, fit(job, inputs, name))
                 run.log_artifacts(job.folder(name))
 
 
 @torch_threads(1)
 @one_blas_thread()
-def reference(job: Job, inputs: Inputs, name: str) -> Reference | None:
-    """Fit one reference on all learning patients of the fold, and on all inner parts but one to predict that one."""
+def fit(job: Job, inputs: Inputs, name: str) -> BaselineResult | None:
+    """Fit one baseline on all training patients of the fold, and on all inner folds but one to predict that one."""
     fold, settings = inputs.fold, job.params.baselines
-    horizons = horizon_columns(job.params.evaluation.years)
-    learner = learner_of(job.task, fold.learning, horizons)
+    regression = make_regression(job.task, fold.learning.classes, job.params.evaluation.years)
     test = select_test_patients(inputs.cohort, inputs.splits, job.fold)
-    whole = fit_reference(name, fold.learning, {"test": test}, learner, settings)
+    whole = fit_baseline(name, fold.learning, {"test": test}, regression, settings)
     if whole is None:
         return None
-    turns = [(fold.training(turn), {"validation": fold.validation(turn)}) for turn in range(fold.n_inner_folds)]
-    crossed = [fit_reference(name, training, judged, learner, settings) for training, judged in turns]
-    rows = [reference.rows for reference in [*crossed, whole] if reference is not None]
+    inner = [
+        fit_baseline(name, fold.training(i), {"validation": fold.validation(i)}, regression, settings)
+        for i in range(fold.n_inner_folds)
+    ]
+    rows = [result.rows for result in [*inner, whole] if result is not None]
     return replace(whole, rows=pd.concat(rows, ignore_index=True))
 
 
-def write(job: Job, name: str, fitted: Reference | None) -> None:
-    """Write model.json and predictions.parquet; of a reference whose source no patient has, only why."""
+def write(job: Job, name: str, result: BaselineResult | None) -> None:
+    """Write model.json and predictions.parquet; of a baseline whose inputs no patient has, only why."""
     folder = job.folder(name)
-    if fitted is None:
-        reason = f"no training patient has its sources: {', '.join(BASELINES[name])}"
-        write_json(folder / "model.json", {"baseline": name, "left_out": reason})
+    if result is None:
+        reason = f"no training patient has its inputs: {', '.join(registry.entry(name).inputs)}"
+        write_json(folder / "model.json", {"name": name, "left_out": reason})
         return
-    write_json(folder / "model.json", {"task": job.task, "fold": job.fold, **fitted.description})
-    write_predictions(folder / "predictions.parquet", fitted.rows.assign(fold=job.fold), fitted.metadata)
+    write_json(folder / "model.json", {"task": job.task, "fold": job.fold, **result.description})
+    write_predictions(folder / "predictions.parquet", result.rows.assign(fold=job.fold), result.metadata)
 
 
 if __name__ == "__main__":

@@ -64,15 +64,15 @@ def _time_folds(count: int, student: bool = True) -> Measurement:
 def _time_linear_baselines() -> Measurement:
     """Fit every linear baseline of a fold, on all training patients and without each inner fold."""
     with contextlib.chdir(_prepare_copy()):
-        from dml.baselines.linear.fit import BASELINES
         from dml.config import params as config
+        from dml.models import registry
         from pipelines.inputs import Job, read_inputs
-        from pipelines.train_linear_baselines import reference
+        from pipelines.train_linear_baselines import fit
 
         job = Job(config.load(), "survival", 0)
         inputs = read_inputs(job)
-        result = time_repeats(lambda: [reference(job, inputs, name) for name in BASELINES], repeats=1, warm=0)
-        return Measurement(result.wall_s, result.cpu_s, {"models": len(BASELINES)})
+        result = time_repeats(lambda: [fit(job, inputs, name) for name in registry.linear_names()], repeats=1, warm=0)
+        return Measurement(result.wall_s, result.cpu_s, {"models": len(registry.linear_names())})
 
 
 GROUP = "4 real cohort"

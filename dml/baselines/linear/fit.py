@@ -1,4 +1,4 @@
-"""Classical references under the same folds: principal components of each source and a penalised Cox or logistic model.
+"""Linear baselines on the same folds: principal components of each source and a penalised Cox or logistic model.
 
 Everything is fitted on the fold's training patients; validation and test patients are only predicted.
 """
@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from dml.baselines.linear.tasks import ClassLearner, Learner, SurvivalLearner
+from dml.baselines.linear.regression import Regression
 from dml.config import params as config
-from dml.core.types import SURVIVAL, Case, Cohort, Source
+from dml.core.types import Case, Cohort, Source
+from dml.models import registry
 from dml.models.entry import ModelEntry
-from dml.models.linear.design_matrix import Design, column_names
+from dml.models.linear.design_matrix import DesignMatrix, column_names
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +56,13 @@ MODELS = (
     _linear("linear_slide_genes_clinical", "slide", "genes", "clinical"),
 )
 """A patient that lacks one of the inputs is left out of fitting and of predictions."""
-BASELINES: Mapping[str, tuple[Source, ...]] = {model.name: model.inputs for model in MODELS}
-"""Inputs of each baseline."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """A fitted baseline's predictions, and what model.json and the predictions' metadata say of it.
+class BaselineResult:
+    """Predictions of a fitted baseline, the content of its model.json, and the metadata of its predictions.
 
-    `rows` has patient_id, site, role, model, the outputs and the truth; `description` is model.json's content.
+    `rows` has patient_id, site, role, model, the outputs and the targets.
     """
 
     rows: pd.DataFrame
@@ -71,66 +70,66 @@ class Reference:
     metadata: Mapping[str, Any]
 
 
-def learner_of(task: str, training: Cohort, horizons: Mapping[str, int]) -> Learner:
-    """Choose how a task is learnt: "survival", or the name of a label."""
-    return SurvivalLearner(horizons) if task == SURVIVAL else ClassLearner(task, tuple(training.classes[task]))
-
-
-def fit_reference(
+def fit_baseline(
     name: str,
     training: Cohort,
-    judged: Mapping[str, Cohort],
-    learner: Learner,
+    evaluated: Mapping[str, Cohort],
+    regression: Regression,
     settings: config.Baselines,
-) -> Reference | None:
+) -> BaselineResult | None:
     """Fit one baseline on training patients and predict others.
 
     Parameters
     ----------
     name : str
-        One of `BASELINES`.
+        Of one of `MODELS`.
     training : Cohort
         The fold's training patients: all that anything is fitted on.
-    judged : mapping
+    evaluated : mapping
         Role ("validation", "test") to its patients.
-    learner : Learner
-        The task, from `learner_of`.
+    regression : Regression
+        Of the task, from `make_regression`.
     settings : config.Baselines
         Principal components per source, and the ridge penalty.
 
     Returns
     -------
-    Reference or None
-        None if no training patient has the sources.
+    BaselineResult or None
+        None if no training patient has the inputs.
 
     Raises
     ------
     InputError
-        If nothing can be learnt from the training patients: nobody died, or one class only.
+        If nothing can be fitted to the training patients: nobody died, or one class only.
     """
-    sources = BASELINES[name]
-    cases = _usable(training, learner, sources)
+    sources = registry.entry(name).inputs
+    cases = _select(training, regression, sources)
     if not cases:
-        log.warning("%s: no training patient has %s", name, " and ".join(sources) or "the truth")
+        log.warning("%s: no training patient has %s", name, " and ".join(sources) or "a target")
         return None
-    design = Design.fit(training, cases, sources, settings.components)
+    design = DesignMatrix.fit(training, cases, sources, settings.components)
     columns = design(training, cases)
-    model = learner.fit(columns, cases, settings.penalty)
+    model = regression.fit(columns, cases, settings.penalty)
     parts = []
-    for role, cohort in judged.items():
-        kept = _usable(cohort, learner, sources)
-        who = {"patient_id": [case.patient_id for case in kept], "site": [case.site for case in kept], "role": role}
-        parts.append(pd.DataFrame({**who, **learner.outputs(model, design(cohort, kept), kept)}))
-    described = {
-        "baseline": name,
-        "sources": list(sources),
+    for role, cohort in evaluated.items():
+        usable = _select(cohort, regression, sources)
+        keys = {
+            "patient_id": [case.patient_id for case in usable],
+            "site": [case.site for case in usable],
+            "role": role,
+        }
+        parts.append(pd.DataFrame({**keys, **regression.predict(model, design(cohort, usable), usable)}))
+    reductions = {s: r.describe() | {"columns": column_names(training, s)} for s, r in design.reductions.items()}
+    description = {
+        "name": name,
+        "inputs": list(sources),
         "training_patients": len(cases),
-        "model": model.described(),
-        "reductions": {s: r.described() | {"columns": column_names(training, s)} for s, r in design.reductions.items()},
+        "model": model.describe(),
+        "reductions": reductions,
     }
     rows = pd.concat(parts, ignore_index=True).assign(model=name)
-    return Reference(rows, described, learner.metadata(model, columns, cases))
+    return BaselineResult(rows, description, regression.metadata(model, columns, cases))
 
 
-def _usable(cohort: Cohort, learner: Learner, sources: Sequence[Source]) -> list[Case]:
-    return [case for case in cohort.cases if learner.knows(case) and all(case.has(s) for s in sources)]
+def _select(cohort: Cohort, regression: Regression, sources: Sequence[Source]) -> list[Case]:
+    return [case for case in cohort.cases if regression.task.is_known(case) and all(case.has(s) for s in sources)]

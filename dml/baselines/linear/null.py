@@ -1,4 +1,4 @@
-"""The models that know nothing of the patient: Kaplan-Meier survival, or the class shares of the training patients."""
+"""Models without inputs: Kaplan-Meier survival, or the class shares of the training patients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Real
 
 @dataclass(frozen=True, slots=True)
 class KaplanMeierNull:
-    """Everyone has the training patients' survival curve, and the same risk."""
+    """Every patient has the survival curve of the training patients, and the same risk."""
 
     fitted: Any
 
@@ -22,14 +22,14 @@ class KaplanMeierNull:
         return cls(KaplanMeierFitter().fit(days, event))
 
     def risk(self, columns: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n"]:
-        """Zero for everyone."""
+        """Return zero for every patient."""
         return np.zeros(len(columns))
 
     def survival(self, columns: Float[np.ndarray, "n k"], days: Sequence[int]) -> Float[np.ndarray, "n t"]:
-        """Return the same curve for everyone."""
+        """Return the same curve for every patient."""
         return np.tile(self.fitted.survival_function_at_times(list(days)).to_numpy(float), (len(columns), 1))
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return the steps of the curve for model.json."""
         steps = self.fitted.survival_function_["KM_estimate"]
         return {"kind": "kaplan_meier", "days": steps.index.tolist(), "survival": steps.tolist()}
@@ -37,7 +37,7 @@ class KaplanMeierNull:
 
 @dataclass(frozen=True, slots=True)
 class ClassShares:
-    """Everyone has the class shares of the training patients; the most frequent class is predicted."""
+    """Every patient has the class shares of the training patients; the most frequent class is predicted."""
 
     classes: tuple[str, ...]
     shares: Float[np.ndarray, "c"]
@@ -48,9 +48,9 @@ class ClassShares:
         return cls(tuple(classes), np.bincount(label, minlength=len(classes)) / max(len(label), 1))
 
     def probabilities(self, columns: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n c"]:
-        """Return the same shares for everyone."""
+        """Return the same shares for every patient."""
         return np.tile(self.shares, (len(columns), 1))
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Shares for model.json."""
         return {"kind": "class_shares", "classes": list(self.classes), "shares": self.shares.tolist()}

@@ -1,4 +1,4 @@
-"""Penalised Cox regression on a few columns, with Breslow's baseline hazard for survival curves.
+"""Penalised Cox regression on a few columns, with Breslow's baseline hazard.
 
 Source: Cox, JRSS B 1972; lifelines' CoxPHFitter (ridge penalty on standardised columns).
 """
@@ -17,17 +17,17 @@ from dml.core.errors import InputError
 
 log = logging.getLogger(__name__)
 
-RETRIES = 6
+MAX_ATTEMPTS = 6
 """How often the penalty is raised tenfold when the fit does not converge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cox:
-    """A fitted model; `penalty` is the one it converged with, at least the one asked for."""
+    """A fitted model; `penalty` is the one it converged with, at least the requested one."""
 
     fitted: Any
     penalty: float
-    asked: float
+    requested: float
 
     @classmethod
     def fit(
@@ -37,7 +37,7 @@ class Cox:
         event: Bool[np.ndarray, "n"],
         penalty: float,
     ) -> "Cox":
-        """Fit; where lifelines reports that it did not converge, with ten times the penalty, and so on.
+        """Fit; where lifelines does not converge, again with ten times the penalty, and so on.
 
         Raises
         ------
@@ -47,14 +47,16 @@ class Cox:
         if not event.any():
             raise InputError("Cox baseline", "none of its training patients died", "Check events or make fewer folds")
         table = _frame(columns).assign(days=days, event=event)
-        for attempt in range(RETRIES):
-            raised = penalty * 10**attempt
-            fitted = _converged(table, raised)
+        for attempt in range(MAX_ATTEMPTS):
+            increased = penalty * 10**attempt
+            fitted = _fit_once(table, increased)
             if fitted is not None:
-                return cls(fitted, raised, penalty)
-            log.warning("Cox with penalty %g did not converge, trying %g", raised, raised * 10)
-        found = f"no convergence with penalties {penalty:g} to {raised:g}"
-        raise InputError("Cox baseline", found, "Lower baselines.components or raise baselines.penalty in params.yaml")
+                return cls(fitted, increased, penalty)
+            log.warning("Cox with penalty %g did not converge, trying %g", increased, increased * 10)
+        problem = f"no convergence with penalties {penalty:g} to {increased:g}"
+        raise InputError(
+            "Cox baseline", problem, "Lower baselines.components or raise baselines.penalty in params.yaml"
+        )
 
     def risk(self, columns: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n"]:
         """Log hazard ratio against the mean training patient."""
@@ -67,14 +69,19 @@ class Cox:
         curves = self.fitted.predict_survival_function(_frame(columns), times=list(days))
         return np.asarray(np.clip(curves.to_numpy(float).T, 0, 1))
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Coefficients and penalty for model.json."""
         coefficients = [float(value) for value in self.fitted.params_]
-        return {"kind": "cox", "coefficients": coefficients, "penalty": self.penalty, "penalty_asked": self.asked}
+        return {
+            "kind": "cox",
+            "coefficients": coefficients,
+            "penalty": self.penalty,
+            "penalty_requested": self.requested,
+        }
 
 
-def _converged(table: pd.DataFrame, penalty: float) -> Any | None:
-    """Fit once; None if lifelines warns or fails for want of convergence."""
+def _fit_once(table: pd.DataFrame, penalty: float) -> Any | None:
+    """Fit once; None if lifelines warns or fails because it does not converge."""
     from lifelines import CoxPHFitter
     from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 

@@ -24,7 +24,7 @@ class Logistic:
     ) -> "Logistic":
         """Fit with the same meaning of `penalty` as lifelines' Cox: mean log-likelihood minus ``penalty / 2 |w|^2``.
 
-        Classes are weighted to count alike, as in the trained models; the weights come from the training patients.
+        Every class has the same total weight, as in the trained models; the weights come from the training patients.
 
         Raises
         ------
@@ -34,20 +34,20 @@ class Logistic:
         from sklearn.linear_model import LogisticRegression
 
         if len(np.unique(label)) < 2:
-            found = f"all its training patients are {classes[int(label[0])]}" if len(label) else "no training patient"
-            raise InputError("logistic baseline", found, "Check the labels or make fewer folds")
+            problem = f"all its training patients are {classes[int(label[0])]}" if len(label) else "no training patient"
+            raise InputError("logistic baseline", problem, "Check the labels or make fewer folds")
         strength = 1 / (len(label) * penalty)
         fitted = LogisticRegression(C=strength, class_weight="balanced", max_iter=10_000, tol=1e-8)
         return cls(fitted.fit(columns, label), tuple(classes), penalty)
 
     def probabilities(self, columns: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n c"]:
         """Probability of each class."""
-        spread = np.zeros((len(columns), len(self.classes)))
+        probabilities = np.zeros((len(columns), len(self.classes)))
         if len(columns):
-            spread[:, self.fitted.classes_] = self.fitted.predict_proba(columns)
-        return spread
+            probabilities[:, self.fitted.classes_] = self.fitted.predict_proba(columns)
+        return probabilities
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Coefficients and penalty for model.json."""
         return {
             "kind": "logistic",

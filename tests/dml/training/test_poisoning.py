@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
-from dml.baselines.linear.fit import BASELINES, fit_reference, learner_of
-from dml.baselines.linear.late_fusion_clinical import with_clinical
+from dml.baselines.linear.fit import fit_baseline
+from dml.baselines.linear.late_fusion_clinical import fit_late_fusion
+from dml.baselines.linear.regression import make_regression
 from dml.config import params as config
 from dml.core.types import Bag, Case, Cohort, Survival
 from dml.models import registry
@@ -27,7 +28,7 @@ PARAMS = change(
     model={"width": 8, "n_queries": 2, "gene_width": 8, "linear_offset": config.LinearOffset(components=2)},
     optimisation={"epochs": 1, "batch_size": 16, "ensemble_size": 2, "patience": 10},
 )
-HORIZONS = {"survival_365": 365, "survival_1096": 1096}
+YEARS = (1.0, 3.0)
 
 
 def spoilt(case: Case) -> Case:
@@ -64,9 +65,9 @@ def imputing(part: Fold, task: str) -> FoldModel:
 
 def deep(name: str) -> Callable[[Fold, str], FoldModel]:
     def trained(part: Fold, task: str) -> FoldModel:
-        found = train_baseline(part, PARAMS, task, name)
-        assert found is not None
-        return found.model
+        result = train_baseline(part, PARAMS, task, name)
+        assert result is not None
+        return result.model
 
     return trained
 
@@ -82,7 +83,7 @@ TRAINED: dict[str, Callable[[Fold, str], FoldModel]] = {
 
 @pytest.mark.parametrize("task", ["survival", "grade"])
 @pytest.mark.parametrize("kind", TRAINED)
-def test_no_network_knows_the_test_patients(both: tuple[Cohort, Cohort], kind: str, task: str) -> None:
+def test_no_network_depends_on_the_test_patients(both: tuple[Cohort, Cohort], kind: str, task: str) -> None:
     clean, dirty = (TRAINED[kind](fold(data), task) for data in both)
     assert clean.spec.model_dump_json() == dirty.spec.model_dump_json()
     for one, other in zip(clean.members, dirty.members, strict=True):
@@ -96,12 +97,12 @@ def test_no_network_knows_the_test_patients(both: tuple[Cohort, Cohort], kind: s
 
 
 @pytest.mark.parametrize("task", ["survival", "grade"])
-@pytest.mark.parametrize("name", BASELINES)
-def test_no_classical_reference_knows_the_test_patients(both: tuple[Cohort, Cohort], name: str, task: str) -> None:
+@pytest.mark.parametrize("name", registry.linear_names())
+def test_no_linear_baseline_depends_on_the_test_patients(both: tuple[Cohort, Cohort], name: str, task: str) -> None:
     def fitted(data: Cohort):
         part = fold(data)
-        learner = learner_of(task, part.learning, HORIZONS)
-        return fit_reference(name, part.learning, {"validation": part.validation()}, learner, config.Baselines())
+        regression = make_regression(task, part.learning.classes, YEARS)
+        return fit_baseline(name, part.learning, {"validation": part.validation()}, regression, config.Baselines())
 
     clean, dirty = (fitted(data) for data in both)
     assert clean.description == dirty.description
@@ -110,7 +111,7 @@ def test_no_classical_reference_knows_the_test_patients(both: tuple[Cohort, Coho
 
 
 @pytest.mark.parametrize("task", ["survival", "grade"])
-def test_age_and_sex_are_put_beside_a_model_without_the_test_patients(both: tuple[Cohort, Cohort], task: str) -> None:
+def test_late_fusion_does_not_depend_on_the_test_patients(both: tuple[Cohort, Cohort], task: str) -> None:
     """The layer is fitted on validation rows; what it makes of the rows of test patients depends on no outcome."""
     data = cohort(160)  # the layer wants twenty validation patients
     tested = {case.patient_id for case in select_test_patients(data, splits(data), 0).cases}
@@ -121,16 +122,16 @@ def test_age_and_sex_are_put_beside_a_model_without_the_test_patients(both: tupl
         else c
         for c in data.cases
     )
-    found = []
+    results = []
     for version in (data, replace(data, cases=turned)):
         part = fold(version)
-        learner = learner_of(task, part.learning, HORIZONS)
+        regression = make_regression(task, part.learning.classes, YEARS)
         model = train_teacher(part, PARAMS, task).model
         rows = predict_fold(model, part, select_test_patients(version, splits(version), 0), "teacher")[0]
-        layered = with_clinical("teacher", rows, version, learner)
-        assert not isinstance(layered, str), layered
-        found.append(layered)
-    clean, dirty = found
+        fused = fit_late_fusion("teacher", rows, version, regression)
+        assert not isinstance(fused, str), fused
+        results.append(fused)
+    clean, dirty = results
     assert clean.description == dirty.description
-    said = [name for name in clean.rows if name.startswith(("risk", "survival_", "p_"))]
-    pd.testing.assert_frame_equal(clean.rows[said], dirty.rows[said], check_exact=True)
+    outputs = [name for name in clean.rows if name.startswith(("risk", "survival_", "p_"))]
+    pd.testing.assert_frame_equal(clean.rows[outputs], dirty.rows[outputs], check_exact=True)

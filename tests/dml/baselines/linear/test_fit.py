@@ -3,13 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dml.baselines.linear.fit import BASELINES, fit_reference, learner_of
+from dml.baselines.linear.fit import MODELS, fit_baseline
+from dml.baselines.linear.regression import make_regression
 from dml.config.params import Baselines
 from dml.core.types import Survival
 from dml.evaluation.metrics.concordance import count_pairs
 from tests.synthetic import cohort
 
-HORIZONS = {"survival_365": 365, "survival_1096": 1096}
+YEARS, SURVIVAL = (1.0, 3.0), ["survival_365", "survival_1096"]
+NAMES = [model.name for model in MODELS]
 SETTINGS = Baselines(components=5, penalty=0.1)
 
 
@@ -23,29 +25,29 @@ def parts():
 
 def fitted(name, parts, task="survival"):
     training, validation, test = parts
-    judged = {"validation": validation, "test": test}
-    return fit_reference(name, training, judged, learner_of(task, training, HORIZONS), SETTINGS)
+    evaluated = {"validation": validation, "test": test}
+    return fit_baseline(name, training, evaluated, make_regression(task, training.classes, YEARS), SETTINGS)
 
 
-def c_index(reference):
-    rows = reference.rows  # validation and test: neither was fitted on
+def c_index(result):
+    rows = result.rows  # validation and test: neither was fitted on
     columns = (rows["days"].to_numpy(), rows["event"].to_numpy(bool), rows["risk"].to_numpy())
     return count_pairs(*columns, np.zeros(len(rows), int)).index
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("task", ["survival", "grade"])
 def test_every_baseline_predicts_every_validation_and_test_patient(parts, name, task):
-    reference = fitted(name, parts, task)
-    assert reference.rows["role"].value_counts().to_dict() == {"validation": 40, "test": 40}
-    assert set(reference.rows["model"]) == {name}
-    outputs = ["risk", *HORIZONS] if task == "survival" else ["p_low", "p_high"]
-    assert np.isfinite(reference.rows[outputs].to_numpy(float)).all()
-    assert reference.metadata["task"] == task
+    result = fitted(name, parts, task)
+    assert result.rows["role"].value_counts().to_dict() == {"validation": 40, "test": 40}
+    assert set(result.rows["model"]) == {name}
+    outputs = ["risk", *SURVIVAL] if task == "survival" else ["p_low", "p_high"]
+    assert np.isfinite(result.rows[outputs].to_numpy(float)).all()
+    assert result.metadata["task"] == task
 
 
 def test_genes_and_slide_find_their_planted_factors(parts):
-    scores = {name: c_index(fitted(name, parts)) for name in BASELINES}
+    scores = {name: c_index(fitted(name, parts)) for name in NAMES}
     assert scores["null"] == 0.5
     assert scores["linear_slide"] > 0.6
     assert scores["linear_genes"] > scores["linear_slide"]
@@ -53,12 +55,12 @@ def test_genes_and_slide_find_their_planted_factors(parts):
 
 
 def test_training_patients_without_the_source_are_left_out_and_counted(parts):
-    counts = {name: fitted(name, parts).description["training_patients"] for name in BASELINES}
+    counts = {name: fitted(name, parts).description["training_patients"] for name in NAMES}
     assert counts["linear_slide"] == counts["null"] == 120
     assert counts["linear_genes"] == counts["linear_slide_genes"] == 100
 
 
-def test_what_test_and_validation_patients_lived_through_changes_nothing(parts):
+def test_outcomes_of_test_and_validation_patients_change_nothing(parts):
     training, validation, test = parts
     poisoned = tuple(
         replace(part, cases=tuple(replace(case, survival=Survival(1.0, True)) for case in part.cases))
@@ -69,12 +71,12 @@ def test_what_test_and_validation_patients_lived_through_changes_nothing(parts):
     np.testing.assert_array_equal(honest.rows["risk"], spoilt.rows["risk"])
 
 
-def test_a_patient_is_judged_alike_in_any_company(parts):
+def test_a_prediction_does_not_depend_on_the_other_patients(parts):
     training, validation, test = parts
     alone = test.subset({test.cases[7].patient_id})
-    together = fitted("linear_slide_genes", parts).rows.set_index("patient_id")["risk"]
+    among_all = fitted("linear_slide_genes", parts).rows.set_index("patient_id")["risk"]
     single = fitted("linear_slide_genes", (training, validation, alone)).rows.set_index("patient_id")["risk"]
-    assert single[test.cases[7].patient_id] == pytest.approx(together[test.cases[7].patient_id], abs=1e-9)
+    assert single[test.cases[7].patient_id] == pytest.approx(among_all[test.cases[7].patient_id], abs=1e-9)
 
 
 def test_the_cut_off_and_follow_up_are_the_training_patients(parts):

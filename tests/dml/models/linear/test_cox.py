@@ -40,9 +40,9 @@ def test_without_convergence_the_penalty_is_raised_and_recorded(caplog):
     columns = np.c_[-days, (days <= 10) * 1.0]  # both predict the order of deaths perfectly
     model = Cox.fit(columns, days, np.ones(20, bool), 1e-5)
     assert model.penalty > 1e-5
-    described = model.described()
-    assert described["penalty_asked"] == 1e-5
-    assert described["penalty"] == model.penalty
+    description = model.describe()
+    assert description["penalty_requested"] == 1e-5
+    assert description["penalty"] == model.penalty
     assert "did not converge, trying" in caplog.text
     assert np.isfinite(model.risk(columns)).all()
 

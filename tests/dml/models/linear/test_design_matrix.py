@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dml.models.linear.design_matrix import Design, Reduction, source_matrix
+from dml.models.linear.design_matrix import DesignMatrix, Reduction, source_matrix
 from tests.synthetic import COARSE, FINE, TME, TUMOR, WIDTH, cohort
 
 
@@ -50,7 +50,7 @@ def test_which_sources_a_patient_has():
 
 def test_an_unknown_age_takes_the_training_mean():
     invented = cohort(10, seed=2)
-    design = Design.fit(invented, invented.cases, ("clinical",), 15)
+    design = DesignMatrix.fit(invented, invented.cases, ("clinical",), 15)
     unknown = replace(invented.cases[0], covariates={"sex": 1.0})
     assert design(invented, [unknown])[0, 0] == 0
 
@@ -77,4 +77,4 @@ def test_a_constant_or_unmeasured_column_counts_for_nothing():
     reduction = Reduction.fit(values, None)
     assert reduction(np.array([[0.0, 1000.0, 5.0]])).shape == (1, 1)
     assert reduction(np.array([[0.3, 1.0, 5.0]])) == reduction(np.array([[0.3, 2.0, np.nan]]))
-    assert reduction.described()["deviation"][1:] == [None, None]
+    assert reduction.describe()["deviation"][1:] == [None, None]

@@ -14,7 +14,7 @@ def test_it_learns_and_a_class_absent_from_training_gets_nothing():
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert (probabilities[:, 1] == 0).all()
     assert (probabilities.argmax(axis=1) == label).mean() > 0.9
-    assert model.described()["classes"] == ["a", "c"]
+    assert model.describe()["classes"] == ["a", "c"]
 
 
 def test_classes_count_alike():
