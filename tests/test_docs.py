@@ -1,6 +1,7 @@
 """The documentation agrees with the code: commands, options, parameters, paths, quotations, tests and links exist."""
 
 import ast
+import importlib
 import importlib.util
 import re
 import shlex
@@ -131,6 +132,23 @@ def test_code_is_quoted_with_its_decorators_and_without_what_follows() -> None:
         quote_source().quote("dml/core/model_name.py", "no_such")
     with pytest.raises(LookupError, match="does not exist"):
         quote_source().quote("dml/no_such.py")
+
+
+@pytest.mark.parametrize("page", PRESENT)
+def test_every_import_in_an_example_exists(page: str) -> None:
+    examples = [
+        content for language, content in code_blocks(PAGES[page]) if language == "python" and "{{" not in content
+    ]
+    for node in (node for example in examples for node in ast.walk(ast.parse(example))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dml"):
+            module = importlib.import_module(str(node.module))
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == [], page
+
+
+def test_the_api_reference_names_what_exists() -> None:
+    for name in re.findall(r"^::: (\S+)", PAGES["docs/api/index.md"], re.MULTILINE):
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
 
 
 @pytest.mark.parametrize("page", PAGES)
