@@ -1,11 +1,15 @@
 """The file MLflow runs to rebuild a registered model ("models from code"): nothing is unpickled."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.models import set_model
-from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+with warnings.catch_warnings():  # of type hints in MLflow's own classes
+    warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+    from mlflow.models import set_model
+    from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class ServedModel(PythonModel):
