@@ -157,7 +157,7 @@ def _encode_all(
             _save(result, units[result.job.slide_id, float(result.job.grid.mpp)], card, facts)
         except InputError as error:
             logger.warning("slide %s failed: %s", result.job.slide_id, error)
-            reasons[result.job.slide_id] = f"{error.found}. {error.remedy}"
+            reasons[result.job.slide_id] = f"{error.problem}. {error.remedy}"
     return [reasons.get(slide[0].slide_id) for slide in slides]
 
 

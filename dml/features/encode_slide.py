@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from dml.config.params import Embed, Tiles
+from dml.core.device import resolve_device
 from dml.core.types import Bag, MultiScaleBags
 from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
-from dml.features.encoders.backends.tile_encoder import pick_device
 from dml.features.encoders.card import EncoderCard, TileEncoder
 from dml.features.encoders.registry import get
 from dml.slides.reader import open_slide
@@ -44,7 +44,7 @@ def encode_slide(
         If the slide cannot be read, has no tissue, or the encoder is import-only.
     """
     options = embed or Embed()
-    loaded = _load_encoder(get(encoder), pick_device(options.device), options.precision)
+    loaded = _load_encoder(get(encoder), str(resolve_device(options.device, "embed.device")), options.precision)
     with open_slide(path, mpp) as slide:
         grids = tile_slide(slide, tiles).grids
     jobs = [EncodingJob(path.stem, path, grid) for grid in grids.values()]

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dml.core.device import torch_threads
 from dml.core.errors import InputError
 from dml.core.types import Mpp, TileGrid
-from dml.features.encoders.backends.tile_encoder import one_core_each
 from dml.features.encoders.card import TileEncoder
 from dml.slides.grid import corners_px
 from dml.slides.reader import Slide, open_slide
@@ -104,7 +104,7 @@ def encode_tiles(
         tiles = np.stack([slide.read_tile(x, y, job.grid.tile_px, job.grid.mpp) for x, y in corners])
         return encoder(tiles)
 
-    with one_core_each(), ThreadPoolExecutor(workers) as pool:
+    with torch_threads(1), ThreadPoolExecutor(workers) as pool:
         try:
             for job in jobs:
                 starts = range(0, len(job.grid.coords_px), batch)

@@ -18,9 +18,9 @@ from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from dml.config.params import Scale
+from dml.core.device import resolve_device
 from dml.core.errors import ConfigError, DmlError
 from dml.core.progress import Advance
-from dml.features.encoders.backends.tile_encoder import pick_device
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,7 +73,7 @@ class LocalExecutor:
 
     def device(self, wanted: str) -> str:
         """See `Executor`."""
-        return pick_device(wanted)
+        return str(resolve_device(wanted, "embed.device"))
 
     def map(self, task: ParallelTask[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
         """See `Executor`."""

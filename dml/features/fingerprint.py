@@ -28,7 +28,7 @@ def slide_fingerprint(path: Path) -> str:
 
     A file of up to 4 MiB is hashed whole. An edit in place that keeps the size and falls between the blocks of a larger
     file goes unnoticed; no scanner, converter or copy tool does that. Of a folder beside the file that has its name, as
-    MIRAX slides have, the names and sizes count.
+    MIRAX slides have, and of the other files of a DICOM series, the names and sizes count.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def slide_fingerprint(path: Path) -> str:
             for start in _starts(size):
                 file.seek(start)
                 sampled.update(file.read(_BLOCK))
-        beside = path.with_suffix("")
+        beside = path.parent if path.suffix.lower() == ".dcm" else path.with_suffix("")
         for part in sorted(beside.rglob("*")) if path.suffix and beside.is_dir() else ():
             sampled.update(f"{part.relative_to(beside)} {part.stat().st_size}".encode())
     except OSError as error:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.raw_files import Features
-from dml.cohorts.slide_table import feature_files
+from dml.cohorts.slide_files import feature_files
 from dml.config.params import Embed, Tiles
 from dml.core.cache import cache_dir, hardlink
 from dml.core.errors import InputError, listed, refuse_unreadable
@@ -136,7 +136,7 @@ def _origins(description: CohortDescription, encoder: str, mpp: float, open_file
 
 
 def _origin(spec: Features, path: Path, open_files: ExitStack) -> Origin:
-    files = feature_files(path, spec)
+    files = feature_files(path, spec.slide)
     with refuse_unreadable(path, "Copy it again"):
         archive = None if path.is_dir() else open_files.enter_context(zipfile.ZipFile(path))
     return Origin(spec, path, files, archive)
@@ -150,7 +150,7 @@ def _import_slide(
         imported = {mpp: _import_one(slide_id, patient_id, sources, work) for mpp, sources in origins.items()}
     except InputError as error:
         logger.warning("slide %s failed: %s", slide_id, error)
-        reason = f"{error.where}: {error.found}. {error.remedy}"
+        reason = f"{error.where}: {error.problem}. {error.remedy}"
         return [manifest_row(slide_id, patient_id, mpp, reason=reason) for mpp in origins]
     rows = []
     for mpp, (encoder, finished, key) in imported.items():

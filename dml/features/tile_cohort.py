@@ -134,7 +134,7 @@ def _tile_one(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | None) -
         facts = _tile_or_reuse(row, out, tiles, work)
     except InputError as error:
         logger.warning("slide %s failed: %s", row["slide_id"], error)
-        return _fail(row, f"{error.found}. {error.remedy}")
+        return _fail(row, f"{error.problem}. {error.remedy}")
     if facts["notes"]:
         logger.warning("slide %s: %s", row["slide_id"], facts["notes"])
     return {**_identity(row), **facts, "status": "ok", "reason": None}

@@ -184,7 +184,8 @@ def open_slide(path: Path, mpp: float | None = None, mpp_from: str | None = None
         If the file is missing, empty, truncated, not a slide, or of unknown or contradictory resolution.
     """
     if not path.is_file():
-        raise InputError(path, "the file does not exist", "Correct the path in the slide list")
+        problem = f"a broken link to {path.readlink()}" if path.is_symlink() else "the file does not exist"
+        raise InputError(path, problem, "Correct the path in the slide list")
     if path.stat().st_size == 0:
         raise InputError(path, "the file is empty (0 bytes)", "Copy the slide again")
     handle, properties = _open(path)

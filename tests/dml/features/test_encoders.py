@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dml.core.device import torch_threads
 from dml.core.errors import ConfigError, InputError
 from dml.features.encoders import efficientnet_lite0, registry
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, one_core_each, pick_device, resized
+from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resized
 from dml.features.encoders.card import EncoderCard
 from dml.features.encoders.registry import get, names, register
 from tests.painted import fake_card, tissue_pixels
@@ -102,7 +103,7 @@ def test_it_recognises_what_it_was_trained_on(tiles: NDArray[np.uint8]) -> None:
 
 def test_bits_do_not_depend_on_the_batch_or_the_thread(card: EncoderCard, tiles: NDArray[np.uint8]) -> None:
     encoder = card.load()
-    with one_core_each(), ThreadPoolExecutor(2) as pool:
+    with torch_threads(1), ThreadPoolExecutor(2) as pool:
         together = encoder(tiles)
         alone = np.concatenate(list(pool.map(lambda i: encoder(tiles[i : i + 1]), range(5))))
         turned = encoder(tiles[::-1])[::-1]
@@ -144,23 +145,6 @@ def test_padded_batches_give_the_same_tokens() -> None:
     runner._one_by_one = False  # as on a GPU
     np.testing.assert_allclose(runner(tiles), alone, atol=1e-3)
     np.testing.assert_array_equal(runner(tiles[:5]), runner(tiles)[:5])
-
-
-def test_threads_are_restored() -> None:
-    before = torch.get_num_threads()
-    with one_core_each():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before
-
-
-def test_device_by_name() -> None:
-    assert pick_device("cpu") == "cpu"
-    if torch.cuda.is_available():
-        assert pick_device("auto") == "cuda"
-    else:
-        assert pick_device("auto") == "cpu"
-        with pytest.raises(ConfigError, match="PyTorch sees no CUDA device"):
-            pick_device("cuda:0")
 
 
 def test_efficientnet_has_no_batch_normalisation_left() -> None:

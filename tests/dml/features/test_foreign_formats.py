@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dml.core.errors import InputError
 from dml.data.feature_store import read_features, write_bag
+from dml.features import file_arrays
 from dml.features.foreign_formats import FileLayout, read_features_file, write_h5
 
 TOKENS = np.random.default_rng(0).standard_normal((7, 16)).astype(np.float16)
@@ -148,3 +151,205 @@ def test_misunderstood_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("1,2")
     with pytest.raises(InputError, match=r"d\.csv: unknown kind of feature file '\.csv'\. There are: \.h5"):
         read_features_file(tmp_path / "d.csv")
+
+
+DESCRIBED = FileLayout(tile_um=128.0, encoder="uni", mpp=0.5)
+
+
+@pytest.mark.parametrize("name", ["uni", "UNI", "uni_v1", "uni-0a1b2c3d"])
+def test_an_encoder_may_be_spelt_as_other_tools_do(tmp_path: Path, name: str) -> None:
+    path = h5(tmp_path / "a.h5", {"features": TOKENS, "coords": COORDS}, {**TRIDENT, "encoder": name})
+    np.testing.assert_array_equal(read_features_file(path, DESCRIBED)[0], TOKENS)
+
+
+def test_another_encoder_than_described_is_refused_with_both(tmp_path: Path) -> None:
+    path = h5(tmp_path / "a.h5", {"features": TOKENS, "coords": COORDS}, TRIDENT)
+    with h5py.File(path, "a") as file:
+        file["features"].attrs["encoder"] = "phikon_v2"
+    with pytest.raises(InputError, match=r"a\.h5: features of phikon_v2, not of uni\. Correct `encoder`"):
+        read_features_file(path, DESCRIBED)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "good"),
+    [("P1_uni", "uni", True), ("P1_conch", "uni", False), ("P1-conch_v1", "uni", True), ("P1", "uni", True),
+     ("P1_conch", "conch", True), ("P1_uni", "my_uni_v7", True), ("P1_DX1", "uni", True)],
+)  # fmt: skip
+def test_an_encoder_in_the_name_of_a_file_counts(tmp_path: Path, name: str, encoder: str, good: bool) -> None:
+    path = h5(tmp_path / f"{name}.h5", {"features": TOKENS})
+    if good:
+        read_features_file(path, FileLayout(encoder=encoder))
+    else:
+        with pytest.raises(InputError, match=rf"by its name features of conch, not of {encoder}"):
+            read_features_file(path, FileLayout(encoder=encoder))
+
+
+def test_another_magnification_or_tile_is_refused_with_both(tmp_path: Path) -> None:
+    half = {**TRIDENT, "patch_size_level0": 1024, "target_magnification": 10}
+    path = h5(tmp_path / "a.h5", {"features": TOKENS, "coords": COORDS}, half)
+    with pytest.raises(InputError, match=r"features at 1 microns per pixel, not 0\.5\. Correct `mpp`"):
+        read_features_file(path, DESCRIBED)
+    large = {**TRIDENT, "patch_size": 512, "patch_size_level0": 1024}
+    path = h5(tmp_path / "b.h5", {"features": TOKENS, "coords": COORDS}, large)
+    with pytest.raises(InputError, match=r"features at 256 microns a tile, not 128\. Correct `tile_um`"):
+        read_features_file(path, DESCRIBED)
+
+
+def test_stamp_coordinates_are_microns(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["feats"], file["coords"] = TOKENS, np.arange(14).reshape(7, 2) * 256.0
+        file.attrs.update({"extractor": "uni-9f3c2b1a", "unit": "um", "tile_size_um": 256.0, "tile_size_px": 224})
+    tokens, coords = read_features_file(path, FileLayout(tokens="feats", encoder="uni", mpp=256 / 224, tile_um=256.0))
+    np.testing.assert_array_equal(tokens, TOKENS)
+    np.testing.assert_allclose(coords, np.arange(14).reshape(7, 2) * 256.0 + 128)
+    with pytest.raises(InputError, match="features at 256 microns a tile, not 128"):
+        read_features_file(path, FileLayout(tokens="feats", encoder="uni", tile_um=128.0))
+
+
+UNUSABLE: dict[str, tuple[Any, str]] = {
+    "tuple": (
+        (torch.from_numpy(TOKENS), torch.from_numpy(COORDS)),
+        r"holds a tuple of 2, not a tensor\. Save one tensor",
+    ),
+    "list": (list(torch.from_numpy(TOKENS)), r"holds a list of 7, not a tensor\. Save one tensor"),
+    "numpy": (TOKENS, r"holds NumPy arrays, which are pickled\. Save the tensor: torch\.save\(torch\.from_numpy"),
+    "sparse": (torch.from_numpy(TOKENS).float().to_sparse(), r"'features' is a sparse tensor\. Save it dense"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_pt_files_say_what_they_hold_and_how_to_save_it(tmp_path: Path, kind: str) -> None:
+    content, message = UNUSABLE[kind]
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=rf"a\.pt: {message}"):
+        read_features_file(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_, np.complex64, "S4"])
+def test_features_that_are_no_floats_are_refused(tmp_path: Path, dtype: Any) -> None:
+    with pytest.raises(InputError, match=r"a\.h5: features of type .*; floats are expected"):
+        read_features_file(h5(tmp_path / "a.h5", {"features": np.ones((3, 4), dtype)}))
+
+
+def test_nan_names_the_file_and_the_tiles(tmp_path: Path) -> None:
+    spoiled = TOKENS.copy()
+    spoiled[2, 3], spoiled[5, 0] = np.nan, np.inf
+    with pytest.raises(InputError, match=r"a\.h5: 2 of 7 tiles have NaN or infinite features"):
+        read_features_file(h5(tmp_path / "a.h5", {"features": spoiled}))
+
+
+@pytest.mark.parametrize(
+    "coords",
+    [np.full((7, 2), np.nan), np.full((7, 2), 1e300), np.zeros((7, 1)), np.zeros(7), np.full((7, 2), "x", "S1"),
+     np.zeros((7, 2), np.complex64)],
+    ids=["NaN", "1e300", "one column", "one dimension", "text", "complex"],
+)  # fmt: skip
+def test_coordinates_that_are_none_are_refused(tmp_path: Path, coords: np.ndarray) -> None:
+    path = h5(tmp_path / "a.h5", {"features": TOKENS, "coords": coords}, TRIDENT)
+    with pytest.raises(InputError, match=r"a\.h5: coordinates (of type|that are not on any slide)"):
+        read_features_file(path)
+
+
+def external(path: Path, secret: Path) -> None:
+    secret.write_bytes(b"root:x:0:0:" * 100)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", (16, 16), np.float32, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+
+
+def soft_link(path: Path, secret: Path) -> None:
+    h5(secret, {"x": TOKENS})
+    with h5py.File(path, "w") as file:
+        file["features"] = h5py.ExternalLink(str(secret), "x")
+
+
+def virtual(path: Path, secret: Path) -> None:
+    h5(secret, {"x": TOKENS})
+    layout = h5py.VirtualLayout((10**9, 16), np.float16)
+    layout[:7] = h5py.VirtualSource(str(secret), "x", TOKENS.shape)
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("features", layout)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [(external, r"in other files \(external storage\)"), (soft_link, "is a link to other data"), (virtual, "virtual")],
+)
+def test_data_that_lie_elsewhere_are_refused(tmp_path: Path, write: Callable[[Path, Path], None], message: str) -> None:
+    write(tmp_path / "a.h5", tmp_path / "secret")
+    with pytest.raises(InputError, match=rf"a\.h5: .*{message}"):
+        read_features_file(tmp_path / "a.h5")
+
+
+def claim_h5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", (10**9, 1024), np.float16, chunks=(64, 1024))
+
+
+def bomb_h5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", data=np.zeros((20_000, 4096), np.float16), compression="gzip", chunks=True)
+
+
+def claim_pt(path: Path) -> None:
+    torch.save(torch.zeros(1).expand(10**9, 1024), path)
+
+
+def bomb_npz(path: Path) -> None:
+    np.savez_compressed(path, features=np.zeros((20_000, 4096), np.float16))
+
+
+@pytest.mark.parametrize(
+    ("write", "suffix"), [(claim_h5, ".h5"), (bomb_h5, ".h5"), (claim_pt, ".pt"), (bomb_npz, ".npz")]
+)
+def test_claims_beyond_the_file_are_refused_before_reading(
+    tmp_path: Path, write: Callable[[Path], None], suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write(path)
+    assert path.stat().st_size < 2**21
+    with pytest.raises(InputError, match=rf"a\{suffix}: .* claims \d+ bytes, and the file has \d+"):
+        read_features_file(path)
+
+
+def test_an_npy_header_beyond_its_content_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", TOKENS)
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes().replace(b"(7, 16), ", b"(7**9,16)"[:9]))
+    with pytest.raises(InputError, match=r"a\.npy: not a readable"):
+        read_features_file(tmp_path / "a.npy")
+    np.save(tmp_path / "b.npy", TOKENS)
+    (tmp_path / "b.npy").write_bytes((tmp_path / "b.npy").read_bytes().replace(b"(7, 16)", b"(999,9)"))
+    with pytest.raises(InputError, match=r"b\.npy: 'features' claims 17982 bytes"):
+        read_features_file(tmp_path / "b.npy")
+
+
+def test_an_array_that_was_never_written_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("features", (12, 16), np.float16, chunks=(4, 16))
+    with pytest.raises(InputError, match=r"nothing was written into 'features'"):
+        read_features_file(tmp_path / "a.h5")
+
+
+def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", TOKENS)
+    monkeypatch.setattr(file_arrays, "MAX_BYTES", 100)
+    with pytest.raises(InputError, match=r"a\.npy: \d+ bytes; features have at most 100"):
+        read_features_file(tmp_path / "a.npy")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(suffix=st.sampled_from(sorted(WRITERS)), data=st.data())
+def test_a_spoiled_file_is_read_or_refused_by_name(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
+    path = tmp_path / f"f{suffix}"
+    WRITERS[suffix](path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    tokens, where = TOKENS, path.name
+    try:
+        tokens, _ = read_features_file(path, content=bytes(content[: data.draw(st.integers(1, len(content)))]))
+    except InputError as error:
+        where = error.where
+    assert path.name in where
+    assert np.isfinite(tokens).all()

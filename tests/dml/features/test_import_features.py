@@ -152,3 +152,52 @@ def test_only_changed_files_are_read_again(place: Path, monkeypatch: pytest.Monk
     second = run(describe())
     assert calls == ["P0-b"]
     assert (first["fingerprint"] != second["fingerprint"]).tolist() == [False, True, False]
+
+
+def test_nan_names_the_source_file(place: Path) -> None:
+    spoiled = tokens(1)
+    spoiled[2] = np.nan
+    with h5py.File(place / "data/raw/small/bags/P0-b.h5", "w") as file:
+        file["features"] = spoiled
+    reason = run(describe()).set_index("slide_id").loc["P0-b", "reason"]
+    assert reason.startswith("data/raw/small/bags/P0-b.h5: 1 of 4 tiles have NaN or infinite features")
+
+
+def test_values_beyond_half_precision_name_the_source_file(place: Path) -> None:
+    with h5py.File(place / "data/raw/small/bags/P0-b.h5", "w") as file:
+        file["features"] = np.full((3, 4), 1e6, np.float32)
+    reason = run(describe()).set_index("slide_id").loc["P0-b", "reason"]
+    assert reason.startswith("data/raw/small/bags/P0-b.h5: 3 of 3 tiles")
+
+
+def test_two_encoders_in_one_folder_are_told_by_name(place: Path) -> None:
+    folder = place / "data/raw/small/bags"
+    for slide in ("P2_uni", "P2_conch"):
+        with h5py.File(folder / f"{slide}.h5", "w") as file:
+            file["features"] = tokens(1)
+    description = describe({**SOURCE, "encoder": "uni"})
+    manifest = run(description, embed=EMBED.model_copy(update={"encoder": "uni"})).set_index("slide_id")
+    assert manifest.loc["P2_uni", "status"] == "ok"
+    assert "by its name features of conch, not of uni" in manifest.loc["P2_conch", "reason"]
+
+
+def test_slide_vectors_are_warned_of(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for slide in ("P0-a", "P0-b", "P1-a"):
+        with h5py.File(place / f"data/raw/small/bags/{slide}.h5", "w") as file:
+            file["features"] = tokens(0)[:1]
+    assert (run(describe())["tiles"] == 1).all()
+    assert "every file has a single vector: features of slides, not of tiles?" in caplog.text
+
+
+def test_a_member_that_swells_is_refused(place: Path) -> None:
+    with zipfile.ZipFile(place / "data/raw/small/bags.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("P0-a.h5", bytes(2**27))
+        archive.write(place / "data/raw/small/bags/P1-a.h5", "P1-a.h5")
+    manifest = run(describe({**SOURCE, "path": "bags.zip"})).set_index("slide_id")
+    assert "bytes in the archive become 134217728" in manifest.loc["P0-a", "reason"]
+    assert manifest.loc["P1-a", "status"] == "ok"
+
+
+def test_locks_of_a_crashed_run_are_no_slides(place: Path) -> None:
+    (place / "data/raw/small/bags/P0-a.h5.lock").write_text("1")
+    assert set(run(describe())["slide_id"]) == {"P0-a", "P0-b", "P1-a"}

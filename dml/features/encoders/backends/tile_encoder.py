@@ -4,8 +4,6 @@ Shape legend: b tiles, t side of a tile in pixels, d width of a token.
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,8 +11,6 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-
-from dml.core.errors import ConfigError
 
 _GPU_BATCH = 32  # as embed.batch_size is by default, so that batches come full
 
@@ -24,7 +20,7 @@ class TileEncoderRunner:
 
     On a CPU tiles go through one at a time, channels last: activations then stay in cache, which is several times
     faster than a batch of 32, and makes results independent of the batch. On a GPU batches are padded to one fixed
-    size. Call it from several threads for speed, each computing on one core (`one_core_each`).
+    size. Call it from several threads for speed, each computing on one core (`torch_threads(1)`).
 
     Measured with EfficientNet-Lite0 on two cores with AMX: 26 tiles/s as published, in batches of 32; 110 here; 170 in
     bfloat16, which moves tokens by 4 % of their length (at most 7 %; tiles of one slide differ by 44 %), so float32 is
@@ -83,36 +79,9 @@ class TileEncoderRunner:
         return tokens.float()
 
 
-@contextmanager
-def one_core_each() -> Iterator[None]:
-    """Let every thread compute on one core: threads over tiles scale, threads inside small operators do not."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def resized(tiles: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     """Resample square tiles [b t t 3] to another side."""
     if side is None or tiles.shape[1] == side:
         return np.require(tiles, requirements=["C", "W"])
     images = (Image.fromarray(tile).resize((side, side), Image.Resampling.LANCZOS) for tile in tiles)
     return np.stack([np.asarray(image) for image in images])
-
-
-def pick_device(wanted: str) -> str:
-    """Resolve ``auto`` to ``cuda`` where there is one, else ``cpu``.
-
-    Raises
-    ------
-    ConfigError
-        If a GPU is asked for by name and there is none.
-    """
-    there = torch.cuda.is_available()
-    if wanted == "auto":
-        return "cuda" if there else "cpu"
-    if wanted.startswith("cuda") and not there:
-        raise ConfigError(f"embed.device: {wanted} is asked for, but PyTorch sees no CUDA device; allowed: auto, cpu")
-    return wanted
