@@ -10,12 +10,11 @@ import pandas as pd
 
 from dml.config.params import Params
 from dml.core.errors import ConfigError, InputError
-from dml.core.tasks import class_column
-from dml.core.types import SURVIVAL, Case, Cohort
-from dml.data.patient_reader import Patient
+from dml.core.types import SURVIVAL, Cohort
 from dml.data.cohort_store import CohortStore
-from dml.evaluation.metrics.classification import macro_auc
-from dml.evaluation.metrics.concordance import harrell_c
+from dml.data.patient_reader import Patient
+from dml.evaluation.metric_sets import PRIMARY, leading_metric
+from dml.evaluation.metrics import unweighted
 from dml.experiments.tuning.search_space import Kind
 from dml.training.checkpoint import FoldModel
 from dml.training.distillation import DistillationTargets
@@ -41,7 +40,9 @@ class CachedTeacher(FoldModel):
 
     targets: dict[tuple[int, tuple[str, ...]], dict[str, DistillationTargets]] = field(default_factory=dict)
 
-    def distillation_targets(self, patients: Sequence[Patient], member: int, batch_size: int = 16) -> dict[str, DistillationTargets]:
+    def distillation_targets(
+        self, patients: Sequence[Patient], member: int, batch_size: int = 16
+    ) -> dict[str, DistillationTargets]:
         """Return the targets of one member for some patients."""
         key = member, tuple(patient.patient_id for patient in patients)
         if key not in self.targets:
@@ -103,15 +104,13 @@ class Objective:
 
     def _ranking(self, trained: TrainingResult, fold: Fold) -> float:
         """Score out-of-fold predictions of the training patients; pairs of the same inner fold are compared."""
-        cases = {case.patient_id: case for case in fold.learning.cases if case.has_target(self.task)}
+        task = trained.model.spec.preprocessor.task
+        targets = {case.patient_id: task.target_values(case) for case in fold.learning.cases if task.is_known(case)}
         predicted = predict_out_of_fold(trained.model, fold)
-        rows = predicted[predicted["patient_id"].isin(cases)].reset_index(drop=True)
-        targets = [cases[patient] for patient in rows["patient_id"]]
-        inner_fold = rows["patient_id"].map(fold.inner_fold_of).to_numpy(int)
-        if self.task == SURVIVAL:
-            value = _c_index(rows, targets, inner_fold)
-        else:
-            value = _auc(rows, targets, inner_fold, self.task, trained.model.spec.preprocessor.task.classes)
+        rows = predicted[predicted["patient_id"].isin(targets)].reset_index(drop=True)
+        observed = pd.DataFrame([targets[patient] for patient in rows["patient_id"]], columns=[*task.target_columns])
+        rows = pd.concat([rows, observed], axis=1).assign(fold=rows["patient_id"].map(fold.inner_fold_of))
+        value = float(leading_metric(rows, task.kind, task.classes)(unweighted(len(rows)))[0])
         if not np.isfinite(value):
             problem = f"{self.metric} is not defined on the validation patients of fold {fold.index}"
             raise InputError("splits.parquet", problem, "Set tuning.objective to validation_loss")
@@ -149,9 +148,9 @@ def check_objective(params: Params, task: str) -> None:
     """Raise ConfigError if there is no such task, or `tuning.objective` is not a metric of it."""
     if task not in params.tasks:
         raise ConfigError(f"no task {task!r}; tasks of params.yaml are {', '.join(params.tasks)}")
-    right, wrong = ("c_index", "auc") if task == SURVIVAL else ("auc", "c_index")
-    if params.tuning.objective == wrong:
-        raise ConfigError(f"tuning.objective: {wrong} is no metric of {task}; choose validation_loss or {right}")
+    leading, objective = PRIMARY["survival" if task == SURVIVAL else "classification"], params.tuning.objective
+    if objective not in ("validation_loss", leading):
+        raise ConfigError(f"tuning.objective: {objective} is no metric of {task}; choose validation_loss or {leading}")
 
 
 def teacher_folder(params: Params, task: str, fold: int) -> Path:
@@ -182,19 +181,3 @@ def read_teachers(params: Params, task: str) -> dict[int, CachedTeacher]:
 def _best_loss(trained: TrainingResult) -> float:
     """Lowest validation loss of each member, averaged."""
     return float(trained.history.groupby("member")["validation_loss"].min().mean())
-
-
-def _c_index(rows: pd.DataFrame, cases: list[Case], inner_fold: np.ndarray) -> float:
-    """Harrell's C of predicted risks; NaN without a comparable pair."""
-    follow_up = [case.survival for case in cases if case.survival is not None]
-    days, event = np.array([s.days for s in follow_up], float), np.array([s.event for s in follow_up], bool)
-    risk, weights = rows["risk"].to_numpy(float), np.ones((1, len(days)))
-    return float(harrell_c(weights, days=days, event=event, risk=risk, fold=inner_fold)[0])
-
-
-def _auc(rows: pd.DataFrame, cases: list[Case], inner_fold: np.ndarray, task: str, classes: tuple[str, ...]) -> float:
-    """Macro AUC of predicted probabilities; NaN if there is only one class."""
-    label = np.array([classes.index(case.labels[task]) for case in cases], int)
-    probabilities = rows[[class_column(name) for name in classes]].to_numpy(float)
-    weights = np.ones((1, len(label)))
-    return float(macro_auc(weights, label=label, probabilities=probabilities, fold=inner_fold)[0])
