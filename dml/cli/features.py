@@ -1,4 +1,4 @@
-"""``dml features``: what is in the feature store."""
+"""``dml features``: the files of the feature store."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +29,7 @@ def ls(cohort: Cohort = None, as_json: Json = False) -> None:
 def show_(
     slide: Annotated[str, typer.Argument(help="Slide id.")], cohort: Cohort = None, as_json: Json = False
 ) -> None:
-    """Show where a slide's features are, how many tiles they have, and where they come from."""
+    """Show the feature files of a slide: number of tiles, resolution, encoder weights."""
     from dml.cli.inventory import slide_features
 
     show(slide_features(_folder(cohort), slide), as_json, slide)
@@ -55,13 +55,13 @@ def export(
 
 @app.command()
 def verify(cohort: Cohort = None, as_json: Json = False) -> None:
-    """Read every feature file; exit code 3 if one is damaged, has NaN, or is not what its place says."""
+    """Read every feature file; exit code 3 if one is damaged, has NaN, or has metadata of another file."""
     from dml.cli.inventory import feature_files, problem
     from dml.core.errors import CheckFailed, listed
 
     files = feature_files(_folder(cohort))
-    found = [(file, problem(file)) for file in bar(files, "reading")]
-    wrong = [{"file": str(file), "problem": text} for file, text in found if text]
+    problems = [(file, problem(file)) for file in bar(files, "reading")]
+    wrong = [{"file": str(file), "problem": text} for file, text in problems if text]
     if as_json or wrong:
         show(wrong, as_json, "problems")
     if wrong:

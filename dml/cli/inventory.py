@@ -1,4 +1,4 @@
-"""What is in the stores: cohorts, patients, slides, features. For people who look, so nothing here computes."""
+"""Rows of tables about the stores: cohorts, patients, slides, features."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +40,7 @@ def summary(folder: Path) -> list[Row]:
     table, metadata = read_parquet(folder / "patients.parquet")
     rows = table.to_pandas()
     known = rows["survival_days"].notna() & rows["event"].notna()
-    found = {
+    numbers = {
         "patients": len(rows),
         "sites": rows["site"].nunique(),
         "with survival": int(known.sum()),
@@ -52,12 +52,12 @@ def summary(folder: Path) -> list[Row]:
     }
     for label, classes in metadata.get("classes", {}).items():
         counts = rows[label].value_counts()
-        found |= {f"{label} = {name}": int(counts.get(name, 0)) for name in classes}
-    return [{"what": name, "number": value} for name, value in found.items()] + _features(folder / "features")
+        numbers |= {f"{label} = {name}": int(counts.get(name, 0)) for name in classes}
+    return [{"what": name, "number": value} for name, value in numbers.items()] + _features(folder / "features")
 
 
 def _follow_up(known: "pd.DataFrame") -> int | None:
-    """Median time patients were followed, deaths taken as censored; None if it is not reached."""
+    """Median follow-up by the reverse Kaplan-Meier method; None if it is not reached."""
     import numpy as np
 
     from dml.evaluation.metrics.kaplan_meier import kaplan_meier
@@ -87,10 +87,10 @@ def feature_files(features: Path) -> list[Path]:
     InputError
         If there is none.
     """
-    found = sorted(features.glob("*/*/*.parquet"))
-    if not found:
-        raise InputError(features, "no features", "Make them: dvc repro embed")
-    return found
+    files = sorted(features.glob("*/*/*.parquet"))
+    if not files:
+        raise InputError(features, "no features", "Make them: dvc repro extract_features")
+    return files
 
 
 def chosen_files(features: Path, slides: list[str] | None) -> list[Path]:
@@ -136,29 +136,29 @@ def slide_features(features: Path, slide: str) -> list[Row]:
     files = [file for file in feature_files(features) if file.stem == slide]
     if not files:
         raise InputError(features, f"no features of slide {slide}", "Known slides are in manifest.parquet")
-    return [{"file": str(file), "tiles": pq.read_metadata(file).num_rows, **_described(file)} for file in files]
+    return [{"file": str(file), "tiles": pq.read_metadata(file).num_rows, **_metadata(file)} for file in files]
 
 
-def _described(file: Path) -> Row:
+def _metadata(file: Path) -> Row:
     metadata = read_parquet(file, columns=[])[1]
     return {name: metadata.get(name) for name in ("patient_id", "width", "mpp", "tile_um", "weights", "fingerprint")}
 
 
 def problem(file: Path) -> str:
-    """Say what is wrong with a feature file; empty if nothing is."""
+    """Describe what is wrong with a feature file; empty if nothing is."""
     from dml.data.feature_store import read_features
 
     try:
         meta = read_features(file, finite=True)[2]
     except (DmlError, OSError, ValueError, KeyError) as error:
         return " ".join(str(error).split())
-    return _misplaced(file, meta)
+    return _location_problem(file, meta)
 
 
-def _misplaced(file: Path, meta: Mapping[str, Any]) -> str:
-    claimed = (str(meta["encoder"]), f"{float(meta['mpp']):g}", str(meta["slide_id"]))
-    place = (file.parent.parent.name, file.parent.name, file.stem)
-    return "" if claimed == place else f"says it is {'/'.join(claimed)}"
+def _location_problem(file: Path, meta: Mapping[str, Any]) -> str:
+    described = (str(meta["encoder"]), f"{float(meta['mpp']):g}", str(meta["slide_id"]))
+    location = (file.parent.parent.name, file.parent.name, file.stem)
+    return "" if described == location else f"its metadata say {'/'.join(described)}"
 
 
 def _count(path: Path) -> int | None:

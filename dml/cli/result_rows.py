@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 WITH_INTERVAL = 1
-"""Metrics of a printed table that are shown with their interval: more do not fit 80 columns."""
-SHORT = 8
-"""Characters of a hash that people read."""
+"""Metrics of a table that have their interval: more do not fit 80 columns."""
+SHORT_HASH = 8
+"""Characters of a hash in tables."""
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One evaluated task by model, the best one can do first where it is known."""
+    """Metrics of one task by model; of a generated cohort, the oracle's first."""
 
     cohort: str
     task: str
@@ -32,27 +32,30 @@ class Report:
 
 def reports(folder: Path = Path("reports"), raw: Path = Path("data/raw")) -> list[Report]:
     """Read every ``<cohort>/<task>/metrics.json``; a generated cohort's oracle is the first row."""
-    found = []
+    result = []
     for path in sorted(folder.glob("*/*/metrics.json")):
         cohort, task = path.parent.parent.name, path.parent.name
         metrics = read_json(path)
         oracle = _oracle(raw / cohort / "oracle.json", task, used(metrics))
-        found.append(Report(cohort, task, {**oracle, **{name: metrics[name] for name in sort_models(metrics)}}))
-    return found
+        result.append(Report(cohort, task, {**oracle, **{name: metrics[name] for name in sort_models(metrics)}}))
+    return result
 
 
 def used(metrics: Metrics) -> list[str]:
     """Names of the main metrics that a report has, the leading one first."""
     names = dict.fromkeys(name for kind in MAIN.values() for name in kind)
-    return [name for name in names if any(name in own for own in metrics.values())]
+    return [name for name in names if any(name in values for values in metrics.values())]
 
 
 def metric_rows(metrics: Metrics) -> list[Row]:
     """One row a model for people: the leading metrics with their intervals, the other main ones without."""
     names = used(metrics)
     return [
-        {"model": model, **{metric_label(name): _cell(own.get(name), name in names[:WITH_INTERVAL]) for name in names}}
-        for model, own in metrics.items()
+        {
+            "model": model,
+            **{metric_label(name): _cell(values.get(name), name in names[:WITH_INTERVAL]) for name in names},
+        }
+        for model, values in metrics.items()
     ]
 
 
@@ -60,8 +63,8 @@ def numbers(metrics: Metrics) -> list[Row]:
     """One row a model for machines: every metric as numbers, with the ends of its interval."""
     parts = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
     return [
-        {"model": model, **{f"{n}{end}": entry.get(part) for n, entry in own.items() for end, part in parts.items()}}
-        for model, own in metrics.items()
+        {"model": model, **{f"{n}{end}": entry.get(part) for n, entry in values.items() for end, part in parts.items()}}
+        for model, values in metrics.items()
     ]
 
 
@@ -74,7 +77,7 @@ def _cell(entry: Mapping[str, Any] | None, with_interval: bool) -> str | None:
 
 
 def _oracle(path: Path, task: str, names: list[str]) -> Metrics:
-    """Read what the planted truth of a generated cohort reaches: no model can be expected above it."""
+    """Read the metrics of the true risks of a generated cohort: an upper bound for every model."""
     content = read_json(path) if path.exists() else {}
     values = content if task == "survival" else content.get(task, {})
     known = {name: {"value": values[name]} for name in names if isinstance(values.get(name), float)}
@@ -90,22 +93,26 @@ def registered_rows(whole: bool = False) -> list[Row]:
 
 
 def _whole(entry: "RegisteredVersion") -> Row:
-    return {**_called(entry), "metrics": entry.metrics, **_lineage(entry)}
+    return {**_identity(entry), "metrics": entry.metrics, **_lineage(entry)}
 
 
 def _brief(entry: "RegisteredVersion") -> Row:
     metrics = entry.metrics
     main = next((name for name in PRIMARY.values() if name in metrics), None)
     value = f"{metric_label(main)} {metrics[main]:.3f}" if main else None
-    return {**_called(entry), "metric": value, **{key: text and text[:SHORT] for key, text in _lineage(entry).items()}}
+    return {
+        **_identity(entry),
+        "metric": value,
+        **{key: text and text[:SHORT_HASH] for key, text in _lineage(entry).items()},
+    }
 
 
-def _called(entry: "RegisteredVersion") -> Row:
+def _identity(entry: "RegisteredVersion") -> Row:
     return {"name": entry.name, "version": entry.version, "aliases": ", ".join(entry.aliases)}
 
 
 def _lineage(entry: "RegisteredVersion") -> dict[str, str | None]:
-    """Say what a version was made by and from; a teacher is only behind a student."""
+    """Commit, weights and run of a version; of a student also its teacher."""
     tags = entry.tags
     of_run = {"git_commit": tags.get("git_commit"), "weights": tags.get("digest")}
     return {**of_run, "teacher": tags.get("teacher.digest"), "run": entry.run_id}

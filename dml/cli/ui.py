@@ -17,10 +17,10 @@ def ui(
     """Serve MLflow (and the Optuna dashboard) on 127.0.0.1 with the right stores until interrupted."""
     from dml.cli.ui_servers import commands, serve
 
-    started = commands(port, study)
-    for name, command in started.items():
+    servers = commands(port, study)
+    for name, command in servers.items():
         note(f"{name}: {' '.join(command.words)}" if dry_run else f"{name}: {command.address}")
         for what, page in command.prepared.items():
             note(f"  {what}: {command.at(page)}")
     if not dry_run:
-        serve(started)
+        serve(servers)

@@ -57,19 +57,19 @@ def commands(port: int, study: str | None = None, studies: Path = Path("studies"
     InputError
         If there is no such study.
     """
-    started: dict[str, Command] = {}
+    servers: dict[str, Command] = {}
     client = store.connect(must_exist=True)
     root = store.artifact_root()
     if root is not None:
-        places = ("--backend-store-uri", store.address(), "--default-artifact-root", str(root))
+        stores = ("--backend-store-uri", store.address(), "--default-artifact-root", str(root))
         words = (sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1")
-        started["MLflow"] = Command((*words, *QUIET, *places), port, MODEL_TRAINING, ui_pages.pages(client))
-    place = _study_storage(study, studies)
-    if place is not None:
+        servers["MLflow"] = Command((*words, *QUIET, *stores), port, MODEL_TRAINING, ui_pages.pages(client))
+    storage = _study_storage(study, studies)
+    if storage is not None:
         program = str(Path(sys.executable).with_name("optuna-dashboard"))
-        dashboard = (program, place, "--host", HOST, "--port", str(port + 1))
-        started["Optuna dashboard"] = Command(dashboard, port + 1)
-    return started
+        dashboard = (program, storage, "--host", HOST, "--port", str(port + 1))
+        servers["Optuna dashboard"] = Command(dashboard, port + 1)
+    return servers
 
 
 def _study_storage(study: str | None, studies: Path) -> str | None:
@@ -83,7 +83,7 @@ def _study_storage(study: str | None, studies: Path) -> str | None:
     return str(journals[study] if study else max(journals.values(), key=lambda path: path.stat().st_mtime))
 
 
-def serve(started: Mapping[str, Command]) -> None:
+def serve(servers: Mapping[str, Command]) -> None:
     """Run the servers until one ends, or the user interrupts or ends this process; none is left behind.
 
     Raises
@@ -94,7 +94,7 @@ def serve(started: Mapping[str, Command]) -> None:
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = os.environ | ENVIRONMENT | {"PATH": programs}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    running = {name: subprocess.Popen(command.words, env=environment) for name, command in started.items()}
+    running = {name: subprocess.Popen(command.words, env=environment) for name, command in servers.items()}
     try:
         while all(process.poll() is None for process in running.values()) and running:
             time.sleep(0.5)
@@ -105,6 +105,6 @@ def serve(started: Mapping[str, Command]) -> None:
             process.terminate()
         for process in running.values():
             process.wait(timeout=30)
-    ended = [f"{name} (port {started[name].port})" for name, process in running.items() if process.returncode]
+    ended = [f"{name} (port {servers[name].port})" for name, process in running.items() if process.returncode]
     if ended:
         raise DmlError(f"{', '.join(ended)} ended: is the port taken? Try another: dml ui --port <number>")

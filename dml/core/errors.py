@@ -1,4 +1,4 @@
-"""Errors a user can act on: each names the place, what was found there, and the remedy."""
+"""Errors that a user can act on: each names the file, the problem and the remedy."""
 
 import errno
 from collections.abc import Iterator, Sequence
@@ -19,21 +19,21 @@ class InputError(DmlError):
     ----------
     where : Path or str
         The file (or table, or parameter) concerned.
-    found : str
-        What was found, with the offending rows or fields.
+    problem : str
+        What is wrong, with the rows or fields concerned.
     remedy : str
-        What the user can do about it.
+        Correction or command that mends it.
     """
 
     exit_code = 2
 
-    def __init__(self, where: Path | str, found: str, remedy: str) -> None:
-        super().__init__(f"{where}: {found}. {remedy}")
-        self.where, self.found, self.remedy = str(where), found, remedy
+    def __init__(self, where: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(f"{where}: {problem}. {remedy}")
+        self.where, self.problem, self.remedy = str(where), problem, remedy
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
         """Survive the way back from another process."""
-        return type(self), (self.where, self.found, self.remedy)
+        return type(self), (self.where, self.problem, self.remedy)
 
 
 class ConfigError(DmlError):
@@ -73,7 +73,7 @@ class TrackingError(DmlError):
 
 
 _DISK_FULL = ("No space left on device", "disk is full", "Disk quota exceeded", "StorageFull")
-"""How the operating system, SQLite, and the Rust library behind safetensors say it."""
+"""Messages of the operating system, of SQLite, and of the Rust library behind safetensors."""
 
 
 def as_user_error(error: Exception) -> DmlError | None:
@@ -94,8 +94,8 @@ def as_user_error(error: Exception) -> DmlError | None:
     if full or any(sign in str(error) for sign in _DISK_FULL):
         return DmlError(f"the disk is full ({error}). Free some space, then run again: no file is left half-written")
     if type(error).__module__.partition(".")[0] in ("mlflow", "sqlalchemy"):
-        found = " ".join(str(error).split()) or type(error).__name__
-        return TrackingError(f"the tracking store failed: {found}. See dml doctor, and check MLFLOW_TRACKING_URI")
+        message = " ".join(str(error).split()) or type(error).__name__
+        return TrackingError(f"the tracking store failed: {message}. See dml doctor, and check MLFLOW_TRACKING_URI")
     return DmlError(str(error)) if isinstance(error, OSError) else None
 
 

@@ -1,6 +1,6 @@
-"""Name of a model's predictions in folders, tables and runs: a registered model, and what was added to its predictions.
+"""Name of predictions in folders, tables and runs: a registered model, and what was added to its predictions.
 
-`teacher`, `abmil-clinical` (fused with age and sex), `student-recalibrated`: keys of the model registry are identifiers,
+`teacher`, `abmil-clinical` (fused with age and sex), `student-recalibrated`: keys of the registry are identifiers,
 so a hyphen never occurs inside one.
 """
 

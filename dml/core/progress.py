@@ -1,4 +1,4 @@
-"""A progress bar with throughput and remaining time on a terminal, a line now and then in a log."""
+"""Progress with throughput and remaining time: a bar on a terminal, a line every few seconds in a log."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ from rich.text import Text
 
 logger = logging.getLogger(__name__)
 
-_EVERY = 15.0  # seconds between lines in a log
+_LOG_INTERVAL_S = 15.0
 
 Advance = Callable[[int], None]
 
@@ -27,12 +27,12 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(label: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
-    """Show how far a long work is; yields a function to call with the number of units just finished.
+    """Show progress; yields a function to call with the number of units just finished.
 
     Parameters
     ----------
     label : str
-        What is done.
+        Name of the work.
     total : int
         Units in all.
     unit : str
@@ -49,22 +49,22 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Advance]:
     from rich.console import Console
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(label, total=total, completed=done)
-        yield lambda count: shown.advance(task, count)
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total, completed=done)
+        yield lambda count: bar.advance(task, count)
 
 
 @contextmanager
 def _lines(label: str, total: int, unit: str, done: int) -> Iterator[Advance]:
-    start = said = time.monotonic()
+    start = logged = time.monotonic()
     finished = 0
 
     def advance(count: int) -> None:
-        nonlocal finished, said
+        nonlocal finished, logged
         finished += count
         now = time.monotonic()
-        if now - said >= _EVERY:
-            said, rate = now, finished / (now - start)
+        if now - logged >= _LOG_INTERVAL_S:
+            logged, rate = now, finished / (now - start)
             left = (total - done - finished) / rate if rate else 0.0
             logger.info("%s: %d of %d %s, %.1f/s, %.0f s left", label, done + finished, total, unit, rate, left)
 
