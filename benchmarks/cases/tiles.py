@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.measurement import time_repeats
 from benchmarks.registry import Benchmark, Measurement, register
 from dml.config.params import Tiles
+from dml.core.device import torch_threads
 from dml.core.types import Mpp, TileGrid
 from dml.demo.slide_file import write_slide
 from dml.features.encode_tiles import EncodingJob, encode_tiles
-from dml.features.encoders.backends.tile_encoder import one_core_each
 from dml.features.encoders.registry import get
 from dml.slides.grid import corners_px, tile_grids
 from dml.slides.reader import open_slide
@@ -59,7 +59,7 @@ def _time_reading() -> Measurement:
 def _time_encoder(precision: str) -> Measurement:
     encoder = get(ENCODER).load("cpu", precision)
     tiles = np.random.default_rng(0).integers(0, 255, (BATCH, 256, 256, 3), dtype=np.uint8)
-    with one_core_each(), ThreadPoolExecutor(WORKERS) as pool:
+    with torch_threads(1), ThreadPoolExecutor(WORKERS) as pool:
         result = time_repeats(lambda: list(pool.map(encoder, [tiles] * WORKERS)), repeats=4)
     return _per_second(result, BATCH * WORKERS)
 

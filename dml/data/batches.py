@@ -42,8 +42,8 @@ def collate(patients: Sequence[Patient], preprocessor: Preprocessor) -> Batch:
 
 
 def _stack(offsets: Sequence[np.ndarray | None]) -> Tensor | None:
-    known = [offset for offset in offsets if offset is not None]
-    return torch.from_numpy(np.stack(known)) if known else None
+    values = [offset for offset in offsets if offset is not None]
+    return torch.from_numpy(np.stack(values)) if values else None
 
 
 def _collate_level(patients: Sequence[Patient], preprocessor: Preprocessor, index: int) -> MagnificationTokens:

@@ -137,12 +137,12 @@ class CohortStore:
 
 
 def _make_case(row: Mapping[Hashable, Any], labels: Sequence[str]) -> Case:
-    known = pd.notna(row["survival_days"]) and pd.notna(row["event"])
+    has_survival = pd.notna(row["survival_days"]) and pd.notna(row["event"])
     return Case(
         patient_id=row["patient_id"],
         site=row["site"],
         bags={},
-        survival=Survival(float(row["survival_days"]), bool(row["event"])) if known else None,
+        survival=Survival(float(row["survival_days"]), bool(row["event"])) if has_survival else None,
         labels={label: row[label] for label in labels if pd.notna(row[label])},
         covariates={name: float(row[name]) for name in CLINICAL if pd.notna(row.get(name))},
     )

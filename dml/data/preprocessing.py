@@ -53,8 +53,8 @@ class Scaling(BaseModel):
         counts = np.isfinite(rows).sum(0)
         filled = np.where(np.isfinite(rows), rows, 0.0).astype(np.float64)
         mean = filled.sum(0) / np.maximum(counts, 1)
-        spread = np.where(np.isfinite(rows), (rows - mean) ** 2, 0.0).sum(0)
-        deviation = np.sqrt(spread / np.maximum(counts, 1))
+        squares = np.where(np.isfinite(rows), (rows - mean) ** 2, 0.0).sum(0)
+        deviation = np.sqrt(squares / np.maximum(counts, 1))
         return cls(mean=mean, deviation=np.where(deviation > 1e-6, deviation, 1.0))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:

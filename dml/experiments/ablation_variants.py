@@ -1,16 +1,18 @@
 """Rows of the ablation: what is switched off or exchanged, one thing at a time, in the teacher or the student."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dml.config import params as config
 from dml.training.checkpoint import FoldModel
 from dml.training.ensemble_trainer import TrainingResult
 from dml.training.folds import Fold
+from dml.training.loss_terms.registry import LossTerm, loss_terms
 from dml.training.train import distill_student, train_teacher
 
 Kind = Literal["teacher", "student"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,11 @@ class Variant:
         return enough and (self.apply(params) != params or self.targets != "same")
 
 
-VARIANTS = (
+_FIXED = (
     Variant("teacher", "teacher", {}),
     Variant("no disentangled fusion", "teacher", {"teacher": {"use_fusion": False}}),
     Variant("no gradient coordination", "teacher", {"teacher": {"use_gradient_coordination": False}}),
-    Variant("no consistency", "teacher", {"teacher": {"consistency_weight": 0.0}}, min_magnifications=2),
     Variant("consistency of expression", "teacher", {"teacher": {"consistency_target": "expression"}}),
-    Variant("with disentangling loss", "teacher", {"teacher": {"disentanglement_weight": 0.3}}),
-    Variant("no auxiliary labels", "teacher", {"teacher": {"auxiliary_weight": 0.0}}),
     Variant("no linear offset", "teacher", {"model": {"linear_offset": config.LinearOffset()}}),
     Variant("no unpaired patients", "teacher", {"teacher": {"use_unpaired": False}}),
     Variant("no modality dropout", "teacher", {"teacher": {"modality_dropout": 0.0}}),
@@ -68,9 +67,6 @@ VARIANTS = (
     Variant("student", "student", {}),
     Variant("no distillation", "student", {}, targets="none"),
     Variant("targets of another patient", "student", {}, targets="another"),
-    Variant("no feature distillation", "student", {"distillation": {"feature_weight": 0.0}}),
-    Variant("no prediction distillation", "student", {"distillation": {"prediction_weight": 0.0}}),
-    Variant("student: no auxiliary labels", "student", {"distillation": {"auxiliary_weight": 0.0}}),
     Variant("student: no linear offset", "student", {"distillation": {"use_linear_offset": False}}),
     Variant("student: linear offset", "student", {"distillation": {"use_linear_offset": True}}),
     Variant("student: no unpaired patients", "student", {"distillation": {"use_unpaired": False}}),
@@ -78,22 +74,27 @@ VARIANTS = (
     Variant("density-peak clustering", "student", {"distillation": {"aggregation": "density_peaks"}}),
     Variant("no aggregation", "student", {"distillation": {"aggregation": "none"}}),
 )
-"""The first of each kind is the full model that the others of its kind are compared with."""
-FULL = {variant.kind: variant for variant in reversed(VARIANTS) if not variant.changes and variant.targets == "same"}
+"""Rows beside those of the loss terms."""
+FULL = {variant.kind: variant for variant in reversed(_FIXED) if not variant.changes and variant.targets == "same"}
+"""The full model that the others of its kind are compared with."""
 
 
 def list_variants(params: config.Params) -> tuple[Variant, ...]:
-    """Return all rows: the fixed ones, and one without each further loss term that params.yaml gives a weight."""
-    terms: tuple[tuple[Kind, str, str], ...] = (
-        ("teacher", "teacher", "no"),
-        ("student", "distillation", "student: no"),
-    )
-    return VARIANTS + tuple(
-        Variant(f"{prefix} {name.replace('_', ' ')} loss", kind, {section: {"loss_weights": {**weights, name: 0.0}}})
-        for kind, section, prefix in terms
-        for weights in [getattr(params, section).loss_weights]
-        for name in weights
-    )
+    """Return all rows, the full models first: the fixed ones, and one or two for each loss term of a model."""
+    terms = {kind: [row for term in loss_terms(kind) for row in _vary(term, params)] for kind in KINDS}
+    fixed = {kind: [variant for variant in _FIXED if variant.kind == kind] for kind in KINDS}
+    return tuple(variant for kind in KINDS for variant in (*fixed[kind], *terms[kind]))
+
+
+def _vary(term: LossTerm, params: config.Params) -> Iterator[Variant]:
+    """Yield the row without a loss term and, of a term that is off by default, the row with it."""
+    prefix = "student: " if any(term.name == other.name for other in loss_terms("teacher")) else ""
+    prefix = prefix if term.model == "student" else ""
+    least = term.min_magnifications
+    yield Variant(f"{prefix}no {term.label}", term.model, term.change(0.0, params), min_magnifications=least)
+    if term.ablation_weight is not None:
+        change = term.change(term.ablation_weight, params)
+        yield Variant(f"{prefix}with {term.label}", term.model, change, min_magnifications=least)
 
 
 def train(variant: Variant, fold: Fold, params: config.Params, task: str, teacher: FoldModel | None) -> TrainingResult:

@@ -84,11 +84,16 @@ class FoldModel:
 
     Examples
     --------
-    A trained model predicts every patient of a cohort that has what the model requires:
-
-    >>> model = FoldModel.load(Path("models/demo/survival/teacher/fold-0"))  # doctest: +SKIP
-    >>> model.predict(cohort).columns.tolist()  # doctest: +SKIP
-    ['patient_id', 'risk', 'survival_365', 'survival_730', 'survival_1096', 'survival_1826']
+    >>> from tempfile import mkdtemp
+    >>> from dml.data.example_cohort import example_cohort, example_splits
+    >>> from dml.training.folds import make_fold
+    >>> from dml.training.train import train_baseline
+    >>> cohort, folder = example_cohort(20), Path(mkdtemp())
+    >>> params = config.Params(cohort="example", tasks=("grade",), folds=(0, 1))
+    >>> params = params.model_copy(update={"optimisation": config.Optimisation(epochs=1, device="cpu")})
+    >>> train_baseline(make_fold(cohort, example_splits(cohort), 0), params, "grade", "mean_pool").model.save(folder)
+    >>> FoldModel.load(folder).predict(cohort).columns.tolist()
+    ['patient_id', 'p_low', 'p_high']
     """
 
     spec: ModelSpec

@@ -122,9 +122,9 @@ def predict_fold(model: FoldModel, fold: Fold, test: Cohort, name: str) -> tuple
 
 
 def _add_targets(cohort: Cohort, predictions: pd.DataFrame, task: str) -> pd.DataFrame:
-    known = {case.patient_id: case for case in cohort.cases if case.has_target(task)}
-    rows = predictions[predictions["patient_id"].isin(known.keys())].reset_index(drop=True)
-    cases = [known[patient] for patient in rows["patient_id"]]
+    by_id = {case.patient_id: case for case in cohort.cases if case.has_target(task)}
+    rows = predictions[predictions["patient_id"].isin(by_id.keys())].reset_index(drop=True)
+    cases = [by_id[patient] for patient in rows["patient_id"]]
     targets = pd.DataFrame([case.target_values(task) for case in cases])
     return rows.assign(site=[case.site for case in cases], **targets)
 

@@ -4,9 +4,9 @@
     delta_i = distance to the nearest token of higher density (the largest distance of all for the densest)
     centres = the tokens of largest rho * delta; every other token belongs to the nearest centre
 
-Deterministic, and blind to the order of tokens: equal densities are told apart by the tokens themselves. Time is
+Deterministic, and blind to the order of tokens: ties of density are resolved by the tokens themselves. Time is
 quadratic in the tokens, memory linear, because distances are computed a block of rows at a time. Differs from the
-authors' code, in which ties are broken at random and several n x n matrices are kept.
+authors' code, in which ties are broken at random and several n x n matrices are stored.
 
 Shape legend: n tokens, d width, r clusters.
 """
@@ -17,13 +17,13 @@ from torch import Tensor
 
 NEIGHBOURS = 5
 BLOCK = 512
-"""Rows of the distance matrix that exist at a time."""
+"""Rows of the distance matrix that are computed at a time."""
 
 
 def density_peaks(tokens: Float[Tensor, "n d"], clusters: int) -> Int[Tensor, "n"]:
     """Assign each token to one of at most `clusters` clusters, numbered by falling rho * delta.
 
-    With no more tokens than clusters, each is its own.
+    With no more tokens than clusters, each token is a cluster.
     """
     n = len(tokens)
     if n <= clusters:
@@ -43,18 +43,18 @@ def _order(first: Tensor, second: Tensor) -> Tensor:
 
 def _densities(tokens: Tensor) -> Tensor:
     nearest = min(NEIGHBOURS, len(tokens) - 1) + 1  # the nearest is the token itself
-    found = [
+    distances = [
         torch.cdist(block, tokens).topk(nearest, largest=False).values[:, 1:] for block in torch.split(tokens, BLOCK)
     ]
-    return torch.exp(-torch.cat(found).square().mean(1))
+    return torch.exp(-torch.cat(distances).square().mean(1))
 
 
 def _separations(tokens: Tensor, order: Tensor) -> Tensor:
-    place = torch.argsort(order)
-    found = []
-    for rows, places in zip(torch.split(tokens, BLOCK), torch.split(place, BLOCK), strict=True):
+    rank = torch.argsort(order)
+    separations = []
+    for rows, ranks in zip(torch.split(tokens, BLOCK), torch.split(rank, BLOCK), strict=True):
         distance = torch.cdist(rows, tokens)
         farthest = distance.max(1).values
-        denser = distance.masked_fill(place[None, :] >= places[:, None], torch.inf).min(1).values
-        found.append(torch.where(torch.isfinite(denser), denser, farthest))
-    return torch.cat(found)
+        denser = distance.masked_fill(rank[None, :] >= ranks[:, None], torch.inf).min(1).values
+        separations.append(torch.where(torch.isfinite(denser), denser, farthest))
+    return torch.cat(separations)

@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -79,16 +79,16 @@ class LossTerm:
         section = getattr(params, self.section)
         return float(section.loss_weights.get(self.name, 0.0) if self.key is None else getattr(section, self.key))
 
-    def with_weight(self, weight: float, params: config.Params) -> config.Params:
-        """Return the parameters with another weight of this term."""
-        section = getattr(params, self.section)
-        update = (
-            {"loss_weights": {**section.loss_weights, self.name: weight}} if self.key is None else {self.key: weight}
-        )
-        return params.model_copy(update={self.section: section.model_copy(update=update)})
+    def change(self, weight: float, params: config.Params) -> Mapping[str, Mapping[str, Any]]:
+        """Return the section of the parameters with another weight of this term, as {section: {field: value}}."""
+        if self.key is not None:
+            return {self.section: {self.key: weight}}
+        others = {name: w for name, w in getattr(params, self.section).loss_weights.items() if name != self.name}
+        return {self.section: {"loss_weights": {**others, self.name: weight} if weight else others}}
 
 
-_TERMS: dict[tuple[Model, str], LossTerm] = {}
+TERMS: dict[tuple[Model, str], LossTerm] = {}
+"""Registered terms by model and name; read them with `loss_terms`."""
 
 
 def loss_term(
@@ -109,12 +109,12 @@ def loss_term(
     >>> @loss_term("logit_penalty", model="teacher")
     ... def logit_penalty(inputs):
     ...     return inputs.output.logits.square().mean()
-    >>> _ = _TERMS.pop(("teacher", "logit_penalty"))
+    >>> _ = TERMS.pop(("teacher", "logit_penalty"))
     """
 
     def register(compute: Compute) -> Compute:
         text = label or name.replace("_", " ")
-        _TERMS[model, name] = LossTerm(name, model, compute, key, text, ablation_weight, min_magnifications)
+        TERMS[model, name] = LossTerm(name, model, compute, key, text, ablation_weight, min_magnifications)
         return compute
 
     return register
@@ -126,7 +126,7 @@ def loss_terms(model: Model) -> list[LossTerm]:
 
     for name in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"{package.__name__}.{name}")
-    return sorted((t for t in _TERMS.values() if t.model == model), key=lambda term: term.compute.__module__)
+    return sorted((t for t in TERMS.values() if t.model == model), key=lambda term: term.compute.__module__)
 
 
 def check_loss_weights(params: config.Params) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dml.core.cache import hardlink, cache_dir
+from dml.core.cache import cache_dir, hardlink
 
 
 def test_links_and_replaces(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from dml.core.errors import ConfigError
 from dml.core.files import read_json
 from dml.experiments import ablation as module
 from dml.experiments.ablation import Ablation, Cell, iterate_cells, score_variants, select_variants, write_table
-from dml.experiments.ablation_variants import FULL, VARIANTS
+from dml.experiments.ablation_variants import FULL, list_variants
+from dml.training.loss_terms.registry import TERMS, LossTerm
 from tests.synthetic import cohort
 
 PARAMS = config.Params(
@@ -42,7 +43,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ablation:
 
 
 def named(name: str):
-    return next(variant for variant in VARIANTS if variant.name == name)
+    return next(variant for variant in list_variants(PARAMS) if variant.name == name)
 
 
 def test_only_rows_that_are_another_model_are_in_the_table() -> None:
@@ -92,9 +93,13 @@ def test_the_table_compares_each_row_with_the_full_model_of_its_kind(small: Abla
     assert "| no distillation | all | c_index |" in Path("reports/ablation.md").read_text()
 
 
-def test_a_further_loss_term_gets_a_row_of_its_own() -> None:
+def test_a_further_loss_term_gets_a_row_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for model, name in (("teacher", "my_term"), ("student", "other")):
+        monkeypatch.setitem(TERMS, (model, name), LossTerm(name, model, lambda inputs: None, None, name, 2.0))
     weights = {"teacher": {"loss_weights": {"my_term": 0.5}}, "distillation": {"loss_weights": {"other": 0.1}}}
     params = config.Params.model_validate({**PARAMS.model_dump(), **weights})
     rows = {variant.name: variant for variant in select_variants(params)}
-    assert rows["no my term loss"].apply(params).teacher.loss_weights == {"my_term": 0.0}
-    assert rows["student: no other loss"].apply(params).distillation.loss_weights == {"other": 0.0}
+    assert rows["no my_term"].apply(params).teacher.loss_weights == {}
+    assert rows["with my_term"].apply(params).teacher.loss_weights == {"my_term": 2.0}
+    assert rows["no other"].apply(params).distillation.loss_weights == {}
+    assert "no my_term" not in {variant.name for variant in select_variants(PARAMS)}, "it is off anyway"

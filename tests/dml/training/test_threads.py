@@ -6,7 +6,6 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from dml.config import params as config
-from dml.core.device import torch_threads
 from dml.training.runtime import one_blas_thread
 from dml.training.train import train_teacher
 from tests.synthetic import PARAMS, change, cohort, fold
@@ -18,16 +17,6 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
-
-
-def test_the_number_comes_back_even_after_an_error(threads):
-    threads(2)
-    with torch_threads(1):
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == 2
-    with pytest.raises(KeyError), torch_threads(1):
-        raise KeyError
-    assert torch.get_num_threads() == 2
 
 
 def test_predictions_and_distillation_targets_are_the_same_to_the_bit(threads):
