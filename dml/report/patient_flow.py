@@ -11,6 +11,7 @@ import pandas as pd
 from dml.core.files import read_parquet
 from dml.core.tasks import DAYS_PER_YEAR
 from dml.core.types import SURVIVAL
+from dml.data.cohort_store import CohortStore
 from dml.evaluation.metrics.kaplan_meier import survival_curve
 from dml.evaluation.results import Results
 
@@ -82,11 +83,11 @@ def count_flow(folder: Path, task: str) -> PatientFlow:
     InputError
         If patients, slides, expression or splits are missing.
     """
-    patients = read_parquet(folder / "patients.parquet")[0].to_pandas()
-    splits = read_parquet(folder / "splits.parquet")[0].to_pandas()
+    store = CohortStore(folder)
+    patients, splits = store.patients(), store.splits()
     everyone = set(patients["patient_id"])
-    slide = _with_slide(folder) & everyone
-    expression = set(read_parquet(folder / "expression.parquet", ["patient_id"])[0]["patient_id"].to_pylist())
+    slide = _with_slide(store) & everyone
+    expression = set(read_parquet(store.expression_path, ["patient_id"])[0]["patient_id"].to_pylist())
     columns = ["survival_days", "event"] if task == SURVIVAL else [task]
     outcome = set(patients.loc[patients[columns].notna().all(axis=1), "patient_id"])
     known = splits[splits["patient_id"].isin(outcome)]
@@ -121,12 +122,11 @@ def characteristics(results: Results, patients: pd.DataFrame, labels: Sequence[s
     return [{"characteristic": name, "tested": one, "all": other} for (name, one), (_, other) in lines]
 
 
-def _with_slide(folder: Path) -> set[str]:
-    manifest = folder / "features" / "manifest.parquet"
-    if manifest.exists():
-        rows: pd.DataFrame = read_parquet(manifest)[0].to_pandas()
-        return set(rows.loc[rows["status"] == "ok", "patient_id"].dropna())
-    return set(read_parquet(folder / "slides.parquet")[0]["patient_id"].to_pylist())
+def _with_slide(store: CohortStore) -> set[str]:
+    if not store.manifest_path.exists():
+        return set(store.slides()["patient_id"])
+    rows = store.manifest()
+    return set(rows.loc[rows["status"] == "ok", "patient_id"].dropna())
 
 
 def _characteristics(rows: pd.DataFrame, values: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:

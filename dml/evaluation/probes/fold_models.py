@@ -16,6 +16,7 @@ from dml.core.types import SUBSPACES, Cohort, Subspace
 from dml.data.patient_reader import Patient, PatientReader
 from dml.evaluation.results import PAIR
 from dml.training.checkpoint import FoldModel
+from dml.training.model_store import ModelStore
 
 Change = Callable[[Cohort, int], Cohort]
 """The test patients of a fold, and its number, to the patients that a model is given instead."""
@@ -41,14 +42,14 @@ def read_fold_models(folder: Path, cohort: Cohort, splits: pd.DataFrame, task: T
     InputError
         If a model is missing or cannot be loaded, or a fold has no test patient with a known outcome.
     """
-    folds = []
+    folds, store = [], ModelStore(folder)
     for fold in sorted(splits["fold"].unique().tolist()):
         rows = splits[splits["fold"] == fold]
         is_test = rows["role"] == "test"
         tested = set(rows.loc[is_test, "patient_id"]) & {c.patient_id for c in cohort.cases if task.is_known(c)}
         if not tested:
             raise InputError(folder, f"fold {fold} has no test patient with a known outcome", "Check splits.parquet")
-        models = {name: FoldModel.load(folder / name / f"fold-{fold}") for name in PAIR}
+        models = {name: store.fold_model(name, fold) for name in PAIR}
         learning = cohort.subset(set(rows.loc[~is_test, "patient_id"]))
         folds.append(FoldModels(int(fold), models, learning, cohort.subset(tested)))
     return folds
@@ -87,7 +88,14 @@ class FoldEmbeddings:
 
 def embed_folds(folds: Sequence[FoldModels], model: str) -> list[FoldEmbeddings]:
     """Embed the patients of every fold with each member of its model."""
-    return [_embed(one.fold, one.models[model], one.learning, one.test) for one in folds]
+    embeddings = []
+    for one in folds:
+        ensemble = one.models[model]
+        learning, test = (_read(ensemble, cohort) for cohort in (one.learning, one.test))
+        members = range(len(ensemble.members))
+        tokens = [(_tokens(ensemble, learning, k), _tokens(ensemble, test, k)) for k in members]
+        embeddings.append(FoldEmbeddings(one.fold, learning, test, tokens))
+    return embeddings
 
 
 def with_slide(cohort: Cohort) -> Cohort:
@@ -95,14 +103,9 @@ def with_slide(cohort: Cohort) -> Cohort:
     return cohort.subset({case.patient_id for case in cohort.cases if case.has_slide})
 
 
-def _embed(fold: int, model: FoldModel, learning: Cohort, test: Cohort) -> FoldEmbeddings:
-    readers = [PatientReader(model.spec.preprocessor, cohort) for cohort in (learning, test)]
-    patients = [
-        [reader(case) for case in with_slide(cohort).cases]
-        for reader, cohort in zip(readers, (learning, test), strict=True)
-    ]
-    members = [tuple(_tokens(model, part, member) for part in patients) for member in range(len(model.members))]
-    return FoldEmbeddings(fold, patients[0], patients[1], [(one[0], one[1]) for one in members])
+def _read(model: FoldModel, cohort: Cohort) -> list[Patient]:
+    reader = PatientReader(model.spec.preprocessor, cohort)
+    return [reader(case) for case in with_slide(cohort).cases]
 
 
 def _tokens(model: FoldModel, patients: Sequence[Patient], member: int) -> Tokens:
