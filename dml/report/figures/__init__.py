@@ -13,7 +13,7 @@ from dml.core.files import atomic
 INK, MUTED, FAINT = "#1b2733", "#5c6b7a", "#c9d1d9"
 LOW, HIGH = "#0072b2", "#d55e00"
 CLASSES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours: told apart by colour-blind readers."""
+"""Okabe and Ito's colours: distinguishable for colour-blind readers."""
 
 STYLE: Any = {
     "svg.hashsalt": "dml",

@@ -47,7 +47,7 @@ def test_the_interval_of_c_covers_the_truth():
     assert covered >= 88
 
 
-def test_a_random_risk_is_not_told_from_chance():
+def test_a_random_risk_is_at_chance():
     random = np.random.default_rng(13)
     days, event, fold = random.exponential(size=200), random.random(200) < 0.5, np.arange(200) % 4
     metric = partial(harrell_c, days=days, event=event, risk=random.normal(size=200), fold=fold)
