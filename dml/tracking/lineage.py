@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from dml.config.params import Params
+from dml.core.errors import InputError
 from dml.core.files import digest
 from dml.core.model_name import ModelName
 from dml.models import registry
@@ -81,7 +82,12 @@ def _locked(lock: Path) -> dict[str, Any]:
 @lru_cache(maxsize=2)
 def _parse_lock(lock: Path, stamp: int) -> dict[str, Any]:
     """Read dvc.lock once for each time it was written: a stage with many short runs asks for it in each."""
-    content = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    try:
+        content = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    except yaml.YAMLError:
+        raise InputError(
+            lock, "not YAML", "Restore it: git checkout dvc.lock, or delete it and run dvc repro"
+        ) from None
     return dict(content.get("stages") or {})
 
 
