@@ -85,9 +85,7 @@ def _parse_lock(lock: Path, stamp: int) -> dict[str, Any]:
     try:
         content = yaml.load(lock.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     except yaml.YAMLError:
-        raise InputError(
-            lock, "not YAML", "Restore it: git checkout dvc.lock, or delete it and run dvc repro"
-        ) from None
+        raise InputError(lock, "not YAML", "dml doctor has the command that restores it") from None
     return dict(content.get("stages") or {})
 
 
