@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from dml.config import params as config
-from dml.core.files import atomic, write_json
-from dml.core.predictions import write_predictions
+from dml.core.files import write_json
 from dml.core.types import Cohort
 from dml.data.cohort_store import CohortStore
 from dml.tracking.fold_run import fold_run
 from dml.training.ensemble_trainer import TrainingResult
 from dml.training.folds import Fold, make_fold, predict_fold, select_test_patients
+from dml.training.model_store import ModelStore
 from pipelines.stage import parse_arguments
 
 
@@ -31,9 +31,14 @@ class Job:
         arguments = parse_arguments("task", "fold")
         return cls(config.load(), arguments["task"], int(arguments["fold"]))
 
+    @property
+    def models(self) -> ModelStore:
+        """Where the models of the task are stored."""
+        return ModelStore.of(self.params.cohort, self.task)
+
     def folder(self, model: str) -> Path:
         """Folder of a model of this fold."""
-        return Path("models") / self.params.cohort / self.task / model / f"fold-{self.fold}"
+        return self.models.fold_folder(model, self.fold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,7 @@ def train_model(job: Job, inputs: Inputs, name: str, train: Callable[[], Trainin
             reason = "no training or no validation patient has a target and the model's inputs"
             write_json(folder / "model.json", {"name": name, "left_out": reason})
             return
-        trained.model.save(folder)
-        with atomic(folder / "history.csv") as temporary:
-            trained.history.to_csv(temporary, index=False, float_format="%.8g")
         test = select_test_patients(inputs.cohort, inputs.splits, job.fold)
-        rows, metadata = predict_fold(trained.model, inputs.fold, test, name)
-        write_predictions(folder / "predictions.parquet", rows, metadata)
+        job.models.write(name, job.fold, trained, *predict_fold(trained.model, inputs.fold, test, name))
         run.log_epochs(trained.history)
         run.log_artifacts(folder)

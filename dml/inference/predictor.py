@@ -14,14 +14,13 @@ import pandas as pd
 
 from dml.core.device import torch_threads
 from dml.core.errors import InputError
-from dml.core.types import Case, Cohort, GeneGroups
+from dml.core.types import CLINICAL, Case, Cohort, GeneGroups
 from dml.inference.attention_maps import attention_map
 from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import ExpressionProfile, read_profile
 from dml.inference.file_access import ANY_FILE, FileAccess
 from dml.inference.slide_inputs import NoUsableSlide, read_slides
 
-_COVARIATES = ("age", "sex")
 ATTENTION = "attention"
 """Column, and inference parameter that asks for it."""
 NO_EXPRESSION = "predicted without transcriptome"
@@ -123,7 +122,7 @@ class Predictor:
         except (InputError, NoUsableSlide) as error:
             return _PatientInputs(patient, str(error))
         values = {
-            name: pd.to_numeric(rows[name], errors="coerce").dropna() for name in _COVARIATES if name in rows.columns
+            name: pd.to_numeric(rows[name], errors="coerce").dropna() for name in CLINICAL if name in rows.columns
         }
         covariates = {name: float(column.iloc[0]) for name, column in values.items() if len(column)}
         reasons = inputs.reasons

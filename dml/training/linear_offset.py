@@ -10,7 +10,6 @@ Shape legend: n patients, c columns, k outputs (1 for survival: the same shift o
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -40,22 +39,8 @@ MIN_PATIENTS = 30
 """Training patients with a source below which no linear model of it is fitted."""
 
 
-@runtime_checkable
-class Outcomes(Protocol):
-    """What was observed of some patients; `known` is False where nothing was."""
-
-    known: np.ndarray
-    n_outputs: int
-
-    def fit(self, columns: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return weight [c k] and bias [k] of a penalised linear predictor of the patients in `mask`."""
-
-    def loss(self, predictor: np.ndarray, mask: np.ndarray) -> float:
-        """Return the negative log-likelihood of a predictor [n k] for the patients in `mask`."""
-
-
 class SurvivalOutcomes:
-    """Follow-up in days and whether death was observed."""
+    """Follow-up in days and whether death was observed; `known` is False where there is none."""
 
     n_outputs = 1
 
@@ -65,7 +50,7 @@ class SurvivalOutcomes:
         self.event = np.array([s is not None and s.event for s in follow_up])
 
     def fit(self, columns: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fit a Cox model."""
+        """Return weight [c k] and bias [k] of a Cox model of the patients in `mask`."""
         cox = Cox.fit(columns, self.days[mask], self.event[mask], PENALTY).fitted
         weight = np.asarray(cox.params_, float)[:, None]
         return weight, -(columns.mean(0) @ weight)
@@ -77,7 +62,7 @@ class SurvivalOutcomes:
 
 
 class ClassOutcomes:
-    """Class index of a label; 0 where it is unknown."""
+    """Class index of a label; `known` is False where there is none."""
 
     def __init__(self, labels: Sequence[str | None], classes: Sequence[str]) -> None:
         self.classes, self.n_outputs = tuple(classes), len(classes)
@@ -85,7 +70,7 @@ class ClassOutcomes:
         self.label = np.array([0 if label is None else self.classes.index(label) for label in labels])
 
     def fit(self, columns: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fit a multinomial logistic regression."""
+        """Return weight [c k] and bias [k] of a multinomial logistic regression of the patients in `mask`."""
         fitted = Logistic.fit(columns, self.label[mask], self.classes, PENALTY).fitted
         if len(fitted.classes_) < len(self.classes):
             raise InputError("linear offset", "a class is missing from an inner fold", "Use fewer folds")
@@ -99,6 +84,9 @@ class ClassOutcomes:
         label = torch.from_numpy(self.label[mask])
         weights = len(label) / (len(self.classes) * torch.bincount(label, minlength=len(self.classes)).double())
         return float(functional.cross_entropy(torch.from_numpy(predictor[mask]), label, weight=weights))
+
+
+Outcomes = SurvivalOutcomes | ClassOutcomes
 
 
 def read_outcomes(cases: Sequence[Case], task: Task) -> Outcomes:

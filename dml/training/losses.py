@@ -6,65 +6,51 @@ Shape legend: b patients, k classes or time bins.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from dml.core.types import ClassTarget, Kind, SurvivalTarget, Target
-
-
-@runtime_checkable
-class Likelihood(Protocol):
-    """The meaning of a task's logits."""
-
-    def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-        """Return hazards of the time bins, or class probabilities."""
-
-    def log_likelihood(self, logits: Float[Tensor, "b k"], target: Any) -> Float[Tensor, "b"]:
-        """Return the log-probability of each patient's target, whatever `known` says."""
-
-    def divergence(self, p: Float[Tensor, "b k"], q: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
-        """Return KL(p || q) of two predictions, given by their logits."""
+from dml.core.types import ClassTarget, Kind, Target
 
 
 class DiscreteTimeHazards:
-    """Logits of the hazard of each time bin (survival)."""
+    """Likelihood of survival: logits of the hazard of each time bin."""
 
     def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         """Return the hazards."""
         return torch.sigmoid(logits)
 
-    def log_likelihood(self, logits: Float[Tensor, "b k"], target: SurvivalTarget) -> Float[Tensor, "b"]:
+    def log_likelihood(self, logits: Float[Tensor, "b k"], target: Any) -> Float[Tensor, "b"]:
         """Return `discrete_time_log_likelihood`."""
         return discrete_time_log_likelihood(logits, target.bin, target.event)
 
     def divergence(self, p: Float[Tensor, "b k"], q: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
-        """Return the mean over the bins of the divergence of their Bernoulli hazards."""
+        """Return KL(p || q) of two predictions, given by their logits: mean over the bins' Bernoulli hazards."""
         bernoulli = torch.sigmoid(p) * (p - q) - functional.softplus(p) + functional.softplus(q)
         return bernoulli.mean(-1)
 
 
 class ClassProbabilities:
-    """Logits of the classes (classification)."""
+    """Likelihood of classification: logits of the classes."""
 
     def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         """Return the class probabilities."""
         return torch.softmax(logits, -1)
 
-    def log_likelihood(self, logits: Float[Tensor, "b k"], target: ClassTarget) -> Float[Tensor, "b"]:
+    def log_likelihood(self, logits: Float[Tensor, "b k"], target: Any) -> Float[Tensor, "b"]:
         """Return the log-probability of the true class."""
         return -functional.cross_entropy(logits, target.label, reduction="none")
 
     def divergence(self, p: Float[Tensor, "b k"], q: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
-        """Return the divergence of the class distributions."""
+        """Return KL(p || q) of two predictions, given by their logits."""
         log_p, log_q = torch.log_softmax(p, -1), torch.log_softmax(q, -1)
         return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-LIKELIHOODS: Mapping[Kind, Likelihood] = {
+LIKELIHOODS: Mapping[Kind, DiscreteTimeHazards | ClassProbabilities] = {
     "survival": DiscreteTimeHazards(),
     "classification": ClassProbabilities(),
 }
