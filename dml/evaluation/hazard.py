@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dml.evaluation.results import ModelResult, risk_groups
+from dml.evaluation.results import ModelResult, assign_risk_groups
 
 if TYPE_CHECKING:
     from lifelines import CoxPHFitter
@@ -58,7 +58,7 @@ def fit_hazard_ratios(model: ModelResult, patients: pd.DataFrame, columns: Seque
     left out of all fits. None if the risk groups are unknown, a group is empty, deaths are too few for the columns, or
     a fit does not converge.
     """
-    group = risk_groups(model)
+    group = assign_risk_groups(model)
     if group is None or group.nunique() < 2:
         return None
     joined = model.rows.assign(**{HIGH: group}).merge(patients, on="patient_id", suffixes=("", "_known"))

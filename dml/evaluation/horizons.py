@@ -71,7 +71,7 @@ class Horizons:
         return values
 
 
-def usable_horizons(results: Results, years: Sequence[float]) -> Horizons:
+def select_horizons(results: Results, years: Sequence[float]) -> Horizons:
     """Select the years that the training follow-up of every fold reaches, with a test patient observed for longer."""
     tested = results.patients
     folds = {fold: _curves(results, fold) for fold in results.folds}

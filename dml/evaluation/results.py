@@ -112,7 +112,7 @@ def reads_clinical(model: str) -> bool:
     return name.clinical or (name.base in entries() and "clinical" in entries()[name.base].inputs)
 
 
-def risk_groups(model: ModelResult) -> pd.Series | None:
+def assign_risk_groups(model: ModelResult) -> pd.Series | None:
     """1 for patients above the median risk of their fold's training patients, else 0; None if it is unknown."""
     cutoffs = {fold: training.cutoff for fold, training in model.training.items()}
     if any(cutoffs.get(fold) is None for fold in model.rows["fold"].unique()):

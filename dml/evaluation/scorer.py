@@ -53,7 +53,7 @@ class Scorer:
         subgroups = {name: patients_in_subgroup(patients, rule) for name, rule in settings.subgroups.items()}
         return cls(results, horizons, settings, weights, subgroups)
 
-    def metrics(self) -> dict[str, dict[str, dict[str, Any]]]:
+    def score_models(self) -> dict[str, dict[str, dict[str, Any]]]:
         """``{model: {metric: {"value", "ci_low", "ci_high", "folds"}}}``, subgroup metrics as <metric>_<subgroup>."""
         scores = {name: self._score(name, model.rows) for name, model in self.results.models.items()}
         for subgroup, inside in self.subgroups.items():

@@ -35,7 +35,7 @@ class Group:
         return {"column": self.column, "value": self.value, **counts}
 
 
-def groups_of(results: Results, patients: pd.DataFrame, labels: Sequence[str]) -> Iterator[Group]:
+def make_groups(results: Results, patients: pd.DataFrame, labels: Sequence[str]) -> Iterator[Group]:
     """Cut the test patients by age (at the median, in whole years), sex, site and labels other than the task."""
     tested = results.patients.drop(columns="site").merge(patients, on="patient_id", suffixes=("", "_known"))
     for column in ("age", "sex", "site", *(name for name in labels if name != results.task)):
@@ -46,7 +46,7 @@ def groups_of(results: Results, patients: pd.DataFrame, labels: Sequence[str]) -
                 yield Group(column, str(value), frozenset(inside["patient_id"]), _outcomes(inside, results))
 
 
-def subgroup_results(
+def score_subgroups(
     results: Results, weights: np.ndarray, groups: Sequence[Group], models: Sequence[str], settings: config.Evaluation
 ) -> dict[str, Any]:
     """Score some models in every group that is large enough.
@@ -56,7 +56,7 @@ def subgroup_results(
     weights : [r n]
         Bootstrap draws of the test patients, in the order of their ids.
     groups : sequence of Group
-        From `groups_of`.
+        From `make_groups`.
     models : sequence of str
         Names of models of the results.
     settings : config.Evaluation

@@ -10,14 +10,14 @@ import pyarrow as pa
 from dml.config import params as config
 from dml.core.files import write_json, write_parquet
 from dml.core.model_name import ModelName
-from dml.evaluation.horizons import usable_horizons
+from dml.evaluation.horizons import select_horizons
 from dml.evaluation.results import Results, read_results
 from dml.evaluation.scorer import Scorer, comparison_pairs
-from dml.evaluation.subgroups import groups_of, subgroup_results
+from dml.evaluation.subgroups import make_groups, score_subgroups
 from dml.report.context import ReportContext, ReportData
 from dml.report.details import describe
 from dml.report.figure_list import draw_all, headline_models
-from dml.report.patient_flow import characteristics
+from dml.report.patient_flow import describe_patients
 from dml.report.render import write_cards, write_page, write_tables
 
 NOT_LABELS = ("patient_id", "site", "survival_source", "event")
@@ -63,7 +63,7 @@ def evaluate(
         If predictions are missing, not valid, or contradict each other, or a subgroup names an unknown column.
     """
     results = read_results(*([models] if isinstance(models, Path) else models), names=names)
-    data = compute(results, patients, settings, seed, out / "figures", context or ReportContext(out.parent.name))
+    data = compute_report(results, patients, settings, seed, out / "figures", context or ReportContext(out.parent.name))
     for name, content in (("metrics", data.metrics), ("comparisons", data.compared), ("details", data.details)):
         write_json(out / f"{name}.json", content)
     write_all_predictions(out / "predictions.parquet", results)
@@ -73,7 +73,7 @@ def evaluate(
     return dict(data.metrics)
 
 
-def compute(
+def compute_report(
     results: Results,
     patients: pd.DataFrame,
     settings: config.Evaluation,
@@ -82,21 +82,21 @@ def compute(
     context: ReportContext,
 ) -> ReportData:
     """Compute all numbers of a report and draw its figures."""
-    horizons = usable_horizons(results, settings.years) if results.kind == "survival" else None
+    horizons = select_horizons(results, settings.years) if results.kind == "survival" else None
     scorer = Scorer.of(results, horizons, patients, settings, seed)
-    metrics, compared = scorer.metrics(), scorer.compare(comparison_pairs(results.models))
+    metrics, compared = scorer.score_models(), scorer.compare(comparison_pairs(results.models))
     details = describe(results, horizons, scorer.omissions, patients, settings)
-    labels = labels_of(patients)
-    groups = list(groups_of(results, patients, labels))
+    labels = label_columns(patients)
+    groups = list(make_groups(results, patients, labels))
     leading = [m.name for m in headline_models(results, metrics) if not ModelName.parse(m.name).recalibrated]
-    details["subgroups"] = subgroup_results(results, scorer.weights, groups, leading, settings)
-    details["patients_tested"] = characteristics(results, patients, labels)
+    details["subgroups"] = score_subgroups(results, scorer.weights, groups, leading, settings)
+    details["patients_tested"] = describe_patients(results, patients, labels)
     drawn = draw_all(results, metrics, horizons, details["subgroups"], context, figures)
     subgroups = tuple(settings.subgroups)
     return ReportData(context, results.task, results.kind, metrics, compared, details, drawn, subgroups)
 
 
-def labels_of(patients: pd.DataFrame) -> list[str]:
+def label_columns(patients: pd.DataFrame) -> list[str]:
     """Names of the text columns of patients.parquet that are labels."""
     return [name for name in patients.columns if name not in NOT_LABELS and patients[name].dtype == object]
 

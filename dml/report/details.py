@@ -15,7 +15,7 @@ from dml.evaluation.intervals import N_DECIMALS
 from dml.evaluation.metrics.calibration import d_calibration, survival_at_follow_up
 from dml.evaluation.metrics.concordance import count_pairs
 from dml.evaluation.metrics.kaplan_meier import log_rank
-from dml.evaluation.results import ModelResult, Results, risk_groups
+from dml.evaluation.results import ModelResult, Results, assign_risk_groups
 from dml.evaluation.scorer import Omission
 from dml.models.registry import is_baseline
 from dml.report.figures.calibration import confusion_counts
@@ -79,7 +79,7 @@ def _describe(model: ModelResult, horizons: Horizons, patients: pd.DataFrame, ad
     days, event = rows["days"].to_numpy(float), rows["event"].to_numpy(bool)
     counts = count_pairs(days, event, rows["risk"].to_numpy(float), rows["fold"].to_numpy(int))
     content: dict[str, Any] = {"pairs": asdict(counts)}
-    group = risk_groups(model)
+    group = assign_risk_groups(model)
     if group is not None and group.nunique() == 2:
         statistic, p = log_rank(days, event, group.to_numpy())
         content["risk_groups"] = {"high": int(group.sum()), "low": int((1 - group).sum())}

@@ -108,7 +108,7 @@ def count_flow(folder: Path, task: str) -> PatientFlow:
     )
 
 
-def characteristics(results: Results, patients: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
+def describe_patients(results: Results, patients: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
     """Describe age, sex, follow-up, sites and labels of the test patients and of all patients.
 
     Returns

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from dml.core.tasks import DAYS_PER_YEAR
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier, log_rank
-from dml.evaluation.results import ModelResult, risk_groups
+from dml.evaluation.results import ModelResult, assign_risk_groups
 from dml.models.registry import label as model_label
 from dml.report.figures import HIGH, LOW, MUTED, drawing
 from dml.report.number_format import p_equals
@@ -18,7 +18,7 @@ MIN_SHARE_FOLLOWED = 0.05
 
 def draw_kaplan_meier(model: ModelResult, path: Path) -> bool:
     """Draw one model's risk groups; False (and no file) if a group is empty or the cut-off is unknown."""
-    group = risk_groups(model)
+    group = assign_risk_groups(model)
     if group is None or group.nunique() < 2:
         return False
     days, event = model.rows["days"].to_numpy(float), model.rows["event"].to_numpy(bool)

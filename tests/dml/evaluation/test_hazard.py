@@ -4,7 +4,7 @@ import pytest
 from lifelines import CoxPHFitter
 
 from dml.evaluation.hazard import fit_hazard_ratios
-from dml.evaluation.results import read_results, risk_groups
+from dml.evaluation.results import assign_risk_groups, read_results
 
 
 @pytest.fixture
@@ -14,7 +14,9 @@ def teacher(tmp_path, invented):
 
 def test_alone_it_is_the_plain_cox_model(teacher, invented):
     found = fit_hazard_ratios(teacher, invented.patients, ["age", "sex", "grade"])
-    table = pd.DataFrame({"high": risk_groups(teacher), "days": teacher.rows["days"], "event": teacher.rows["event"]})
+    table = pd.DataFrame(
+        {"high": assign_risk_groups(teacher), "days": teacher.rows["days"], "event": teacher.rows["event"]}
+    )
     plain = CoxPHFitter().fit(table, "days", "event").summary.loc["high"]
     assert found.unadjusted.ratio == pytest.approx(plain["exp(coef)"])
     assert (found.patients, found.deaths) == (120, int(teacher.rows["event"].sum()))

@@ -2,7 +2,7 @@ import pytest
 
 from dml.core.errors import InputError
 from dml.core.predictions import read_predictions, write_predictions
-from dml.evaluation.results import read_results, risk_groups, sort_models
+from dml.evaluation.results import assign_risk_groups, read_results, sort_models
 
 
 def test_only_test_rows_are_judged_and_each_patient_once(tmp_path, invented):
@@ -49,14 +49,14 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 def test_risk_groups_are_cut_at_the_training_median_of_each_fold(tmp_path, invented):
     model = read_results(invented.write(tmp_path, "survival")).models["teacher"]
-    group = risk_groups(model)
+    group = assign_risk_groups(model)
     for fold, training in model.training.items():
         inside = model.rows["fold"] == fold
         assert (group[inside] == (model.rows["risk"][inside] > training.cutoff)).all()
 
 
 def test_without_cut_off_there_are_no_risk_groups(tmp_path, invented):
-    assert risk_groups(read_results(invented.write(tmp_path, "classification")).models["teacher"]) is None
+    assert assign_risk_groups(read_results(invented.write(tmp_path, "classification")).models["teacher"]) is None
 
 
 def test_models_that_read_age_and_sex_come_after_those_that_do_not():

@@ -6,7 +6,7 @@ from dml.config.params import Evaluation
 from dml.core.predictions import read_predictions, write_predictions
 from dml.evaluation.intervals import bootstrap_weights
 from dml.evaluation.results import read_results
-from dml.evaluation.subgroups import Group, groups_of, subgroup_results
+from dml.evaluation.subgroups import Group, make_groups, score_subgroups
 
 QUICK = Evaluation(resamples=100)
 
@@ -21,7 +21,7 @@ def judged(tmp_path, invented):
 def test_every_patient_of_known_value_is_in_one_group_of_a_column(judged, invented):
     known = invented.patients.copy()
     known.loc[:9, "age"] = np.nan
-    groups = list(groups_of(judged[0], known, ["grade"]))
+    groups = list(make_groups(judged[0], known, ["grade"]))
     assert [g.column for g in groups] == ["age"] * 2 + ["sex"] * 2 + ["site"] * 3 + ["grade"] * 3
     for column, patients in (("age", 110), ("sex", 120), ("site", 120), ("grade", 120)):
         of_column = [g.patients for g in groups if g.column == column]
@@ -32,8 +32,8 @@ def test_every_patient_of_known_value_is_in_one_group_of_a_column(judged, invent
 
 def test_a_group_is_scored_on_its_own_pairs(judged, invented):
     results, weights = judged
-    group = next(g for g in groups_of(results, invented.patients, []) if g.value == "female")
-    found = subgroup_results(results, weights, [group], ["teacher"], QUICK)["groups"][0]
+    group = next(g for g in make_groups(results, invented.patients, []) if g.value == "female")
+    found = score_subgroups(results, weights, [group], ["teacher"], QUICK)["groups"][0]
     rows = results.models["teacher"].rows
     rows = rows[rows["patient_id"].isin(group.patients)]
     counts = np.array([
@@ -49,8 +49,8 @@ def test_a_group_is_scored_on_its_own_pairs(judged, invented):
 
 def test_small_groups_are_listed_and_not_scored(judged, invented):
     results, weights = judged
-    groups = list(groups_of(results, invented.patients, ["grade"]))
-    found = subgroup_results(results, weights, groups, ["teacher"], Evaluation(resamples=10, min_patients=50))
+    groups = list(make_groups(results, invented.patients, ["grade"]))
+    found = score_subgroups(results, weights, groups, ["teacher"], Evaluation(resamples=10, min_patients=50))
     assert all(row["patients"] >= 50 for row in found["groups"])
     assert {row["column"] for row in found["too_small"]} >= {"site", "grade"}
     assert len(found["groups"]) + len(found["too_small"]) == len(groups)
@@ -68,9 +68,9 @@ def test_a_group_in_perfect_order_has_no_p_and_one_without_pairs_is_named(tmp_pa
     results = read_results(models)
     weights = bootstrap_weights(results.patients["fold"].to_numpy(int), 100, 0)
     single = Group("alone", "one a fold", frozenset(_one_of_each_fold(results)), 3)
-    groups = [*groups_of(results, invented.patients, []), single]
+    groups = [*make_groups(results, invented.patients, []), single]
     settings = Evaluation(resamples=100, min_patients=3, min_events=1)
-    found = subgroup_results(results, weights, groups, ["teacher"], settings)
+    found = score_subgroups(results, weights, groups, ["teacher"], settings)
     female, male = (
         next(row for row in found["groups"] if row["value"] == sex)["models"]["teacher"] for sex in ("female", "male")
     )
@@ -85,7 +85,7 @@ def _one_of_each_fold(results):
 
 def test_classes_count_those_outside_the_commonest(tmp_path, invented):
     results = read_results(invented.write(tmp_path, "classification", {"teacher": 0.8}))
-    groups = list(groups_of(results, invented.patients, ["grade"]))
+    groups = list(make_groups(results, invented.patients, ["grade"]))
     assert "grade" not in {g.column for g in groups}  # the task itself
     female = next(g for g in groups if g.value == "female")
     labels = invented.patients.set_index("patient_id").loc[sorted(female.patients), "grade"].value_counts()
