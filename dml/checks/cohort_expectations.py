@@ -8,6 +8,7 @@ import pandas as pd
 
 from dml.checks.engine import YES, CheckTable, Expectation, yes_no
 from dml.checks.near_duplicates import same_transcriptome
+from dml.checks.provenance_expectations import provenance_counts, provenance_tables
 from dml.cohorts.stores import CohortTables
 from dml.config.params import Checks, TestPopulation
 from dml.core.errors import ConfigError
@@ -29,6 +30,7 @@ def cohort_counts(cohort: CohortTables) -> dict[str, int | str]:
         "patients with expression only": len(with_rna - with_slide),
         "patients with follow-up": len(followed),
         "deaths": int(followed["event"].astype(bool).sum()),
+        **provenance_counts(cohort),
         "sites": cohort.patients["site"].nunique(),
         **{f"{row[0]} genes measured": _format_coverage(row) for row in _coverage(cohort) if cohort.expression.genes},
     }
@@ -52,7 +54,8 @@ def cohort_tables(
         raise ConfigError(f"tasks: {', '.join(unknown)} is no task of this cohort; there are {', '.join(every)}")
     sizes = _sizes(cohort, config, every if tasks is None else tasks, tested)
     measured = [_expression(cohort), _genes(cohort), _groups(cohort, config)] if cohort.expression.genes else []
-    return [_patients(cohort), sizes, _slides(cohort), *measured]
+    tables = [_patients(cohort), sizes, *provenance_tables(cohort, config)]
+    return [*tables, _slides(cohort), *measured]
 
 
 def _patients(cohort: CohortTables) -> CheckTable:
@@ -64,6 +67,7 @@ def _patients(cohort: CohortTables) -> CheckTable:
     measured = frame["patient_id"].isin(set(cohort.slides["patient_id"]) | set(cohort.expression.patient_ids))
     frame["has_data"] = yes_no(measured)
     frame["has_target"] = yes_no((time & event) | frame[list(cohort.classes)].notna().any(axis=1))
+    frame["later_than_day_0"] = yes_no(frame["survival_days"] != 0)
     source = "Correct the raw table, or list the patient under `exclude` in the cohort description"
     unit, longest = "Check survival.unit in the cohort description", {"max_value": MAX_FOLLOW_UP_DAYS}
     with_data, both = "every patient has a slide or expression", {"value_set": ["whole", "none"]}
@@ -73,6 +77,9 @@ def _patients(cohort: CohortTables) -> CheckTable:
         Expectation("patient_id", "not_null", "every patient has an id", source, name="id_present"),
         Expectation("patient_id", "unique", "patient ids are not repeated", source, name="id_unique"),
         Expectation("survival_days", "between", "no negative time", source, {"min_value": 0}, name="time_negative"),
+        Expectation(
+            "later_than_day_0", "in_set", "no follow-up of day 0", "It says nothing; correct it", YES, "warning"
+        ),
         Expectation("survival_days", "between", "no time above 40 years", unit, longest, "warning", "time_long"),
         Expectation("event", "in_set", "event is 0 or 1", source, {"value_set": [True, False]}),
         Expectation("follow_up", "in_set", "time and event are known together", source, both),
@@ -189,6 +196,7 @@ def _groups(cohort: CohortTables, config: Checks) -> CheckTable:
     share = frame["measured"] / frame["declared"].clip(lower=1)
     covered = restricted | (share >= config.min_gene_coverage)
     frame["enough"] = yes_no((frame["measured"] >= floor) & covered)
+    frame["in_the_matrix"] = ", ".join(cohort.expression.genes[:3])
     needs = f"at least {floor} genes" + ("" if restricted else f" and {config.min_gene_coverage:.0%}")
     lower = (
         "gene_groups.min_genes"
@@ -197,4 +205,4 @@ def _groups(cohort: CohortTables, config: Checks) -> CheckTable:
     )
     remedy = f"Check expression.gene (symbols, not Ensembl ids?), choose other gene_groups, or lower {lower}"
     expectation = Expectation("enough", "in_set", f"{needs} of each group are measured", remedy, YES)
-    return CheckTable("gene_groups", "gene_groups.json", frame, tuple(names), (expectation,))
+    return CheckTable("gene_groups", "gene_groups.json", frame, (*names, "in_the_matrix"), (expectation,))

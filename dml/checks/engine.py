@@ -23,7 +23,7 @@ from dml.core.files import atomic, write_json
 
 NO_OVERRIDES: Mapping[str, Severity] = MappingProxyType({})
 TABLES = (
-    *("patients", "sizes", "slides", "expression", "genes", "gene_groups", "sites"),
+    *("patients", "sizes", "follow_up", "joins", "samples", "slides", "expression", "genes", "gene_groups", "sites"),
     *("bags", "embedding", "feature_sites"),
 )
 """Tables of the cohort's and of the features' check, as ``checks.severity`` names them."""

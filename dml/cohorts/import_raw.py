@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.merge_cohorts import STORES
+from dml.cohorts.merge_cohorts import OPTIONAL, STORES
 from dml.config.params import Params, Section
 from dml.config.rewrite_yaml import rewrite
 from dml.core.cache import hardlink
@@ -101,7 +101,8 @@ def _link_parts(description: CohortDescription, data: Path) -> list[Path]:
             raise InputError(data / part, f"not there: {', '.join(absent)}", remedy)
     written, current = [], set()
     for part in description.combines:
-        for store in (*STORES, "features"):
+        optional = [name for name in OPTIONAL if (data / part / name).exists()]
+        for store in (*STORES, *optional, "features"):
             for origin, target in _pairs(data / part / store, description.raw_folder / part / store):
                 current.add(target)
                 if not _has_same_content(origin, target):

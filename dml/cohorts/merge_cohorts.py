@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dml.cohorts.description import CohortDescription
+from dml.cohorts.provenance import Ledger
 from dml.cohorts.splits import NO_INNER_FOLD, UNPAIRED, sort_splits
 from dml.cohorts.store_files import DeclaredGroups, ExpressionMatrix, read_splits
 from dml.cohorts.stores import CohortTables, read_cohort_tables
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 STORES = ("patients.parquet", "slides.parquet", "expression.parquet", "gene_groups.json", "splits.parquet")
 """Of a part, beside its features."""
+OPTIONAL = ("provenance.parquet",)
+"""Of a part that was stored by version 0.2 or later."""
 COHORT = "cohort"
 """Column of patients.parquet with the part that a patient belongs to."""
 
@@ -47,7 +50,9 @@ def merge_cohorts(description: CohortDescription) -> CohortTables:
     expression = _expression(description, parts)
     slides = _concatenate([part.slides for part in parts.values()], "slide_id").assign(path=None)
     groups = _groups([p.groups for p in parts.values() if p.expression.genes] or [p.groups for p in parts.values()])
-    return CohortTables(_patients(description, parts), slides, expression, groups, _classes(description, parts))
+    ledger = Ledger([record for part in parts.values() for record in part.ledger.records])
+    classes = _classes(description, parts)
+    return CohortTables(_patients(description, parts), slides, expression, groups, classes, ledger)
 
 
 def merge_splits(description: CohortDescription, eligible: set[str], folds: int) -> pd.DataFrame:

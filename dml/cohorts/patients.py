@@ -41,6 +41,7 @@ def build_patients(description: CohortDescription, ledger: Ledger | None = None)
     """
     ledger = Ledger() if ledger is None else ledger
     tables = {spec.key: _Table(spec, description.raw_folder / spec.file) for spec in description.patients}
+    ledger.ids |= {name: set(table.ids) - set(description.exclude) for name, table in tables.items()}
     ids = sorted(set().union(*(set(table.ids) for table in tables.values())) - set(description.exclude))
     ledger.add(Record(p, "patient", "left out", rule=f"exclude: {why}") for p, why in description.exclude.items())
     patients = pd.DataFrame(index=pd.Index(ids, name="patient_id"))
@@ -54,18 +55,6 @@ def build_patients(description: CohortDescription, ledger: Ledger | None = None)
         _warn_of_conflicts(name, fields)
         patients[name] = _combine(name, fields, patients.index, ledger)
     return patients.reset_index()
-
-
-def match_tables(description: CohortDescription, others: set[str], ledger: Ledger) -> None:
-    """Match the ids of each table of patients with those of all others and of slides and expression (`others`)."""
-    ids = {
-        spec.key: set(_Table(spec, description.raw_folder / spec.file).ids) - set(description.exclude)
-        for spec in description.patients
-    }
-    for name, members in ids.items():
-        rest = others.union(*(each for key, each in ids.items() if key != name))
-        if rest:
-            ledger.match(f"patients of {name} to all other tables", members, rest)
 
 
 def write_patients(path: Path, patients: pd.DataFrame, classes: Mapping[str, Sequence[str]], cohort: str) -> None:

@@ -1,7 +1,7 @@
 """The sample ledger: which file, sample, slide, row and rule gave each value of a patient, and what was left out."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -53,10 +53,11 @@ SCHEMA = pa.schema([(each.name, _TYPES.get(each.name, pa.string())) for each in 
 
 @dataclass(slots=True)
 class Ledger:
-    """Records and joins, gathered while the tables of a cohort are built."""
+    """Records and joins, gathered while the tables of a cohort are built; `ids` are the patients of each table."""
 
     records: list[Record] = field(default_factory=list)
     joins: list[Join] = field(default_factory=list)
+    ids: dict[str, set[str]] = field(default_factory=dict)
 
     def add(self, records: Iterable[Record]) -> None:
         """Append records."""
@@ -71,6 +72,13 @@ class Ledger:
     def frame(self) -> pd.DataFrame:
         """Return the records as a table."""
         return pd.DataFrame([astuple(r) for r in self.records], columns=SCHEMA.names).astype({"row": "Int64"})
+
+    def leave_out(self, item: str, patients: set[str], rule: str) -> None:
+        """Turn what was used of some patients into left out."""
+        self.records = [
+            replace(r, status="left out", rule=rule) if r.item == item and r.patient_id in patients else r
+            for r in self.records
+        ]
 
     def left_out(self, item: str) -> dict[str, int]:
         """Count what was left out of one kind, by rule."""

@@ -175,7 +175,7 @@ def test_the_severity_of_a_rule_can_be_set(built, tmp_path: Path, caplog) -> Non
     assert "age is between 0 and 120 years [patients.age]\n             patient_id P04, age 400.0\n" in summary
     with_severity("ignore")
     assert "age is between" not in (tmp_path / "out/cohort/summary.txt").read_text()
-    with pytest.raises(CheckFailed, match="1 of 26 checks failed"):
+    with pytest.raises(CheckFailed, match="1 of 32 checks failed"):
         with_severity("error")
     with pytest.raises(ConfigError, match=r"no check 'patients\.agee'; there are patients\.id_present"):
         with_severity("ignore", "patients.agee")
@@ -259,7 +259,7 @@ def test_a_panel_is_held_to_its_floor_not_to_coverage(built, tmp_path: Path) -> 
 def test_a_cohort_without_expression_is_not_asked_for_genes(built, tmp_path: Path) -> None:
     on_expression(without_expression)(tmp_path / "data")
     report = check(built, tmp_path)
-    assert {c["file"] for c in report["checks"]} == {"patients.parquet", "slides.parquet"}
+    assert {c["file"] for c in report["checks"]} == {"patients.parquet", "provenance.parquet", "slides.parquet"}
 
 
 def test_reports_of_equal_cohorts_are_equal_bytes(built, tmp_path: Path) -> None:

@@ -43,7 +43,13 @@ def test_stores_are_the_same_bytes_every_time(describe, tables, tmp_path: Path) 
     for run in ("first", "second"):
         write_cohort(tmp_path / run, description, build_cohort(description))
     names = sorted(p.name for p in (tmp_path / "first").iterdir())
-    assert names == ["expression.parquet", "gene_groups.json", "patients.parquet", "slides.parquet"]
+    assert names == [
+        "expression.parquet",
+        "gene_groups.json",
+        "patients.parquet",
+        "provenance.parquet",
+        "slides.parquet",
+    ]
     assert all((tmp_path / "first" / n).read_bytes() == (tmp_path / "second" / n).read_bytes() for n in names)
 
 
