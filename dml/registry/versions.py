@@ -10,6 +10,7 @@ from dml.core.errors import InputError, listed
 from dml.core.files import only_writer, read_json
 from dml.evaluation.metric_sets import MAIN, PRIMARY
 from dml.evaluation.metrics.registry import metric_label
+from dml.evaluation.results import PAIR
 from dml.inference.ensemble import Ensemble
 from dml.registry import packaging
 from dml.registry.version_description import headline, version_description
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 METRIC, TEACHER = "metric.", "teacher."
 """Prefixes of tags: metrics of the evaluation; main metrics and digest of the weights of a student's teacher."""
-REGISTERED = ("teacher", "student")
+REGISTERED = PAIR
 """Which models are registered; the undistilled student and the baselines are for comparison only."""
 
 
