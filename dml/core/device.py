@@ -31,14 +31,28 @@ def resolve_device(name: str, parameter: str = "optimisation.device") -> torch.d
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if gpus else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"{parameter}: {name!r} is no device of PyTorch; allowed: auto, cpu, cuda, cuda:0") from None
+    device = parse_device(name, parameter)
     if device.type == "cuda" and not gpus:
         raise ConfigError(f"{parameter}: {name} is asked for, but PyTorch sees no CUDA device; allowed: auto, cpu")
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise ConfigError(f"{parameter}: {name} is asked for, but PyTorch sees {gpus} CUDA devices, numbered from 0")
+    return device
+
+
+def parse_device(name: str, parameter: str) -> torch.device:
+    """Return the device that a name means, whether it is here or on another machine.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither a CPU nor a CUDA device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"{parameter}: {name!r} is no device to compute on here; allowed: auto, cpu, cuda, cuda:0")
     return device
 
 

@@ -99,6 +99,11 @@ def as_user_error(error: Exception) -> DmlError | None:
     return DmlError(str(error)) if isinstance(error, OSError) else None
 
 
+def first_line(error: BaseException, most: int = 200) -> str:
+    """Return the first line of another library's error, or its name if it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
 @contextmanager
 def refuse_unreadable(where: Path | str, remedy: str = "Copy or export it again") -> Iterator[None]:
     """Turn whatever a library raises over a foreign file into an `InputError` that names the file.

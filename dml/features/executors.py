@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from dml.config.params import Scale
-from dml.core.device import resolve_device
+from dml.core.device import parse_device, resolve_device
 from dml.core.errors import ConfigError, DmlError
 from dml.core.progress import Advance
 
@@ -88,10 +88,13 @@ class RayExecutor:
 
     def device(self, wanted: str) -> str:
         """See `Executor`; ``auto`` is ``cuda`` if a machine of the cluster has a GPU."""
-        there = import_ray().cluster_resources().get("GPU", 0) > 0
-        if wanted.startswith("cuda") and not there:
+        has_gpu = import_ray().cluster_resources().get("GPU", 0) > 0
+        if wanted == "auto":
+            return "cuda" if has_gpu else "cpu"
+        device = parse_device(wanted, "embed.device")
+        if device.type == "cuda" and not has_gpu:
             raise ConfigError(f"embed.device: {wanted} is set, but no machine of the Ray cluster has a GPU")
-        return ("cuda" if there else "cpu") if wanted == "auto" else wanted
+        return str(device)
 
     def map(self, task: ParallelTask[Item, Result], items: Sequence[Item], advance: Advance) -> list[Result]:
         """See `Executor`.

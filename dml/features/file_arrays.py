@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dml.core.errors import InputError
+from dml.core.errors import InputError, first_line
 
 MAX_BYTES = 2**32
 """Size of one file, and of each of its arrays once read: a slide of 500,000 tiles of 4,096 half-precision numbers."""
@@ -56,8 +56,7 @@ def read_arrays(path: Path, content: bytes | None = None) -> tuple[Arrays, Attri
     except InputError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(path, f"not a readable {path.suffix} file ({lines[0][:200]})", _AGAIN) from error
+        raise InputError(path, f"not a readable {path.suffix} file ({first_line(error)})", _AGAIN) from error
 
 
 def check_bytes(path: Path, size: int) -> None:

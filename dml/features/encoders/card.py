@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dml.core.errors import InputError
+from dml.core.errors import DmlError, InputError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -49,6 +49,8 @@ class EncoderCard:
         Packages on PyPI, beyond those of a slide reader, that encoding with it needs; a packed model lists them.
     aliases : tuple of str
         Its names in other tools; case and punctuation do not matter.
+    source : str
+        The file that a user described it in and with, for messages.
     """
 
     name: str
@@ -64,6 +66,7 @@ class EncoderCard:
     hash_with: Callable[[], str] | None = None
     requirements: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def import_only(self) -> bool:
@@ -71,21 +74,51 @@ class EncoderCard:
         return self.load_with is None
 
     def load(self, device: str = "cpu", precision: str = "float32") -> TileEncoder:
-        """Load the weights.
+        """Load the weights and encode a trial tile, so that an encoder that cannot fails before the first slide.
 
         Raises
         ------
         InputError
-            If this encoder cannot encode tiles here.
+            If this encoder cannot encode tiles here, or gives something else than its card says.
         """
         if self.load_with is None:
-            raise InputError(
-                f"encoder {self.name}",
-                "it cannot encode tiles: only features extracted elsewhere are read",
-                "Set embed.source to import, or choose another encoder",
-            )
-        return self.load_with(device, precision)
+            problem = "it cannot encode tiles: only features extracted elsewhere are read"
+            raise InputError(f"encoder {self.name}", problem, "Set embed.source to import, or choose another encoder")
+        encoder = self.load_with(device, precision)
+        self._try(encoder)
+        return encoder
 
     def weights_hash(self) -> str:
         """Return a fingerprint of the weights; ``imported`` where they are not here."""
         return "imported" if self.hash_with is None else self.hash_with()
+
+    def _try(self, encoder: TileEncoder) -> None:
+        side = self.input_px or 256
+        tile = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+        what = "it takes tiles [b, 3, side, side] and returns one tensor [b, width]"
+        remedy = f"Correct input_px and width in its description, or export it so that {what}"
+        try:
+            tokens: Any = encoder(tile)
+        except DmlError:
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            problem = f"it fails on a tile of {side} x {side} pixels ({_cause(lines)[:200]})"
+            raise InputError(self._where, problem, remedy) from error
+        shape = tuple(np.shape(tokens))
+        if shape != (1, self.width):
+            problem = f"for one tile it gives an array of shape {shape}, not (1, {self.width})"
+            raise InputError(self._where, problem, remedy)
+        if not np.isfinite(np.asarray(tokens, np.float64)).all():
+            problem = "for a tile of noise it gives NaN or infinite numbers"
+            raise InputError(self._where, problem, "Set embed.precision to float32, or export it again")
+
+    @property
+    def _where(self) -> str:
+        return f"encoder {self.name}" + (f" ({self.source})" if self.source else "")
+
+
+def _cause(lines: list[str]) -> str:
+    """Return the line that names the cause: TorchScript puts it last, behind its own traceback."""
+    named = [line for line in lines if "Error: " in line]
+    return (named or lines[:1])[-1].strip()

@@ -19,9 +19,12 @@ def test_a_gpu_that_is_not_there_is_an_error_that_names_the_parameter(name: str)
         resolve_device(name, "embed.device")
 
 
-def test_an_unknown_name_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"optimisation\.device: 'gpu' is no device of PyTorch; allowed: auto, cpu"):
-        resolve_device("gpu")
+@pytest.mark.parametrize("name", ["gpu", "mps", "meta", ""])
+def test_an_unknown_name_is_an_error(name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"optimisation\.device: 'gpu' is no device to compute on here; allowed: auto, cpu"
+    ):
+        resolve_device(name)
 
 
 def test_threads_are_restored_even_after_an_error() -> None:

@@ -1,7 +1,8 @@
-"""Encoders behind extras: found weights, told ways to get them, and networks checked with small stand-ins."""
+"""Encoders behind extras: weights that are there, absent or broken, and networks checked with small stand-ins."""
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,8 +15,11 @@ from torch import nn
 
 from dml.core.errors import ConfigError, InputError
 from dml.features.encoders.backends import weights as weights_module
-from dml.features.encoders.backends.timm_network import TokenOf
+from dml.features.encoders.backends.tile_encoder import resized
+from dml.features.encoders.backends.timm_network import TimmNetwork, TokenOf, timm_card
+from dml.features.encoders.backends.torchvision_operators import declare_operators
 from dml.features.encoders.backends.weights import Weights
+from dml.features.encoders.card import TileEncoder
 from dml.features.encoders.registry import get, names
 from tests.painted import tissue_pixels
 
@@ -66,6 +70,13 @@ def test_weights_are_found_and_their_content_counts(place: Path, monkeypatch: py
     assert own.fingerprint() != first
 
 
+def load(name: str) -> TileEncoder:
+    """Load an encoder whose stand-in has another width than its card, so without the trial tile."""
+    load_with = get(name).load_with
+    assert load_with is not None
+    return load_with("cpu", "float32")
+
+
 class Small(nn.Module):
     """Stands for a vision transformer: a class token, `registers` and four patch tokens of width `d`."""
 
@@ -101,7 +112,7 @@ def test_virchow2_puts_the_class_token_beside_the_mean_patch(place: Path, monkey
     folder.mkdir(parents=True)
     trained = {"patch.weight": torch.randn(16, 3, 112, 112) / 100, "patch.bias": torch.zeros(16)}
     save_file({**trained, "first": torch.randn(5, 16), "head.unused": torch.ones(1)}, folder / "model.safetensors")
-    tokens = get("virchow2").load()(TILES)
+    tokens = load("virchow2")(TILES)
     name, options = asked[0]
     assert name == "vit_huge_patch14_224"
     assert (options["pretrained"], options["reg_tokens"], options["act_layer"]) == (False, 4, nn.SiLU)
@@ -109,8 +120,6 @@ def test_virchow2_puts_the_class_token_beside_the_mean_patch(place: Path, monkey
     assert tokens.shape == (3, 32)
     np.testing.assert_allclose(tokens[0, :16], network.first[0].half().numpy(), rtol=1e-3)
     with torch.inference_mode():
-        from dml.features.encoders.backends.tile_encoder import resized
-
         pixels = torch.from_numpy(resized(TILES[:1], 224)).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (get("virchow2").mean, get("virchow2").std))
         expected = network.patch((pixels - mean) / std).flatten(2).mean(dim=2)[0]
@@ -138,10 +147,29 @@ def test_a_missing_package_is_named(place: Path, monkeypatch: pytest.MonkeyPatch
         get("uni").load()
 
 
+def test_a_network_of_timm_from_a_local_folder(place: Path) -> None:
+    declare_operators()
+    timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    options = {"img_size": 32, "patch_size": 16, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 0}
+    torch.manual_seed(0)
+    network = timm.create_model("vit_tiny_patch16_224", **options).eval()
+    (place / "data/weights/tiny").mkdir(parents=True)
+    save_file(network.state_dict(), place / "data/weights/tiny/model.safetensors")
+    tiny = TimmNetwork("vit_tiny_patch16_224", options)
+    card = timm_card(Weights("tiny", "a/b"), tiny, width=16, licence="none", paper="none", input_px=32)
+    tokens = card.load()(TILES)
+    with torch.inference_mode():
+        pixels = torch.from_numpy(resized(TILES, 32)).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (card.mean, card.std))
+        expected = network((pixels - mean) / std).numpy()
+    np.testing.assert_allclose(tokens, expected, atol=2e-3)
+    assert card.requirements == ("timm", "safetensors")
+
+
 def test_a_feature_map_is_averaged() -> None:
-    found = TokenOf(nn.Conv2d(3, 5, 1), "map")(torch.ones(2, 3, 4, 4))
-    assert found.shape == (2, 5)
-    assert torch.allclose(found[0], found[1])
+    output = TokenOf(nn.Conv2d(3, 5, 1), "map")(torch.ones(2, 3, 4, 4))
+    assert output.shape == (2, 5)
+    assert torch.allclose(output[0], output[1])
 
 
 def test_phikon_takes_the_class_token(place: Path) -> None:
@@ -152,13 +180,116 @@ def test_phikon_takes_the_class_token(place: Path) -> None:
     torch.manual_seed(0)
     network = transformers.ViTModel(config, add_pooling_layer=False).eval()
     network.save_pretrained(place / "data/weights/phikon")
-    tokens = get("phikon").load()(TILES)
+    tokens = load("phikon")(TILES)
     assert tokens.shape == (3, 32)
-    again = get("phikon").load()(TILES[1:2])
+    again = load("phikon")(TILES[1:2])
     np.testing.assert_array_equal(tokens[1], again[0])
     (place / "data/weights/phikon/config.json").write_text(json.dumps({"model_type": "none"}))
     with pytest.raises(InputError, match="not a model of transformers"):
         get("phikon").load()
+
+
+def spoil_partly(path: Path) -> None:
+    save_file({"w": torch.ones(1000)}, path)
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def spoil_pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234\n")
+
+
+def spoil_page(path: Path) -> None:
+    path.write_text("<!DOCTYPE html><title>401</title>")
+
+
+def spoil_nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_partly, r"not readable weights, 500 bytes: in part downloaded.*Fetch MahmoodLab/UNI again"),
+        (spoil_pointer, r"a pointer of Git LFS \(\d+ bytes\), not the file it stands for.*hf download"),
+        (spoil_page, r"a page of a web site, not weights"),
+        (spoil_nothing, r"the file is empty"),
+    ],
+)
+def test_weights_that_are_none_are_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], message: str
+) -> None:
+    fake_timm(monkeypatch, Small(8))
+    (place / "data/weights/uni").mkdir(parents=True)
+    spoil(place / "data/weights/uni/model.safetensors")
+    with pytest.raises(InputError, match=rf"model\.safetensors: {message}"):
+        get("uni").load()
+
+
+def test_a_pickled_module_is_not_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_timm(monkeypatch, Small(8))
+    (place / "data/weights/uni").mkdir(parents=True)
+    torch.save(Small(8), place / "data/weights/uni/pytorch_model.bin")
+    with pytest.raises(InputError, match=r"pytorch_model\.bin: not readable weights.*or pickled"):
+        get("uni").load()
+    torch.save(Small(8), place / "mine.pt")
+    describe(place, "mine.pt")
+    with pytest.raises(InputError, match=r"mine\.pt: a pickled PyTorch module.*torch\.jit\.trace"):
+        get("mine").load()
+
+
+class Pair(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.mean(dim=(2, 3)), x
+
+
+class Fixed(nn.Module):
+    """A network for 224 pixels only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * 224 * 224, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x.flatten(1))
+
+
+class Nothing(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=(2, 3)) / 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("network", "changes", "message"),
+    [
+        (
+            Pair(),
+            {},
+            r"fails on a tile of 32 x 32 pixels \(it returns a tuple of 2, not one tensor\)\. Correct input_px",
+        ),
+        (Fixed(), {"input_px": 256}, r"fails on a tile of 256 x 256 pixels \(.*shapes cannot be multiplied"),
+        (
+            Fixed(),
+            {"input_px": 224, "width": 5},
+            r"gives an array of shape \(1, 4\), not \(1, 5\)\. Correct input_px and width",
+        ),
+        (Nothing(), {"width": 3}, r"gives NaN or infinite numbers"),
+    ],
+)
+def test_a_trial_tile_comes_before_the_first_slide(
+    place: Path, network: nn.Module, changes: dict[str, object], message: str
+) -> None:
+    torch.jit.script(network.eval()).save(place / "mine.pt")
+    describe(place, "mine.pt", **changes)
+    with pytest.raises(InputError, match=rf"encoder mine \(encoders/mine\.yaml, mine\.pt\): .*{message}"):
+        get("mine").load()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_file_beside_its_description_is_enough(place: Path) -> None:
+    describe(place, "mine.pt")
+    torch.jit.trace(Mean(), torch.zeros(1, 3, 32, 32)).save(place / "encoders/mine.pt")
+    np.testing.assert_allclose(get("mine").load()(TILES), expected_means(), rtol=2e-3, atol=2e-3)
 
 
 def describe(place: Path, file: str, **changes: object) -> None:
@@ -175,8 +306,6 @@ class Mean(nn.Module):
 
 
 def expected_means() -> np.ndarray:
-    from dml.features.encoders.backends.tile_encoder import resized
-
     pixels = (resized(TILES, 32) / 255 - get("mine").mean) / get("mine").std
     return np.concatenate([pixels.mean(axis=(1, 2)), pixels.max(axis=(1, 2, 3))[:, None]], axis=1)
 

@@ -230,7 +230,7 @@ def test_a_killed_run_goes_on_with_the_missing_slides(cohort: Cohort, monkeypatc
     monkeypatch.undo()
     FAKE.seen.clear()
     cohort.embed()
-    assert sum(FAKE.seen) == undisturbed.iloc[3:].sum()
+    assert sum(FAKE.seen[1:]) == undisturbed.iloc[3:].sum(), "after the trial tile"
     assert cohort.contents("features") == expected
     assert not list(cohort.root.rglob("*.tmp"))
 
@@ -247,7 +247,7 @@ def test_only_a_new_slide_is_cut_and_encoded(cohort: Cohort, monkeypatch: pytest
     table = cohort.tile().set_index("slide_id")
     cohort.embed()
     assert calls == ["d"]
-    assert sum(FAKE.seen) == table.loc["d", "tiles"]
+    assert sum(FAKE.seen[1:]) == table.loc["d", "tiles"], "after the trial tile"
 
 
 def test_other_parameters_or_weights_encode_again(cohort: Cohort) -> None:

@@ -75,7 +75,14 @@ class TileEncoderRunner:
     def _encode(self, tiles: UInt8[Tensor, "b t t 3"]) -> Float[Tensor, "b d"]:
         # b t t 3 viewed as b 3 t t is already channels last
         pixels = (tiles.permute(0, 3, 1, 2).float() - self._mean) * self._scale
-        tokens: Tensor = self._network(pixels.to(self._dtype))
+        tokens = self._network(pixels.to(self._dtype))
+        if not isinstance(tokens, Tensor):
+            kind = (
+                f"a {type(tokens).__name__} of {len(tokens)}"
+                if isinstance(tokens, tuple | list | dict)
+                else "no tensor"
+            )
+            raise TypeError(f"it returns {kind}, not one tensor")
         return tokens.float()
 
 

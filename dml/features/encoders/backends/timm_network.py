@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dml.core.errors import InputError
 from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
+from dml.features.encoders.backends.torchvision_operators import declare_operators
 from dml.features.encoders.backends.weights import Weights, install_hint
 from dml.features.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
 
@@ -49,6 +50,7 @@ class TimmNetwork:
         InputError
             If timm is not installed, or does not work with the installed torch.
         """
+        declare_operators()
         try:
             import timm
             import timm.layers
@@ -107,6 +109,11 @@ def _fill(network: nn.Module, weights: Weights) -> None:
     state = {name: tensor for name, tensor in weights.state().items() if name in wanted}
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # of training only
     if absent := sorted(wanted - set(state) - counters):
-        found = f"not the weights of this network: {len(absent)} tensors are missing ({absent[0]}, ...)"
-        raise InputError(weights.find(), found, f"Fetch {weights.repository} again")
-    network.load_state_dict(state, strict=False)
+        problem = f"not the weights of this network: {len(absent)} tensors are missing ({absent[0]}, ...)"
+        raise InputError(weights.find(), problem, f"Fetch {weights.repository} again")
+    try:
+        network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        problem = f"not the weights of this network ({reason[:200]})"
+        raise InputError(weights.find(), problem, f"Fetch {weights.repository} again") from None

@@ -8,8 +8,9 @@ import os
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dml.core.errors import InputError
+from dml.core.errors import InputError, first_line
 from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
+from dml.features.encoders.backends.torchvision_operators import declare_operators
 from dml.features.encoders.backends.weights import Weights, install_hint
 from dml.features.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
 
@@ -35,16 +36,18 @@ def transformer_card(
 
     def load(device: str, precision: str) -> TileEncoder:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        declare_operators()
         try:
             from transformers import AutoModel
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:
             raise install_hint(weights.encoder, "transformers", "transformers", error) from None
-        folder = weights.find().parent
+        path = weights.find()
+        weights.check(path)
         try:
-            network = AutoModel.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            found = f"not a model of transformers ({str(error).splitlines()[0]})"
-            raise InputError(folder, found, f"Fetch all files of {weights.repository}") from None
+            network = AutoModel.from_pretrained(path.parent, local_files_only=True)
+        except Exception as error:
+            problem = f"not a model of transformers ({first_line(error)})"
+            raise InputError(path.parent, problem, f"Fetch all files of {weights.repository} again") from error
         return TileEncoderRunner(ClassToken(network), IMAGENET_MEAN, IMAGENET_STD, input_px, device, precision)
 
     return EncoderCard(

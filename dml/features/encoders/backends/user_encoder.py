@@ -13,19 +13,20 @@ The file takes normalised pixels, float32 [b 3 t t], and returns one vector a ti
 """
 
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from dml.config.base import Section, parse
-from dml.core.errors import ConfigError, InputError
+from dml.core.errors import ConfigError, InputError, first_line, refuse_unreadable
+from dml.core.yaml_files import read_yaml
 from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resized
-from dml.features.encoders.backends.weights import install_hint
+from dml.features.encoders.backends.weights import install_hint, placeholder
 from dml.features.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
 from dml.features.fingerprint import slide_fingerprint
 
@@ -53,47 +54,47 @@ def user_encoder_card(path: Path) -> EncoderCard:
     ConfigError
         If it is not as `UserEncoder` says, or the file is neither TorchScript nor ONNX.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
-    spec: UserEncoder = parse(UserEncoder, content, str(path))
+    spec: UserEncoder = parse(UserEncoder, read_yaml(path), str(path))
     if spec.file.suffix not in TORCHSCRIPT + ONNX:
         raise ConfigError(f"{path}: file: {spec.file} must end in {', '.join(TORCHSCRIPT + ONNX)}")
+    if not spec.file.is_file() and (path.parent / spec.file).is_file():
+        spec = spec.model_copy(update={"file": path.parent / spec.file})
 
     def load(device: str, precision: str) -> TileEncoder:
         if not spec.file.is_file():
             raise InputError(spec.file, "the file does not exist", f"Put it there or correct `file` in {path}")
+        if problem := placeholder(spec.file):
+            raise InputError(spec.file, problem, "Copy the file itself")
         if spec.file.suffix in ONNX:
             return OnnxEncoder(path.stem, spec, device)
-        return _torchscript(spec, device, precision)
+        return _load_torchscript(spec, device, precision)
 
     return EncoderCard(
         path.stem, spec.width, spec.mpp, spec.input_px, spec.mean, spec.std, spec.licence, spec.paper,
         load_with=load, hash_with=lambda: slide_fingerprint(spec.file),
-        requirements=("onnxruntime",) if spec.file.suffix in ONNX else (),
+        requirements=("onnxruntime",) if spec.file.suffix in ONNX else (), source=f"{path}, {spec.file}",
     )  # fmt: skip
 
 
-def _problems(ort: Any) -> tuple[type[Exception], ...]:
-    """Return the errors of onnxruntime, which have no base of their own."""
-    state = ort.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
-    return tuple(getattr(state, name) for name in names)
-
-
-def _torchscript(spec: UserEncoder, device: str, precision: str) -> TileEncoder:
+def _load_torchscript(spec: UserEncoder, device: str, precision: str) -> TileEncoder:
     import warnings
 
     import torch
 
+    if zipfile.is_zipfile(spec.file):
+        with refuse_unreadable(spec.file), zipfile.ZipFile(spec.file) as archive:
+            names = [Path(name).name for name in archive.namelist()]
+        if "data.pkl" in names and "constants.pkl" not in names:
+            problem = "a pickled PyTorch module (torch.save), which could run any code"
+            remedy = "Save it with torch.jit.save(torch.jit.trace(model.eval(), example), path)"
+            raise InputError(spec.file, problem, remedy)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)  # the format is old, and users have it
         try:
             network = torch.jit.load(spec.file, map_location="cpu")  # type: ignore[no-untyped-call]
-        except (RuntimeError, ValueError) as error:
-            found = f"not a TorchScript file ({str(error).splitlines()[0][:200]})"
-            raise InputError(spec.file, found, "Save it with torch.jit.save") from None
+        except Exception as error:
+            problem = f"not a TorchScript file, or only a part of one ({first_line(error)})"
+            raise InputError(spec.file, problem, "Copy it again, or save it with torch.jit.save") from error
     return TileEncoderRunner(network, spec.mean, spec.std, spec.input_px, device, precision)
 
 
@@ -114,9 +115,9 @@ class OnnxEncoder:
             )
         try:
             self._session = ort.InferenceSession(str(spec.file), options, providers=[wanted])
-        except _problems(ort) as error:
-            found = f"not an ONNX file that onnxruntime can run ({str(error).splitlines()[0][:200]})"
-            raise InputError(spec.file, found, "Export it again") from None
+        except Exception as error:  # those of onnxruntime have no base of their own
+            problem = f"not an ONNX file that onnxruntime can run ({first_line(error)})"
+            raise InputError(spec.file, problem, "Export it again") from error
         self._spec, self._lock = spec, threading.Lock()
         self._input: Any = self._session.get_inputs()[0].name
         self._mean = np.asarray(spec.mean, np.float32) * 255
@@ -130,5 +131,7 @@ class OnnxEncoder:
 
     def _one(self, tile: UInt8[np.ndarray, "1 t t 3"]) -> NDArray[np.float32]:
         pixels = ((tile.astype(np.float32) - self._mean) / self._std).transpose(0, 3, 1, 2)
-        found = np.asarray(self._session.run(None, {self._input: np.ascontiguousarray(pixels)})[0], np.float32)
-        return found.reshape(1, -1)
+        outputs = self._session.run(None, {self._input: np.ascontiguousarray(pixels)})
+        if len(outputs) != 1:
+            raise TypeError(f"it returns {len(outputs)} outputs, not one tensor")
+        return np.asarray(outputs[0], np.float32).reshape(1, -1)
