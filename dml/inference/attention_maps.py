@@ -1,4 +1,4 @@
-"""Attention of a registered model: the share that each tile gets, per subspace, mean over all members."""
+"""Attention of a registered model: the share that each tile gets, per branch, mean over all members."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dml.core.types import SUBSPACES, Bag, Cohort, Mpp, Subspace
+from dml.core.types import Bag, Cohort, Mpp
 from dml.data.batches import make_batches
 from dml.data.patient_reader import PatientReader
 from dml.inference.ensemble import Ensemble
@@ -17,7 +17,7 @@ DECIMALS = 8
 
 
 def attention_map(ensemble: Ensemble, patient: Cohort, slides: Sequence[str]) -> pd.DataFrame:
-    """Return the attention of each subspace to every tile of one patient.
+    """Return the attention of each branch of the model to every tile of one patient.
 
     Parameters
     ----------
@@ -29,29 +29,31 @@ def attention_map(ensemble: Ensemble, patient: Cohort, slides: Sequence[str]) ->
     Returns
     -------
     DataFrame
-        One row a tile: slide, mpp, x_um, y_um (centre, NaN without coordinates), tumor, tme; each of the two sums to 1
-        over the tiles of one resolution.
+        One row a tile: slide, mpp, x_um, y_um (centre, NaN without coordinates), and a column a branch (tumor and tme
+        of teacher and student), which sums to 1 over the tiles of one resolution.
     """
     (case,) = patient.cases
-    shares = {s: _mean_shares(ensemble, patient, s) for s in SUBSPACES}
+    members = [attention for fold in ensemble.folds for attention in _attention(fold, patient)]
+    shares = {branch: _mean_shares([member[branch] for member in members]) for branch in members[0]}
     parts = [
-        _tiles(case.bags[Mpp(mpp)], slides).assign(**{s: shares[s][level] for s in SUBSPACES})
-        for level, mpp in enumerate(ensemble.spec.preprocessor.mpps)
+        _tiles(case.bags[Mpp(mpp)], slides).assign(**{branch: levels[i] for branch, levels in shares.items()})
+        for i, mpp in enumerate(ensemble.spec.preprocessor.mpps)
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def _mean_shares(ensemble: Ensemble, patient: Cohort, subspace: Subspace) -> list[np.ndarray]:
-    """Attention [tiles] at each resolution, mean over folds and members."""
-    members = [each for fold in ensemble.folds for each in _shares(fold, patient, subspace)]
+def _mean_shares(members: Sequence[Sequence[Tensor]]) -> list[np.ndarray]:
+    """Attention [tiles] at each resolution, mean over members."""
     return [torch.stack(level).double().mean(0).numpy().round(DECIMALS) for level in zip(*members, strict=True)]
 
 
-def _shares(fold: FoldModel, patient: Cohort, subspace: Subspace) -> list[tuple[Tensor, ...]]:
+def _attention(fold: FoldModel, patient: Cohort) -> list[dict[str, tuple[Tensor, ...]]]:
+    """Return the attention of each branch of each member, one tensor [tiles] per resolution."""
     read = PatientReader(fold.spec.preprocessor, patient)
     batch = next(make_batches([read(patient.cases[0])], fold.spec.preprocessor, 1))
     with torch.inference_mode():
-        return [tuple(level[0] for level in member(batch).attention[subspace]) for member in fold.members]
+        outputs = [member(batch).attention for member in fold.members]
+    return [{branch: tuple(level[0] for level in levels) for branch, levels in each.items()} for each in outputs]
 
 
 def _tiles(bag: Bag, slides: Sequence[str]) -> pd.DataFrame:
