@@ -21,9 +21,7 @@ def test_a_gpu_that_is_not_there_is_an_error_that_names_the_parameter(name: str)
 
 @pytest.mark.parametrize("name", ["gpu", "mps", "meta", ""])
 def test_an_unknown_name_is_an_error(name: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"optimisation\.device: 'gpu' is no device to compute on here; allowed: auto, cpu"
-    ):
+    with pytest.raises(ConfigError, match=rf"optimisation\.device: '{name}' is no device to compute on here; allowed"):
         resolve_device(name)
 
 

@@ -24,15 +24,15 @@ def declare_operators() -> torch.library.Library | None:
     if any(_loads(binary) for binary in folder.glob("_C.*")):
         return None
     described = (folder / "_meta_registrations.py").read_text()
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in re.findall(r'register_fake\("torchvision::(\w+)"\)', described):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
     return library
 
 
 def _loads(binary: Path) -> bool:
     try:
-        torch.ops.load_library(str(binary))
+        torch.ops.load_library(str(binary))  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError):
         return False
     return True
