@@ -18,7 +18,7 @@ from dml.core.files import inside
 from dml.core.progress import Advance, progress
 from dml.data.feature_store import bag_path, write_bag
 from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
-from dml.features.encoders.card import EncoderCard, TileEncoder
+from dml.features.encoders.card import TileEncoder
 from dml.features.encoders.registry import get
 from dml.features.executors import Executor, LocalExecutor, ParallelTask
 from dml.features.fingerprint import encoding_key
@@ -145,8 +145,8 @@ def _encode_missing(
 def _encode_all(
     slides: Sequence[SlideUnits], threads: int, advance: Advance, *, batch: int, facts: dict[str, Any]
 ) -> list[str | None]:
-    """Encode some slides and keep what is finished; return why each failed, None where it did not."""
-    card, encoder = _load_encoder(*(facts[name] for name in ("encoder", "weights", "device", "precision")))
+    """Encode some slides into the cache; return why each failed, None where it did not."""
+    encoder = _load_encoder(*(facts[name] for name in ("encoder", "weights", "device", "precision")))
     # a process of Ray that died may have finished one of two resolutions
     left = (unit for slide in slides for unit in slide if not unit.finished.exists())
     units = {(unit.slide_id, unit.mpp): unit for unit in left}
@@ -154,7 +154,7 @@ def _encode_all(
     jobs: Iterator[EncodingJob] = (unit.job() for unit in units.values() if unit.slide_id not in reasons)
     for result in encode_tiles(jobs, encoder, threads, batch, advance):
         try:
-            _save(result, units[result.job.slide_id, float(result.job.grid.mpp)], card, facts)
+            _save(result, units[result.job.slide_id, float(result.job.grid.mpp)], facts)
         except InputError as error:
             logger.warning("slide %s failed: %s", result.job.slide_id, error)
             reasons[result.job.slide_id] = f"{error.problem}. {error.remedy}"
@@ -162,22 +162,18 @@ def _encode_all(
 
 
 @lru_cache(maxsize=1)
-def _load_encoder(name: str, weights: str, device: str, precision: str) -> tuple[EncoderCard, TileEncoder]:
+def _load_encoder(name: str, weights: str, device: str, precision: str) -> TileEncoder:
     """Load the encoder, once for all slides that a process works on; another machine must have the same weights."""
     card = get(name)
     if card.weights_hash() != weights:
         problem = f"{platform.node()} has other weights than the machine that started the run"
         raise InputError(f"encoder {name}", problem, "Install the same ones on all machines")
-    return card, card.load(device, precision)
+    return card.load(device, precision)
 
 
-def _save(result: EncodingResult, unit: EncodingUnit, card: EncoderCard, facts: dict[str, Any]) -> None:
+def _save(result: EncodingResult, unit: EncodingUnit, facts: dict[str, Any]) -> None:
     if result.tokens is None:
         raise result.error or InputError(unit.path, "no features", "Look at the log")
-    if result.tokens.shape[1] != card.width:
-        raise InputError(
-            unit.path, f"{card.name} gave {result.tokens.shape[1]} numbers a tile", f"Its card says {card.width}"
-        )
     grid = result.job.grid
     about = {name: facts[name] for name in ("encoder", "weights", "precision")}
     identity = {"slide_id": unit.slide_id, "patient_id": unit.patient_id, "fingerprint": unit.key}

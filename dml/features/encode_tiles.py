@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dml.core.device import torch_threads
-from dml.core.errors import InputError
+from dml.core.errors import InputError, refuse_unreadable
 from dml.core.types import Mpp, TileGrid
 from dml.features.encoders.card import TileEncoder
 from dml.slides.grid import corners_px
@@ -79,7 +79,7 @@ def encode_tiles(
 
     Parameters
     ----------
-    jobs : iterable of Job
+    jobs : iterable of EncodingJob
         Consumed as workers become free.
     encoder : TileEncoder
         Called from `workers` threads, each on one core.
@@ -88,48 +88,49 @@ def encode_tiles(
     batch : int
         Tiles read and encoded at a time.
     advance : callable
-        Told the number of tiles just finished.
+        Called with the number of tiles just finished.
 
     Yields
     ------
-    Encoded
+    EncodingResult
         One per job; a slide that cannot be read gives an error and the rest goes on.
     """
-    readers = SlideHandles()
+    handles = SlideHandles()
     waiting: deque[tuple[EncodingJob, list[TokenBatch]]] = deque()
 
-    def part(job: EncodingJob, start: int) -> NDArray[np.float16]:
-        slide = readers.get(job.path, job.grid.slide_mpp)
+    def encode_batch(job: EncodingJob, start: int) -> NDArray[np.float16]:
         corners = corners_px(job.grid)[start : start + batch]
-        tiles = np.stack([slide.read_tile(x, y, job.grid.tile_px, job.grid.mpp) for x, y in corners])
+        with refuse_unreadable(job.path):
+            slide = handles.get(job.path, job.grid.slide_mpp)
+            tiles = np.stack([slide.read_tile(x, y, job.grid.tile_px, job.grid.mpp) for x, y in corners])
         return encoder(tiles)
 
     with torch_threads(1), ThreadPoolExecutor(workers) as pool:
         try:
             for job in jobs:
                 starts = range(0, len(job.grid.coords_px), batch)
-                waiting.append((job, [pool.submit(part, job, start) for start in starts]))
+                waiting.append((job, [pool.submit(encode_batch, job, start) for start in starts]))
                 while len(waiting) > 1 and (waiting[0][1][-1].done() or _count_pending(waiting) > 4 * workers):
                     yield _collect(*waiting.popleft(), advance)
             while waiting:
                 yield _collect(*waiting.popleft(), advance)
         finally:
             pool.shutdown(cancel_futures=True)
-            readers.close()
+            handles.close()
 
 
 def _count_pending(waiting: Iterable[tuple[EncodingJob, list[TokenBatch]]]) -> int:
-    return sum(not part.done() for _, parts in waiting for part in parts)
+    return sum(not batch.done() for _, batches in waiting for batch in batches)
 
 
-def _collect(job: EncodingJob, parts: list[TokenBatch], advance: Callable[[int], None]) -> EncodingResult:
+def _collect(job: EncodingJob, batches: list[TokenBatch], advance: Callable[[int], None]) -> EncodingResult:
     tokens = []
     try:
-        for part in parts:
-            tokens.append(part.result())
+        for batch in batches:
+            tokens.append(batch.result())
             advance(len(tokens[-1]))
     except InputError as error:
-        for part in parts:
-            part.cancel()
+        for batch in batches:
+            batch.cancel()
         return EncodingResult(job, None, error)
     return EncodingResult(job, np.concatenate(tokens))
