@@ -23,8 +23,16 @@ class Ensemble:
 
     Examples
     --------
-    >>> Ensemble.load(Path("models/demo/survival/student")).outputs  # doctest: +SKIP
-    ('risk', 'survival_365', 'survival_1095', 'survival_1826', 'spread')
+    >>> from dml.config import params as config
+    >>> from dml.data.example_cohort import example_cohort, example_splits
+    >>> from dml.training.folds import make_fold
+    >>> from dml.training.train import train_baseline
+    >>> cohort = example_cohort(20)
+    >>> optimisation = config.Optimisation(epochs=1, device="cpu")
+    >>> params = config.Params(cohort="example", tasks=("grade",), folds=(0, 1), optimisation=optimisation)
+    >>> model = train_baseline(make_fold(cohort, example_splits(cohort), 0), params, "grade", "mean_pool").model
+    >>> Ensemble((model,)).predict(cohort).columns.tolist()
+    ['patient_id', 'p_low', 'p_high', 'spread', 'prediction']
     """
 
     folds: tuple[FoldModel, ...]
