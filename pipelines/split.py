@@ -41,7 +41,7 @@ def make_cohort_splits(params: config.Params, patients: pd.DataFrame, eligible: 
         return merge_splits(description, eligible, len(params.folds))
     if description.published_splits:
         published = description.raw_folder / description.published_splits
-        return load_published(published, patients, eligible, params.split, params.seed)
+        return load_published(published, patients, eligible, params.split, params.seed, params.checks.min_matched)
     return make_splits(patients, eligible, len(params.folds), params.split, params.seed)
 
 

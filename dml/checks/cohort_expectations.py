@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dml.checks.engine import YES, CheckTable, Expectation, yes_no
-from dml.checks.near_duplicates import same_transcriptome
+from dml.checks.near_duplicates import duplicate_profiles
 from dml.checks.provenance_expectations import provenance_counts, provenance_tables
 from dml.cohorts.stores import CohortTables
 from dml.config.params import Checks, TestPopulation
@@ -148,7 +148,7 @@ def _expression(cohort: CohortTables) -> CheckTable:
     frame["patient_known"] = yes_no(frame["patient_id"].isin(cohort.patients["patient_id"]))
     frame["finite"] = yes_no(pd.Series(np.isfinite(matrix.values).all(axis=1)))
     frame["varies"] = yes_no(pd.Series(np.ptp(np.nan_to_num(matrix.values), axis=1) > 0))
-    frame["twin"] = same_transcriptome(matrix.patient_ids, matrix.values).to_numpy()
+    frame["twin"] = duplicate_profiles(matrix.patient_ids, matrix.values).to_numpy()
     frame["distinct"] = yes_no(frame["twin"] == "")
     twice = "One sample was submitted for two patients; list the wrong one under `exclude`"
     remedy = "Correct the expression matrix"

@@ -22,9 +22,16 @@ TWIN_DISTANCE = 0.1
 """Two tokens are twins within this share of the distance that tokens of the bag usually have."""
 MIN_SHARED_TOKENS = 0.5
 """Share of tokens with a twin from which bags are near duplicates."""
-SAME_TRANSCRIPTOME = 0.99
-"""Correlation of what is left when the cohort's mean of each gene is taken away; of two people it is near 0."""
-ENOUGH_GENES = 20
+MIN_CORRELATION = 0.99
+"""Of two profiles whose genes are centred, scaled and winsorised; of two people it is near 0."""
+MIN_AGREEING = 0.9
+"""Share of genes that must be alike besides; of two people about a quarter is."""
+AGREEMENT = 0.5
+"""Robust standard deviations up to which a gene of two profiles is alike."""
+WINSOR_LIMIT = 4.0
+"""Robust standard deviations at which values are cut: one gene must not make two profiles alike."""
+MIN_GENES = 20
+"""Genes that vary, from which profiles are compared."""
 
 Tokens = Float[np.ndarray, "n d"]
 
@@ -70,17 +77,31 @@ def near_duplicate_bags(summaries: list[BagSummary], read: Callable[[str], Token
     return duplicates
 
 
-def same_transcriptome(patient_ids: tuple[str, ...], values: Float[np.ndarray, "p g"]) -> pd.Series:
-    """Name for each patient another with the same transcriptome, or ''; nothing is said of fewer than 20 genes."""
+def duplicate_profiles(patient_ids: tuple[str, ...], values: Float[np.ndarray, "p g"]) -> pd.Series:
+    """Name for each patient another with the same expression profile and how alike they are, or ''.
+
+    Profiles are compared gene by gene in robust standard deviations from the median, winsorised: published z-scores of
+    single genes reach thousands, and two patients who share one such value are not one.
+    """
     twins = pd.Series("", index=list(patient_ids), dtype=object)
-    if len(patient_ids) < 2 or values.shape[1] < ENOUGH_GENES or not np.isfinite(values).all():
+    if len(patient_ids) < 2 or not np.isfinite(values).all():
         return twins
-    own = values - values.mean(axis=0, dtype=np.float64)
-    centred = own - own.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
-    alike = unit @ unit.T
-    np.fill_diagonal(alike, 0.0)
-    for i in np.flatnonzero(alike.max(axis=1) >= SAME_TRANSCRIPTOME):
-        twins.iloc[int(i)] = patient_ids[int(alike[i].argmax())]
+    centred = values - np.median(values, axis=0)
+    scale = 1.4826 * np.median(np.abs(centred), axis=0)
+    varies = scale > 0
+    if varies.sum() < MIN_GENES:
+        return twins
+    scaled = np.clip(centred[:, varies] / scale[varies], -WINSOR_LIMIT, WINSOR_LIMIT)
+    scaled -= scaled.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    unit = np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0)
+    correlation = unit @ unit.T
+    np.fill_diagonal(correlation, 0.0)
+    for i in np.flatnonzero(correlation.max(axis=1) >= MIN_CORRELATION):
+        j = int(correlation[i].argmax())
+        agreeing = float((np.abs(scaled[i] - scaled[j]) <= AGREEMENT).mean())
+        if agreeing >= MIN_AGREEING:
+            twins.iloc[int(i)] = (
+                f"{patient_ids[j]} (correlation {correlation[i, j]:.3f}, {agreeing:.0%} of genes agree)"
+            )
     return twins

@@ -95,7 +95,7 @@ def refuse_impossible(frame: pd.DataFrame, unit: str, where: object, offset: flo
     ]
     problem = f"{wrong.sum()} values cannot be {unit}: {', '.join(cells)}"
     remedy = "Leave cells without a value empty (expression.missing: drop_genes leaves their genes out)"
-    if wrong.mean() > MAX_NEGATIVE / 10:
+    if wrong.mean() > MAX_NEGATIVE:
         remedy += f". More likely they are {_instead(unit, bool((values[wrong] < low).any()))}: correct expression.unit"
     raise InputError(str(where), problem, remedy)
 
@@ -205,7 +205,9 @@ def _per_million_sums(linear: Values, unit: str) -> Iterator[tuple[str, str]]:
 
 
 def _wrong(where: object, unit: str, found: str, instead: str) -> InputError:
-    remedy = f"More likely it is {instead}: correct expression.unit, or confirm it (expression.unit_confirmed: true)"
+    remedy = (
+        f"More likely it is {instead}: correct the description, or confirm the unit by expression.unit_confirmed: true"
+    )
     return InputError(str(where), f"{found}: this cannot be {unit}", remedy)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dml.cohorts.joins import match_ids
 from dml.cohorts.readers.tables import column, read_table
 from dml.cohorts.splits import NO_INNER_FOLD, UNPAIRED, assign_inner_folds, draw_share, joint_strata, sort_splits
 from dml.config.params import Split
@@ -16,7 +17,9 @@ from dml.core.errors import InputError, listed
 logger = logging.getLogger(__name__)
 
 
-def load_published(folder: Path, patients: pd.DataFrame, eligible: set[str], config: Split, seed: int) -> pd.DataFrame:
+def load_published(
+    folder: Path, patients: pd.DataFrame, eligible: set[str], config: Split, seed: int, min_matched: float = 0.5
+) -> pd.DataFrame:
     """Read folds with columns train, val and possibly test, each a list of patients.
 
     Where there is no test part, the published val part was scored: it becomes the test part here, and a validation
@@ -29,11 +32,14 @@ def load_published(folder: Path, patients: pd.DataFrame, eligible: set[str], con
         Holds splits_0.csv, splits_1.csv, ...
     patients, eligible, config, seed
         As for `dml.cohorts.splits.make_splits`.
+    min_matched : float
+        Share of patients (of the smaller side) that files and cohort must have in common.
 
     Raises
     ------
     InputError
-        If there are no such files, or a patient is in two parts of a fold or tested in two folds.
+        If there are no such files, their patients are not those of the cohort, or a patient is in two parts of a fold
+        or tested in two folds.
     """
     files = {int(m[1]): file for file in folder.glob("*.csv") if (m := re.fullmatch(r"splits_(\d+)\.csv", file.name))}
     if sorted(files) != list(range(len(files))) or not files:
@@ -42,20 +48,24 @@ def load_published(folder: Path, patients: pd.DataFrame, eligible: set[str], con
     ordered = patients.sort_values("patient_id", ignore_index=True)
     strata = joint_strata(ordered, config.stratify, len(files))
     rng = np.random.default_rng(seed)
-    parts = [_fold(files[k], k, ordered, strata, eligible, config, rng) for k in sorted(files)]
+    parts = [_fold(files[k], k, ordered, strata, eligible, config, rng, min_matched) for k in sorted(files)]
     _check_tested_once(folder, parts)
     return sort_splits(pd.concat(parts))
 
 
 def _fold(
     path: Path, fold: int, patients: pd.DataFrame, strata: np.ndarray, eligible: set[str], config: Split,
-    rng: np.random.Generator,
+    rng: np.random.Generator, min_matched: float,
 ) -> pd.DataFrame:  # fmt: skip
     parts = _parts(path)
     _check_disjoint(path, parts)
     ids = patients["patient_id"]
-    if unknown := sorted(set().union(*parts.values()) - set(ids)):
-        logger.info("%s: not in this cohort, ignored: %s", path, listed(unknown))
+    join = match_ids(f"{path.name} to patients", set().union(*parts.values()), ids)
+    logger.info("%s: %d of %d and %d patients match", path, join.matched, join.left, join.right)
+    if join.share < min_matched or join.hint:
+        problem = f"{join.matched} of its {join.left} patients are among the cohort's {join.right}"
+        examples = f"unmatched, here and there: {join.format_examples()}"
+        raise InputError(path, f"{problem} ({examples})", join.hint or "Are these splits of this cohort?")
     role = np.full(len(ids), "train", dtype=object)
     testable = ids.isin(eligible).to_numpy()
     role[ids.isin(parts["test"] or parts["val"]).to_numpy() & testable] = "test"

@@ -4,16 +4,12 @@ import bz2
 import gzip
 import lzma
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
-
-from dml.core.errors import InputError, listed
+from dml.core.errors import InputError, listed, refuse_unreadable
 
 MAX_BYTES = 2**31 - 1
 """Size of a table's text once unpacked."""
@@ -22,11 +18,6 @@ MAX_EXPANSION = 100
 MIN_EXPANDED = 2**26
 """Bytes up to which the expansion does not matter."""
 _CHUNK = 2**24
-DAMAGED = (
-    OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, SyntaxError,
-    NotImplementedError, OverflowError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, pa.ArrowException,
-)  # fmt: skip
-"""What the libraries that unpack and parse raise on damaged files."""
 _PACKED: Mapping[bytes, Any] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
 
 
@@ -44,6 +35,19 @@ def existing(path: Path) -> Path:
     return path
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file, unpacked where it is packed, with line feeds as line ends.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, too large or no text.
+    """
+    with existing(path).open("rb") as file:
+        start = file.read(8)
+    return decode(path, unpack(path, start))
+
+
 def unpack(path: Path, start: bytes) -> bytes:
     """Return the content of a file that begins with `start`, unpacked where it is packed.
 
@@ -53,13 +57,11 @@ def unpack(path: Path, start: bytes) -> bytes:
         If it is cut, damaged or too large, or a zip of several files.
     """
     opener: Any = next((opener for magic, opener in _PACKED.items() if start.startswith(magic)), Path.open)
-    try:
+    with refuse_unreadable(path, "It cannot be unpacked: it is cut or damaged; fetch it again"):
         if start.startswith(b"PK\x03\x04"):
             return _unzip(path)
         with opener(path, "rb") as file:
             return _read_bounded(path, file)
-    except DAMAGED as error:
-        raise InputError(path, f"cannot be unpacked ({first_line(error)})", "It is cut or damaged; fetch it") from None
 
 
 def _unzip(path: Path) -> bytes:
@@ -111,11 +113,6 @@ def decode(path: Path, content: bytes) -> str:
     if "\0" in text:
         raise InputError(path, "not text (it holds NUL bytes)", "Save it as CSV UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error of another library."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def members(path: Path) -> list[str]:

@@ -2,15 +2,15 @@
 
 import re
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 from dml.cohorts.raw_files import GeneSets
+from dml.cohorts.readers.files import read_text
 from dml.cohorts.readers.tables import column, read_table
-from dml.core.errors import InputError, listed
+from dml.core.errors import InputError, listed, refuse_unreadable
 
 Sets = dict[str, list[str]]
 
@@ -37,7 +37,11 @@ def read_gene_sets(path: Path, spec: GeneSets) -> Sets:
 
 def _columns(path: Path, spec: GeneSets) -> Sets:
     frame = read_table(path)
-    return {str(name): list(frame[name].dropna()) for name in frame.columns if not str(name).startswith("Unnamed:")}
+    return {
+        str(name): list(column(frame, path, name).dropna())
+        for name in frame.columns
+        if not str(name).startswith("Unnamed:")
+    }
 
 
 def _long(path: Path, spec: GeneSets) -> Sets:
@@ -48,22 +52,20 @@ def _long(path: Path, spec: GeneSets) -> Sets:
 
 
 def _gmt(path: Path, spec: GeneSets) -> Sets:
-    rows = [line.split("\t") for line in path.read_text().splitlines() if line.strip()]
+    rows = [line.split("\t") for line in read_text(path).splitlines() if line.strip()]
     return {row[0]: row[2:] for row in rows}
 
 
 def _lines(path: Path, spec: GeneSets) -> Sets:
-    return {path.stem: [line.split("#")[0] for line in path.read_text().splitlines()]}
+    return {path.stem: [line.split("#")[0] for line in read_text(path).splitlines()]}
 
 
 def _estimate(path: Path, spec: GeneSets) -> Sets:
     """Rows `name, description, gene 1, gene 2, ...` of the first sheet; rows above the header `Set` are titles."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unknown extension", UserWarning)  # formatting only, no data
-        try:
+        with refuse_unreadable(path, "Is it an Excel workbook? Fetch it again"):
             sheet = pd.read_excel(path, sheet_name=0, header=None, dtype=object, engine="openpyxl")
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise InputError(path, f"not an Excel workbook ({error})", "Fetch it again") from None
     named = sheet[sheet[0].notna() & sheet[2].map(lambda cell: isinstance(cell, str))] if 2 in sheet else sheet[:0]
     return {
         re.sub(r"\s+", " ", str(row.iloc[0])): [str(g) for g in row.iloc[2:].dropna()] for _, row in named.iterrows()

@@ -21,8 +21,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from dml.cohorts.columns import Column
-from dml.cohorts.readers.files import DAMAGED, check_size, decode, existing, first_line, unpack
-from dml.core.errors import InputError, listed
+from dml.cohorts.readers.files import check_size, decode, existing, unpack
+from dml.core.errors import InputError, first_line, listed, refuse_unreadable
 from dml.core.identifiers import RULE, find_problem
 
 MISSING = frozenset(
@@ -68,13 +68,11 @@ def read_table(path: Path, numeric: bool = False, text: Sequence[str | int] = ()
 
 
 def _read_parquet(path: Path, numeric: bool) -> pd.DataFrame:
-    try:
+    with refuse_unreadable(path, "Is it Parquet? Write it again"):
         declared = pq.read_metadata(path)
         if declared.num_rows * declared.num_columns > MAX_CELLS:
             raise InputError(path, f"declares {declared.num_rows} rows", f"A table has at most {MAX_CELLS} cells")
         frame: pd.DataFrame = pq.read_table(path, partitioning=None).to_pandas(ignore_metadata=True)
-    except DAMAGED as error:
-        raise InputError(path, f"not a readable Parquet file ({first_line(error)})", "Write it again") from None
     frame = frame.rename(columns={"__index_level_0__": "Unnamed: 0"})  # an index of pandas without a name
     _check_header(path, [str(name) for name in frame.columns])
     if not numeric:
@@ -84,12 +82,10 @@ def _read_parquet(path: Path, numeric: bool) -> pd.DataFrame:
 
 def _read_excel(path: Path, numeric: bool, text: Sequence[str | int]) -> pd.DataFrame:
     """Read the first sheet; what Excel shows as a date is text like 2021-03-01 00:00:00."""
-    try:
+    with refuse_unreadable(path, "Is it an Excel workbook? Save it as CSV UTF-8"):
         with zipfile.ZipFile(path) as archive:
             check_size(path, sum(info.file_size for info in archive.infolist()), path.stat().st_size)
         cells = pd.read_excel(path, sheet_name=0, header=None, dtype=object, engine="openpyxl", keep_default_na=False)
-    except DAMAGED as error:
-        raise InputError(path, f"not an Excel workbook ({first_line(error)})", "Save it as CSV UTF-8") from None
     body = cells.map(_to_text).set_axis(range(1, len(cells) + 1))
     body = body[body.notna().any(axis=1)]
     if body.empty:

@@ -60,5 +60,5 @@ def test_the_estimate_spreadsheet_by_rows(tmp_path: Path) -> None:
 
 def test_what_is_no_workbook(tmp_path: Path) -> None:
     (tmp_path / "s.xlsx").write_text("hello")
-    with pytest.raises(InputError, match="not an Excel workbook"):
+    with pytest.raises(InputError, match="Is it an Excel workbook"):
         read_gene_sets(tmp_path / "s.xlsx", GeneSets(file="x", kind="estimate"))
