@@ -129,6 +129,18 @@ def write_trident(folder: Path, slides: Sequence[str], width: int = 8, seed: int
             stored.attrs.update({"target_magnification": 20, "overlap": 0, "name": slide})
 
 
+def write_stamp(folder: Path, slides: Sequence[str], width: int = 8, seed: int = 4) -> None:
+    """Write one h5 a slide as STAMP 2 does: feats, coordinates in microns, attributes of the file."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for slide in slides:
+        tiles = int(rng.integers(4, 9))
+        with h5py.File(folder / f"{slide}.h5", "w") as file:
+            file["feats"] = rng.normal(size=(tiles, width)).astype(np.float16)
+            file["coords"] = np.stack([np.arange(tiles) * 256.0, np.zeros(tiles)], axis=1)
+            file.attrs.update({"extractor": "uni-9f3c2b1a", "unit": "um", "tile_size_um": 256.0, "tile_size_px": 224})
+
+
 def write_clam(folder: Path, slides: Sequence[str], width: int = 8, seed: int = 2) -> None:
     """Write CLAM's pt_files: a bare tensor a slide."""
     (folder / "pt_files").mkdir(parents=True)

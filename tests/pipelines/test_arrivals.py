@@ -51,6 +51,11 @@ def from_trident(folder: Path) -> None:
     portals.write_trident(folder / "20x_256px_0px_overlap/features_uni_v1", SLIDES, width=1024)
 
 
+def from_stamp(folder: Path) -> None:
+    clinical(folder)
+    portals.write_stamp(folder / "uni-9f3c2b1a", SLIDES, width=1024)
+
+
 def from_clam(folder: Path) -> None:
     clinical(folder)
     portals.write_clam(folder, SLIDES, width=1024)
@@ -80,7 +85,7 @@ def from_xena(folder: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     writer.__name__: writer
-    for writer in (slides_only, from_trident, from_clam, from_mcat, from_gdc, from_cbioportal, from_xena)
+    for writer in (slides_only, from_trident, from_stamp, from_clam, from_mcat, from_gdc, from_cbioportal, from_xena)
 }
 
 
@@ -127,7 +132,7 @@ def test_a_recipe_brings_its_files_to_the_checks(name: str, tmp_path: Path, monk
     checks = tmp_path / "reports" / name / "checks"
     assert read_json(checks / "features.json")["success"]
     summary = (checks / "cohort/summary.txt").read_text()
-    if name in ("slides_only", "from_trident", "from_clam"):
+    if name in ("slides_only", "from_trident", "from_stamp", "from_clam"):
         assert expression.unit == "absent"
         return
     assert set(expression.patient_ids) == set(PATIENTS)
