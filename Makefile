@@ -32,10 +32,10 @@ demo: install          ## generated slides -> features -> teacher -> student -> 
 	dvc repro
 	dml results
 
-test-unit: install     ## one module at a time: a minute or two
-	python -m pytest $(PARALLEL) -m "not integration and not slow and not gpu"
+test-unit: install     ## without training, encoding and processes: half a minute
+	python -m pytest $(PARALLEL) -m "not integration and not slow and not gpu" tests
 
-test: install          ## and the fast tests of several at work, and the examples of the docstrings
+test: install          ## all but the slow ones, and the examples of the docstrings
 	python -m pytest $(PARALLEL) --doctest-modules -m "not slow and not gpu" tests dml
 
 test-all: install      ## and the slow ones: the pipeline end to end, and killed

@@ -11,8 +11,8 @@ from jaxtyping import install_import_hook
 hook = install_import_hook(["dml.models", "dml.training"], "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parents[1]
-INTEGRATION = ("pipelines", "extend", "dml/cli", "dml/experiments", "dml/inference", "dml/registry", "dml/tracking")
-"""Folders of tests in which several packages are at work."""
+UNIT = ("core", "config", "cohorts", "data", "models", "baselines/linear", "evaluation")
+"""Folders of tests/dml whose tests take milliseconds; in the others models are trained and files are written."""
 SEED = int(os.environ.get("DML_TEST_SEED", "20260"))
 
 
@@ -25,9 +25,11 @@ def _shared_data() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    unit = [ROOT / "tests/dml" / name for name in UNIT]
     for item in items:
-        folder = item.path.parent
-        if any(ROOT / "tests" / name in (folder, *folder.parents) for name in INTEGRATION):
+        folders = (item.path.parent, *item.path.parents)
+        is_unit = any(folder in folders for folder in unit) or item.path.parent == ROOT / "tests"
+        if not is_unit or ROOT / "tests/dml/evaluation/probes" in folders:
             item.add_marker("integration")
 
 
