@@ -154,7 +154,8 @@ def test_patients_of_the_development_cohort_are_excluded(
     coverage = read_json(out / "coverage.json")
     assert (coverage["patients_seen_in_training"], coverage["patients_evaluated"]) == (2, 22)
     assert (coverage["home"]["cohort"], coverage["home"]["patients"], coverage["home"]["value"]) == ("demo", 30, 1.0)
-    assert "in its development cohort (demo, 30 test patients) its Harrell C was 1.000" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "in its development cohort (demo, 30 test patients) its Harrell C was 1.000" in page
     everyone = pd.DataFrame({"patient_id": [f"p{i}" for i in range(24)]})
     monkeypatch.setattr("dml.registry.packaging.packed_predictions", lambda source: (everyone, {}))
     with pytest.raises(InputError, match="every patient was used to develop the model"):
