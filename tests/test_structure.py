@@ -44,10 +44,17 @@ def test_a_package_is_of_one_subject_and_size(package: Path) -> None:
     assert sum(lines_of(path) for path in FILES if package in path.parents) <= MAX_PACKAGE_LINES
 
 
+def docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function's docstring: the function is as long as what it does."""
+    first = node.body[0]
+    is_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return (first.end_lineno or 0) - first.lineno + 1 if is_docstring else 0
+
+
 def test_no_module_and_no_function_is_too_long() -> None:
     modules = {name_of(path): lines_of(path) for path in FILES if lines_of(path) > MAX_MODULE_LINES}
     functions = {
-        f"{name_of(path)}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        f"{name_of(path)}:{node.name}": (node.end_lineno or 0) - node.lineno + 1 - docstring_lines(node)
         for path in FILES
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)

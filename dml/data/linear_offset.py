@@ -3,7 +3,7 @@
     offset_i = slope * mean_j LP_j(x_i)         LP_j: linear predictor fitted on all inner folds but j
 
 A training patient of inner fold j has the offset slope * LP_j alone: no patient's offset was fitted on its own outcome.
-How the models are fitted is in `dml.training.linear_offset`.
+How the models are fitted is in `dml.training.fit_offset`.
 
 Shape legend: n patients, c columns, k outputs (1 for survival: the same shift of the log-odds of every bin).
 """

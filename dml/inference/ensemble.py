@@ -84,8 +84,8 @@ class Ensemble:
         table = pd.DataFrame({"patient_id": each[0]["patient_id"]})
         for name in self.outputs[:-1]:
             table[name] = np.mean([rows[name].to_numpy(float) for rows in self._standardise(each)], axis=0)
-        spread, decision = self._decide(table, each)
-        return table.assign(spread=spread, **{self.decision: decision})
+        deviation, decision = self._decide(table, each)
+        return table.assign(spread=deviation, **{self.decision: decision})
 
     def _standardise(self, each: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
         if self.spec.preprocessor.task.kind == "classification":

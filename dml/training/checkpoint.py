@@ -20,7 +20,7 @@ from dml.core.types import Case, Cohort
 from dml.data.batches import make_batches
 from dml.data.linear_offset import LinearOffset
 from dml.data.patient_reader import Patient, PatientReader
-from dml.data.postprocessing import output_values
+from dml.data.prediction_columns import output_values
 from dml.data.preprocessing import Preprocessor
 from dml.models import registry
 from dml.models.entry import ModelEntry

@@ -22,9 +22,9 @@ from dml.models import registry
 from dml.models.multi_scale import BranchModel
 from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.distributed import SingleProcess, launch
+from dml.training.fit_offset import SOURCES, fit_linear_offset, read_outcomes
 from dml.training.folds import Fold
 from dml.training.fork_map import fork_map
-from dml.training.linear_offset import SOURCES, fit_linear_offset, read_outcomes
 from dml.training.objectives import Objective
 from dml.training.runtime import reproducible
 from dml.training.trainer import TrainConfig, Trainer

@@ -205,8 +205,8 @@ def standardise_positions(coords_um: Float[Tensor, "b n 2"], mask: Bool[Tensor, 
     weights = mask.to(coords_um.dtype)[..., None]
     count = weights.sum(1, keepdim=True).clamp_min(1.0)
     centred = (coords_um - (coords_um * weights).sum(1, keepdim=True) / count) * weights
-    spread = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
-    return centred / torch.where(spread > 0, spread, torch.ones_like(spread))
+    radius = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
+    return centred / torch.where(radius > 0, radius, torch.ones_like(radius))
 
 
 def chunk_sizes(mask: Bool[Tensor, "b n"]) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from dml.config import params as config
 from dml.core.errors import DmlError, InputError
 from dml.core.types import Cohort, Survival
 from dml.data.patient_reader import PatientReader
-from dml.data.postprocessing import interpolate_survival
+from dml.data.prediction_columns import interpolate_survival
 from dml.models.student import Student
 from dml.training.checkpoint import FoldModel
 from dml.training.folds import predict_out_of_fold, select_test_patients

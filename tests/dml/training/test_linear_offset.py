@@ -13,8 +13,8 @@ from dml.data.batches import collate
 from dml.data.patient_reader import PatientReader
 from dml.training.augmentation import drop_tokens_and_genes
 from dml.training.checkpoint import FoldModel
+from dml.training.fit_offset import SOURCES, ClassOutcomes, fit_linear_offset, read_outcomes
 from dml.training.folds import make_fold, predict_out_of_fold, select_test_patients
-from dml.training.linear_offset import SOURCES, ClassOutcomes, fit_linear_offset, read_outcomes
 from dml.training.train import distill_student, train_teacher
 from tests.synthetic import PARAMS, change, cohort, concordance, fold, splits
 
