@@ -106,6 +106,21 @@ def show_(name: MaybeName = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def explain(
+    patient: Annotated[str, typer.Argument(help="Id of a patient.")],
+    cohort: Annotated[str | None, typer.Option(help="By default the cohort of params.yaml.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which file, row, sample and rule gave each value of a patient, and what was left out and why."""
+    from dml.cohorts.provenance import explain_patient
+    from dml.config import params as config
+
+    folder = Path("data") / (cohort or config.load(PARAMS).cohort)
+    rows = explain_patient(folder / "provenance.parquet", patient).astype(object).fillna("").to_dict("records")
+    show([{str(key): value for key, value in row.items()} for row in rows], as_json, patient)
+
+
+@app.command()
 def ls(as_json: Json = False) -> None:
     """List the described cohorts and how far each has come."""
     from dml.cli.inventory import cohorts

@@ -15,7 +15,7 @@ from dml.core.errors import InputError, listed
 
 DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
 _UNIT_WORDS = {
-    "days": (r"day", {"d"}), "months": (r"month", {"mo", "mos", "mths"}), "years": (r"year", {"yr", "yrs", "y"}),
+    "days": (r"day", set()), "months": (r"month", {"mo", "mos", "mths"}), "years": (r"year", {"yr", "yrs"}),
 }  # fmt: skip
 _YES = {"1", "true", "yes", "y"}
 _NO = {"0", "false", "no", "n"}

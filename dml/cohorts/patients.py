@@ -41,9 +41,11 @@ def build_patients(description: CohortDescription, ledger: Ledger | None = None)
     """
     ledger = Ledger() if ledger is None else ledger
     tables = {spec.key: _Table(spec, description.raw_folder / spec.file) for spec in description.patients}
+    everybody: set[str] = set().union(*(set(table.ids) for table in tables.values()))
+    ids = sorted(everybody - set(description.exclude))
     ledger.ids |= {name: set(table.ids) - set(description.exclude) for name, table in tables.items()}
-    ids = sorted(set().union(*(set(table.ids) for table in tables.values())) - set(description.exclude))
-    ledger.add(Record(p, "patient", "left out", rule=f"exclude: {why}") for p, why in description.exclude.items())
+    excluded = [(each, why) for each, why in description.exclude.items() if each in everybody]
+    ledger.add(Record(patient, "patient", "left out", rule=f"exclude: {why}") for patient, why in excluded)
     patients = pd.DataFrame(index=pd.Index(ids, name="patient_id"))
     patients["site"] = _combine("site", [t.site() for t in tables.values()], patients.index, ledger).fillna("unknown")
     patients = patients.join(_combine_survival(tables, patients.index, ledger))
@@ -196,11 +198,13 @@ def _has_no_event(table: _Table) -> bool:
 
 
 def _survival_records(table: _Table, part: pd.DataFrame, used: set[str]) -> list[Record]:
-    records = []
+    spec = table.spec.survival
+    columns = () if spec is None else dict.fromkeys((*spec.time.dead, *spec.time.alive, spec.event))
+    source, records = ", ".join(filter(None, columns)), []
     for patient, row in part[part["rule"].notna()].iterrows():
         event = {True: "dead", False: "alive"}.get(row["event"], "event unknown")
         value = f"{event}, day {row['days']:g}" if pd.notna(row["days"]) else event
-        location = table.spec.file, "survival", int(row["row"])
+        location = table.spec.file, source, int(row["row"])
         if patient in used:
             records.append(Record(str(patient), "survival", "used", value, *location, row["rule"]))
         if row["contradiction"]:

@@ -107,7 +107,8 @@ def choose_sample(samples: Sequence[Sample]) -> tuple[Sample, str]:
     ordered = sorted(samples, key=_rank)
     first = ordered[0]
     if len(ordered) == 1:
-        return first, f"only sample ({describe_type(first.name, first.kind)})"
+        kind = f" ({describe_type(first.name, first.kind)})" if first.code else ""
+        return first, f"only sample{kind}"
     names = ("type", "vial", "reads", "name")
     rule = next(name for i, name in enumerate(names) if _rank(first)[i] != _rank(ordered[1])[i] or name == "name")
     other = ordered[1]

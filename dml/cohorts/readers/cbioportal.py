@@ -78,5 +78,5 @@ def _read_samples(path: Path, file: str) -> dict[str, Sample]:
     frame = read_table(path)
     samples, patients = (keys(frame, path, Column(column=name)) for name in ("SAMPLE_ID", "PATIENT_ID"))
     kinds = column(frame, path, "SAMPLE_TYPE") if "SAMPLE_TYPE" in frame else pd.Series(None, index=frame.index)
-    rows = zip(samples, patients, kinds.fillna("").str.strip(), frame.index, strict=True)
-    return {name: Sample(patient, name, kind, file=file, row=int(row)) for name, patient, kind, row in rows}
+    rows = zip(samples, patients, kinds.fillna("").str.strip(), strict=True)
+    return {name: Sample(patient, name, kind, file=file) for name, patient, kind in rows}

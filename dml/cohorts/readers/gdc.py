@@ -98,8 +98,8 @@ def _read_sheet(path: Path) -> list[Sample]:
     files, cases, samples = (column(frame, path, name) for name in ("File Name", "Case ID", "Sample ID"))
     kinds = _sample_types(frame, path)
     parts = [cells.fillna("").str.split(",").str[0].str.strip() for cells in (cases, samples, kinds, files)]
-    rows = zip(*parts, frame.index, strict=True)  # a file of one sample repeats its case
-    return [Sample(case, name, kind, file=file, row=int(row)) for case, name, kind, file, row in rows if case and file]
+    rows = zip(*parts, strict=True)  # a file of one sample repeats its case
+    return [Sample(case, name, kind, file=file) for case, name, kind, file in rows if case and file]
 
 
 def _sample_types(frame: pd.DataFrame, path: Path) -> pd.Series:
