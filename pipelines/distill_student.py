@@ -17,7 +17,9 @@ def main() -> None:
         inputs = read_inputs(job)
         teacher = FoldModel.load(job.folder("teacher"))
         train_model(job, inputs, "student", lambda: distill_student(inputs.fold, job.params, job.task, teacher))
-        train_model(job, inputs, "student_undistilled", lambda: distill_student(inputs.fold, job.params, job.task, None))
+        train_model(
+            job, inputs, "student_undistilled", lambda: distill_student(inputs.fold, job.params, job.task, None)
+        )
 
 
 if __name__ == "__main__":
