@@ -71,10 +71,10 @@ def with_a_hole(path: Path, tile: int = -1) -> Path:
 class ColourStatistics:
     """Eight numbers a tile: means and deviations of its channels, and its extremes. Counts the tiles it has seen."""
 
-    seen: list[int] = field(default_factory=list)
+    batch_sizes: list[int] = field(default_factory=list)
 
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float16]:
-        self.seen.append(len(tiles))
+        self.batch_sizes.append(len(tiles))
         flat = tiles.reshape(len(tiles), -1, 3).astype(np.float64) / 255
         parts = [flat.mean(axis=1), flat.std(axis=1), flat.min(axis=(1, 2))[:, None], flat.max(axis=(1, 2))[:, None]]
         return np.concatenate(parts, axis=1).astype(np.float16)

@@ -120,7 +120,7 @@ def refuse_unreadable(where: Path | str, remedy: str = "Copy or export it again"
     """
     try:
         yield
-    except DmlError:
+    except (DmlError, NameError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -11,8 +11,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.raw_files import Features
-from dml.cohorts.slide_files import feature_files
 from dml.config.params import Embed, Tiles
 from dml.core.cache import cache_dir, hardlink
 from dml.core.errors import InputError, listed, refuse_unreadable
@@ -24,6 +22,8 @@ from dml.features.fingerprint import importing_key, slide_fingerprint
 from dml.features.foreign_formats import FileLayout, read_features_file
 from dml.features.manifest import manifest_row, write_manifest
 from dml.features.tile_cohort import check_failed
+from dml.readers.raw_files import Features
+from dml.readers.slide_files import feature_files
 
 logger = logging.getLogger(__name__)
 

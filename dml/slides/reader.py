@@ -86,7 +86,7 @@ class Slide:
         """Read a region of `size` (width, height) output pixels at exactly `mpp`; outside the slide it is white."""
         level, ratio = self._level_for(mpp)
         down = self._levels[level][0]
-        left, top = _snapped(x_px / down), _snapped(y_px / down)
+        left, top = _snap(x_px / down), _snap(y_px / down)
         width, height = size[0] * ratio, size[1] * ratio
         if abs(ratio - 1) < 1e-9 and left.is_integer() and top.is_integer():
             return np.asarray(self._region(level, int(left), int(top), size)[0])
@@ -126,7 +126,7 @@ class Slide:
         """
         self._level_for(mpp)
         for level, (_, (width, height)) in enumerate(self._levels):
-            for x, y in _spots(width, height):
+            for x, y in _probe_corners(width, height):
                 self._region(level, x, y, (min(8, width), min(8, height)))
 
     def _level_for(self, mpp: float) -> tuple[int, float]:
@@ -140,7 +140,7 @@ class Slide:
             )
         downs = [down for down, _ in self._levels]
         level = max((i for i, down in enumerate(downs) if down <= scale * (1 + _SAME)), default=0)
-        return level, _snapped(scale / downs[level], 1e-4)
+        return level, _snap(scale / downs[level], 1e-4)
 
     def _inside(
         self, level: int, box: tuple[int, int, int, int], wanted: tuple[float, float, float, float]
@@ -163,7 +163,7 @@ class Slide:
                 f"truncated or damaged: level {level} cannot be read at pixel {location} ({error})",
                 _AGAIN,
             ) from None
-        return on_white(image), (location[0] / down, location[1] / down)
+        return blend_on_white(image), (location[0] / down, location[1] / down)
 
 
 def open_slide(path: Path, mpp: float | None = None, mpp_from: str | None = None) -> Slide:
@@ -233,7 +233,7 @@ def _ome_properties(path: Path) -> dict[str, str]:
     return {name: value for name, value in ome.properties.items() if name != "openslide.vendor"}
 
 
-def on_white(image: Image.Image) -> Image.Image:
+def blend_on_white(image: Image.Image) -> Image.Image:
     """Blend an RGBA image with white, the colour of empty glass; what a scanner did not capture is transparent."""
     if image.mode != "RGBA":
         return image.convert("RGB")
@@ -250,12 +250,12 @@ def _is_tiff(path: Path) -> bool:
         return file.read(4) in _TIFF
 
 
-def _snapped(value: float, tolerance: float = 1e-3) -> float:
+def _snap(value: float, tolerance: float = 1e-3) -> float:
     """Take a value within `tolerance` of a whole number as that number."""
     return float(round(value)) if abs(value - round(value)) < tolerance else float(value)
 
 
-def _spots(width: int, height: int) -> Iterator[tuple[int, int]]:
+def _probe_corners(width: int, height: int) -> Iterator[tuple[int, int]]:
     for y in (0, max(0, height // 2), max(0, height - 8)):
         for x in (0, max(0, width // 2), max(0, width - 8)):
             yield x, y

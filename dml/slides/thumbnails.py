@@ -47,19 +47,19 @@ def save_overview(slide: Slide, mask: Bool[np.ndarray, "h w"], grids: Mapping[Mp
     ordered = [grids[key] for key in sorted(grids)]
     drawn = list(zip(ordered[:1] + ordered[1:][-1:], (_FINE, _COARSE), strict=False))
     for grid, colour in drawn:
-        _draw(draw, grid, slide.mpp / mpp, colour)
-    legend = [("tissue", _OUTLINE), *((f"{_count(grid)} at {grid.mpp:g} microns/px", colour) for grid, colour in drawn)]
-    whole = _with_legend(_outlined(image, mask), legend, mpp)
+        _draw_tiles(draw, grid, slide.mpp / mpp, colour)
+    legend = [("tissue", _OUTLINE), *((f"{_count_tiles(grid)} at {grid.mpp:g} microns/px", colour) for grid, colour in drawn)]
+    whole = _add_legend(_draw_outline(image, mask), legend, mpp)
     with atomic(path) as temporary:
         whole.save(temporary, format="JPEG", quality=85)
 
 
-def _count(grid: TileGrid) -> str:
+def _count_tiles(grid: TileGrid) -> str:
     tiles = len(grid.coords_px)
     return f"{tiles} tile{'' if tiles == 1 else 's'}"
 
 
-def _with_legend(image: Image.Image, legend: Sequence[tuple[str, tuple[int, int, int]]], mpp: float) -> Image.Image:
+def _add_legend(image: Image.Image, legend: Sequence[tuple[str, tuple[int, int, int]]], mpp: float) -> Image.Image:
     """Add a strip below the picture: scale bar, then a swatch and a text for each colour, as far as there is room."""
     whole = Image.new("RGB", (image.width, image.height + STRIP), _PAPER)
     whole.paste(image)
@@ -82,13 +82,13 @@ def _with_legend(image: Image.Image, legend: Sequence[tuple[str, tuple[int, int,
     return whole
 
 
-def _draw(draw: ImageDraw.ImageDraw, grid: TileGrid, scale: float, colour: tuple[int, int, int]) -> None:
+def _draw_tiles(draw: ImageDraw.ImageDraw, grid: TileGrid, scale: float, colour: tuple[int, int, int]) -> None:
     side = grid.tile_um / grid.slide_mpp * scale
     for x, y in corners_px(grid) * scale:
         draw.rectangle((x, y, x + side, y + side), outline=colour)
 
 
-def _outlined(image: Image.Image, mask: Bool[np.ndarray, "h w"]) -> Image.Image:
+def _draw_outline(image: Image.Image, mask: Bool[np.ndarray, "h w"]) -> Image.Image:
     scaled = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
     edge = scaled & ~ndimage.binary_erosion(scaled, iterations=2, border_value=1)
     pixels = np.array(image)

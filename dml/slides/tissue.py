@@ -99,24 +99,24 @@ def find_tissue(thumbnail: UInt8[np.ndarray, "h w 3"], remove_ink: bool = True) 
         return Tissue(np.zeros(thumbnail.shape[:2], bool), {}, 0.0, 0.0)
     rgb = ndimage.gaussian_filter(thumbnail.astype(np.float32) / 255.0, sigma=(1.0, 1.0, 0.0))
     black = rgb.max(axis=-1) < _BLACK
-    white, flat = _white(rgb, black)
+    white, flat = _estimate_white(rgb, black)
     hsv = rgb2hsv(np.clip(rgb / white, 0.0, 1.0))
     ink = ink_by_colour(hsv) if remove_ink else {}
     foreign = ndimage.binary_dilation(np.logical_or.reduce([black, *ink.values()]), iterations=2)
     saturation = hsv[..., 1]
-    noise = _noise(saturation[flat & ~foreign])
-    stained = (saturation > _threshold(saturation[~foreign], noise)) & ~foreign
+    noise = _glass_noise(saturation[flat & ~foreign])
+    stained = (saturation > _stain_threshold(saturation[~foreign], noise)) & ~foreign
     faint = (saturation > noise) & ~foreign
-    strong = _cleaned(stained, _SMALLEST) & ~foreign
-    apart = faint & ~ndimage.binary_dilation(_opened(strong), iterations=_RIM)
-    wide = _textured(_cleaned(_opened(apart), _SMALLEST_FAINT) & faint, flat)
+    strong = _clean(stained, _SMALLEST) & ~foreign
+    apart = faint & ~ndimage.binary_dilation(_open_mask(strong), iterations=_RIM)
+    wide = _drop_flat(_clean(_open_mask(apart), _SMALLEST_FAINT) & faint, flat)
     mask = strong | ndimage.binary_dilation(wide, iterations=3 * _RIM, mask=faint)
     if black.mean() > _DARK_FIELD and not _transmits(rgb, mask):
         mask = np.zeros_like(mask)
     return _describe(mask, faint, {colour: pixels & ~black for colour, pixels in ink.items()}, hsv)
 
 
-def _white(rgb: Float[np.ndarray, "h w 3"], black: Bool[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray]:
+def _estimate_white(rgb: Float[np.ndarray, "h w 3"], black: Bool[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray]:
     """Return the colour of the glass, and where the picture is bright and flat as only glass is.
 
     A lamp may be tinted, so glass may have any even colour. A picture without a flat area shows no glass: its white is
@@ -134,29 +134,29 @@ def _white(rgb: Float[np.ndarray, "h w 3"], black: Bool[np.ndarray, "h w"]) -> t
     return (brightest if near_white else np.ones(3)), flat
 
 
-def _threshold(saturation: Float[np.ndarray, "n"], noise: float) -> float:
+def _stain_threshold(saturation: Float[np.ndarray, "n"], noise: float) -> float:
     if len(saturation) == 0 or np.ptp(saturation) < 1e-6:
         return _STAIN
     return float(np.clip(threshold_otsu(saturation), noise, _STAIN))  # type: ignore[no-untyped-call]
 
 
-def _textured(patches: Bool[np.ndarray, "h w"], flat: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def _drop_flat(patches: Bool[np.ndarray, "h w"], flat: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """Drop patches that are mostly flat: unevenly tinted glass, not tissue."""
     labels, count = ndimage.label(patches)
     share = np.concatenate([[1.0], ndimage.mean(flat, labels, np.arange(1, count + 1))])
     return np.asarray((share < 0.5)[labels])
 
 
-def _noise(glass: Float[np.ndarray, "n"]) -> float:
+def _glass_noise(glass: Float[np.ndarray, "n"]) -> float:
     """Return the saturation above the noise of the glass."""
     return float(np.clip(2 * np.percentile(glass, 90), *_NOISE)) if len(glass) else _NOISE[1]
 
 
-def _opened(pixels: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def _open_mask(pixels: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return np.asarray(ndimage.binary_opening(pixels, iterations=_RIM))
 
 
-def _cleaned(stained: Bool[np.ndarray, "h w"], smallest: int) -> Bool[np.ndarray, "h w"]:
+def _clean(stained: Bool[np.ndarray, "h w"], smallest: int) -> Bool[np.ndarray, "h w"]:
     opened = ndimage.binary_opening(stained)
     large = remove_small_objects(opened, max_size=smallest)
     return np.asarray(remove_small_holes(large, max_size=_SMALLEST), bool)
@@ -171,7 +171,7 @@ def _describe(
     mask: Bool[np.ndarray, "h w"], faint: Bool[np.ndarray, "h w"], ink: Mapping[str, np.ndarray], hsv: np.ndarray
 ) -> Tissue:
     """Measure what of the stained area is not in the mask, and of what colour it is."""
-    left_out = np.logical_or.reduce([_opened(faint & ~mask), *ink.values()]) & ~mask
+    left_out = np.logical_or.reduce([_open_mask(faint & ~mask), *ink.values()]) & ~mask
     area = max(int((mask | left_out).sum()), 1)
     shares = {colour: float((pixels & left_out).sum() / area) for colour, pixels in ink.items() if pixels.any()}
     hue, saturation = hsv[..., 0] * 360, hsv[..., 1]

@@ -89,24 +89,24 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def bring_in(name: str, place: Path) -> Path:
+def bring_in(name: str, repository: Path) -> Path:
     """Do what the page says; return the cohort's stores."""
-    source = place / "elsewhere"
+    source = repository / "elsewhere"
     source.mkdir()
     WRITERS[name](source)
-    (place / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    (place / "cohorts").mkdir()
-    (place / "cohorts" / f"{name}.yaml").write_text(RECIPES[name])
+    (repository / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (repository / "cohorts").mkdir()
+    (repository / "cohorts" / f"{name}.yaml").write_text(RECIPES[name])
     for command in (["import", name, "--source", str(source)], ["use", name]):
         done = CliRunner().invoke(app, ["cohort", *command], catch_exceptions=False)
         assert done.exit_code == 0, done.output
     if name == "slides_only":
         register(fake_card("efficientnet_lite0"))
-        text = (place / "params.yaml").read_text().replace("tile_px: 256", "tile_px: 64")
-        (place / "params.yaml").write_text(text)
+        text = (repository / "params.yaml").read_text().replace("tile_px: 256", "tile_px: 64")
+        (repository / "params.yaml").write_text(text)
     for stage in (cohort, check_cohort, tile, extract_features, check_features):
         assert stage.main() == 0, stage.__name__
-    return place / "data" / name
+    return repository / "data" / name
 
 
 def test_every_recipe_is_tested() -> None:

@@ -29,7 +29,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with two good slides and a bad one; the fake encoder is chosen."""
     monkeypatch.chdir(tmp_path)
     register(fake_card())
-    FAKE.seen.clear()
+    FAKE.batch_sizes.clear()
     choose({"mpps": [0.5, 1.0], "tile_px": 64, "max_failed": 0.5}, {"encoder": "fake"})
     names = ["a", "b", "bad"]
     for i, name in enumerate(names[:2]):
@@ -66,12 +66,12 @@ def test_slides_become_features(data: Path) -> None:
 def test_a_second_run_after_dvc_removed_the_outputs(data: Path) -> None:
     assert tile.main() == embed.main() == 0
     first = contents(data)
-    FAKE.seen.clear()
+    FAKE.batch_sizes.clear()
     shutil.rmtree(data / "tiles")
     shutil.rmtree(data / "features")
     assert tile.main() == embed.main() == 0
     assert contents(data) == first
-    assert FAKE.seen == []
+    assert FAKE.batch_sizes == []
 
 
 def test_too_many_bad_slides_exit_non_zero(data: Path, caplog: pytest.LogCaptureFixture) -> None:

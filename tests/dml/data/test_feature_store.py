@@ -26,9 +26,9 @@ def places(n: int = 600) -> np.ndarray:
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
     write_bag(tmp_path / "a.parquet", tokens(), places(), META)
-    found, coords, meta = read_features(tmp_path / "a.parquet", encoder="fake", width=8, finite=True)
-    assert found.dtype == torch.float16
-    np.testing.assert_array_equal(found.numpy(), tokens())
+    result, coords, meta = read_features(tmp_path / "a.parquet", encoder="fake", width=8, finite=True)
+    assert result.dtype == torch.float16
+    np.testing.assert_array_equal(result.numpy(), tokens())
     assert coords is not None
     np.testing.assert_array_equal(coords.numpy(), places().astype(np.float32))
     assert meta == {**META, "width": 8}
@@ -53,9 +53,9 @@ def test_same_content_same_bytes(tmp_path: Path) -> None:
 def test_tokens_share_the_memory_parquet_was_read_into(tmp_path: Path) -> None:
     write_bag(tmp_path / "a.parquet", tokens(), None, META)
     before = pa.total_allocated_bytes()
-    found, coords, _ = read_features(tmp_path / "a.parquet")
+    result, coords, _ = read_features(tmp_path / "a.parquet")
     assert coords is None
-    assert pa.total_allocated_bytes() - before >= found.numel() * 2
+    assert pa.total_allocated_bytes() - before >= result.numel() * 2
 
 
 def test_single_precision_is_stored_as_half(tmp_path: Path) -> None:

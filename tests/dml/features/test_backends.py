@@ -15,7 +15,7 @@ from torch import nn
 
 from dml.core.errors import ConfigError, InputError
 from dml.features.encoders.backends import weights as weights_module
-from dml.features.encoders.backends.tile_encoder import resized
+from dml.features.encoders.backends.tile_encoder import resize_tiles
 from dml.features.encoders.backends.timm_network import TimmNetwork, TokenOf, timm_card
 from dml.features.encoders.backends.torchvision_operators import declare_operators
 from dml.features.encoders.backends.weights import Weights
@@ -28,10 +28,10 @@ TILES = np.stack([tissue_pixels(64, 64, seed=i, cover=1.4) for i in range(3)])
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(weights_module.VARIABLE, raising=False)
-    monkeypatch.setattr(weights_module, "_cached", lambda *_: None)
+    monkeypatch.setattr(weights_module, "_find_in_cache", lambda *_: None)
     return tmp_path
 
 
@@ -57,15 +57,15 @@ def test_absent_weights_say_where_to_get_them(monkeypatch: pytest.MonkeyPatch) -
         get("phikon").weights_hash()
 
 
-def test_weights_are_found_and_their_content_counts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_found_and_their_content_counts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = Weights("mine", "a/b")
-    (place / "data/weights/mine").mkdir(parents=True)
-    torch.save({"w": torch.ones(2)}, place / "data/weights/mine/pytorch_model.bin")
+    (repository / "data/weights/mine").mkdir(parents=True)
+    torch.save({"w": torch.ones(2)}, repository / "data/weights/mine/pytorch_model.bin")
     assert own.state()["w"].tolist() == [1.0, 1.0]
     first = own.fingerprint()
-    monkeypatch.setenv("DML_WEIGHTS", str(place / "other"))
-    (place / "other/mine").mkdir(parents=True)
-    save_file({"w": torch.zeros(2)}, place / "other/mine/model.safetensors")
+    monkeypatch.setenv("DML_WEIGHTS", str(repository / "other"))
+    (repository / "other/mine").mkdir(parents=True)
+    save_file({"w": torch.zeros(2)}, repository / "other/mine/model.safetensors")
     assert own.state()["w"].tolist() == [0.0, 0.0], "the variable comes first"
     assert own.fingerprint() != first
 
@@ -105,10 +105,10 @@ def fake_timm(monkeypatch: pytest.MonkeyPatch, network: nn.Module) -> list[tuple
     return asked
 
 
-def test_virchow2_puts_the_class_token_beside_the_mean_patch(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_virchow2_puts_the_class_token_beside_the_mean_patch(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = Small(16, registers=4).requires_grad_(False)
     asked = fake_timm(monkeypatch, network)
-    folder = place / "data/weights/virchow2"
+    folder = repository / "data/weights/virchow2"
     folder.mkdir(parents=True)
     trained = {"patch.weight": torch.randn(16, 3, 112, 112) / 100, "patch.bias": torch.zeros(16)}
     save_file({**trained, "first": torch.randn(5, 16), "head.unused": torch.ones(1)}, folder / "model.safetensors")
@@ -120,22 +120,22 @@ def test_virchow2_puts_the_class_token_beside_the_mean_patch(place: Path, monkey
     assert tokens.shape == (3, 32)
     np.testing.assert_allclose(tokens[0, :16], network.first[0].half().numpy(), rtol=1e-3)
     with torch.inference_mode():
-        pixels = torch.from_numpy(resized(TILES[:1], 224)).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(resize_tiles(TILES[:1], 224)).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (get("virchow2").mean, get("virchow2").std))
         expected = network.patch((pixels - mean) / std).flatten(2).mean(dim=2)[0]
     np.testing.assert_allclose(tokens[0, 16:], expected.numpy(), atol=2e-3)
 
 
-def test_weights_of_another_network_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_another_network_are_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_timm(monkeypatch, Small(8))
-    (place / "data/weights/uni").mkdir(parents=True)
-    save_file({"first": torch.zeros(1, 8)}, place / "data/weights/uni/model.safetensors")
+    (repository / "data/weights/uni").mkdir(parents=True)
+    save_file({"first": torch.zeros(1, 8)}, repository / "data/weights/uni/model.safetensors")
     with pytest.raises(InputError, match=r"not the weights of this network: 2 tensors are missing \(patch\.bias"):
         get("uni").load()
 
 
 @pytest.mark.parametrize("failure", [ImportError("No module named 'timm'"), RuntimeError("operator does not exist")])
-def test_a_missing_package_is_named(place: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+def test_a_missing_package_is_named(repository: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
     class Refuses:
         def find_spec(self, name: str, *_: object) -> None:
             if name.startswith("timm"):
@@ -147,19 +147,19 @@ def test_a_missing_package_is_named(place: Path, monkeypatch: pytest.MonkeyPatch
         get("uni").load()
 
 
-def test_a_network_of_timm_from_a_local_folder(place: Path) -> None:
+def test_a_network_of_timm_from_a_local_folder(repository: Path) -> None:
     declare_operators()
     timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
     options = {"img_size": 32, "patch_size": 16, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 0}
     torch.manual_seed(0)
     network = timm.create_model("vit_tiny_patch16_224", **options).eval()
-    (place / "data/weights/tiny").mkdir(parents=True)
-    save_file(network.state_dict(), place / "data/weights/tiny/model.safetensors")
+    (repository / "data/weights/tiny").mkdir(parents=True)
+    save_file(network.state_dict(), repository / "data/weights/tiny/model.safetensors")
     tiny = TimmNetwork("vit_tiny_patch16_224", options)
     card = timm_card(Weights("tiny", "a/b"), tiny, width=16, licence="none", paper="none", input_px=32)
     tokens = card.load()(TILES)
     with torch.inference_mode():
-        pixels = torch.from_numpy(resized(TILES, 32)).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(resize_tiles(TILES, 32)).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (card.mean, card.std))
         expected = network((pixels - mean) / std).numpy()
     np.testing.assert_allclose(tokens, expected, atol=2e-3)
@@ -172,19 +172,19 @@ def test_a_feature_map_is_averaged() -> None:
     assert torch.allclose(output[0], output[1])
 
 
-def test_phikon_takes_the_class_token(place: Path) -> None:
+def test_phikon_takes_the_class_token(repository: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="the extra `transformers` is not installed")
     config = transformers.ViTConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=224, patch_size=32
     )
     torch.manual_seed(0)
     network = transformers.ViTModel(config, add_pooling_layer=False).eval()
-    network.save_pretrained(place / "data/weights/phikon")
+    network.save_pretrained(repository / "data/weights/phikon")
     tokens = load("phikon")(TILES)
     assert tokens.shape == (3, 32)
     again = load("phikon")(TILES[1:2])
     np.testing.assert_array_equal(tokens[1], again[0])
-    (place / "data/weights/phikon/config.json").write_text(json.dumps({"model_type": "none"}))
+    (repository / "data/weights/phikon/config.json").write_text(json.dumps({"model_type": "none"}))
     with pytest.raises(InputError, match="not a model of transformers"):
         get("phikon").load()
 
@@ -216,23 +216,23 @@ def spoil_nothing(path: Path) -> None:
     ],
 )
 def test_weights_that_are_none_are_named(
-    place: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], message: str
+    repository: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], message: str
 ) -> None:
     fake_timm(monkeypatch, Small(8))
-    (place / "data/weights/uni").mkdir(parents=True)
-    spoil(place / "data/weights/uni/model.safetensors")
+    (repository / "data/weights/uni").mkdir(parents=True)
+    spoil(repository / "data/weights/uni/model.safetensors")
     with pytest.raises(InputError, match=rf"model\.safetensors: {message}"):
         get("uni").load()
 
 
-def test_a_pickled_module_is_not_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickled_module_is_not_run(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_timm(monkeypatch, Small(8))
-    (place / "data/weights/uni").mkdir(parents=True)
-    torch.save(Small(8), place / "data/weights/uni/pytorch_model.bin")
+    (repository / "data/weights/uni").mkdir(parents=True)
+    torch.save(Small(8), repository / "data/weights/uni/pytorch_model.bin")
     with pytest.raises(InputError, match=r"pytorch_model\.bin: not readable weights.*or pickled"):
         get("uni").load()
-    torch.save(Small(8), place / "mine.pt")
-    describe(place, "mine.pt")
+    torch.save(Small(8), repository / "mine.pt")
+    describe(repository, "mine.pt")
     with pytest.raises(InputError, match=r"mine\.pt: a pickled PyTorch module.*torch\.jit\.trace"):
         get("mine").load()
 
@@ -277,25 +277,25 @@ class Nothing(nn.Module):
     ],
 )
 def test_a_trial_tile_comes_before_the_first_slide(
-    place: Path, network: nn.Module, changes: dict[str, object], message: str
+    repository: Path, network: nn.Module, changes: dict[str, object], message: str
 ) -> None:
-    torch.jit.script(network.eval()).save(place / "mine.pt")
-    describe(place, "mine.pt", **changes)
+    torch.jit.script(network.eval()).save(repository / "mine.pt")
+    describe(repository, "mine.pt", **changes)
     with pytest.raises(InputError, match=rf"encoder mine \(encoders/mine\.yaml, mine\.pt\): .*{message}"):
         get("mine").load()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_a_file_beside_its_description_is_enough(place: Path) -> None:
-    describe(place, "mine.pt")
-    torch.jit.trace(Mean(), torch.zeros(1, 3, 32, 32)).save(place / "encoders/mine.pt")
+def test_a_file_beside_its_description_is_enough(repository: Path) -> None:
+    describe(repository, "mine.pt")
+    torch.jit.trace(Mean(), torch.zeros(1, 3, 32, 32)).save(repository / "encoders/mine.pt")
     np.testing.assert_allclose(get("mine").load()(TILES), expected_means(), rtol=2e-3, atol=2e-3)
 
 
-def describe(place: Path, file: str, **changes: object) -> None:
-    (place / "encoders").mkdir(exist_ok=True)
+def describe(repository: Path, file: str, **changes: object) -> None:
+    (repository / "encoders").mkdir(exist_ok=True)
     content = {"file": file, "width": 4, "mpp": 0.5, "input_px": 32, "licence": "ours", "paper": "none", **changes}
-    (place / "encoders/mine.yaml").write_text(yaml.safe_dump(content))
+    (repository / "encoders/mine.yaml").write_text(yaml.safe_dump(content))
 
 
 class Mean(nn.Module):
@@ -306,25 +306,25 @@ class Mean(nn.Module):
 
 
 def expected_means() -> np.ndarray:
-    pixels = (resized(TILES, 32) / 255 - get("mine").mean) / get("mine").std
+    pixels = (resize_tiles(TILES, 32) / 255 - get("mine").mean) / get("mine").std
     return np.concatenate([pixels.mean(axis=(1, 2)), pixels.max(axis=(1, 2, 3))[:, None]], axis=1)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_a_torchscript_file(place: Path) -> None:
-    torch.jit.trace(Mean(), torch.zeros(1, 3, 32, 32)).save(place / "mine.pt")
-    describe(place, "mine.pt")
+def test_a_torchscript_file(repository: Path) -> None:
+    torch.jit.trace(Mean(), torch.zeros(1, 3, 32, 32)).save(repository / "mine.pt")
+    describe(repository, "mine.pt")
     assert "mine" in names()
     card = get("mine")
     np.testing.assert_allclose(card.load()(TILES), expected_means(), rtol=2e-3, atol=2e-3)
     before = card.weights_hash()
-    (place / "mine.pt").write_bytes(b"no")
+    (repository / "mine.pt").write_bytes(b"no")
     assert get("mine").weights_hash() != before
     with pytest.raises(InputError, match=r"mine\.pt: not a TorchScript file"):
         get("mine").load()
 
 
-def test_an_onnx_file(place: Path) -> None:
+def test_an_onnx_file(repository: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="the package onnx, which writes the test's file, is not installed")
     pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
     from onnx import TensorProto, helper
@@ -342,23 +342,23 @@ def test_an_onnx_file(place: Path) -> None:
         [helper.make_tensor("one", TensorProto.INT64, [1], [1])],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, place / "mine.onnx")
-    describe(place, "mine.onnx")
+    onnx.save(model, repository / "mine.onnx")
+    describe(repository, "mine.onnx")
     run = get("mine").load()
     np.testing.assert_allclose(run(TILES), expected_means(), rtol=2e-3, atol=2e-3)
     np.testing.assert_array_equal(run(TILES)[1], run(TILES[1:2])[0])
-    (place / "mine.onnx").write_bytes(b"no")
+    (repository / "mine.onnx").write_bytes(b"no")
     with pytest.raises(InputError, match=r"mine\.onnx: not an ONNX file"):
         get("mine").load()
 
 
-def test_a_description_that_is_wrong(place: Path) -> None:
-    describe(place, "mine.pkl")
+def test_a_description_that_is_wrong(repository: Path) -> None:
+    describe(repository, "mine.pkl")
     with pytest.raises(ConfigError, match=r"encoders/mine\.yaml: file: mine\.pkl must end in \.pt, \.ts, \.onnx"):
         get("mine")
-    describe(place, "mine.onnx", size=3)
+    describe(repository, "mine.onnx", size=3)
     with pytest.raises(ConfigError, match=r"size: unknown key; allowed here: .*input_px"):
         get("mine")
-    describe(place, "mine.pt")
+    describe(repository, "mine.pt")
     with pytest.raises(InputError, match=r"mine\.pt: the file does not exist"):
         get("mine").load()

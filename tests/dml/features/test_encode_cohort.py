@@ -29,7 +29,7 @@ SIZE = 640
 @pytest.fixture(autouse=True)
 def encoder() -> None:
     register(fake_card())
-    FAKE.seen.clear()
+    FAKE.batch_sizes.clear()
 
 
 @pytest.fixture(scope="module")
@@ -201,11 +201,11 @@ def test_repeats_are_bit_identical(cohort: Cohort) -> None:
 def test_finished_slides_are_not_encoded_again(cohort: Cohort) -> None:
     cohort.tile()
     cohort.embed()
-    assert sum(FAKE.seen) > 0
+    assert sum(FAKE.batch_sizes) > 0
     first = cohort.contents("features")
-    FAKE.seen.clear()
+    FAKE.batch_sizes.clear()
     cohort.embed()
-    assert FAKE.seen == []
+    assert FAKE.batch_sizes == []
     assert cohort.contents("features") == first
 
 
@@ -228,9 +228,9 @@ def test_a_killed_run_goes_on_with_the_missing_slides(cohort: Cohort, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         cohort.embed()
     monkeypatch.undo()
-    FAKE.seen.clear()
+    FAKE.batch_sizes.clear()
     cohort.embed()
-    assert sum(FAKE.seen[1:]) == undisturbed.iloc[3:].sum(), "after the trial tile"
+    assert sum(FAKE.batch_sizes[1:]) == undisturbed.iloc[3:].sum(), "after the trial tile"
     assert cohort.contents("features") == expected
     assert not list(cohort.root.rglob("*.tmp"))
 
@@ -238,7 +238,7 @@ def test_a_killed_run_goes_on_with_the_missing_slides(cohort: Cohort, monkeypatc
 def test_only_a_new_slide_is_cut_and_encoded(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort.tile()
     cohort.embed()
-    FAKE.seen.clear()
+    FAKE.batch_sizes.clear()
     write_slide(cohort.add("d"), tissue_pixels(SIZE, SIZE, seed=9))
     import dml.features.tile_cohort as module
 
@@ -247,16 +247,16 @@ def test_only_a_new_slide_is_cut_and_encoded(cohort: Cohort, monkeypatch: pytest
     table = cohort.tile().set_index("slide_id")
     cohort.embed()
     assert calls == ["d"]
-    assert sum(FAKE.seen[1:]) == table.loc["d", "tiles"], "after the trial tile"
+    assert sum(FAKE.batch_sizes[1:]) == table.loc["d", "tiles"], "after the trial tile"
 
 
 def test_other_parameters_or_weights_encode_again(cohort: Cohort) -> None:
     cohort.tile()
     cohort.embed()
-    FAKE.seen.clear()
+    FAKE.batch_sizes.clear()
     cohort.tile(TILES.model_copy(update={"min_tissue": 0.9}))
     cohort.embed()
-    assert sum(FAKE.seen) > 0
+    assert sum(FAKE.batch_sizes) > 0
 
 
 def test_one_slide_gives_what_the_cohort_run_stores(cohort: Cohort) -> None:

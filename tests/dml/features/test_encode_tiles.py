@@ -58,8 +58,8 @@ def test_any_number_of_workers_gives_the_same_bits(jobs: list[EncodingJob], work
     encoder = get("efficientnet_lite0").load()
     few = [jobs[1], jobs[3], jobs[7]]
     reference = [result.tokens for result in encode_tiles(few, encoder, 1, 32)]
-    found = [result.tokens for result in encode_tiles(few, encoder, workers, batch)]
-    for one, other in zip(reference, found, strict=True):
+    result = [result.tokens for result in encode_tiles(few, encoder, workers, batch)]
+    for one, other in zip(reference, result, strict=True):
         assert one is not None
         assert other is not None
         assert one.tobytes() == other.tobytes()

@@ -12,7 +12,7 @@ from torch import nn
 from dml.core.device import torch_threads
 from dml.core.errors import ConfigError, InputError
 from dml.features.encoders import efficientnet_lite0, registry
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resized
+from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resize_tiles
 from dml.features.encoders.card import EncoderCard
 from dml.features.encoders.registry import get, names, register
 from tests.painted import fake_card, tissue_pixels
@@ -32,12 +32,12 @@ def card() -> EncoderCard:
 def test_every_card_is_complete() -> None:
     assert {"efficientnet_lite0", "hipt_4096"} <= set(names())
     for name in names():
-        found = get(name)
-        assert found.name == name
-        assert found.width > 0
-        assert found.mpp > 0
-        assert found.licence
-        assert found.paper
+        result = get(name)
+        assert result.name == name
+        assert result.width > 0
+        assert result.mpp > 0
+        assert result.licence
+        assert result.paper
 
 
 def test_unknown_encoder_lists_those_there_are() -> None:
@@ -46,10 +46,10 @@ def test_unknown_encoder_lists_those_there_are() -> None:
 
 
 def test_import_only_encoder_says_so() -> None:
-    found = get("hipt_4096")
-    assert (found.width, found.import_only, found.weights_hash()) == (192, True, "imported")
+    result = get("hipt_4096")
+    assert (result.width, result.import_only, result.weights_hash()) == (192, True, "imported")
     with pytest.raises(InputError, match=r"hipt_4096: it cannot encode tiles.*Set embed\.source to import"):
-        found.load()
+        result.load()
 
 
 def test_registered_encoder_is_found() -> None:
@@ -82,10 +82,10 @@ def original(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def test_folded_network_equals_the_original(card: EncoderCard, tiles: NDArray[np.uint8]) -> None:
-    found = card.load()(tiles)
-    assert found.shape == (5, 1280)
-    assert found.dtype == np.float16
-    np.testing.assert_allclose(found, original(tiles), rtol=2e-3, atol=2e-3)
+    result = card.load()(tiles)
+    assert result.shape == (5, 1280)
+    assert result.dtype == np.float16
+    np.testing.assert_allclose(result, original(tiles), rtol=2e-3, atol=2e-3)
 
 
 def test_it_recognises_what_it_was_trained_on(tiles: NDArray[np.uint8]) -> None:
@@ -132,10 +132,10 @@ class Mean(nn.Module):
 
 def test_normalisation_and_resampling_of_the_runner() -> None:
     tiles = np.full((3, 64, 64, 3), (0, 127.5, 255), np.uint8)
-    found = TileEncoderRunner(Mean(), (0.5, 0.5, 0.5), (0.5, 0.25, 0.5), input_px=32)(tiles)
-    np.testing.assert_allclose(found[1], [-1, (127 / 255 - 0.5) / 0.25, 1], atol=1e-3)
-    assert resized(tiles, 32).shape == (3, 32, 32, 3)
-    assert resized(tiles, None).shape == (3, 64, 64, 3)
+    result = TileEncoderRunner(Mean(), (0.5, 0.5, 0.5), (0.5, 0.25, 0.5), input_px=32)(tiles)
+    np.testing.assert_allclose(result[1], [-1, (127 / 255 - 0.5) / 0.25, 1], atol=1e-3)
+    assert resize_tiles(tiles, 32).shape == (3, 32, 32, 3)
+    assert resize_tiles(tiles, None).shape == (3, 64, 64, 3)
 
 
 def test_padded_batches_give_the_same_tokens() -> None:
@@ -148,5 +148,5 @@ def test_padded_batches_give_the_same_tokens() -> None:
 
 
 def test_efficientnet_has_no_batch_normalisation_left() -> None:
-    kinds = {type(part) for part in efficientnet_lite0.network().modules()}
+    kinds = {type(part) for part in efficientnet_lite0.build_network().modules()}
     assert nn.BatchNorm2d not in kinds

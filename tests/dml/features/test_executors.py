@@ -167,14 +167,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float],
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_ray_and_threads_make_the_same_bytes(folder: Callable[[], Folder], ray_of_two: Executor) -> None:
-    place = folder()
-    place.run(LocalExecutor())
-    expected = place.made()
+    repository = folder()
+    repository.run(LocalExecutor())
+    expected = repository.made()
     assert sum(name.startswith("features/mine/") for name in expected) == 2 * (SLIDES - 1)
     for name in ("tiles", "features", ".work"):
-        shutil.rmtree(place.root / name)
-    place.run(ray_of_two)
-    assert place.made() == expected
+        shutil.rmtree(repository.root / name)
+    repository.run(ray_of_two)
+    assert repository.made() == expected
 
 
 @pytest.mark.slow
@@ -182,20 +182,20 @@ def test_ray_and_threads_make_the_same_bytes(folder: Callable[[], Folder], ray_o
 def test_a_worker_killed_in_the_middle_loses_nothing(
     folder: Callable[[float], Folder], ray_of_two: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = folder(0.02)
-    place.run(LocalExecutor())
-    expected = place.made()
+    repository = folder(0.02)
+    repository.run(LocalExecutor())
+    expected = repository.made()
     for name in ("features", ".work/features"):
-        shutil.rmtree(place.root / name)
-    killer = Killer(place.root / ".work" / "features")
+        shutil.rmtree(repository.root / name)
+    killer = Killer(repository.root / ".work" / "features")
     killer.start()
     with caplog.at_level(logging.WARNING):
-        place.run(ray_of_two)
+        repository.run(ray_of_two)
     killer.join()
     assert killer.killed, "no worker was busy to be killed"
     assert killer.before
-    assert {name: stamp for name, stamp in _written(place).items() if name in killer.before} == killer.before
-    assert place.made() == expected
+    assert {name: stamp for name, stamp in _written(repository).items() if name in killer.before} == killer.before
+    assert repository.made() == expected
 
 
 class Killer(threading.Thread):
@@ -227,8 +227,8 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-def _written(place: Folder) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in (place.root / ".work" / "features").rglob("s*.parquet")}
+def _written(repository: Folder) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in (repository.root / ".work" / "features").rglob("s*.parquet")}
 
 
 @pytest.mark.slow

@@ -37,9 +37,9 @@ def test_features_do_not_depend_on_the_run_the_workers_or_the_batch(slides: pd.D
     first = extracted(slides, tmp_path / "first", 1, 32)
     assert {f"features/efficientnet_lite0/{mpp}/cmu.parquet" for mpp in ("0.5", "1", "2")} <= set(first)
     for run, workers, batch in (("again", 1, 32), ("two", 2, 32), ("five", 5, 7)):
-        found = extracted(slides, tmp_path / run, workers, batch)
-        assert found.keys() == first.keys()
-        assert [name for name in first if found[name] != first[name]] == [], f"{workers} workers, batches of {batch}"
+        result = extracted(slides, tmp_path / run, workers, batch)
+        assert result.keys() == first.keys()
+        assert [name for name in first if result[name] != first[name]] == [], f"{workers} workers, batches of {batch}"
     pyramid = read_bags(tmp_path / "first/features/efficientnet_lite0", ["cmu"], TILES.mpps)
     for bag in pyramid.values():
         tokens = bag.tokens.float()

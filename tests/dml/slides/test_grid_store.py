@@ -20,11 +20,11 @@ def grid(n: int) -> TileGrid:
 @pytest.mark.parametrize("n", [5, 0])
 def test_round_trip(tmp_path: Path, n: int) -> None:
     write_grid(tmp_path / "a.parquet", grid(n), slide_id="a", fingerprint="f")
-    found, facts = read_grid(tmp_path / "a.parquet")
-    np.testing.assert_array_equal(found.coords_px, grid(n).coords_px)
-    np.testing.assert_array_equal(found.coords_um, grid(n).coords_um)
-    np.testing.assert_allclose(found.tissue, grid(n).tissue, atol=1e-6)
-    assert (found.tile_px, found.mpp, found.slide_mpp) == (256, 0.5, 0.25)
+    result, facts = read_grid(tmp_path / "a.parquet")
+    np.testing.assert_array_equal(result.coords_px, grid(n).coords_px)
+    np.testing.assert_array_equal(result.coords_um, grid(n).coords_um)
+    np.testing.assert_allclose(result.tissue, grid(n).tissue, atol=1e-6)
+    assert (result.tile_px, result.mpp, result.slide_mpp) == (256, 0.5, 0.25)
     assert (facts["slide_id"], facts["fingerprint"]) == ("a", "f")
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dml.core.errors import InputError
-from dml.slides.reader import on_white, open_slide
+from dml.slides.reader import blend_on_white, open_slide
 from tests.painted import tissue_pixels, with_a_hole, write_slide
 
 
@@ -55,15 +55,15 @@ def test_finest_level_is_read_as_it_is(slide: Path, pixels: NDArray[np.uint8]) -
 
 def test_a_level_of_the_wanted_resolution_is_read_as_it_is(slide: Path, pixels: NDArray[np.uint8]) -> None:
     with open_slide(slide) as opened:
-        found = opened.read_tile(200, 100, 256, 0.5)
-    np.testing.assert_array_equal(found, halved(pixels).round()[50:306, 100:356].astype(np.uint8))
+        result = opened.read_tile(200, 100, 256, 0.5)
+    np.testing.assert_array_equal(result, halved(pixels).round()[50:306, 100:356].astype(np.uint8))
 
 
 def test_whole_ratios_are_averaged(pixels: NDArray[np.uint8], tmp_path: Path) -> None:
     path = write_slide(tmp_path / "flat.tif", pixels, mpp=0.25, levels=1)
     with open_slide(path) as opened:
-        found = opened.read_tile(200, 100, 256, 0.5).astype(float)
-    assert np.abs(found - halved(pixels)[50:306, 100:356]).max() <= 0.5
+        result = opened.read_tile(200, 100, 256, 0.5).astype(float)
+    assert np.abs(result - halved(pixels)[50:306, 100:356]).max() <= 0.5
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_other_ratios_equal_a_crop_of_the_whole_resampled_slide(
         (side, side), Image.Resampling.LANCZOS, box=(x, y, x + side * ratio, y + side * ratio)
     )
     with open_slide(path) as opened:
-        found = opened.read_tile(x, y, side, mpp)
-    assert np.abs(found.astype(int) - np.asarray(oracle).astype(int)).max() <= 1
+        result = opened.read_tile(x, y, side, mpp)
+    assert np.abs(result.astype(int) - np.asarray(oracle).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize(("mpp", "level"), [(0.25, 0), (0.45, 0), (0.5, 1), (0.501, 1), (0.95, 1), (1.0, 2), (3.0, 2)])
@@ -107,10 +107,10 @@ def test_outside_is_white(slide: Path) -> None:
     assert (beyond[60:, 60:] == 255).all()
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparency_is_white() -> None:
     image = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
     image.putpixel((1, 0), (10, 20, 30, 0))
-    assert np.asarray(on_white(image)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+    assert np.asarray(blend_on_white(image)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
 def test_thumbnail_equals_one_large_tile(slide: Path, pixels: NDArray[np.uint8]) -> None:

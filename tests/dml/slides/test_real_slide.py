@@ -17,10 +17,10 @@ pytestmark = pytest.mark.data
 
 @pytest.fixture
 def path(shared_data: Path) -> Path:
-    found = shared_data / "slides" / "cmu-1-small-region.svs"
-    if not found.exists():
+    result = shared_data / "slides" / "cmu-1-small-region.svs"
+    if not result.exists():
         pytest.skip(f"{found} is not there")
-    return found
+    return result
 
 
 def test_from_file_to_tiles(path: Path, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_from_file_to_tiles(path: Path, tmp_path: Path) -> None:
 def test_a_tile_is_resampled_from_0499_to_05(path: Path) -> None:
     with open_slide(path) as slide:
         region = Image.fromarray(slide.read(1000, 1500, (300, 300), slide.mpp))
-        found = slide.read_tile(1010, 1510, 256, 0.5)
+        result = slide.read_tile(1010, 1510, 256, 0.5)
     side = 256 * 0.5 / 0.499
     expected = region.resize((256, 256), Image.Resampling.LANCZOS, box=(10, 10, 10 + side, 10 + side))
-    assert np.abs(found.astype(int) - np.asarray(expected).astype(int)).max() <= 1
+    assert np.abs(result.astype(int) - np.asarray(expected).astype(int)).max() <= 1

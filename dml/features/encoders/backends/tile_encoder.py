@@ -59,15 +59,15 @@ class TileEncoderRunner:
     @torch.inference_mode()
     def __call__(self, tiles: UInt8[np.ndarray, "b t t 3"]) -> NDArray[np.float16]:
         """Encode tiles to float16 tokens [b d]."""
-        sized = resized(tiles, self._input_px)
+        sized = resize_tiles(tiles, self._input_px)
         if self._one_by_one:
             tokens = torch.cat([self._encode(torch.from_numpy(sized[i : i + 1])) for i in range(len(sized))])
         else:
             with self._one_at_a_time:
-                tokens = torch.cat([self._padded(sized[i : i + _GPU_BATCH]) for i in range(0, len(sized), _GPU_BATCH)])
+                tokens = torch.cat([self._encode_padded(sized[i : i + _GPU_BATCH]) for i in range(0, len(sized), _GPU_BATCH)])
         return tokens.half().cpu().numpy()
 
-    def _padded(self, tiles: UInt8[np.ndarray, "b t t 3"]) -> Float[Tensor, "b d"]:
+    def _encode_padded(self, tiles: UInt8[np.ndarray, "b t t 3"]) -> Float[Tensor, "b d"]:
         missing = _GPU_BATCH - len(tiles)
         full = np.pad(tiles, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else tiles
         return self._encode(torch.from_numpy(full).to(self._device))[: len(tiles)]
@@ -86,7 +86,7 @@ class TileEncoderRunner:
         return tokens.float()
 
 
-def resized(tiles: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
+def resize_tiles(tiles: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     """Resample square tiles [b t t 3] to another side."""
     if side is None or tiles.shape[1] == side:
         return np.require(tiles, requirements=["C", "W"])

@@ -25,8 +25,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from dml.config.base import Section, parse
 from dml.core.errors import ConfigError, InputError, first_line, refuse_unreadable
 from dml.core.yaml_files import read_yaml
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resized
-from dml.features.encoders.backends.weights import install_hint, placeholder
+from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resize_tiles
+from dml.features.encoders.backends.weights import install_hint, placeholder_problem
 from dml.features.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
 from dml.features.fingerprint import slide_fingerprint
 
@@ -63,7 +63,7 @@ def user_encoder_card(path: Path) -> EncoderCard:
     def load(device: str, precision: str) -> TileEncoder:
         if not spec.file.is_file():
             raise InputError(spec.file, "the file does not exist", f"Put it there or correct `file` in {path}")
-        if problem := placeholder(spec.file):
+        if problem := placeholder_problem(spec.file):
             raise InputError(spec.file, problem, "Copy the file itself")
         if spec.file.suffix in ONNX:
             return OnnxEncoder(path.stem, spec, device)
@@ -125,7 +125,7 @@ class OnnxEncoder:
 
     def __call__(self, tiles: UInt8[np.ndarray, "b t t 3"]) -> NDArray[np.float16]:
         """Encode tiles to float16 tokens [b d]."""
-        sized = resized(tiles, self._spec.input_px)
+        sized = resize_tiles(tiles, self._spec.input_px)
         tokens = [self._one(sized[i : i + 1]) for i in range(len(sized))]
         return np.concatenate(tokens).astype(np.float16)
 

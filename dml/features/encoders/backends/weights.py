@@ -53,7 +53,7 @@ class Weights:
         folders = [Path(os.environ[VARIABLE]) / self.encoder] if os.environ.get(VARIABLE) else []
         folders.append(FOLDER / self.encoder)
         files = [folder / name for folder in folders for name in self.files if (folder / name).is_file()]
-        path = files[0] if files else _cached(self.repository, self.files)
+        path = files[0] if files else _find_in_cache(self.repository, self.files)
         if path is None:
             problem = f"no {' or '.join(self.files)} in {' and '.join(str(folder) for folder in folders)}"
             raise InputError(f"encoder {self.encoder}", problem, self._how(folders[0]))
@@ -97,7 +97,7 @@ class Weights:
         InputError
             If it is empty, a pointer of Git LFS, or a page of a web site.
         """
-        if problem := placeholder(path):
+        if problem := placeholder_problem(path):
             raise InputError(path, problem, self._how(path.parent))
 
     def _how(self, folder: Path) -> str:
@@ -106,7 +106,7 @@ class Weights:
         return f"They are {self.repository} on the Hugging Face Hub. {gated or 'Run'}: {run}; or copy them there"
 
 
-def placeholder(path: Path) -> str:
+def placeholder_problem(path: Path) -> str:
     """Return what a file is that stands for another one and is not it; '' if it is none."""
     with path.open("rb") as file:
         start = file.read(64).lstrip().lower()
@@ -125,7 +125,7 @@ def install_hint(encoder: str, package: str, extra: str, error: ImportError | Ru
     return InputError(f"encoder {encoder}", problem, f"Run: pip install -e '.[{extra}]' -c constraints.txt")
 
 
-def _cached(repository: str, files: Sequence[str]) -> Path | None:
+def _find_in_cache(repository: str, files: Sequence[str]) -> Path | None:
     if find_spec("huggingface_hub") is None:
         return None
     from huggingface_hub import try_to_load_from_cache
