@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.cohorts.stores import build_cohort, write_cohort
 from dml.cohorts.description import CohortDescription
+from dml.cohorts.stores import build_cohort, write_cohort
 from dml.config.params import parse
 
 GENES = [f"G{i}" for i in range(30)]

@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 hook = install_import_hook(["dml.models", "dml.training"], "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parents[1]
-UNIT = ("core", "config", "cohorts", "data", "models", "baselines/linear", "evaluation")
+UNIT = ("core", "config", "readers", "cohorts", "data", "models", "baselines/linear", "evaluation")
 """Folders of tests/dml whose tests take milliseconds; in the others models are trained and files are written."""
 SEED = int(os.environ.get("DML_TEST_SEED", "20260"))
 

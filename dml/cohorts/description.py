@@ -23,12 +23,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dml.cohorts.columns import Label, PatientTable
-from dml.cohorts.raw_files import Features, Groups, Slides, parse_groups
-from dml.cohorts.readers.registry import Expression
 from dml.config.params import Section, parse
 from dml.core.errors import ConfigError
 from dml.core.yaml_files import read_yaml
+from dml.readers.columns import Label, PatientTable
+from dml.readers.expression.registry import Expression
+from dml.readers.raw_files import Features, Groups, Slides, parse_groups
 
 RESERVED = frozenset(
     {"patient_id", "site", "cohort", "survival", "survival_days", "event", "survival_source", "age", "sex"}

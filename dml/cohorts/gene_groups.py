@@ -7,13 +7,13 @@ from typing import Any, Literal
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.expression import build_expression
 from dml.cohorts.gene_symbols import rename
-from dml.cohorts.raw_files import GeneSets, Groups
-from dml.cohorts.readers.gene_sets import read_gene_sets
 from dml.cohorts.store_files import DeclaredGroups
 from dml.core.errors import ConfigError, InputError
 from dml.core.files import write_json
 from dml.core.types import SUBSPACES, GeneGroups
 from dml.core.yaml_files import read_yaml
+from dml.readers.gene_sets import read_gene_sets
+from dml.readers.raw_files import GeneSets, Groups
 
 RESOURCES = Path(__file__).parent / "resources"
 HALLMARK = ("h.all*symbols.gmt", "hallmarks_signatures.csv")

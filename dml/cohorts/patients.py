@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dml.cohorts.columns import Cells, LabelSource, PatientTable, canonical
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.follow_up import COLUMNS, read_follow_up
 from dml.cohorts.provenance import Ledger, Record
-from dml.cohorts.readers.tables import column, identifiers, keys, numbers, read_table, rows
 from dml.core.errors import InputError, listed
 from dml.core.files import write_parquet
+from dml.readers.columns import Cells, LabelSource, PatientTable, canonical
+from dml.readers.tables import column, identifiers, keys, numbers, read_table, rows
 
 logger = logging.getLogger(__name__)
 

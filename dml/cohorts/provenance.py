@@ -8,9 +8,9 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 
-from dml.cohorts.joins import Join, match_ids
 from dml.core.errors import InputError, listed
 from dml.core.files import read_parquet, write_parquet
+from dml.readers.joins import Join, match_ids
 
 Status = Literal["used", "left out", "contradiction"]
 

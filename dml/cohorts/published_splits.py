@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.cohorts.joins import match_ids
-from dml.cohorts.readers.tables import column, read_table
 from dml.cohorts.splits import NO_INNER_FOLD, UNPAIRED, assign_inner_folds, draw_share, joint_strata, sort_splits
 from dml.config.params import Split
 from dml.core.errors import InputError, listed
+from dml.readers.joins import match_ids
+from dml.readers.tables import column, read_table
 
 logger = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dml.cohorts.columns import Column, Pattern
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.provenance import Ledger, Record
-from dml.cohorts.raw_files import Features, SlideFolder, SlideTable
-from dml.cohorts.readers.tables import column, identifiers, keys, numbers, read_table, rows
-from dml.cohorts.samples import describe_type, is_normal
-from dml.cohorts.slide_files import feature_files, slide_files
 from dml.core.errors import InputError, listed
 from dml.core.files import write_parquet
 from dml.core.identifiers import parse_identifier
+from dml.readers.columns import Column, Pattern
+from dml.readers.raw_files import Features, SlideFolder, SlideTable
+from dml.readers.samples import describe_type, is_normal
+from dml.readers.slide_files import feature_files, slide_files
+from dml.readers.tables import column, identifiers, keys, numbers, read_table, rows
 
 logger = logging.getLogger(__name__)
 

@@ -83,14 +83,14 @@ def risk_spread(weights: np.ndarray, *, risk: np.ndarray) -> np.ndarray:
     mean = share @ risk
     return np.sqrt(np.maximum(share @ risk**2 - mean**2, 0))
 ''',
-    "dml/cohorts/readers/pairs.py": '''"""Tables of pairs: patient, gene, value."""
+    "dml/readers/expression/pairs.py": '''"""Tables of pairs: patient, gene, value."""
 
 from pathlib import Path
 from typing import Literal
 
-from dml.cohorts.readers.expression_format import ExpressionFormat, RawMatrix
-from dml.cohorts.readers.tables import read_table
-from dml.cohorts.samples import Sample
+from dml.readers.expression.expression_format import ExpressionFormat, RawMatrix
+from dml.readers.tables import read_table
+from dml.readers.samples import Sample
 
 
 class Pairs(ExpressionFormat):

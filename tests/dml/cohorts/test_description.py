@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from dml.cohorts.columns import TimeColumns
 from dml.cohorts.description import CohortDescription
 from dml.core.errors import ConfigError
+from dml.readers.columns import TimeColumns
 
 SMALL = """
 name: mine
@@ -72,6 +72,12 @@ PATIENTS = yaml.safe_load(SMALL)["patients"]
         ({"labels": {"g": {**LABEL, "sources": []}}}, r"`sources` is empty"),
         ({"labels": {"g": {**LABEL, "classes": ["a", "a"]}}}, r"classes are repeated: a, a"),
         ({"labels": {"age": LABEL}}, r"age is the name of another column"),
+        ({"labels": {"G/2": LABEL}}, r"labels: 'G/2': a name is a letter, then letters, digits or _"),
+        ({"labels": {"..": LABEL}}, r"labels: '\.\.': a name is a letter"),
+        ({"labels": {"a b": LABEL, "a@b": LABEL}}, r"labels: 'a b', 'a@b': a name is a letter"),
+        ({"labels": {"g": {**LABEL, "classes": ["a", "G3+"]}}}, r"unlike G3\+; .* values: \{'G3\+': G3\}"),
+        ({"labels": {"g": {**LABEL, "classes": ["a", "b, 100%"]}}}, r"letters, digits, blanks, _ \. and - only"),
+        ({"labels": {"g": {**LABEL, "classes": ["low", "Low"]}}}, r"differ in upper and lower case only"),
         (
             {"labels": {"g": {**LABEL, "sources": [{"table": "nope", "column": "g"}]}}},
             r"labels\.g: no table 'nope'; there are patients",

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from dml.cohorts.gene_groups import build_gene_groups, declare_gene_groups, read_resource, write_gene_groups
-from dml.cohorts.raw_files import Groups
 from dml.cohorts.store_files import read_gene_groups
 from dml.core.errors import ConfigError, InputError
 from dml.core.files import read_json
+from dml.readers.raw_files import Groups
 
 G = [f"G{i}" for i in range(30)]
 

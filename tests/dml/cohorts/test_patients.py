@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dml.cohorts.columns import PatientTable
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.patients import build_patients, write_patients
 from dml.cohorts.store_files import read_patients
 from dml.core.errors import InputError
+from dml.readers.columns import PatientTable
 
 
 def described(raw: Path, tables: dict[str, pd.DataFrame], **changes: object) -> CohortDescription:

@@ -22,12 +22,7 @@ def test_every_value_of_a_patient_has_its_origin(describe, tables, tmp_path: Pat
     assert rows.loc["grade", ["value", "source", "row"]].tolist() == [raw["grade"], "grade", 2]
     assert rows.loc["slide", "value"].tolist() == ["P00-S1", "P00-S2"]
     expression = ["expression.csv", "P00", 2, "only sample"]
-    assert rows.loc["expression", ["file", "source", "row", "rule"]].tolist() == [
-        "expression.csv",
-        "P00",
-        2,
-        "only sample",
-    ]
+    assert rows.loc["expression", ["file", "source", "row", "rule"]].tolist() == expression
     assert set(rows["status"]) == {"used"}
     left_out = {
         (r.patient_id, r.item, r.source, r.rule)

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.raw_files import Features
-from dml.cohorts.slide_files import feature_files
 from dml.cohorts.slide_table import build_slides, write_slides
 from dml.cohorts.store_files import read_slides
 from dml.core.errors import InputError
+from dml.readers.raw_files import Features
+from dml.readers.slide_files import feature_files
 
 HIPT = {"path": "f.zip", "encoder": "hipt", "width": 4, "mpp": 0.5, "tile_um": 2048, "patient": "^(P..)"}
 
@@ -109,3 +109,46 @@ def test_a_cohort_without_slides_has_an_empty_table(tmp_path: Path) -> None:
     )
     assert build_slides(description).columns.tolist() == ["slide_id", "patient_id", "path", "mpp"]
     assert len(build_slides(description)) == 0
+
+
+@pytest.mark.parametrize("bad", ["../../etc/x", "/tmp/x", "NUL", "a\nb"])
+def test_an_id_that_could_leave_its_folder_is_refused(describe, tables, bad: str) -> None:
+    tables["slides"].loc[2, "slide"] = bad
+    with pytest.raises(InputError, match=r"column 'slide', row 4: .*Identifiers name files"):
+        build_slides(describe(tables))
+
+
+def test_a_pattern_cannot_make_such_an_id_either(describe, tables) -> None:
+    description = describe(tables, slides={"folder": {"folder": "slides", "slide": r"(.+)\.svs$", "patient": "^(P..)"}})
+    (description.raw_folder / "slides/P01 .svs").write_text("x")
+    with pytest.raises(InputError, match="begins or ends with a blank"):
+        build_slides(description)
+
+
+def test_slides_that_differ_in_case_only_are_refused(describe, tables) -> None:
+    tables["slides"].loc[1, "slide"] = "p00-s1"
+    with pytest.raises(InputError, match="differ in upper and lower case only: P00-S1, p00-s1"):
+        build_slides(describe(tables))
+
+
+def test_slides_of_normal_tissue_are_left_out_with_the_reason(describe, tables) -> None:
+    tables["slides"].loc[0, "slide"] = "TCGA-02-0001-11A-01-TS1"
+    tables["slides"].loc[1, "slide"] = "TCGA-02-0001-01Z-00-DX1"
+    ledger = Ledger()
+    slides = build_slides(describe(tables), ledger)
+    assert "TCGA-02-0001-11A-01-TS1" not in set(slides["slide_id"])
+    assert "TCGA-02-0001-01Z-00-DX1" in set(slides["slide_id"])
+    assert ledger.left_out("slide") == {"tissue normal: not of the tumor": 1}
+
+
+def test_how_features_match_the_slide_table_is_told(describe, tables) -> None:
+    description = describe(tables, features=[{**HIPT, "patient": None}])
+    with zipfile.ZipFile(description.raw_folder / "f.zip", "w") as archive:
+        for name in ("P00-S1.h5", "P01_S1.h5", "P99-S1.h5"):
+            archive.writestr(name, "x")
+    ledger = Ledger()
+    build_slides(description, ledger)
+    (join,) = ledger.joins
+    assert (join.name, join.matched, join.left, join.right) == ("features of f.zip to slides", 1, 3, 25)
+    assert join.hint == "1 more match if dots, underscores and blanks are read as dashes: P01_S1 is P01-S1"
+    assert [r.source for r in ledger.records if r.status == "left out"] == ["P01_S1", "P99-S1"]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dml.cohorts.slide_files import FEATURE_SUFFIXES, SLIDE_PATTERN, feature_files, slide_files
 from dml.core.errors import InputError
 from dml.features.file_arrays import READERS
+from dml.readers.slide_files import FEATURE_SUFFIXES, SLIDE_PATTERN, feature_files, slide_files
 
 
 def touch(folder: Path, *names: str) -> None:

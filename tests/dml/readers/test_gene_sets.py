@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from dml.cohorts.raw_files import GeneSets
-from dml.cohorts.readers.gene_sets import read_gene_sets
 from dml.core.errors import InputError
+from dml.readers.gene_sets import read_gene_sets
+from dml.readers.raw_files import GeneSets
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from dml.cohorts.samples import Sample, choose_sample, is_normal, patient_of, same_type, sample_code, select_types
+from dml.readers.samples import Sample, choose_sample, is_normal, patient_of, same_type, sample_code, select_types
 
 
 @pytest.mark.parametrize(

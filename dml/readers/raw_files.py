@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from dml.cohorts.columns import Key, Pattern
-from dml.cohorts.slide_files import SLIDE_PATTERN
 from dml.config.params import Section
+from dml.readers.columns import Key, Pattern
+from dml.readers.slide_files import SLIDE_PATTERN
 
 
 class SlideTable(Section):

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from dml.cohorts.readers.files import members
 from dml.core.errors import InputError, listed
 from dml.core.identifiers import parse_identifier
+from dml.readers.files import members
 
 logger = logging.getLogger(__name__)
 

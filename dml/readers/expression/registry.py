@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
 from pydantic import Discriminator, Tag
 
-import dml.cohorts.readers as package
-from dml.cohorts.readers.expression_format import ExpressionFormat
+import dml.readers.expression as package
+from dml.readers.expression.expression_format import ExpressionFormat
 
 DEFAULT_TAG = "matrix"
 """The format of a description that names none."""

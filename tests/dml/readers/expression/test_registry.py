@@ -1,10 +1,10 @@
-"""A format of expression is one file in dml/cohorts/readers: nothing else is touched."""
+"""A format of expression is one file in dml/readers/expression: nothing else is touched."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from dml.cohorts.readers.registry import formats
+from dml.readers.expression.registry import formats
 
 FORMAT = '''
 """Tables of pairs: patient, gene, value."""
@@ -12,8 +12,8 @@ FORMAT = '''
 from pathlib import Path
 from typing import Literal
 
-from dml.cohorts.readers.expression_format import ExpressionFormat, RawMatrix
-from dml.cohorts.readers.tables import read_table
+from dml.readers.expression.expression_format import ExpressionFormat, RawMatrix
+from dml.readers.tables import read_table
 
 
 class Pairs(ExpressionFormat):
@@ -30,7 +30,7 @@ class Pairs(ExpressionFormat):
 RUN = """
 import sys
 
-import dml.cohorts.readers as package
+import dml.readers.expression as package
 
 package.__path__.append(sys.argv[1])
 from pathlib import Path

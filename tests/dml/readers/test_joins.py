@@ -2,7 +2,7 @@
 
 import pytest
 
-from dml.cohorts.joins import match_ids
+from dml.readers.joins import match_ids
 
 PATIENTS = [f"TCGA-02-{i:04d}" for i in range(6)]
 NUMBERS = [f"{i:03d}" for i in range(1, 9)]

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dml.cohorts.columns import Column, Pattern, parse_column
-from dml.cohorts.readers.expression_format import ExpressionFormat, RawMatrix, match_headers, to_float
-from dml.cohorts.readers.tables import keys, read_table
-from dml.cohorts.samples import Sample
 from dml.config.params import Section
 from dml.core.errors import InputError
+from dml.readers.columns import Column, Pattern, parse_column
+from dml.readers.expression.expression_format import ExpressionFormat, RawMatrix, match_headers, to_float
+from dml.readers.samples import Sample
+from dml.readers.tables import keys, read_table
 
 
 class AxisNames(Section):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.cohorts.raw_files import GeneSets
-from dml.cohorts.readers.files import read_text
-from dml.cohorts.readers.tables import column, read_table
 from dml.core.errors import InputError, listed, refuse_unreadable
+from dml.readers.files import read_text
+from dml.readers.raw_files import GeneSets
+from dml.readers.tables import column, read_table
 
 Sets = dict[str, list[str]]
 

@@ -10,12 +10,12 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field
 
-from dml.cohorts.columns import Column
-from dml.cohorts.joins import match_ids
-from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, to_float
-from dml.cohorts.readers.tables import column, keys, read_table, rows
-from dml.cohorts.samples import Sample, describe_type, patient_of, select_types
 from dml.core.errors import InputError, listed
+from dml.readers.columns import Column
+from dml.readers.expression.expression_format import PortalFormat, RawMatrix, to_float
+from dml.readers.joins import match_ids
+from dml.readers.samples import Sample, describe_type, patient_of, select_types
+from dml.readers.tables import column, keys, read_table, rows
 
 HUGO, ENTREZ = "Hugo_Symbol", "Entrez_Gene_Id"
 NOT_SAMPLES = (HUGO, ENTREZ, "Cytoband")

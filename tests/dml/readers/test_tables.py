@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dml.cohorts.columns import Column
-from dml.cohorts.readers.expression_format import to_float
-from dml.cohorts.readers.files import members
-from dml.cohorts.readers.tables import column, delimiter, identifiers, keys, numbers, read_table
 from dml.core.errors import InputError
+from dml.readers.columns import Column
+from dml.readers.expression.expression_format import to_float
+from dml.readers.files import members
+from dml.readers.tables import column, delimiter, identifiers, keys, numbers, read_table
 
 TEXT = "id,days\nA,1.5\nB,NA\nC,3\n"
 

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from dml.cohorts.columns import Column
-from dml.cohorts.readers.files import check_size, decode, existing, unpack
 from dml.core.errors import InputError, first_line, listed, refuse_unreadable
 from dml.core.identifiers import RULE, find_problem
+from dml.readers.columns import Column
+from dml.readers.files import check_size, decode, existing, unpack
 
 MISSING = frozenset(
     (

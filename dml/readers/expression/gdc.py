@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, Unit, to_float
-from dml.cohorts.readers.files import members
-from dml.cohorts.readers.tables import column, read_table
-from dml.cohorts.samples import Sample, select_types
 from dml.core.errors import InputError, listed
+from dml.readers.expression.expression_format import PortalFormat, RawMatrix, Unit, to_float
+from dml.readers.files import members
+from dml.readers.samples import Sample, select_types
+from dml.readers.tables import column, read_table
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from dml.cohorts.columns import Column, Pattern
-from dml.cohorts.readers.expression_format import PortalFormat, RawMatrix, match_headers, to_float
-from dml.cohorts.readers.tables import keys, read_table
-from dml.cohorts.samples import Sample, describe_type, patient_of
 from dml.core.errors import InputError, listed
+from dml.readers.columns import Column, Pattern
+from dml.readers.expression.expression_format import PortalFormat, RawMatrix, match_headers, to_float
+from dml.readers.samples import Sample, describe_type, patient_of
+from dml.readers.tables import keys, read_table
 
 TCGA_PRIMARY = r"^(TCGA-..-....)-0[135]"
 """TCGA sample barcodes of primary tumors (01 solid, 03 blood, 05 additional); the part that is kept is the patient."""

@@ -1,1 +1,0 @@
-"""One source format a file."""

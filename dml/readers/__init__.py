@@ -1,0 +1,1 @@
+"""Readers of raw files: tables, archives, expression matrices, gene sets; columns, samples and joins of ids."""

@@ -1,0 +1,1 @@
+"""Formats of expression matrices, one a file."""
