@@ -18,15 +18,17 @@ _STROKE = 3  # pixels; strokes of red ink are wider than twice this
 def ink_by_colour(hsv: Float[np.ndarray, "h w 3"]) -> dict[str, Pixels]:
     """Mark pen strokes on a picture whose glass is white.
 
-    By hue in degrees: green 65-175, blue 175-238 (haematoxylin starts near 240), red 348-15 where it is strong and
-    smooth (eosin is pink, red blood cells are grainy); black is dark grey. Pink and brown pens cannot be told from
-    stain by colour.
+    By hue in degrees: green 65-175, blue 175-238 (haematoxylin starts near 240), red 335-15 where it is strong and
+    smooth (eosin is paler, red blood cells are grainy); black is dark grey. Purple, pink, orange and brown pens cannot
+    be told from stain by colour.
     """
     hue, saturation, value = hsv[..., 0] * 360, hsv[..., 1], hsv[..., 2]
+    strong_red = ((hue > 348) | (hue < 15)) & (saturation > 0.55)
+    crimson = (hue > 335) & (saturation > 0.7)
     return {
         "green": (hue > 65) & (hue < 175) & (saturation > 0.12),
         "blue": (hue >= 175) & (hue < 238) & (saturation > 0.3),
-        "red": _strokes(((hue > 348) | (hue < 15)) & (saturation > 0.55) & (value > 0.5), hsv),
+        "red": _strokes((value > 0.5) & (strong_red | crimson), hsv),
         "black": (value < 0.45) & (saturation < 0.25),
     }
 

@@ -48,7 +48,8 @@ def save_overview(slide: Slide, mask: Bool[np.ndarray, "h w"], grids: Mapping[Mp
     drawn = list(zip(ordered[:1] + ordered[1:][-1:], (_FINE, _COARSE), strict=False))
     for grid, colour in drawn:
         _draw_tiles(draw, grid, slide.mpp / mpp, colour)
-    legend = [("tissue", _OUTLINE), *((f"{_count_tiles(grid)} at {grid.mpp:g} microns/px", colour) for grid, colour in drawn)]
+    counts = [(f"{_count_tiles(grid)} at {grid.mpp:g} microns/px", colour) for grid, colour in drawn]
+    legend = [("tissue", _OUTLINE), *counts]
     whole = _add_legend(_draw_outline(image, mask), legend, mpp)
     with atomic(path) as temporary:
         whole.save(temporary, format="JPEG", quality=85)

@@ -27,7 +27,7 @@ _SMALLEST = 64  # pixels; about 0.001 mm2 at 4 microns per pixel: smaller specks
 _SMALLEST_FAINT = 512  # pixels; about 0.008 mm2: smaller faint patches are smears, or fat within strong tissue
 _DARK_FIELD = 0.6  # share of black pixels from which a slide is taken as fluorescence when the rest is no stain
 _FLAT, _WINDOW = 0.005, 15  # the brightness of glass deviates by less than this in a window of so many pixels
-_TINT = 0.8  # least ratio of the darkest to the brightest channel of glass under a tinted lamp
+_TINT = 0.74  # least ratio of the darkest to the brightest channel of glass under a tinted lamp
 _WHITE = 0.94  # ratio of the darkest to the brightest channel above which the brightest colour is a lamp's white
 _NOTED = 0.1  # share of stained area left out from which a note says so
 

@@ -98,7 +98,10 @@ def test_tissue_that_fills_the_picture_is_whole() -> None:
     assert tissue_mask(pixels).mean() > 0.95
 
 
-@pytest.mark.parametrize("glass", [GLASS, (255, 255, 255), (245, 238, 222), (222, 222, 224), (228, 236, 246)])
+@pytest.mark.parametrize(
+    "glass",
+    [GLASS, (255, 255, 255), (245, 238, 222), (222, 222, 224), (228, 236, 246), (215, 205, 170), (240, 215, 225)],
+)
 def test_empty_glass_has_no_tissue(glass: tuple[int, int, int]) -> None:
     noise = np.random.default_rng(0).integers(-4, 5, (300, 400, 3), dtype=np.int16)
     pixels = np.clip(np.full((300, 400, 3), glass, np.int16) + noise, 0, 255).astype(np.uint8)
@@ -153,6 +156,19 @@ def test_ink_is_reported_with_its_colour_and_share(phantoms: dict[str, Phantom],
         np.testing.assert_allclose(left_out, stroke / (stroke + whole), atol=0.02)
     assert max(tissue.ink, key=lambda name: tissue.ink[name]) == colour
     assert not tissue.special_stain
+
+
+SHADES = {"red": [(255, 0, 0), (170, 20, 30), (230, 80, 40), (200, 20, 60)], "green": [(0, 160, 80), (120, 220, 120)],
+          "blue": [(30, 60, 180), (80, 160, 230), (20, 25, 90)]}  # fmt: skip
+
+
+@pytest.mark.parametrize(("colour", "shade"), [(name, shade) for name, shades in SHADES.items() for shade in shades])
+def test_shades_of_pens(thumbnail: Image, colour: str, shade: tuple[int, int, int]) -> None:
+    marked = thumbnail.copy()
+    marked[10:28, 20:380] = shade
+    tissue = find_tissue(marked)
+    assert not tissue.mask[12:26, 22:378].any()
+    assert max(tissue.ink, key=lambda name: tissue.ink[name]) == colour
 
 
 def test_what_was_left_out_is_noted_with_the_setting(phantoms: dict[str, Phantom]) -> None:
