@@ -9,7 +9,7 @@ import pandas as pd
 from benchmarks.measurement import time_repeats
 from benchmarks.registry import Benchmark, Measurement, register
 from dml.cohorts.store_files import ExpressionMatrix, read_expression, write_expression
-from dml.readers.tables import read_table
+from dml.readers.table_files import read_table
 
 SAMPLES, GENES = 10_000, 20_000
 TEXT_SAMPLES = 500

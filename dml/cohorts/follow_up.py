@@ -11,7 +11,7 @@ import pandas as pd
 
 from dml.core.errors import InputError, listed
 from dml.readers.columns import SurvivalColumns
-from dml.readers.tables import column, numbers, rows
+from dml.readers.table_files import column, numbers, rows
 
 DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
 _UNIT_WORDS = {

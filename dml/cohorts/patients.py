@@ -16,7 +16,7 @@ from dml.cohorts.provenance import Ledger, Record
 from dml.core.errors import InputError, listed
 from dml.core.files import write_parquet
 from dml.readers.columns import Cells, LabelSource, PatientTable, canonical
-from dml.readers.tables import column, identifiers, keys, numbers, read_table, rows
+from dml.readers.table_files import column, identifiers, keys, numbers, read_table, rows
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from dml.cohorts.splits import NO_INNER_FOLD, UNPAIRED, assign_inner_folds, draw
 from dml.config.params import Split
 from dml.core.errors import InputError, listed
 from dml.readers.joins import match_ids
-from dml.readers.tables import column, read_table
+from dml.readers.table_files import column, read_table
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from dml.readers.columns import Column, Pattern
 from dml.readers.raw_files import Features, SlideFolder, SlideTable
 from dml.readers.samples import describe_type, is_normal
 from dml.readers.slide_files import feature_files, slide_files
-from dml.readers.tables import column, identifiers, keys, numbers, read_table, rows
+from dml.readers.table_files import column, identifiers, keys, numbers, read_table, rows
 
 logger = logging.getLogger(__name__)
 

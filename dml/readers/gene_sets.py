@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from dml.core.errors import InputError, listed, refuse_unreadable
-from dml.readers.files import read_text
+from dml.readers.archives import read_text
 from dml.readers.raw_files import GeneSets
-from dml.readers.tables import column, read_table
+from dml.readers.table_files import column, read_table
 
 Sets = dict[str, list[str]]
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from dml.core.errors import InputError, listed
 from dml.core.identifiers import parse_identifier
-from dml.readers.files import members
+from dml.readers.archives import members
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from dml.readers.columns import Column
 from dml.readers.expression.expression_format import PortalFormat, RawMatrix, to_float
 from dml.readers.joins import match_ids
 from dml.readers.samples import Sample, describe_type, patient_of, select_types
-from dml.readers.tables import column, keys, read_table, rows
+from dml.readers.table_files import column, keys, read_table, rows
 
 HUGO, ENTREZ = "Hugo_Symbol", "Entrez_Gene_Id"
 NOT_SAMPLES = (HUGO, ENTREZ, "Cytoband")

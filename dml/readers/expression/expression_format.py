@@ -18,7 +18,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from dml.config.params import Section
 from dml.core.errors import InputError
 from dml.readers.samples import Sample
-from dml.readers.tables import decimal_points
+from dml.readers.table_files import decimal_points
 
 Unit = Literal[
     "counts", "tpm", "fpkm", "fpkm_uq", "rsem", "log2_counts", "log2_cpm", "log2_tpm", "log2_fpkm", "log2_fpkm_uq",

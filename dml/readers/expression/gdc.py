@@ -16,10 +16,10 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from dml.core.errors import InputError, listed
+from dml.readers.archives import members
 from dml.readers.expression.expression_format import PortalFormat, RawMatrix, Unit, to_float
-from dml.readers.files import members
 from dml.readers.samples import Sample, select_types
-from dml.readers.tables import column, read_table
+from dml.readers.table_files import column, read_table
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from pydantic import Field
 
 from dml.core.errors import InputError, listed, refuse_unreadable
 from dml.core.hdf5 import get_local, read_dataset
+from dml.readers.archives import existing
 from dml.readers.columns import Column, Key
 from dml.readers.expression.expression_format import PortalFormat, RawMatrix
-from dml.readers.files import existing
 from dml.readers.samples import Sample
-from dml.readers.tables import keys
+from dml.readers.table_files import keys
 
 MAX_BYTES = 2 * 10**9
 """Of a dense matrix once read: 12,000 samples of 20,000 genes."""

@@ -10,7 +10,7 @@ from dml.core.errors import InputError
 from dml.readers.columns import Column, Pattern, parse_column
 from dml.readers.expression.expression_format import ExpressionFormat, RawMatrix, match_headers, to_float
 from dml.readers.samples import Sample
-from dml.readers.tables import keys, read_table
+from dml.readers.table_files import keys, read_table
 
 
 class AxisNames(Section):

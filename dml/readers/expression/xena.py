@@ -9,7 +9,7 @@ from dml.core.errors import InputError, listed
 from dml.readers.columns import Column, Pattern
 from dml.readers.expression.expression_format import PortalFormat, RawMatrix, match_headers, to_float
 from dml.readers.samples import Sample, describe_type, patient_of
-from dml.readers.tables import keys, read_table
+from dml.readers.table_files import keys, read_table
 
 TCGA_PRIMARY = r"^(TCGA-..-....)-0[135]"
 """TCGA sample barcodes of primary tumors (01 solid, 03 blood, 05 additional); the part that is kept is the patient."""

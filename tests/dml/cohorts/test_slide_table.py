@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from dml.cohorts.description import CohortDescription
+from dml.cohorts.provenance import Ledger
 from dml.cohorts.slide_table import build_slides, write_slides
 from dml.cohorts.store_files import read_slides
 from dml.core.errors import InputError

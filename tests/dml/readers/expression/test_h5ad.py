@@ -6,9 +6,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from dml.readers.expression.h5ad import AnnDataFile
 
 from dml.core.errors import InputError
+from dml.readers.expression.h5ad import AnnDataFile
 
 VALUES = np.arange(12.0).reshape(4, 3)
 TEXT = h5py.string_dtype()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from dml.readers.expression.expression_format import ExpressionFormat, RawMatrix
-from dml.readers.tables import read_table
+from dml.readers.table_files import read_table
 
 
 class Pairs(ExpressionFormat):
