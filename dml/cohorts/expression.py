@@ -109,7 +109,7 @@ def _name_genes(read: RawMatrix, spec: ExpressionFormat) -> tuple[pd.DataFrame, 
             remedy = "Fetch the table again, not through Excel, or leave the genes out: expression.date_symbols: drop"
             raise InputError(read.where, problem, remedy)
         logger.warning("%s: %d genes whose names became dates are left out: %s", read.where, len(dates), listed(dates))
-        keep = [is_kept and name not in dates for is_kept, name in zip(keep, names, strict=True)]
+        keep = [keeps and name not in dates for keeps, name in zip(keep, names, strict=True)]
     return read.frame.set_axis(names, axis=1).loc[:, keep], frozenset(dropped - stored)
 
 

@@ -122,12 +122,12 @@ def check_unit(values: Values, unit: str, where: object, offset: float = 1.0, co
     low, high = _limits(unit, offset)
     smallest, largest = float(values.min()), float(values.max())
     if smallest < low or largest > high:
-        found = f"values up to {largest:g}" if largest > high else f"negative values (down to {smallest:g})"
-        raise _wrong(where, unit, found, _instead(unit, smallest < low))
+        problem = f"values up to {largest:g}" if largest > high else f"negative values (down to {smallest:g})"
+        raise _wrong(where, unit, problem, _instead(unit, smallest < low))
     if confirmed:
         return
-    for found, instead in _contradictions(values, unit, offset):
-        raise _wrong(where, unit, found, instead)
+    for problem, instead in _contradictions(values, unit, offset):
+        raise _wrong(where, unit, problem, instead)
 
 
 def _limits(unit: str, offset: float) -> tuple[float, float]:
@@ -200,15 +200,15 @@ def _per_million_sums(linear: Values, unit: str) -> Iterator[tuple[str, str]]:
         yield f"the genes of a patient sum to {largest:,.0f}, not to a million", "counts, fpkm or rsem"
     typical = float(np.median(sums))
     if linear.shape[1] >= MIN_TRANSCRIPTOME and typical < MILLION[0]:
-        found = f"the {linear.shape[1]} genes of a patient sum to {typical:,.0f}, not to a million"
-        yield found, "fpkm, or a logarithm of another base, or logged twice"
+        problem = f"the {linear.shape[1]} genes of a patient sum to {typical:,.0f}, not to a million"
+        yield problem, "fpkm, or a logarithm of another base, or logged twice"
 
 
-def _wrong(where: object, unit: str, found: str, instead: str) -> InputError:
+def _wrong(where: object, unit: str, problem: str, instead: str) -> InputError:
     remedy = (
         f"More likely it is {instead}: correct the description, or confirm the unit by expression.unit_confirmed: true"
     )
-    return InputError(str(where), f"{found}: this cannot be {unit}", remedy)
+    return InputError(str(where), f"{problem}: this cannot be {unit}", remedy)
 
 
 def _log2(values: Values) -> Values:

@@ -40,9 +40,9 @@ class ExpressionMatrix:
 
     def subset(self, patient_ids: set[str]) -> "ExpressionMatrix":
         """Return the matrix of some patients."""
-        kept = [i for i, patient in enumerate(self.patient_ids) if patient in patient_ids]
-        names = tuple(self.patient_ids[i] for i in kept)
-        return ExpressionMatrix(names, self.genes, self.values[kept], self.unit, self.source)
+        rows = [i for i, patient in enumerate(self.patient_ids) if patient in patient_ids]
+        names = tuple(self.patient_ids[i] for i in rows)
+        return ExpressionMatrix(names, self.genes, self.values[rows], self.unit, self.source)
 
 
 def write_expression(path: Path, matrix: ExpressionMatrix) -> None:

@@ -92,8 +92,8 @@ def check_size(path: Path, size: int, packed: int) -> None:
         If `packed` bytes become too many.
     """
     if size > MAX_BYTES or size > max(MIN_EXPANDED, MAX_EXPANSION * packed):
-        found = f"{packed} bytes become {size} and more once unpacked"
-        raise InputError(path, found, f"A table has at most {MAX_BYTES} bytes, {MAX_EXPANSION} times its packed size")
+        problem = f"{packed} bytes become {size} and more once unpacked"
+        raise InputError(path, problem, f"A table has at most {MAX_BYTES} bytes, {MAX_EXPANSION} times its packed size")
 
 
 def decode(path: Path, content: bytes) -> str:

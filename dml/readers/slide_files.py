@@ -61,8 +61,8 @@ def slide_files(folder: Path, pattern: str) -> dict[str, str]:
     if left_out:
         logger.warning("%s: look like slides, and do not match %s: %s", folder, pattern, listed(left_out))
     if not matching:
-        found = f"no file matches {pattern!r}"
-        raise InputError(folder, found, "Correct `slides.folder.slide` or add slides")
+        problem = f"no file matches {pattern!r}"
+        raise InputError(folder, problem, "Correct `slides.folder.slide` or add slides")
     return _by_slide(folder, matching, pattern, "slides.folder.slide")
 
 
