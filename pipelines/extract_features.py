@@ -17,7 +17,7 @@ from dml.features.merge_features import merge_features
 from pipelines.stage import stage
 
 
-def embed(params: config.Params, folder: Path) -> pd.DataFrame:
+def extract_features(params: config.Params, folder: Path) -> pd.DataFrame:
     """Write data/<cohort>/features; return its manifest."""
     out, description = folder / "features", CohortDescription.load(params.cohort)
     if description.combines:
@@ -35,7 +35,7 @@ def main() -> None:
     """Run the stage."""
     params = config.load()
     with only_writer("embed"):
-        manifest = embed(params, Path("data") / params.cohort)
+        manifest = extract_features(params, Path("data") / params.cohort)
     good = manifest[manifest["status"] == "ok"]
     failed = manifest["slide_id"].nunique() - good["slide_id"].nunique()
     logging.info(

@@ -1,4 +1,4 @@
-"""Stage tile: find the tissue of every slide and lay nested tile grids."""
+"""Stage tile: find the tissue of every slide and cut it into nested grids of tiles."""
 
 import logging
 import sys

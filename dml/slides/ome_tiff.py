@@ -4,6 +4,7 @@
 (axes YXS) or as planes (CYX); everything else, fluorescence above all, is refused by name.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dml.slides.resolution import number
 
 _MICRONS = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3}
 _TIFF_UNITS = {2: 25400.0, 3: 10000.0}  # microns in the units of TIFF: inch, centimetre
+_DEFLATE = (8, 32946)  # codes of TIFF
 _AGAIN = "Copy or export the slide again"
 MAX_SEGMENT = 2**30
 """Bytes that one tile or strip may decode to."""
@@ -181,9 +183,22 @@ def _paste(canvas: NDArray[np.uint8], page: Any, left: int, top: int, channels: 
     for data, index in page.parent.filehandle.read_segments(offsets, counts, indices):
         if len(data or b"") < page.databytecounts[index]:
             raise ValueError(f"the file ends within tile {index}")
+        _check_expansion(page, data, high * wide * page.samplesperpixel)
         pixels = page.decode(data, index, jpegtables=page.jpegtables)[0]
         y, x = (index // across) * high - top, (index % across) * wide - left
         _copy(canvas, pixels[0, : page.imagelength - (y + top), : page.imagewidth - (x + left)], x, y, channels)
+
+
+def _check_expansion(page: Any, data: bytes, size: int) -> None:
+    """Refuse a tile that inflates beyond its size; a small one cannot reach a gigabyte (Deflate: 1032 times)."""
+    if len(data) > size + size // 8 + 4096:
+        raise ValueError(f"a tile of {size} bytes takes {len(data)}")
+    if (
+        page.compression in _DEFLATE
+        and len(data) > 2**20
+        and len(zlib.decompressobj().decompress(data, size + 1)) > size
+    ):
+        raise ValueError(f"a tile inflates beyond its {size} bytes")
 
 
 def _copy(canvas: NDArray[np.uint8], pixels: NDArray[np.uint8], x: int, y: int, channels: slice) -> None:

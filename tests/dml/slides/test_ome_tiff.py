@@ -1,6 +1,7 @@
 """OME-TIFF, interleaved, planar, tiled and in strips: the same pixels as OpenSlide gives for the same picture."""
 
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,18 @@ def test_a_tile_that_claims_gigabytes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a tile of 32768 x 32768 pixels"):
         handle.read_region((0, 0), 0, (8, 8))
     handle.close()
+
+
+def test_a_tile_that_inflates_is_refused(tmp_path: Path) -> None:
+    path, bomb = write_ome(tmp_path / "s.ome.tif", levels=1), zlib.compress(bytes(2**26), 9)
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        for name, value in (("TileOffsets", path.stat().st_size), ("TileByteCounts", len(bomb))):
+            tag = tif.pages[0].tags[name]
+            tag.overwrite([value, *tag.value[1:]])
+    with path.open("ab") as file:
+        file.write(bomb)
+    with open_slide(path) as slide, pytest.raises(InputError, match="a tile of 49152 bytes takes"):
+        slide.probe(0.25)
 
 
 def test_without_physical_size_the_list_says_it(tmp_path: Path) -> None:
