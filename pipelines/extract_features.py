@@ -1,4 +1,4 @@
-"""Stage embed: tiles become tokens at every resolution, or features made elsewhere are imported or taken over."""
+"""Stage extract_features: tiles become tokens, or features made elsewhere are imported or taken over."""
 
 import logging
 import sys

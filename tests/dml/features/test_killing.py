@@ -36,7 +36,7 @@ register(EncoderCard(**{{f: getattr(card, f) for f in card.__slots__}} | {{"load
 tiles = Tiles(tile_px=64, max_failed=1.0)
 table = tile_cohort(pd.read_csv("slides.csv"), Path("tiles"), tiles)
 encode_cohort(table, Path("tiles"), Path("features"), tiles, Embed(encoder="fake", batch_size=4))
-print(sum(FAKE.seen))
+print(sum(FAKE.batch_sizes))
 """
 
 
