@@ -22,7 +22,7 @@ from pipelines.stage import stage
 def main() -> None:
     """Read the fold, write models/<cohort>/<task>/<name>/fold-<k>/ for each baseline."""
     job = Job.from_command_line()
-    with only_writer(f"baseline-{job.task}-{job.fold}"):
+    with only_writer(f"train_linear_baselines-{job.task}-{job.fold}"):
         inputs = read_inputs(job)
         for name in registry.linear_names():
             with fold_run(job.params, job.task, name, job.fold) as run:

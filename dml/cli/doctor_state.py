@@ -47,8 +47,15 @@ class Finding:
 
 
 def check_params() -> Finding:
-    """Load params.yaml."""
+    """Load params.yaml and find the baselines that it names."""
+    from dml.models import registry
+
     params = config.load()
+    for name in params.baselines.deep:
+        if registry.entry(name).family != "deep":
+            raise ConfigError(
+                f"baselines.deep: {name} is no deep baseline; there are {listed(registry.deep_names(), 20)}"
+            )
     return Finding("params.yaml", "ok", f"cohort {params.cohort}, tasks {', '.join(params.tasks)}")
 
 

@@ -66,6 +66,18 @@ def test_a_sound_repository_has_no_complaint(here: Path) -> None:
             "dml migrate",
         ),
         ("params.yaml", "cohort: demo\ntasks: [a]\nfolds: [0, 1]\nembed: {encoder: no}\n", "encoder", "embed.encoder"),
+        (
+            "params.yaml",
+            "cohort: demo\ntasks: [a]\nfolds: [0, 1]\nbaselines: {deep: [teacher]}\n",
+            "params.yaml",
+            "correct",
+        ),
+        (
+            "params.yaml",
+            "cohort: demo\ntasks: [a]\nfolds: [0, 1]\nbaselines: {deep: [nobody]}\n",
+            "params.yaml",
+            "correct",
+        ),
         ("cohorts/demo.yaml", "name: [", "cohorts", "Correct"),
         ("cohorts/demo.yaml", "name: demo\nwhatever: 1\n", "cohorts", "Correct"),
         ("dvc.lock", "", "dvc", "rm dvc.lock && dvc repro"),
