@@ -60,7 +60,8 @@ class OmeTiff:
         self.level_downsamples = tuple(self.dimensions[0] / width for width, _ in self.level_dimensions)
         pages: Any = series.pages
         page = pages[0].aspage()
-        self._channels = 3 if self._planar or page.samplesperpixel < 4 else 4
+        shape = dict(zip(series.axes, series.shape, strict=True))
+        self._channels = shape.get("C", 1) * shape.get("S", 1)  # the fourth is alpha
         self._premultiplied = 1 in tuple(page.extrasamples or ())
         facts = {**xml_properties(self._file.ome_metadata, index), **_tag_resolution(page)}
         self.properties: Mapping[str, str] = {"openslide.vendor": "ome-tiff", **facts}
@@ -82,7 +83,7 @@ class OmeTiff:
         canvas = np.zeros((size[1], size[0], 4), np.uint8)
         pages = self._levels[level].pages
         try:
-            for channel, page in enumerate(pages[:3] if self._planar else pages[:1]):
+            for channel, page in enumerate(pages[: self._channels] if self._planar else pages[:1]):
                 channels = slice(channel, channel + 1) if self._planar else slice(0, self._channels)
                 _paste(canvas, page, left, top, channels)
         except Exception as error:

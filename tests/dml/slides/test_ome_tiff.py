@@ -94,6 +94,17 @@ def test_a_compression_that_needs_imagecodecs_names_the_extra(tmp_path: Path) ->
     assert "pip install -e '.[ome]'" in str(error)
 
 
+def test_transparent_is_white_in_planes(tmp_path: Path) -> None:
+    planes = np.moveaxis(np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)]), -1, 0).copy()
+    planes[:, :200] = 0
+    path, metadata = tmp_path / "s.ome.tif", {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(path, planes, ome=True, photometric="minisblack", tile=(128, 128), metadata=metadata)
+    with open_slide(path) as slide:
+        read = slide.read(0, 100, (300, 200), 0.5)
+    assert (read[:100] == 255).all()
+    np.testing.assert_array_equal(read[100:], PIXELS[200:300, :300])
+
+
 @pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
 def test_transparent_is_white(tmp_path: Path, alpha: str) -> None:
     rgba = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)])
