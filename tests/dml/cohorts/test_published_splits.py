@@ -60,3 +60,12 @@ def test_an_incomplete_series_is_refused(tmp_path: Path) -> None:
     publish(tmp_path, 1, train=IDS[4:], val=IDS[:4])
     with pytest.raises(InputError, match="no series"):
         load(tmp_path, set(IDS))
+
+
+def test_splits_of_other_patients_are_refused(tmp_path: Path) -> None:
+    publish(tmp_path, 0, train=[f"{p}-S1" for p in IDS[4:]], val=[f"{p}-S1" for p in IDS[:4]])
+    with pytest.raises(InputError, match=r"0 of its 20 patients .* suffix \(sample or aliquot\) is cut: P00-S1 is P00"):
+        load(tmp_path, set(IDS))
+    publish(tmp_path, 0, train=[f"Q{i}" for i in range(20)], val=IDS[:4])
+    with pytest.raises(InputError, match=r"4 of its 24 patients are among the cohort's 20 \(unmatched, .*Q0, Q1"):
+        load(tmp_path, set(IDS))
