@@ -64,7 +64,9 @@ class TileEncoderRunner:
             tokens = torch.cat([self._encode(torch.from_numpy(sized[i : i + 1])) for i in range(len(sized))])
         else:
             with self._one_at_a_time:
-                tokens = torch.cat([self._encode_padded(sized[i : i + _GPU_BATCH]) for i in range(0, len(sized), _GPU_BATCH)])
+                tokens = torch.cat(
+                    [self._encode_padded(sized[i : i + _GPU_BATCH]) for i in range(0, len(sized), _GPU_BATCH)]
+                )
         return tokens.half().cpu().numpy()
 
     def _encode_padded(self, tiles: UInt8[np.ndarray, "b t t 3"]) -> Float[Tensor, "b d"]:
