@@ -77,9 +77,7 @@ def _patients(cohort: CohortTables) -> CheckTable:
         Expectation("patient_id", "not_null", "every patient has an id", source, name="id_present"),
         Expectation("patient_id", "unique", "patient ids are not repeated", source, name="id_unique"),
         Expectation("survival_days", "between", "no negative time", source, {"min_value": 0}, name="time_negative"),
-        Expectation(
-            "later_than_day_0", "in_set", "no follow-up of day 0", "It says nothing; correct it", YES, "warning"
-        ),
+        Expectation("later_than_day_0", "in_set", "no follow-up of day 0", source, YES, "warning"),
         Expectation("survival_days", "between", "no time above 40 years", unit, longest, "warning", "time_long"),
         Expectation("event", "in_set", "event is 0 or 1", source, {"value_set": [True, False]}),
         Expectation("follow_up", "in_set", "time and event are known together", source, both),
