@@ -58,7 +58,7 @@ def write_cards(data: ReportData, folder: Path) -> None:
         rows = tuple((metric_label(name), format_estimate(data.metrics[model][name])) for name in names)
         metrics = Table(("metric", "value (interval)"), rows)
         text = template.render(d=data, say=Sentences(data, model), model=model, metrics=metrics, t=tables)
-        _write(folder / f"{model}.md", re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
+        _write(folder / f"{model}.md", _escape_tags(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"))
 
 
 def write_tables(data: ReportData, path: Path) -> None:
@@ -66,7 +66,7 @@ def write_tables(data: ReportData, path: Path) -> None:
     folds = data.details["test_patients_per_fold"]
     head = f"# {data.task}: {sum(folds)} test patients in {len(folds)} folds, patient bootstrap intervals\n"
     main, compared = tables.main_table(data.metrics, data.kind), tables.comparison_table(data.compared)
-    _write(path, "\n".join([head, main.markdown(), "## Paired differences\n", compared.markdown()]))
+    _write(path, _escape_tags("\n".join([head, main.markdown(), "## Paired differences\n", compared.markdown()])))
 
 
 def tripod_table(data: ReportData) -> Table:
@@ -110,6 +110,11 @@ def _hazards(data: ReportData) -> dict[str, Any]:
 def _items(text: str) -> list[str]:
     """Split rendered text at the hyphens that begin its items, and join the lines of each."""
     return [" ".join(item.split()) for item in re.split(r"^\s*- ", text, flags=re.MULTILINE)[1:]]
+
+
+def _escape_tags(markdown: str) -> str:
+    """Escape what a viewer of Markdown would take for HTML: names of patients, sites, labels and cohorts are data."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", markdown)
 
 
 def _base64(path: Path) -> str:
