@@ -5,12 +5,16 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 PARALLEL := -n auto --maxprocesses 4 --dist loadgroup
+CASES ?= 10000
+ifndef SEED
+SEED := $(shell shuf -i 1-1000000 -n 1)
+endif
 # The processes of the tests share the cores already.
-test-unit test test-all: export OMP_NUM_THREADS := 1
+test-unit test test-all fuzz: export OMP_NUM_THREADS := 1
 # Every stage is a process: without cached bytecode each spends seconds compiling its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test-unit test test-all lint docs bench bench-full ui clean
+.PHONY: install demo test-unit test test-all fuzz lint docs bench bench-full ui clean
 
 install: $(VENV)/.installed
 
@@ -40,6 +44,10 @@ test: install          ## all but the slow ones, and the examples of the docstri
 
 test-all: install      ## and the slow ones: the pipeline end to end, and killed
 	python -m pytest $(PARALLEL) --doctest-modules -m "not gpu" tests dml
+
+fuzz: install          ## spoiled files of every kind: CASES=10000, and SEED to do it again
+	@echo "seed $(SEED), $(CASES) cases"
+	DML_FUZZ_CASES=$(CASES) DML_TEST_SEED=$(SEED) python -m pytest $(PARALLEL) -m slow tests/fuzz
 
 lint: install
 	ruff check .

@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 
-from dml.core.errors import InputError, listed
+from dml.core.errors import InputError, listed, refuse_unreadable
 from dml.core.files import read_parquet, write_parquet
 from dml.readers.joins import Join, match_ids
 
@@ -95,11 +95,12 @@ def write_provenance(path: Path, ledger: Ledger) -> None:
 def read_provenance(path: Path) -> Ledger:
     """Read what `write_provenance` wrote."""
     table, metadata = read_parquet(path)
-    joins = [
-        Join(**{**join, "only_left": tuple(join["only_left"]), "only_right": tuple(join["only_right"])})
-        for join in metadata.get("joins", [])
-    ]
-    return Ledger([Record(**row) for row in table.replace_schema_metadata(None).to_pylist()], joins)
+    with refuse_unreadable(path, "Delete it and run: dvc repro cohort"):
+        joins = [
+            Join(**{**join, "only_left": tuple(join["only_left"]), "only_right": tuple(join["only_right"])})
+            for join in metadata.get("joins", [])
+        ]
+        return Ledger([Record(**row) for row in table.replace_schema_metadata(None).to_pylist()], joins)
 
 
 def explain_patient(path: Path, patient_id: str) -> pd.DataFrame:

@@ -73,6 +73,9 @@ def _fold(
         role[ids.isin(parts["val"]).to_numpy() & testable] = "validation"
     else:
         rest = np.flatnonzero(ids.isin(parts["train"]).to_numpy() & testable)
+        if not len(rest):
+            problem = "no patient of its column 'train' has both a slide and expression"
+            raise InputError(path, problem, "The validation part is drawn from them; fetch the file again")
         role[rest[draw_share(strata[rest], config.validation_share, rng)]] = "validation"
     stratum = np.where(testable, strata, UNPAIRED)
     inner_fold = np.full(len(ids), NO_INNER_FOLD)

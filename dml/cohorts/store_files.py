@@ -3,19 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float32
 
+from dml.core.errors import InputError, listed, refuse_unreadable
 from dml.core.files import read_json, read_parquet, write_parquet
 from dml.core.types import GeneGroups
+
+_AGAIN = "Delete it and run: dvc repro"
 
 
 def read_patients(path: Path) -> pd.DataFrame:
     """Read the table, `event` as True, False or None; ``attrs`` holds ``classes`` (per label, in order), ``cohort``."""
-    table, metadata = read_parquet(path)
+    table, metadata = _read_columns(path, "patient_id", "site", "survival_days", "event")
     patients: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
     patients["event"] = patients["event"].astype(object)
     patients.attrs.update(metadata)
@@ -24,8 +28,15 @@ def read_patients(path: Path) -> pd.DataFrame:
 
 def read_slides(path: Path) -> pd.DataFrame:
     """Read the table: slide_id, patient_id, path (None = features only), mpp (NaN = not said)."""
-    slides: pd.DataFrame = read_parquet(path)[0].to_pandas()
+    slides: pd.DataFrame = _read_columns(path, "slide_id", "patient_id", "path", "mpp")[0].to_pandas()
     return slides
+
+
+def _read_columns(path: Path, *columns: str) -> tuple[pa.Table, dict[str, Any]]:
+    table, metadata = read_parquet(path)
+    if absent := [name for name in columns if name not in table.column_names]:
+        raise InputError(path, f"no column {listed(absent)}", _AGAIN)
+    return table, metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +72,13 @@ def write_expression(path: Path, matrix: ExpressionMatrix) -> None:
 
 def read_expression(path: Path) -> ExpressionMatrix:
     """Read what `write_expression` wrote."""
-    table, metadata = read_parquet(path)
-    genes = tuple(metadata["genes"])
-    flat = table["expression"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    values = np.asarray(flat, np.float32).reshape(len(table), len(genes))
-    patients = tuple(table["patient_id"].to_pylist())
-    return ExpressionMatrix(patients, genes, values, metadata["unit"], metadata["source"])
+    table, metadata = _read_columns(path, "patient_id", "expression")
+    with refuse_unreadable(path, _AGAIN):
+        genes = tuple(metadata["genes"])
+        flat = table["expression"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        values = np.asarray(flat, np.float32).reshape(len(table), len(genes))
+        patients = tuple(table["patient_id"].to_pylist())
+        return ExpressionMatrix(patients, genes, values, metadata["unit"], metadata["source"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +94,15 @@ class DeclaredGroups:
 def read_gene_groups(path: Path) -> DeclaredGroups:
     """Read the groups."""
     content = read_json(path)
-    groups = GeneGroups(tuple(content["tumor"]), tuple(content["tme"]), content.get("provenance", ""))
-    numbers = content.get("restricted", False), int(content.get("min_genes", 1))
-    return DeclaredGroups(groups, content.get("declared", {}), *numbers)
+    with refuse_unreadable(path, _AGAIN):
+        groups = GeneGroups(tuple(content["tumor"]), tuple(content["tme"]), content.get("provenance", ""))
+        numbers = content.get("restricted", False), int(content.get("min_genes", 1))
+        return DeclaredGroups(groups, content.get("declared", {}), *numbers)
 
 
 def read_splits(path: Path) -> pd.DataFrame:
     """Read the splits; ``attrs["report"]`` holds `split_report`."""
-    table, metadata = read_parquet(path)
+    table, metadata = _read_columns(path, "patient_id", "fold", "role", "inner_fold", "stratum")
     splits: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
     splits.attrs.update(metadata)
     return splits

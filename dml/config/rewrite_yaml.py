@@ -11,6 +11,7 @@ from dml.config.base import section_in
 from dml.config.params import Params, parse
 from dml.core.errors import ConfigError
 from dml.core.files import atomic
+from dml.core.yaml_files import read_yaml
 
 
 def rewrite(
@@ -60,14 +61,18 @@ def edit_yaml(path: Path, edit: Callable[[Any], None], name: str) -> str:
     from ruamel.yaml.error import YAMLError
 
     yaml, before = _yaml(), _read_text(path)
+    read_yaml(path)  # its rules count here, too: no aliases, no repeated keys, no endless nesting
     try:
         content = yaml.load(before)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(content).__name__}")
     original = to_plain(content)
-    edit(content)
+    try:
+        edit(content)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: a section or list is not what it must be ({error})") from error
     if to_plain(content) == original:
         return ""
     with atomic(path) as temporary:
@@ -127,6 +132,8 @@ def _read_text(path: Path) -> str:
         return path.read_text()
     except FileNotFoundError:
         raise ConfigError(f"{path}: the file does not exist. Run from the root of the repository") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
 def _override(content: Any, overrides: Mapping[str, Any], kind: type[BaseModel]) -> None:

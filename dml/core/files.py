@@ -73,7 +73,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(path, "the file does not exist", "Run the stage that writes it: dvc repro") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, or no UTF-8
         raise InputError(path, f"not JSON ({error})", "Delete it and run dvc repro") from None
 
 
@@ -109,15 +109,18 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> tuple[pa.Table
     Raises
     ------
     InputError
-        If the file is missing or is not Parquet.
+        If the file is missing or is not Parquet, or its metadata are not those of `write_parquet`.
     """
     if not path.exists():
         raise InputError(path, "the file does not exist", "Run the stage that writes it: dvc repro")
     try:
         table = pq.read_table(path, columns=columns, partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
+        metadata = json.loads((table.schema.metadata or {}).get(b"dml", b"{}"))
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(path, f"not a readable Parquet file ({error})", "Delete it and run dvc repro") from None
-    return table, json.loads((table.schema.metadata or {}).get(b"dml", b"{}"))
+    if not isinstance(metadata, dict):
+        raise InputError(path, "its metadata are no mapping", "Delete it and run dvc repro")
+    return table, metadata
 
 
 def digest(*parts: Any) -> str:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dml.core.errors import InputError
+from dml.core.errors import InputError, refuse_unreadable
 from dml.core.files import inside, write_parquet
 from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
 
@@ -141,7 +141,8 @@ def read_features(
     if problem:
         raise InputError(path, problem, _AGAIN)
     has_coords = {"x_um", "y_um"} <= set(table.column_names) and not table["x_um"].null_count
-    return tokens, _coordinates(table) if has_coords else None, meta
+    with refuse_unreadable(path, _AGAIN):
+        return tokens, _coordinates(table) if has_coords else None, meta
 
 
 def read_bags(folder: Path, slide_ids: Sequence[str], mpps: Sequence[float]) -> MultiScaleBags:
@@ -192,7 +193,8 @@ def _read_bag(folder: Path, slide_ids: Sequence[str], mpp: Mpp) -> Bag:
         path = bag_path(folder.parent, folder.name, mpp, slide_id)
         width, expected_um = (bags[0].tokens.shape[1], bags[0].tile_um) if bags else (None, None)
         tokens, coords, meta = read_features(path, folder.name, width, finite=True)
-        tile_um = float(meta["tile_um"])
+        with refuse_unreadable(path, _AGAIN):
+            tile_um = float(meta["tile_um"])
         if expected_um is not None and abs(tile_um - expected_um) > 1e-3 * expected_um:
             raise InputError(path, f"tiles of {tile_um:g} microns, others have {expected_um:g}", _AGAIN)
         bags.append(Bag(tokens, coords, torch.zeros(len(tokens), dtype=torch.long), mpp, Microns(tile_um), folder.name))
@@ -210,7 +212,8 @@ def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     missing = "vector" not in table.column_names or b"dml" not in (table.schema.metadata or {})
     if missing or not pa.types.is_fixed_size_binary(table.schema.field("vector").type):
         raise InputError(path, "not a file of this feature store", _FOREIGN)
-    return table, json.loads(table.schema.metadata[b"dml"])
+    with refuse_unreadable(path, _AGAIN):
+        return table, dict(json.loads(table.schema.metadata[b"dml"]))
 
 
 def _tokens(path: Path, column: pa.ChunkedArray) -> Float[Tensor, "n d"]:

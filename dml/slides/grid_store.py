@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dml.core.errors import InputError
+from dml.core.errors import InputError, refuse_unreadable
 from dml.core.files import read_parquet, write_parquet
 from dml.core.types import Mpp, TileGrid
+
+_AGAIN = "Delete it and run: dvc repro tile"
 
 
 def write_grid(path: Path, grid: TileGrid, **facts: Any) -> None:
@@ -37,7 +39,8 @@ def read_grid(path: Path) -> tuple[TileGrid, dict[str, Any]]:
     try:
         columns = {name: table[name].to_numpy() for name in ("x", "y", "x_um", "y_um", "tissue")}
         scale = int(facts["tile_px"]), Mpp(facts["mpp"]), Mpp(facts["slide_mpp"])
-    except KeyError as error:
-        raise InputError(path, f"not a tile grid: {error} is missing", "Delete it and run: dvc repro tile") from None
-    pixels, microns = (np.stack([columns[a], columns[b]], axis=1) for a, b in (("x", "y"), ("x_um", "y_um")))
-    return TileGrid(pixels, microns, columns["tissue"].astype(np.float64), *scale), facts
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(path, f"not a tile grid: {error} is missing or no number", _AGAIN) from None
+    with refuse_unreadable(path, _AGAIN):
+        pixels, microns = (np.stack([columns[a], columns[b]], axis=1) for a, b in (("x", "y"), ("x_um", "y_um")))
+        return TileGrid(pixels, microns, columns["tissue"].astype(np.float64), *scale), facts

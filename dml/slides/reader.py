@@ -188,7 +188,8 @@ def open_slide(path: Path, mpp: float | None = None, mpp_from: str | None = None
         raise InputError(path, problem, "Correct the path in the slide list")
     if path.stat().st_size == 0:
         raise InputError(path, "the file is empty (0 bytes)", "Copy the slide again")
-    handle, properties = _open(path)
+    with refuse_unreadable(path, _AGAIN):
+        handle, properties = _open(path)
     try:
         with refuse_unreadable(path, _AGAIN):
             return Slide(path, handle, derive(properties, mpp, path, mpp_from))

@@ -17,9 +17,10 @@ from pydantic import Field, model_validator
 
 from dml.core.errors import InputError, listed
 from dml.readers.archives import members
+from dml.readers.columns import Column
 from dml.readers.expression.expression_format import PortalFormat, RawMatrix, Unit, to_float
 from dml.readers.samples import Sample, select_types
-from dml.readers.table_files import column, read_table
+from dml.readers.table_files import column, keys, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def _read_one(path: Path, measure: str) -> pd.DataFrame:
     frame = read_table(path, numeric=True, text=["gene_id", "gene_name", "gene_type"])
     if absent := [name for name in wanted if name not in frame]:
         raise InputError(path, f"not a STAR counts file with {', '.join(wanted)}", f"It has no {absent[0]}; fetch it")
-    genes = frame[~frame["gene_id"].str.startswith("N_")]
+    genes = frame[~keys(frame, path, Column(column="gene_id")).str.startswith("N_")]
     if genes.empty:
         raise InputError(path, "no genes in it", "Fetch it again")
     values = to_float(genes[[name for name in wanted if name not in ("gene_id", "gene_type")]], path)
