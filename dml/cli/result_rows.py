@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dml.core.files import read_json
-from dml.evaluation.metric_sets import MAIN, PRIMARY
+from dml.evaluation.metric_sets import PRIMARY, main_metrics
 from dml.evaluation.metrics.registry import metric_label
 from dml.evaluation.results import sort_models
 
@@ -43,8 +43,7 @@ def reports(folder: Path = Path("reports"), raw: Path = Path("data/raw")) -> lis
 
 def used(metrics: Metrics) -> list[str]:
     """Names of the main metrics that a report has, the leading one first."""
-    names = dict.fromkeys(name for kind in MAIN.values() for name in kind)
-    return [name for name in names if any(name in values for values in metrics.values())]
+    return main_metrics({name for values in metrics.values() for name in values})
 
 
 def metric_rows(metrics: Metrics) -> list[Row]:

@@ -1,6 +1,6 @@
 """The metrics of a task: each registered function with one model's predictions filled in, where they suffice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +20,18 @@ MAIN: Mapping[str, tuple[str, ...]] = {
     kind: tuple(entry.name for entry in entries(kind) if entry.main) for kind in ("survival", "classification")
 }
 """Metrics of the main table, after which those per horizon or class follow."""
+
+
+def main_metrics(reported: Collection[str]) -> list[str]:
+    """Return the main metrics among those of a report, the leading one of its kind of task first.
+
+    Examples
+    --------
+    >>> main_metrics(["calibration_slope", "auc", "brier"])
+    ['auc', 'brier', 'calibration_slope']
+    """
+    kinds = sorted(MAIN, key=lambda kind: PRIMARY[kind] not in reported)
+    return [name for name in dict.fromkeys(name for kind in kinds for name in MAIN[kind]) if name in reported]
 
 
 def leading_metric(rows: pd.DataFrame, kind: Kind, classes: Sequence[str]) -> Metric:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dml.config.params import Params
 from dml.core.files import digest, read_json
-from dml.evaluation.metric_sets import MAIN
+from dml.evaluation.metric_sets import main_metrics
 from dml.evaluation.metrics.registry import metric_label
 from dml.models.registry import description
 from dml.report.number_format import format_estimate
@@ -61,7 +61,7 @@ def log_report(params: Params, task: str, report_folder: Path) -> dict[str, str]
             client.log_artifact(run_id, str(path), "report")
         client.set_tag(run_id, "mlflow.note.content", _note(model, metrics))
         client.set_tag(run_id, "report", stamp)
-    main = [name for name in _main_metrics() if any(name in metrics for metrics in report.values())]
+    main = main_metrics({name for metrics in report.values() for name in metrics})
     if main:
         name = f"{params.cohort}-{task}"
         ui_pages.save_page(client, store.experiment(client, name), name, "tags.level = 'model'", main[0])
@@ -79,14 +79,9 @@ def figures_of(folder: Path, model: str, models: set[str]) -> list[Path]:
     return [path for path in figures if subject(path) in (None, model)]
 
 
-def _main_metrics() -> list[str]:
-    """Names of the metrics of the main tables, the leading one of each kind first."""
-    return list(dict.fromkeys(name for names in MAIN.values() for name in names))
-
-
 def _note(model: str, metrics: Metrics) -> str:
     """Describe a run: the model's inputs, and its main metrics."""
-    names = [name for name in _main_metrics() if metrics.get(name, {}).get("value") is not None]
+    names = [name for name in main_metrics(metrics) if metrics[name].get("value") is not None]
     rows = [f"| {metric_label(name)} | {format_estimate(metrics[name])} |" for name in names]
     table = ["| metric | value (interval) |", "| --- | --- |", *rows]
     return "\n".join([f"{description(model)}. Figures and the whole page: Artifacts, report/report.html.", "", *table])
