@@ -87,6 +87,15 @@ def test_commands_are_recognised_in_pages() -> None:
         check_command(["cohort", "use", "demo", "--colour"])
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_target_of_make_exists(page: str) -> None:
+    targets = re.findall(r"^([\w-]+)(?: [\w-]+)*:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    blocks = [line for _, content in code_blocks(PAGES[page]) for line in content.splitlines()]
+    for command in (*blocks, *inline_code(PAGES[page])):
+        if match := re.match(r"(?:\$ )?make ([\w-]+)", command):
+            assert match[1] in targets, f"{page}: {command}"
+
+
 @pytest.mark.parametrize("page", PRESENT)
 def test_every_path_exists(page: str) -> None:
     for code in inline_code(PAGES[page]):
