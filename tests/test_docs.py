@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -179,6 +180,12 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2])
     text = str(navigation)
     assert [page for page in PAGES if page.startswith("docs/") and page.removeprefix("docs/") not in text] == []
+
+
+def test_the_packages_are_listed_in_the_order_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    assert re.findall(r"^\| `dml/(\w+)` \|", PAGES["docs/architecture.md"], re.MULTILINE) == layers
 
 
 def test_the_pipeline_figure_shows_the_stages() -> None:
