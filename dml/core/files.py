@@ -115,12 +115,26 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> tuple[pa.Table
         raise InputError(path, "the file does not exist", "Run the stage that writes it: dvc repro")
     try:
         table = pq.read_table(path, columns=columns, partitioning=None)
-        metadata = json.loads((table.schema.metadata or {}).get(b"dml", b"{}"))
     except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(path, f"not a readable Parquet file ({error})", "Delete it and run dvc repro") from None
+    return table, metadata_of(path, table)
+
+
+def metadata_of(path: Path, table: pa.Table) -> dict[str, Any]:
+    """Return the metadata that `write_parquet` wrote with a table; `path` is where it is from.
+
+    Raises
+    ------
+    InputError
+        If they are not a mapping as JSON.
+    """
+    try:
+        metadata = json.loads((table.schema.metadata or {}).get(b"dml", b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, f"its metadata are not JSON ({error})", "Delete it and run dvc repro") from None
     if not isinstance(metadata, dict):
         raise InputError(path, "its metadata are no mapping", "Delete it and run dvc repro")
-    return table, metadata
+    return metadata
 
 
 def digest(*parts: Any) -> str:

@@ -6,7 +6,6 @@ tiles. List columns and Parquet's defaults are 10 to 40 times slower to read.
 Shape legend: n tiles, d width of a token.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dml.core.errors import InputError, refuse_unreadable
-from dml.core.files import inside, write_parquet
+from dml.core.files import inside, metadata_of, write_parquet
 from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
 
 _LAYOUT: dict[str, Any] = {
@@ -212,8 +211,7 @@ def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     missing = "vector" not in table.column_names or b"dml" not in (table.schema.metadata or {})
     if missing or not pa.types.is_fixed_size_binary(table.schema.field("vector").type):
         raise InputError(path, "not a file of this feature store", _FOREIGN)
-    with refuse_unreadable(path, _AGAIN):
-        return table, dict(json.loads(table.schema.metadata[b"dml"]))
+    return table, metadata_of(path, table)
 
 
 def _tokens(path: Path, column: pa.ChunkedArray) -> Float[Tensor, "n d"]:
