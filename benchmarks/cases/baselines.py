@@ -10,7 +10,9 @@ from dml.models import registry
 
 
 def _time_step(name: str) -> Measurement:
-    model = registry.entry(name).build(make_dims(), config.Params(cohort="synthetic"))
+    model = registry.entry(name).build(
+        make_dims(), config.Params(cohort="synthetic", tasks=("survival",), folds=(0, 1))
+    )
     return time_repeats(make_training_step(model, make_batch([2500] * 4)), repeats=3, max_seconds=10)
 
 

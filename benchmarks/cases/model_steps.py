@@ -22,7 +22,9 @@ def _time_distillation() -> Measurement:
     batch = make_batch([TOKENS])
     with torch.inference_mode():
         output = make_teacher().eval()(batch)
-    teacher_output = type(output)({s: embedding.clone() for s, embedding in output.embeddings.items()}, output.logits.clone())
+    teacher_output = type(output)(
+        {s: embedding.clone() for s, embedding in output.embeddings.items()}, output.logits.clone()
+    )
     return time_repeats(make_training_step(make_student(), batch, teacher_output))
 
 

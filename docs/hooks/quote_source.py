@@ -16,7 +16,12 @@ REFERENCE = re.compile(r"^\{\{ (?P<path>[\w./-]+?)(?:::(?P<name>[\w.]+))? \}\}$"
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Replace the references of a page by the source they name (called by MkDocs)."""
-    return REFERENCE.sub(lambda match: quote(match["path"], match["name"]), markdown)
+    return REFERENCE.sub(lambda match: _block(match["path"], match["name"]), markdown)
+
+
+def _block(path: str, name: str | None) -> str:
+    source = quote(path, name)
+    return source if path.endswith(".md") else f"```python\n{source}\n```"
 
 
 def quote(path: str, name: str | None = None) -> str:
