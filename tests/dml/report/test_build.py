@@ -254,9 +254,10 @@ def test_names_are_escaped_in_the_page(tmp_path, invented):
 def test_ablation_and_permutation_test_are_read_from_beside_the_report(tmp_path, invented):
     folder = tmp_path / "data" / "x"
     ids = invented.patients["patient_id"]
-    splits = pd.DataFrame({"patient_id": ids, "fold": 0, "role": np.where(np.arange(len(ids)) % 2, "test", "train")})
-    tables = {"patients": invented.patients, "splits": splits, "expression": splits[["patient_id"]],
-              "slides": splits[["patient_id"]]}  # fmt: skip
+    roles = np.where(np.arange(len(ids)) % 2, "test", "train")
+    splits = pd.DataFrame({"patient_id": ids, "fold": 0, "role": roles, "inner_fold": -1, "stratum": ""})
+    slides = pd.DataFrame({"slide_id": ids, "patient_id": ids, "path": None, "mpp": np.nan})
+    tables = {"patients": invented.patients, "splits": splits, "expression": splits[["patient_id"]], "slides": slides}
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", pa.Table.from_pandas(table, preserve_index=False), {})
     assert read_context("x", "survival", tmp_path).ablation is None

@@ -11,17 +11,20 @@ from dml.report.patient_flow import ExternalFlow, count_flow
 def stores(tmp_path):
     tables = {
         "patients": {
+            "site": ["S"] * 6,
             "patient_id": list("abcdef"),
             "survival_days": [10.0, 20, 30, 40, 50, None],
             "event": [True, False, True, True, None, None],
             "grade": ["G2", "G3", None, "G2", "G4", "G4"],
         },
-        "slides": {"patient_id": list("abcde")},
+        "slides": {"slide_id": list("abcde"), "patient_id": list("abcde"), "path": [None] * 5, "mpp": [None] * 5},
         "expression": {"patient_id": list("abcf")},
         "splits": {
             "patient_id": list("abc") * 2 + list("de") * 2,
             "fold": [0, 0, 0, 1, 1, 1, 0, 0, 1, 1],
             "role": ["test", "train", "validation", "train", "test", "train", *["train"] * 4],
+            "inner_fold": [-1] * 10,
+            "stratum": [""] * 10,
         },
     }
     for name, table in tables.items():
