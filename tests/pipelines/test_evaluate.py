@@ -46,10 +46,10 @@ def project(tmp_path, monkeypatch):
     roles = np.array(["test", "validation", "train"])
     turns = [(group - k) % 3 for k in range(3)]
     splits = pd.concat(
-        pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[turn], "inner_fold": turn - 1})
+        pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[turn], "stratum": "", "inner_fold": turn - 1})
         for k, turn in enumerate(turns)
     )
-    stores = {"patients": patients, "splits": splits, "slides": patients[["patient_id"]]}
+    stores = {"patients": patients, "splits": splits, "slides": patients[["patient_id"]].assign(slide_id=ids, path="", mpp=0.5)}
     metadata = {"classes": invented.classes}
     for name, table in {**stores, "expression": patients[["patient_id"]]}.items():
         write_parquet(tmp_path / "data" / "synthetic" / f"{name}.parquet", pa.Table.from_pandas(table), metadata)

@@ -107,7 +107,7 @@ def test_a_wrong_domain_is_refused_when_params_yaml_is_loaded(tmp_path: Path, do
 
 
 def test_a_distillation_study_does_not_tune_what_is_the_teachers() -> None:
-    with pytest.raises(ConfigError, match=r"tuning\.student\.optimisation\.learning_rate: a student study tunes distill"):
+    with pytest.raises(ConfigError, match=r"student\.optimisation\.learning_rate: a student study tunes distill"):
         Space.of(params({"optimisation.learning_rate": RATE}, "student"), "student")
 
 
