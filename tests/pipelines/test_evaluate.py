@@ -49,7 +49,8 @@ def project(tmp_path, monkeypatch):
         pd.DataFrame({"patient_id": ids, "fold": k, "role": roles[turn], "stratum": "", "inner_fold": turn - 1})
         for k, turn in enumerate(turns)
     )
-    stores = {"patients": patients, "splits": splits, "slides": patients[["patient_id"]].assign(slide_id=ids, path="", mpp=0.5)}
+    slides = patients[["patient_id"]].assign(slide_id=ids, path="", mpp=0.5)
+    stores = {"patients": patients, "splits": splits, "slides": slides}
     metadata = {"classes": invented.classes}
     for name, table in {**stores, "expression": patients[["patient_id"]]}.items():
         write_parquet(tmp_path / "data" / "synthetic" / f"{name}.parquet", pa.Table.from_pandas(table), metadata)
