@@ -147,7 +147,7 @@ def test_a_teacher_learns_from_both_and_the_report_has_a_row_for_each(place: Pat
     for fold in params.folds:
         own = Job(params, "survival", fold)
         for name in registry.linear_names():
-            baseline.write(own, name, baseline.reference(own, read_inputs(own), name))
+            baseline.write(own, name, baseline.fit(own, read_inputs(own), name))
     evaluate.run(params, "survival")
     details = read_json(place / "reports/together/survival/details.json")
     rows = {(g["column"], g["value"]): g["patients"] for g in details["subgroups"]["groups"]}
