@@ -93,7 +93,6 @@ class ExpressionFormat(Section):
         InputError
             If a file is missing or not what the description says.
         """
-        raise NotImplementedError
 
 
 class PortalFormat(ExpressionFormat):
