@@ -16,6 +16,7 @@ from dml.core.types import Mpp, TileGrid
 from dml.demo.slide_file import write_slide
 from dml.features.encode_tiles import EncodingJob, encode_tiles
 from dml.features.encoders.registry import get
+from dml.features.load_encoder import load_encoder
 from dml.slides.grid import corners_px, tile_grids
 from dml.slides.reader import open_slide
 
@@ -56,28 +57,29 @@ def _time_reading() -> Measurement:
         return _per_second(time_repeats(read, repeats=3), len(corners))
 
 
-def _time_encoder(precision: str) -> Measurement:
-    encoder = get(ENCODER).load("cpu", precision)
+def _time_encoder(precision: str, runtime: str) -> Measurement:
+    encoder = load_encoder(get(ENCODER), "cpu", precision, runtime)
     tiles = np.random.default_rng(0).integers(0, 255, (BATCH, 256, 256, 3), dtype=np.uint8)
     with torch_threads(1), ThreadPoolExecutor(WORKERS) as pool:
         result = time_repeats(lambda: list(pool.map(encoder, [tiles] * WORKERS)), repeats=4)
     return _per_second(result, BATCH * WORKERS)
 
 
-def _time_pipeline(precision: str) -> Measurement:
-    encoder = get(ENCODER).load("cpu", precision)
+def _time_pipeline(precision: str, runtime: str) -> Measurement:
+    encoder = load_encoder(get(ENCODER), "cpu", precision, runtime)
     with _painted_slide() as (path, grids):
         jobs = [EncodingJob("S", path, grid) for grid in grids.values()]
         result = time_repeats(
             lambda: list(encode_tiles(jobs, encoder, WORKERS, BATCH)), repeats=3, warm=0, max_seconds=30
         )
     rates = _per_second(result, sum(len(grid.coords_px) for grid in grids.values()))
-    share = 100 * rates.figures["tiles/s CPU"] / _time_encoder(precision).figures["tiles/s CPU"]
+    share = 100 * rates.figures["tiles/s CPU"] / _time_encoder(precision, runtime).figures["tiles/s CPU"]
     return Measurement(rates.wall_s, rates.cpu_s, {**rates.figures, "% of the encoder alone": share})
 
 
 GROUP = "5 slides"
 register(Benchmark("tile reading, one reader", GROUP, _time_reading, threads=1))
-for precision in ("float32", "bfloat16"):
-    register(Benchmark(f"encoder alone, {precision}", GROUP, lambda p=precision: _time_encoder(p)))
-    register(Benchmark(f"tiles to tokens, {precision}", GROUP, lambda p=precision: _time_pipeline(p)))
+for precision, runtime in (("float32", "torch"), ("float32", "onnxruntime"), ("bfloat16", "torch")):
+    named = f"{precision}, {runtime}"
+    register(Benchmark(f"encoder alone, {named}", GROUP, lambda p=precision, r=runtime: _time_encoder(p, r)))
+    register(Benchmark(f"tiles to tokens, {named}", GROUP, lambda p=precision, r=runtime: _time_pipeline(p, r)))

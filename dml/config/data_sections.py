@@ -46,6 +46,9 @@ class Embed(Section):
     workers: PositiveInt = 2
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
+    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = Field(
+        "torch", description="auto: ONNX Runtime on a CPU where the network can be exported, else PyTorch"
+    )
 
 
 class Scale(Section):

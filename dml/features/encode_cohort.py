@@ -22,6 +22,7 @@ from dml.features.encoders.card import TileEncoder
 from dml.features.encoders.registry import get
 from dml.features.executors import Executor, LocalExecutor, ParallelTask
 from dml.features.fingerprint import encoding_key
+from dml.features.load_encoder import load_encoder
 from dml.features.manifest import manifest_row, write_manifest
 from dml.features.tile_cohort import check_failed
 from dml.slides.grid_store import read_grid
@@ -93,6 +94,8 @@ def encode_cohort(
     card = get(embed.encoder)
     facts = {"encoder": card.name, "weights": card.weights_hash(), "precision": embed.precision}
     facts["device"] = executor.device(embed.device).split(":")[0]
+    if (runtime := card.runtime(embed.runtime, facts["device"], embed.precision)) != "torch":
+        facts["runtime"] = runtime
     rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in slides.to_dict("records")]
     cut = [row for row in rows if row["status"] == "ok"]
     units = [_make_unit(row, mpp, tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
@@ -146,7 +149,8 @@ def _encode_all(
     slides: Sequence[SlideUnits], threads: int, advance: Advance, *, batch: int, facts: dict[str, Any]
 ) -> list[str | None]:
     """Encode some slides into the cache; return why each failed, None where it did not."""
-    encoder = _load_encoder(*(facts[name] for name in ("encoder", "weights", "device", "precision")))
+    named = [facts[name] for name in ("encoder", "weights", "device", "precision")]
+    encoder = _load_encoder(*named, facts.get("runtime", "torch"))
     # a process of Ray that died may have finished one of two resolutions
     left = (unit for slide in slides for unit in slide if not unit.finished.exists())
     units = {(unit.slide_id, unit.mpp): unit for unit in left}
@@ -162,13 +166,13 @@ def _encode_all(
 
 
 @lru_cache(maxsize=1)
-def _load_encoder(name: str, weights: str, device: str, precision: str) -> TileEncoder:
+def _load_encoder(name: str, weights: str, device: str, precision: str, runtime: str) -> TileEncoder:
     """Load the encoder, once for all slides that a process works on; another machine must have the same weights."""
     card = get(name)
     if card.weights_hash() != weights:
         problem = f"{platform.node()} has other weights than the machine that started the run"
         raise InputError(f"encoder {name}", problem, "Install the same ones on all machines")
-    return card.load(device, precision)
+    return load_encoder(card, device, precision, runtime)
 
 
 def _save(result: EncodingResult, unit: EncodingUnit, facts: dict[str, Any]) -> None:

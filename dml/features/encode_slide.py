@@ -11,6 +11,7 @@ from dml.core.types import Bag, MultiScaleBags
 from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
 from dml.features.encoders.card import EncoderCard, TileEncoder
 from dml.features.encoders.registry import get
+from dml.features.load_encoder import load_encoder
 from dml.slides.reader import open_slide
 from dml.slides.tile_slide import tile_slide
 
@@ -29,7 +30,7 @@ def encode_slide(
     tiles : config.Tiles
         As in the cohort that the model was trained on.
     embed : config.Embed, optional
-        Workers, batch size, precision, device; its encoder and source are ignored.
+        Workers, batch size, precision, device, runtime; its encoder and source are ignored.
     mpp : float, optional
         Microns per pixel, used only if the file does not say.
 
@@ -44,7 +45,8 @@ def encode_slide(
         If the slide cannot be read, has no tissue, or the encoder is import-only.
     """
     options = embed or Embed()
-    loaded = _load_encoder(get(encoder), str(resolve_device(options.device, "embed.device")), options.precision)
+    device = str(resolve_device(options.device, "embed.device"))
+    loaded = _load_encoder(get(encoder), device, options.precision, options.runtime)
     with open_slide(path, mpp) as slide:
         grids = tile_slide(slide, tiles).grids
     jobs = [EncodingJob(path.stem, path, grid) for grid in grids.values()]
@@ -53,9 +55,9 @@ def encode_slide(
 
 
 @lru_cache(maxsize=1)
-def _load_encoder(card: EncoderCard, device: str, precision: str) -> TileEncoder:
+def _load_encoder(card: EncoderCard, device: str, precision: str, runtime: str) -> TileEncoder:
     """Load the encoder once for all slides of a batch."""
-    return card.load(device, precision)
+    return load_encoder(card, device, precision, runtime)
 
 
 def _bag(result: EncodingResult, encoder: str) -> Bag:

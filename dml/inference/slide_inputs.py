@@ -82,7 +82,7 @@ def _read(path: Path, spec: ModelSpec, access: FileAccess) -> list[tuple[Path, B
         return [(file, _foreign(file, spec))]
     from dml.features.encode_slide import encode_slide
 
-    bags = encode_slide(file, spec.preprocessor.encoder, spec.tiles)
+    bags = encode_slide(file, spec.preprocessor.encoder, spec.tiles, spec.embed)
     return [(file, _nonempty(file, bag)) for bag in bags.values()]
 
 

@@ -85,7 +85,7 @@ def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = No
             code_paths=[str(Path(dml.__file__).parent)],
             signature=signature(ensemble),
             input_example=example(ensemble),
-            pip_requirements=requirements(ensemble.spec.preprocessor.encoder),
+            pip_requirements=requirements(ensemble.spec.preprocessor.encoder, ensemble.spec.embed.runtime),
             metadata={"task": ensemble.spec.preprocessor.task.name, "role": ensemble.spec.name},
         )
     return str(logged.model_uri)
@@ -132,12 +132,15 @@ def packed_predictions(source: str) -> "tuple[pd.DataFrame, dict[str, Any]] | No
     return table.to_pandas(), metadata
 
 
-def requirements(encoder: str) -> list[str]:
+def requirements(encoder: str, runtime: str = "torch") -> list[str]:
     """List the packages that the packed code needs, at the versions installed here: always, and for its encoder.
 
     A package that is not installed, because the features were made elsewhere, is listed as in the extra of dml.
     """
-    of_encoder = encoders.get(encoder).requirements if encoder in encoders.names() else ()  # others are only imported
+    of_encoder: tuple[str, ...] = ()  # features of others are only imported
+    if encoder in encoders.names():
+        card = encoders.get(encoder)
+        of_encoder = (*card.requirements, *card.runtime_requirements(runtime))
     optional = (name for name in IF_INSTALLED if list(Distribution.discover(name=name)))
     return [_pinned(name) for name in dict.fromkeys((*ALWAYS, *of_encoder, *optional))]
 

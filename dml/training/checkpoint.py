@@ -37,6 +37,8 @@ class ModelSpec(BaseModel):
     ----------
     name : str
         Key of the model registry.
+    embed : Embed
+        How its training slides were encoded, so that others are encoded in the same way.
     members : int
         Size of the ensemble.
     train_cutoff, train_risk_deviation : float
@@ -53,6 +55,7 @@ class ModelSpec(BaseModel):
     teacher: config.Teacher
     distillation: config.Distillation
     tiles: config.Tiles
+    embed: config.Embed = config.Embed()
     years: tuple[float, ...]
     members: int
     seed: int

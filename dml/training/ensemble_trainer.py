@@ -104,6 +104,7 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         teacher=params.teacher,
         distillation=params.distillation,
         tiles=params.tiles,
+        embed=config.Embed(precision=params.embed.precision, runtime=params.embed.runtime),
         years=params.evaluation.years,
         members=params.optimisation.ensemble_size,
         seed=params.seed,

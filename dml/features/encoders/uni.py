@@ -15,4 +15,5 @@ CARD = timm_card(
     licence=GATED,
     paper="Chen et al. 2024, UNI, Nature Medicine 30:850, doi 10.1038/s41591-024-02857-3",
     aliases=("uni_v1",),
+    exportable=True,
 )

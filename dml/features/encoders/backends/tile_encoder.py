@@ -49,17 +49,17 @@ class TileEncoderRunner:
     ) -> None:
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self._device = torch.device(device)
-        self._network = network.eval().to(self._device, self._dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().to(self._device, self._dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = (torch.tensor(mean, device=self._device) * 255).view(1, 3, 1, 1)
         self._scale = (1 / (torch.tensor(std, device=self._device) * 255)).view(1, 3, 1, 1)
-        self._input_px = input_px
+        self.input_px = input_px
         self._one_by_one = self._device.type == "cpu"
         self._one_at_a_time = threading.Lock()
 
     @torch.inference_mode()
     def __call__(self, tiles: UInt8[np.ndarray, "b t t 3"]) -> NDArray[np.float16]:
         """Encode tiles to float16 tokens [b d]."""
-        sized = resize_tiles(tiles, self._input_px)
+        sized = resize_tiles(tiles, self.input_px)
         if self._one_by_one:
             tokens = torch.cat([self._encode(torch.from_numpy(sized[i : i + 1])) for i in range(len(sized))])
         else:
@@ -69,15 +69,18 @@ class TileEncoderRunner:
                 )
         return tokens.half().cpu().numpy()
 
+    def normalise(self, tiles: UInt8[Tensor, "b t t 3"]) -> Float[Tensor, "b 3 t t"]:
+        """Scale pixels as the network was trained."""
+        # b t t 3 viewed as b 3 t t is already channels last
+        return (tiles.permute(0, 3, 1, 2).float() - self._mean) * self._scale
+
     def _encode_padded(self, tiles: UInt8[np.ndarray, "b t t 3"]) -> Float[Tensor, "b d"]:
         missing = _GPU_BATCH - len(tiles)
         full = np.pad(tiles, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else tiles
         return self._encode(torch.from_numpy(full).to(self._device))[: len(tiles)]
 
     def _encode(self, tiles: UInt8[Tensor, "b t t 3"]) -> Float[Tensor, "b d"]:
-        # b t t 3 viewed as b 3 t t is already channels last
-        pixels = (tiles.permute(0, 3, 1, 2).float() - self._mean) * self._scale
-        tokens = self._network(pixels.to(self._dtype))
+        tokens = self.network(self.normalise(tiles).to(self._dtype))
         if not isinstance(tokens, Tensor):
             kind = (
                 f"a {type(tokens).__name__} of {len(tokens)}"

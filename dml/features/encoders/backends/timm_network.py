@@ -87,9 +87,9 @@ class TokenOf(nn.Module):
 def timm_card(
     weights: Weights, network: TimmNetwork, *, width: int, licence: str, paper: str,
     mean: tuple[float, float, float] = IMAGENET_MEAN, std: tuple[float, float, float] = IMAGENET_STD,
-    mpp: float = 0.5, input_px: int = 224, aliases: tuple[str, ...] = (),
+    mpp: float = 0.5, input_px: int = 224, aliases: tuple[str, ...] = (), exportable: bool = False,
 ) -> EncoderCard:  # fmt: skip
-    """Make the card of an encoder that is a network of timm."""
+    """Make the card of an encoder that is a network of timm; an export holds at most 2 GB of weights."""
 
     def load(device: str, precision: str) -> TileEncoder:
         built = network.build(weights.encoder)
@@ -100,7 +100,7 @@ def timm_card(
 
     return EncoderCard(
         weights.encoder, width, mpp, input_px, mean, std, licence, paper, weights.gated, load, weights.fingerprint,
-        ("timm", "safetensors"), aliases,
+        exportable, ("timm", "safetensors"), aliases,
     )  # fmt: skip
 
 

@@ -52,5 +52,5 @@ def transformer_card(
 
     return EncoderCard(
         weights.encoder, width, mpp, input_px, IMAGENET_MEAN, IMAGENET_STD, licence, paper, weights.gated, load,
-        weights.fingerprint, ("transformers", "safetensors"), aliases,
+        weights.fingerprint, True, ("transformers", "safetensors"), aliases,
     )  # fmt: skip
