@@ -4,14 +4,15 @@ AUC compares patients of the same fold only (each fold has its own model); what 
 Shape legend: r weightings, n patients, k classes.
 """
 
-from collections.abc import Sequence
+import functools
+import operator
 
 import numpy as np
 from jaxtyping import Float
 
 from dml.evaluation.metrics import Index, Mask, Probabilities, Values, Vector, Weights, ratio
 from dml.evaluation.metrics.brier import weighted_mean
-from dml.evaluation.metrics.pairs import favourable, pair_sums, share_in_favour
+from dml.evaluation.metrics.pairs import pair_sums
 from dml.evaluation.metrics.registry import metric
 
 
@@ -19,7 +20,7 @@ from dml.evaluation.metrics.registry import metric
 def one_vs_rest_auc(weights: Weights, *, label: Index, score: Vector, fold: Index, positive: int) -> Values:
     """Area under the ROC curve of one class against the others: pairs within folds, pooled over folds."""
     inside = label == positive
-    return share_in_favour(weights, score, fold, lambda i, j: inside[i][:, None] & ~inside[j], first=inside)
+    return pair_sums(weights, score, fold, first=inside, second=~inside).share_in_favour
 
 
 @metric("auc", kind="classification", label="AUC", order=10, leading=True, headline=True, main=True, compared=True,
@@ -42,19 +43,9 @@ def pooled_auc(weights: Weights, *, label: Index, scores: Probabilities, fold: I
     [r]
         Share of pairs (a patient of a class, one of another, same fold) in which the class's score is higher.
     """
-    total: list[np.ndarray] = []
-    for k in np.unique(label).tolist():
-        inside, score = label == k, scores[:, k]
-
-        def kernel(
-            i: np.ndarray, j: np.ndarray, inside: np.ndarray = inside, score: np.ndarray = score
-        ) -> Sequence[np.ndarray]:
-            pairs = inside[i][:, None] & ~inside[j]
-            return [pairs * favourable(score[i], score[j]), pairs]
-
-        sums = pair_sums(weights, fold, kernel, first=inside)
-        total = [one + other for one, other in zip(total, sums, strict=True)] if total else sums
-    return ratio(*total)
+    present = np.unique(label).tolist()
+    each = (pair_sums(weights, scores[:, k], fold, first=label == k, second=label != k) for k in present)
+    return functools.reduce(operator.add, each).share_in_favour
 
 
 def confusion(weights: Weights, label: Index, predicted: Index, classes: int) -> Float[np.ndarray, "r k k"]:

@@ -9,12 +9,12 @@ and Chiang, Canadian Journal of Statistics 2010 (AUC).
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from dml.evaluation.metrics import Index, Mask, Values, Vector, Weights, unweighted
-from dml.evaluation.metrics.pairs import pair_sums, share_in_favour
+from dml.evaluation.metrics.pairs import pair_sums
 from dml.evaluation.metrics.registry import metric
 
 
@@ -40,15 +40,15 @@ class PairCounts:
 
 def count_pairs(days: Vector, event: Mask, risk: Vector, fold: Index) -> PairCounts:
     """Count the comparable pairs of patients of the same fold, exactly."""
-
-    def kernel(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
-        comparable = _comparable(days, event, i, j)
-        higher, equal = risk[i][:, None] > risk[j], risk[i][:, None] == risk[j]
-        same_day = days[i][:, None] == days[j]
-        return [comparable & higher, comparable & ~higher & ~equal, comparable & equal, comparable & same_day]
-
-    sums = pair_sums(unweighted(len(days)), fold, kernel, first=event)
-    return PairCounts(*(round(float(total[0])) for total in sums))
+    once = unweighted(len(days))
+    pairs = pair_sums(once, risk, fold, first=event, second=np.ones(len(days)), follow_up=days, censored=~event)
+    concordant, tied = (round(float(part[0])) for part in (pairs.higher, pairs.equal))
+    comparable = round(float(pairs.counted[0]))
+    same_day = pd.DataFrame({"fold": fold, "days": days, "died": event, "censored": ~event})
+    counts = same_day.groupby(["fold", "days"])[["died", "censored"]].sum()
+    return PairCounts(
+        concordant, comparable - concordant - tied, tied, int((counts["died"] * counts["censored"]).sum())
+    )
 
 
 @metric("c_index", kind="survival", label="Harrell C", order=10, leading=True, headline=True, main=True, compared=True,
@@ -67,7 +67,9 @@ def harrell_c(weights: Weights, *, days: Vector, event: Mask, risk: Vector, fold
     >>> harrell_c(unweighted(3), days=days, event=event, risk=-risk, fold=fold)
     array([0.])
     """
-    return share_in_favour(weights, risk, fold, partial(_comparable, days, event), first=event)
+    everyone = np.ones(len(days))
+    pairs = pair_sums(weights, risk, fold, first=event, second=everyone, follow_up=days, censored=~event)
+    return pairs.share_in_favour
 
 
 @metric("c_uno", kind="survival", label="Uno C", order=20, main=True, compared=True, chance=0.5)
@@ -82,10 +84,9 @@ def uno_c(
     inverse = np.zeros(len(days))
     inverse[counted] = uncensored[counted] ** -2.0
 
-    def weighted_pairs(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        return np.asarray(_comparable(days, event, i, j) * inverse[i][:, None])
-
-    return share_in_favour(weights, risk, fold, weighted_pairs, first=counted)
+    everyone = np.ones(len(days))
+    pairs = pair_sums(weights, risk, fold, first=inverse, second=everyone, follow_up=days, censored=~event)
+    return pairs.share_in_favour
 
 
 @metric("auc_{year}y", kind="survival", label="AUC at {year} y", order=30, chance=0.5)
@@ -101,10 +102,4 @@ def dynamic_auc(
     control = days > horizon
     inverse = np.zeros(len(case))
     inverse[case] = 1 / uncensored[case]
-    return share_in_favour(weights, risk, fold, lambda i, j: inverse[i][:, None] * control[j], first=case)
-
-
-def _comparable(days: np.ndarray, event: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    later = days[i][:, None] < days[j]
-    censored_same_day = (days[i][:, None] == days[j]) & ~event[j]
-    return np.asarray(event[i][:, None] & (later | censored_same_day))
+    return pair_sums(weights, risk, fold, first=inverse, second=control).share_in_favour

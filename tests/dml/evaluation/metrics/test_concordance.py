@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from lifelines.utils import concordance_index
 from sksurv.metrics import concordance_index_censored, concordance_index_ipcw
 
-from dml.evaluation.metrics import unweighted
+from dml.evaluation.metrics import pairs, unweighted
 from dml.evaluation.metrics.concordance import count_pairs, harrell_c, uno_c
 from dml.evaluation.metrics.kaplan_meier import censoring_curve
 
@@ -120,3 +120,16 @@ def test_without_a_comparable_pair_there_is_no_number():
     )
     assert np.isnan(nobody_died).all()
     assert np.isnan(count_pairs(np.array([1]), np.array([True]), np.array([0.0]), np.array([0])).index)
+
+
+def test_blocks_and_merges_count_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    days, event, fold = rng.integers(1, 40, 300), rng.random(300) < 0.4, rng.integers(0, 2, 300)
+    risk, weights = rng.integers(0, 30, 300) / 7, rng.integers(0, 4, (5, 300))
+    as_one_matrix = harrell_c(weights, days=days, event=event, risk=risk, fold=fold)
+    for block in (1, 2, 8, 64):
+        monkeypatch.setattr(pairs, "BLOCK", block)
+        merged = harrell_c(weights, days=days, event=event, risk=risk, fold=fold)
+        assert np.array_equal(merged, as_one_matrix), block
+    monkeypatch.setattr(pairs, "MAX_ELEMENTS", 500)
+    assert np.array_equal(harrell_c(weights, days=days, event=event, risk=risk, fold=fold), as_one_matrix)
