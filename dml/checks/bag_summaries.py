@@ -42,7 +42,9 @@ def read_bag_summaries(features: Path, encoder: str, slides: pd.DataFrame, mpp: 
 
 def patient_means(summaries: Sequence[BagSummary]) -> tuple[list[str], Float[np.ndarray, "p d"]]:
     """Return patients, sorted, and the mean of all their tokens."""
-    ids = sorted({each.patient_id for each in summaries})
-    bags = [[each for each in summaries if each.patient_id == patient] for patient in ids]
-    means = [np.average([s.mean for s in group], axis=0, weights=[s.tokens for s in group]) for group in bags]
+    bags: dict[str, list[BagSummary]] = {}
+    for each in summaries:
+        bags.setdefault(each.patient_id, []).append(each)
+    ids = sorted(bags)
+    means = [np.average([s.mean for s in bags[id]], axis=0, weights=[s.tokens for s in bags[id]]) for id in ids]
     return ids, np.stack(means) if means else np.zeros((0, 0))

@@ -95,17 +95,13 @@ def _bags(bags: pd.DataFrame, patients: set[str], encoder: str, near: Mapping[st
 
 def _twins(bags: pd.DataFrame) -> list[str]:
     """Name for each bag the slide of another patient with the same vectors, or ''."""
-    twins = []
-    groups = {
-        key: rows
-        for key, rows in bags.dropna(subset=["content"]).groupby("content")
-        if rows["patient_id"].nunique() > 1
-    }
-    for _, bag in bags.iterrows():
-        same = groups.get(bag["content"])
-        others = [] if same is None else sorted(same.loc[same["patient_id"] != bag["patient_id"], "slide_id"])
-        twins.append(str(others[0]) if others else "")
-    return twins
+    slides: dict[str, list[tuple[str, str]]] = {}
+    rows = list(zip(bags["content"], bags["slide_id"], bags["patient_id"], strict=True))
+    for content, slide, patient in rows:
+        if pd.notna(content):
+            slides.setdefault(content, []).append((str(slide), patient))
+    same = {content: sorted(group) for content, group in slides.items() if len(group) > 1}
+    return [next((s for s, p in same.get(content, ()) if p != patient), "") for content, _, patient in rows]
 
 
 def _failed(manifest: pd.DataFrame, config: Checks) -> CheckTable:

@@ -3,14 +3,20 @@
 Exact copies are detected by hash (`feature_expectations`). The comparison here survives another tile order, a subset of
 tiles, other rounding or a second scan pass: most tokens of one bag have a near twin in the other.
 
-Shape legend: n, m tiles; d width of a token; p patients; g genes.
+Nearest neighbours are looked up in the principal components that tell most rows apart, where no two rows are further
+from each other than they are: the time grows with the number of rows and not with its square.
+
+Shape legend: n, m tiles; d width of a token; p patients; g genes; c components.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.spatial import cKDTree
+from sklearn.utils.extmath import randomized_svd
 
 from dml.checks.bag_summaries import BagSummary
 
@@ -32,6 +38,10 @@ WINSOR_LIMIT = 4.0
 """Robust standard deviations at which values are cut: one gene must not make two profiles alike."""
 MIN_GENES = 20
 """Genes that vary, from which profiles are compared."""
+COMPONENTS = 8
+"""Principal components in which neighbours are looked up."""
+N_CANDIDATES = 16
+"""Neighbours in these components whose distance in all dimensions is computed, per bag of a patient."""
 
 Tokens = Float[np.ndarray, "n d"]
 
@@ -61,16 +71,16 @@ def near_duplicate_bags(summaries: list[BagSummary], read: Callable[[str], Token
     if len(summaries) < 2:
         return {}
     means = np.stack([each.mean for each in summaries])
-    squares = (means**2).sum(axis=1)
-    distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * means @ means.T, 0.0))
-    patients = np.array([each.patient_id for each in summaries])
-    distance[patients[:, None] == patients] = np.inf
+    bags_of = Counter(each.patient_id for each in summaries)
+    candidates = _nearest(means, N_CANDIDATES + max(bags_of.values()))
     duplicates: dict[str, str] = {}
     for i, one in enumerate(summaries):
-        for j in np.argsort(distance[i], kind="stable")[:N_NEIGHBOURS]:
-            other = summaries[j]
-            limit = max(one.dispersion, other.dispersion, TWIN_DISTANCE * squares[i] ** 0.5)
-            if not np.isfinite(distance[i, j]) or distance[i, j] >= limit or one.slide_id in duplicates:
+        others = [j for j in candidates[i] if summaries[j].patient_id != one.patient_id]
+        distance = np.linalg.norm(means[others] - means[i], axis=1)
+        for k in np.argsort(distance, kind="stable")[:N_NEIGHBOURS]:
+            other = summaries[others[k]]
+            limit = max(one.dispersion, other.dispersion, TWIN_DISTANCE * float(np.linalg.norm(means[i])))
+            if distance[k] >= limit or one.slide_id in duplicates:
                 continue
             if shared_tokens(read(one.slide_id), read(other.slide_id)) >= MIN_SHARED_TOKENS:
                 duplicates[one.slide_id] = other.slide_id
@@ -95,13 +105,34 @@ def duplicate_profiles(patient_ids: tuple[str, ...], values: Float[np.ndarray, "
     scaled -= scaled.mean(axis=1, keepdims=True)
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
     unit = np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0)
-    correlation = unit @ unit.T
-    np.fill_diagonal(correlation, 0.0)
-    for i in np.flatnonzero(correlation.max(axis=1) >= MIN_CORRELATION):
-        j = int(correlation[i].argmax())
+    for i, close in enumerate(_within(unit, np.sqrt(2 * (1 - MIN_CORRELATION)))):
+        others = [j for j in close if j != i]
+        correlation = unit[others] @ unit[i]
+        if not len(others) or correlation.max() < MIN_CORRELATION:
+            continue
+        j = others[int(correlation.argmax())]
         agreeing = float((np.abs(scaled[i] - scaled[j]) <= AGREEMENT).mean())
         if agreeing >= MIN_AGREEING:
-            twins.iloc[int(i)] = (
-                f"{patient_ids[j]} (correlation {correlation[i, j]:.3f}, {agreeing:.0%} of genes agree)"
-            )
+            twins.iloc[i] = f"{patient_ids[j]} (correlation {correlation.max():.3f}, {agreeing:.0%} of genes agree)"
     return twins
+
+
+def _nearest(rows: Float[np.ndarray, "p d"], n: int) -> list[list[int]]:
+    """Return the n rows that are nearest to each row in its first components, itself left out, in their order."""
+    components = _components(rows)
+    _, found = cKDTree(components).query(components, k=min(n + 1, len(rows)))
+    return [sorted(int(j) for j in close if j != i) for i, close in enumerate(found)]
+
+
+def _within(rows: Float[np.ndarray, "p g"], radius: float) -> list[list[int]]:
+    """Return the rows within a radius of each row, itself included, besides others that are further away."""
+    components = _components(rows)
+    return [sorted(close) for close in cKDTree(components).query_ball_point(components, radius * (1 + 1e-9))]
+
+
+def _components(rows: Float[np.ndarray, "p d"]) -> Float[np.ndarray, "p c"]:
+    """Project rows on their first principal directions, which are orthonormal: no distance grows."""
+    centred = rows - rows.mean(axis=0)
+    number = min(COMPONENTS, *centred.shape)
+    _, _, directions = randomized_svd(centred, n_components=number, random_state=0)
+    return np.asarray(centred @ directions.T)
