@@ -120,8 +120,8 @@ def duplicate_profiles(patient_ids: tuple[str, ...], values: Float[np.ndarray, "
 def _nearest(rows: Float[np.ndarray, "p d"], n: int) -> list[list[int]]:
     """Return the n rows that are nearest to each row in its first components, itself left out, in their order."""
     components = _components(rows)
-    _, found = cKDTree(components).query(components, k=min(n + 1, len(rows)))
-    return [sorted(int(j) for j in close if j != i) for i, close in enumerate(found)]
+    _, indices = cKDTree(components).query(components, k=min(n + 1, len(rows)))
+    return [sorted(int(j) for j in close if j != i) for i, close in enumerate(indices)]
 
 
 def _within(rows: Float[np.ndarray, "p g"], radius: float) -> list[list[int]]:

@@ -28,7 +28,9 @@ from dml.config.tuning_section import Domain as Domain
 from dml.config.tuning_section import Range as Range
 from dml.config.tuning_section import Scalar as Scalar
 from dml.config.tuning_section import Tuning as Tuning
+from dml.core import limits
 from dml.core.errors import ConfigError
+from dml.core.limits import Limits as Limits
 from dml.core.yaml_files import read_yaml
 
 
@@ -61,6 +63,7 @@ class Params(Section):
     probes: Probes = Probes()
     promotion: Promotion = Promotion()
     tuning: Tuning = Tuning()
+    limits: Limits = Limits()
 
     @model_validator(mode="after")
     def _folds_in_order(self) -> "Params":
@@ -70,7 +73,7 @@ class Params(Section):
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Read params.yaml.
+    """Read params.yaml; its limits on foreign files hold from then on, in this process and those it starts.
 
     Raises
     ------
@@ -80,4 +83,5 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if not path.exists():
         raise ConfigError(f"{path}: the file does not exist. Run from the root of the repository")
     params: Params = parse(Params, read_yaml(path), str(path))
+    limits.apply(params.limits)
     return params

@@ -6,11 +6,22 @@ from typing import Any
 import numpy as np
 
 from dml.core.errors import InputError
+from dml.core.limits import current
 
-FREE_BYTES = 2**26
-"""Bytes that a dataset may claim however small its file is."""
-MAX_EXPANSION = 100
-"""How many times larger than its file a dataset may be beyond that."""
+
+def check_claim(path: Path, name: str, claimed: int, available: int, max_bytes: int) -> None:
+    """Refuse an array that claims to be larger than it may be, or than the bytes that it is read from.
+
+    Raises
+    ------
+    InputError
+        With both numbers.
+    """
+    limits = current()
+    if limits.too_large(claimed, available, max_bytes):
+        problem = f"{name!r} claims {claimed} bytes, and the file has {available}"
+        remedy = f"At most {max_bytes} bytes, {limits.expansion} times the file's size, are read (params.yaml: limits)"
+        raise InputError(path, problem, remedy)
 
 
 def get_local(path: Path, group: Any, name: str) -> Any:
@@ -31,7 +42,30 @@ def get_local(path: Path, group: Any, name: str) -> Any:
 
 
 def read_dataset(path: Path, dataset: Any, max_bytes: int) -> np.ndarray:
-    """Read a dataset whose data lie in the file and are as many as it could hold.
+    """Read a dataset of an open file whose data lie in the file and are as many as it could hold.
+
+    Raises
+    ------
+    InputError
+        As `check_dataset`.
+    """
+    check_dataset(path, dataset, max_bytes, path.stat().st_size)
+    return np.asarray(dataset[()])
+
+
+def check_dataset(path: Path, dataset: Any, max_bytes: int, available: int) -> None:
+    """Refuse a dataset by its header.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    dataset : h5py.Dataset
+        Of an open file.
+    max_bytes : int
+        Bytes that it may have at most.
+    available : int
+        Bytes that the file has.
 
     Raises
     ------
@@ -39,12 +73,9 @@ def read_dataset(path: Path, dataset: Any, max_bytes: int) -> np.ndarray:
         If the data are elsewhere (external storage, virtual), or it claims more bytes than `max_bytes` or than its file
         could hold.
     """
-    name, available = dataset.name, path.stat().st_size
+    name = dataset.name.removeprefix("/")
     if dataset.external or dataset.is_virtual:
         kind = "in other files (external storage)" if dataset.external else "in other datasets (virtual)"
-        raise InputError(path, f"the data of {name} are {kind}", "Save the data themselves in the file")
+        raise InputError(path, f"the data of {name!r} are {kind}", "Save the data themselves in the file")
     claimed = int(np.prod(dataset.shape, dtype=object)) * max(1, dataset.dtype.itemsize)
-    if claimed > max_bytes or claimed > max(FREE_BYTES, MAX_EXPANSION * available):
-        problem = f"{name} claims {claimed} bytes, and the file has {available}"
-        raise InputError(path, problem, f"At most {max_bytes} bytes, {MAX_EXPANSION} times the file's size, are read")
-    return np.asarray(dataset[()])
+    check_claim(path, name, claimed, available, max_bytes)

@@ -12,8 +12,7 @@ from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
 from dml.features.encoders.card import EncoderCard, TileEncoder
 from dml.features.encoders.registry import get
 from dml.features.load_encoder import load_encoder
-from dml.slides.reader import open_slide
-from dml.slides.tile_slide import tile_slide
+from dml.slides.tile_slide import tile_file
 
 
 def encode_slide(
@@ -47,8 +46,7 @@ def encode_slide(
     options = embed or Embed()
     device = str(resolve_device(options.device, "embed.device"))
     loaded = _load_encoder(get(encoder), device, options.precision, options.runtime)
-    with open_slide(path, mpp) as slide:
-        grids = tile_slide(slide, tiles).grids
+    grids = tile_file(path, tiles, mpp).grids
     jobs = [EncodingJob(path.stem, path, grid) for grid in grids.values()]
     results = encode_tiles(jobs, loaded, options.workers, options.batch_size)
     return {result.job.grid.mpp: _bag(result, encoder) for result in results}

@@ -14,12 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dml.core.errors import InputError, first_line
-
-MAX_BYTES = 2**32
-"""Size of one file, and of each of its arrays once read: a slide of 500,000 tiles of 4,096 half-precision numbers."""
-MAX_EXPANSION = 100
-"""How many times larger than its file an array may be, beyond `FREE_BYTES`; features hardly compress."""
-FREE_BYTES = 2**26
+from dml.core.hdf5 import check_claim, check_dataset, get_local
+from dml.core.limited_process import call_limited
+from dml.core.limits import current
 
 Arrays = dict[str, NDArray[Any]]
 Attributes = dict[str, Any]
@@ -52,7 +49,7 @@ def read_arrays(path: Path, content: bytes | None = None) -> tuple[Arrays, Attri
     if not content:
         raise InputError(path, "the file is empty (0 bytes)", _AGAIN)
     try:
-        return read(path, content)
+        return call_limited(path, read, path, content) if read is _read_h5 else read(path, content)
     except InputError:
         raise
     except Exception as error:
@@ -65,19 +62,11 @@ def check_bytes(path: Path, size: int) -> None:
     Raises
     ------
     InputError
-        If it has more than `MAX_BYTES`.
+        If it has more than `limits.feature_bytes` of params.yaml.
     """
-    if size > MAX_BYTES:
-        raise InputError(path, f"{size} bytes; features have at most {MAX_BYTES}", "Is it a file of features?")
-
-
-def _check_claim(path: Path, name: str, claimed: int, available: int) -> None:
-    """Refuse an array that claims to be much larger than the bytes it is read from."""
-    if claimed > MAX_BYTES or claimed > max(FREE_BYTES, MAX_EXPANSION * available):
-        problem = f"{name!r} claims {claimed} bytes, and the file has {available}"
-        raise InputError(
-            path, problem, f"An array has at most {MAX_BYTES} bytes, {MAX_EXPANSION} times its file's size"
-        )
+    if size > (most := current().feature_bytes):
+        remedy = "Is it a file of features? Else raise limits.feature_bytes"
+        raise InputError(path, f"{size} bytes; features have at most {most}", remedy)
 
 
 def _read_h5(path: Path, content: bytes) -> tuple[Arrays, Attributes]:
@@ -87,23 +76,14 @@ def _read_h5(path: Path, content: bytes) -> tuple[Arrays, Attributes]:
     attributes: Attributes = {}
     with h5py.File(io.BytesIO(content), "r") as file:
         for name in file:
-            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                raise InputError(path, f"{name!r} is a link to other data", "Save the features themselves in it")
-            item = file[name]
+            item = get_local(path, file, name)
             if isinstance(item, h5py.Dataset) and item.ndim:
-                _check_dataset(path, name, item, len(content))
+                check_dataset(path, item, current().feature_bytes, len(content))
+                if item.size and not item.id.get_storage_size():
+                    raise InputError(path, f"nothing was written into {name!r}", "Extract the features again")
                 arrays[name] = item[()]
                 attributes |= _scalars(item.attrs)
         return arrays, {**attributes, **_scalars(file.attrs)}
-
-
-def _check_dataset(path: Path, name: str, dataset: Any, available: int) -> None:
-    if dataset.external or dataset.is_virtual:
-        kind = "in other files (external storage)" if dataset.external else "in other datasets (virtual)"
-        raise InputError(path, f"the data of {name!r} are {kind}", "Save the features themselves in it")
-    _check_claim(path, name, int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize, available)
-    if dataset.size and not dataset.id.get_storage_size():
-        raise InputError(path, f"nothing was written into {name!r}", "Extract the features again")
 
 
 def _scalars(attributes: Mapping[str, Any]) -> Attributes:
@@ -173,7 +153,8 @@ def _check_zip(path: Path, content: bytes) -> None:
     """Refuse a zip (npz, pt) whose members expand beyond the limits."""
     if content[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _check_claim(path, "the archive", sum(info.file_size for info in archive.infolist()), len(content))
+            expanded = sum(info.file_size for info in archive.infolist())
+            check_claim(path, "the archive", expanded, len(content), current().feature_bytes)
 
 
 def _numpy(path: Path, name: str, tensor: Any) -> NDArray[Any]:
@@ -185,7 +166,8 @@ def _numpy(path: Path, name: str, tensor: Any) -> NDArray[Any]:
         raise InputError(
             path, f"{name!r} is a quantised tensor", "Save it as floats: torch.save(tensor.dequantize(), path)"
         )
-    _check_claim(path, name, tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+    stored = tensor.untyped_storage().nbytes()
+    check_claim(path, name, tensor.numel() * tensor.element_size(), stored, current().feature_bytes)
     array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().cpu().numpy()
     return array
 

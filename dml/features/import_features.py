@@ -15,9 +15,10 @@ from dml.config.params import Embed, Tiles
 from dml.core.cache import cache_dir, hardlink
 from dml.core.errors import InputError, listed, refuse_unreadable
 from dml.core.files import inside
+from dml.core.limits import current
 from dml.core.progress import progress
 from dml.data.feature_store import bag_path, write_bag
-from dml.features.file_arrays import FREE_BYTES, MAX_EXPANSION, check_bytes
+from dml.features.file_arrays import check_bytes
 from dml.features.fingerprint import importing_key, slide_fingerprint
 from dml.features.foreign_formats import FileLayout, read_features_file
 from dml.features.manifest import manifest_row, write_manifest
@@ -59,9 +60,11 @@ class Origin:
                 return path.read_bytes()
             info = self.archive.getinfo(member)
             check_bytes(path, info.file_size)
-            if info.file_size > max(FREE_BYTES, MAX_EXPANSION * info.compress_size):
+            limits = current()
+            if limits.too_large(info.file_size, info.compress_size, limits.feature_bytes):
                 problem = f"{info.compress_size} bytes in the archive become {info.file_size}"
-                raise InputError(path, problem, f"A member expands to at most {MAX_EXPANSION} times its size")
+                remedy = f"A member expands to at most {limits.expansion} times its size (limits.expansion)"
+                raise InputError(path, problem, remedy)
             return self.archive.read(info)
 
 

@@ -12,14 +12,14 @@ import pyarrow as pa
 
 from dml.config.params import Tiles
 from dml.core.cache import cache_dir, hardlink
-from dml.core.errors import CheckFailed, InputError, listed, refuse_unreadable
+from dml.core.errors import CheckFailed, InputError, listed
 from dml.core.files import inside, read_json, write_json, write_parquet
 from dml.core.progress import Advance, progress
 from dml.features.executors import Executor, LocalExecutor, ParallelTask
 from dml.features.fingerprint import slide_fingerprint, tiling_key
 from dml.slides.grid_store import write_grid
 from dml.slides.reader import open_slide
-from dml.slides.tile_slide import tile_slide
+from dml.slides.tile_slide import tile_file
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +150,7 @@ def _tile_or_reuse(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | No
     folder = inside(cache_dir("tiles", tiling_key(fingerprint, tiles, resolution), work), slide_id)
     done = folder / "done.json"
     if not done.exists():
-        with refuse_unreadable(path), open_slide(path, row.get("mpp"), row.get("mpp_from")) as slide:
-            result = tile_slide(slide, tiles, folder / "overview.jpg")
+        result = tile_file(path, tiles, row.get("mpp"), row.get("mpp_from"), folder / "overview.jpg")
         for mpp, grid in result.grids.items():
             write_grid(folder / f"{mpp:g}.parquet", grid, slide_id=slide_id, fingerprint=fingerprint)
         write_json(done, {**result.facts, "fingerprint": fingerprint})

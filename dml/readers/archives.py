@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from dml.core.errors import InputError, listed, refuse_unreadable
+from dml.core.limits import current
 
-MAX_BYTES = 2**31 - 1
-"""Size of a table's text once unpacked."""
-MAX_EXPANSION = 100
-"""How many times larger a packed table may become; real ones reach about forty."""
-MIN_EXPANDED = 2**26
-"""Bytes up to which the expansion does not matter."""
 _CHUNK = 2**24
 _PACKED: Mapping[bytes, Any] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
 
@@ -91,9 +86,11 @@ def check_size(path: Path, size: int, packed: int) -> None:
     InputError
         If `packed` bytes become too many.
     """
-    if size > MAX_BYTES or size > max(MIN_EXPANDED, MAX_EXPANSION * packed):
+    limits = current()
+    if limits.too_large(size, packed, limits.table_bytes):
         problem = f"{packed} bytes become {size} and more once unpacked"
-        raise InputError(path, problem, f"A table has at most {MAX_BYTES} bytes, {MAX_EXPANSION} times its packed size")
+        allowed = f"at most {limits.table_bytes} bytes, {limits.expansion} times its packed size"
+        raise InputError(path, problem, f"A table has {allowed} (params.yaml: limits)")
 
 
 def decode(path: Path, content: bytes) -> str:

@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 
 from dml.core.errors import InputError, first_line, listed, refuse_unreadable
 from dml.core.identifiers import RULE, find_problem
+from dml.core.limited_process import call_limited
+from dml.core.limits import current
 from dml.readers.archives import check_size, decode, existing, unpack
 from dml.readers.columns import Column
 
@@ -33,8 +35,6 @@ MISSING = frozenset(
     )
 )
 """Cells that mean: no value (GDC and cBioPortal write them in words, Excel as errors)."""
-MAX_CELLS = 500_000_000
-"""Cells of a Parquet table: its header may declare any number."""
 
 
 def read_table(path: Path, numeric: bool = False, text: Sequence[str | int] = ()) -> pd.DataFrame:
@@ -59,9 +59,9 @@ def read_table(path: Path, numeric: bool = False, text: Sequence[str | int] = ()
     with existing(path).open("rb") as file:
         start = file.read(8)
     if path.suffix == ".parquet" or start.startswith(b"PAR1"):
-        return _read_parquet(path, numeric)
+        return call_limited(path, _read_parquet, path, numeric)
     if path.suffix.lower() in (".xlsx", ".xlsm"):
-        return _read_excel(path, numeric, text)
+        return call_limited(path, _read_excel, path, numeric, text)
     if start.startswith(b"\xd0\xcf\x11\xe0"):
         raise InputError(path, "an old Excel workbook (.xls)", "Save it as .xlsx or as CSV UTF-8")
     return _parse(path, decode(path, unpack(path, start)), numeric, text)
@@ -70,8 +70,10 @@ def read_table(path: Path, numeric: bool = False, text: Sequence[str | int] = ()
 def _read_parquet(path: Path, numeric: bool) -> pd.DataFrame:
     with refuse_unreadable(path, "Is it Parquet? Write it again"):
         declared = pq.read_metadata(path)
-        if declared.num_rows * declared.num_columns > MAX_CELLS:
-            raise InputError(path, f"declares {declared.num_rows} rows", f"A table has at most {MAX_CELLS} cells")
+        if declared.num_rows * declared.num_columns > (most := current().table_cells):
+            raise InputError(
+                path, f"declares {declared.num_rows} rows", f"A table has at most {most} cells (limits.table_cells)"
+            )
         frame: pd.DataFrame = pq.read_table(path, partitioning=None).to_pandas(ignore_metadata=True)
     frame = frame.rename(columns={"__index_level_0__": "Unnamed: 0"})  # an index of pandas without a name
     _check_header(path, [str(name) for name in frame.columns])

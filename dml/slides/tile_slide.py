@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from dml.config.params import Tiles
-from dml.core.errors import InputError
+from dml.core.errors import InputError, refuse_unreadable
+from dml.core.limited_process import call_limited
 from dml.core.types import Mpp, TileGrid, magnification
 from dml.slides.grid import largest_share, tile_grids
-from dml.slides.reader import Slide
+from dml.slides.reader import Slide, open_slide
 from dml.slides.thumbnails import save_overview
 from dml.slides.tissue import Tissue, find_tissue, mask_mpp
 
@@ -20,6 +21,35 @@ class TiledSlide:
 
     grids: dict[Mpp, TileGrid]
     facts: dict[str, Any]
+
+
+def tile_file(
+    path: Path, tiles: Tiles, mpp: float | None = None, mpp_from: str | None = None, overview: Path | None = None
+) -> TiledSlide:
+    """Open a slide, find its tissue and lay the nested grids, in a process whose memory and time are limited.
+
+    Parameters
+    ----------
+    path : Path
+        Any format that `open_slide` reads.
+    mpp, mpp_from
+        As `open_slide` takes them.
+    tiles, overview
+        As `tile_slide` takes them.
+
+    Raises
+    ------
+    InputError
+        As `open_slide` and `tile_slide`; if a library crashes over the file, or exceeds the limits.
+    """
+    return call_limited(path, _open_and_tile, path, tiles, mpp, mpp_from, overview)
+
+
+def _open_and_tile(
+    path: Path, tiles: Tiles, mpp: float | None, mpp_from: str | None, overview: Path | None
+) -> TiledSlide:
+    with refuse_unreadable(path), open_slide(path, mpp, mpp_from) as slide:
+        return tile_slide(slide, tiles, overview)
 
 
 def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None) -> TiledSlide:

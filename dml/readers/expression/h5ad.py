@@ -15,14 +15,13 @@ from pydantic import Field
 
 from dml.core.errors import InputError, listed, refuse_unreadable
 from dml.core.hdf5 import get_local, read_dataset
+from dml.core.limited_process import call_limited
+from dml.core.limits import current
 from dml.readers.archives import existing
 from dml.readers.columns import Column, Key
 from dml.readers.expression.expression_format import PortalFormat, RawMatrix
 from dml.readers.samples import Sample
 from dml.readers.table_files import keys
-
-MAX_BYTES = 2 * 10**9
-"""Of a dense matrix once read: 12,000 samples of 20,000 genes."""
 
 Parts = tuple[NDArray[np.float64], list[str | None], list[str | None]]
 """Values, names of samples, names of genes."""
@@ -53,9 +52,10 @@ class AnnDataFile(PortalFormat):
         column = None if self.id is None else self.id.column
         with refuse_unreadable(path, "Write it with anndata 0.7 or later"):
             try:
-                values, names, genes = _read(path, self.layer, column, self.gene)
+                values, names, genes = call_limited(path, _read, path, self.layer, column, self.gene)
             except _UnknownEncodingError as unknown:
-                values, names, genes = _read_with_anndata(path, self.layer, column, self.gene, str(unknown))
+                arguments = (path, self.layer, column, self.gene, str(unknown))
+                values, names, genes = call_limited(path, _read_with_anndata, *arguments)
         if values.shape != (len(names), len(genes)):
             problem = f"{self.layer} is {values.shape}, obs and var {len(names), len(genes)}"
             raise InputError(path, problem, "Write it again")
@@ -82,14 +82,15 @@ def _values(file: Any, layer: str, path: Path) -> NDArray[np.float64]:
     item = get_local(path, file, "X") if layer == "X" else get_local(path, get_local(path, file, "layers"), layer)
     kind = _kind(item)
     if not hasattr(item, "keys"):
-        return np.asarray(read_dataset(path, item, MAX_BYTES), np.float64)
+        return np.asarray(_array(path, item), np.float64)
     if kind not in ("csr_matrix", "csc_matrix"):
         raise _UnknownEncodingError(f"{layer} is of kind {kind!r}")
     shape = tuple(int(n) for n in item.attrs["shape"])
-    if shape[0] * shape[1] * 8 > MAX_BYTES:
-        raise InputError(path, f"{layer} is {shape[0]} x {shape[1]}", f"A matrix has at most {MAX_BYTES} bytes")
+    if shape[0] * shape[1] * 8 > (most := current().table_bytes):
+        remedy = f"A matrix has at most {most} bytes (limits.table_bytes)"
+        raise InputError(path, f"{layer} is {shape[0]} x {shape[1]}", remedy)
     make = sparse.csr_matrix if kind == "csr_matrix" else sparse.csc_matrix
-    parts = (read_dataset(path, get_local(path, item, name), MAX_BYTES) for name in ("data", "indices", "indptr"))
+    parts = (_array(path, get_local(path, item, name)) for name in ("data", "indices", "indptr"))
     matrix = make(tuple(parts), shape=shape)
     matrix.check_format(full_check=True)
     return np.asarray(matrix.toarray(), np.float64)
@@ -105,13 +106,13 @@ def _names(file: Any, side: str, column: str | None, path: Path) -> list[str | N
         raise InputError(path, f"no column {name!r} in {side}; it has {listed(sorted(frame), 12)}", "Correct the name")
     item = get_local(path, frame, name)
     if not hasattr(item, "keys"):
-        return [_to_text(cell) for cell in read_dataset(path, item, MAX_BYTES)]
+        return [_to_text(cell) for cell in _array(path, item)]
     if "categories" in item:
-        categories = [_to_text(cell) for cell in read_dataset(path, get_local(path, item, "categories"), MAX_BYTES)]
-        codes = read_dataset(path, get_local(path, item, "codes"), MAX_BYTES)
+        categories = [_to_text(cell) for cell in _array(path, get_local(path, item, "categories"))]
+        codes = _array(path, get_local(path, item, "codes"))
         return [None if code < 0 else categories[code] for code in codes]
     if "values" in item and "mask" in item:  # nullable strings, integers, truth values
-        cells, mask = (read_dataset(path, get_local(path, item, part), MAX_BYTES) for part in ("values", "mask"))
+        cells, mask = (_array(path, get_local(path, item, part)) for part in ("values", "mask"))
         return [None if hidden else _to_text(cell) for cell, hidden in zip(cells, mask, strict=True)]
     raise _UnknownEncodingError(f"{side}.{name} is of kind {_kind(item)!r}")
 
@@ -128,6 +129,10 @@ def _read_with_anndata(path: Path, layer: str, sample: str | None, gene: str | N
     genes = data.var_names if gene is None else data.var[gene]
     texts = [[None if pd.isna(cell) else str(cell) for cell in cells] for cells in (names, genes)]
     return np.asarray(dense, np.float64), texts[0], texts[1]
+
+
+def _array(path: Path, dataset: Any) -> np.ndarray:
+    return read_dataset(path, dataset, current().table_bytes)
 
 
 def _kind(item: Any) -> str:

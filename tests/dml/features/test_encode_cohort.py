@@ -242,8 +242,8 @@ def test_only_a_new_slide_is_cut_and_encoded(cohort: Cohort, monkeypatch: pytest
     write_slide(cohort.add("d"), tissue_pixels(SIZE, SIZE, seed=9))
     import dml.features.tile_cohort as module
 
-    tile, calls = module.tile_slide, []
-    monkeypatch.setattr(module, "tile_slide", lambda slide, *rest: calls.append(slide.path.stem) or tile(slide, *rest))
+    tile, calls = module.tile_file, []
+    monkeypatch.setattr(module, "tile_file", lambda path, *rest: calls.append(path.stem) or tile(path, *rest))
     table = cohort.tile().set_index("slide_id")
     cohort.embed()
     assert calls == ["d"]

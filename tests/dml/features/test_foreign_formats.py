@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from dml.core.errors import InputError
 from dml.data.feature_store import read_features, write_bag
-from dml.features import file_arrays
 from dml.features.foreign_formats import FileLayout, read_features_file, write_h5
 
 TOKENS = np.random.default_rng(0).standard_normal((7, 16)).astype(np.float16)
@@ -333,7 +332,7 @@ def test_an_array_that_was_never_written_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "a.npy", TOKENS)
-    monkeypatch.setattr(file_arrays, "MAX_BYTES", 100)
+    monkeypatch.setenv("DML_LIMITS", '{"feature_bytes": 100}')
     with pytest.raises(InputError, match=r"a\.npy: \d+ bytes; features have at most 100"):
         read_features_file(tmp_path / "a.npy")
 

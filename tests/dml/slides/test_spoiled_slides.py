@@ -1,5 +1,6 @@
 """Slides with bytes changed or cut off are read or refused by name: no traceback, whatever library fails."""
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
@@ -63,20 +64,42 @@ def test_an_id_cannot_write_outside_its_folder(tmp_path: Path, slide_id: str) ->
 
 
 def test_an_error_of_any_library_is_a_failed_slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dml.features.tile_cohort as module
+    import dml.slides.tile_slide as module
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    good, tile = write_plain(tmp_path / "good.tif"), module.tile_slide
+    good = write_plain(tmp_path / "good.tif")
     bad = write_plain(tmp_path / "bad.tif")
     bad.write_bytes(bad.read_bytes() + b"x")
+    monkeypatch.setattr(module, "call_limited", lambda path, function, *rest: function(*rest))
+    tile = module.tile_slide
     monkeypatch.setattr(module, "tile_slide", lambda slide, *rest: (fail if slide.path == bad else tile)(slide, *rest))
     rows = [{"slide_id": path.stem, "patient_id": "P", "path": str(path), "mpp": np.nan} for path in (good, bad)]
     tiles = Tiles(mpps=(0.5,), tile_px=64, max_failed=1.0)
     table = tile_cohort(pd.DataFrame(rows), tmp_path / "tiles", tiles, tmp_path / "work").set_index("slide_id")
     assert table["status"].to_dict() == {"good": "ok", "bad": "failed"}
     assert table.loc["bad", "reason"].startswith("cannot be read (ZeroDivisionError: division by zero)")
+
+
+def crash(*_: object) -> None:
+    ctypes.string_at(0)
+
+
+def test_a_slide_that_crashes_its_reader_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dml.slides.tile_slide as module
+
+    good, bad = write_plain(tmp_path / "good.tif"), write_plain(tmp_path / "bad.tif")
+    bad.write_bytes(bad.read_bytes() + b"x")
+    call = module.call_limited
+    monkeypatch.setattr(
+        module, "call_limited", lambda path, run, *rest: call(path, crash if path == bad else run, *rest)
+    )
+    rows = [{"slide_id": path.stem, "patient_id": "P", "path": str(path), "mpp": np.nan} for path in (good, bad)]
+    tiles = Tiles(mpps=(0.5,), tile_px=64, max_failed=1.0)
+    table = tile_cohort(pd.DataFrame(rows), tmp_path / "tiles", tiles, tmp_path / "work").set_index("slide_id")
+    assert table["status"].to_dict() == {"good": "ok", "bad": "failed"}
+    assert "the process that read it died (SIGSEGV)" in table.loc["bad", "reason"]
 
 
 def test_a_reader_that_fails_while_encoding_names_the_slide(tmp_path: Path) -> None:
