@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 
+from dml.core.dvc_lock import keep_lock
 from dml.core.errors import as_user_error
 
 
@@ -15,6 +16,7 @@ def stage(work: Callable[[], None]) -> Callable[[], int]:
     def main() -> int:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         try:
+            keep_lock()
             work()
         except Exception as error:
             known = as_user_error(error)

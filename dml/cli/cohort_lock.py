@@ -8,10 +8,11 @@ link.
 import shutil
 from pathlib import Path
 
+from dml.core.dvc_lock import LOCK, WHOLE_LOCK
 from dml.core.files import atomic
 
-LOCK, LOCKS = Path("dvc.lock"), Path(".dvc/tmp/cohorts")
-"""DVC's lock, and the folder of those of other cohorts (ignored by git through .dvc/.gitignore)."""
+LOCKS = Path(".dvc/tmp/cohorts")
+"""Folder of the locks of other cohorts (ignored by git through .dvc/.gitignore)."""
 EMPTY = "schema: '2.0'\n"
 
 
@@ -28,6 +29,8 @@ def switch_lock(previous: str, name: str, generated: bool) -> None:
     if not LOCKS.parents[1].is_dir():  # no DVC repository
         return
     LOCKS.mkdir(parents=True, exist_ok=True)
+    if previous != name:
+        WHOLE_LOCK.unlink(missing_ok=True)
     aside = LOCKS / f"{name}.lock"
     if LOCK.exists() and not LOCK.is_symlink() and (previous != name or generated):
         shutil.move(LOCK, LOCKS / f"{previous}.lock")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from dml.config import params as config
+from dml.core.dvc_lock import LOCK, WHOLE_LOCK
 from dml.core.errors import ConfigError, DmlError, listed
 from dml.core.files import WORK, read_parquet
 
@@ -148,18 +149,19 @@ def _slide_problem(path: Path) -> str:
 
 def check_dvc() -> Finding:
     """Read dvc.yaml and dvc.lock as DVC does."""
-    lock = Path("dvc.lock")
     if not Path("dvc.yaml").exists() or not Path(".dvc").exists():
         return Finding("dvc", "fail", "no dvc.yaml or .dvc here", "Run from the root of the repository")
-    if lock.is_symlink() and not lock.exists():
+    if LOCK.is_symlink() and not LOCK.exists():
         remedy = f"dml cohort use {config.load().cohort}"
-        return Finding("dvc", "fail", f"dvc.lock is a link to {lock.readlink()}, which does not exist", remedy)
-    if not lock.exists():
+        return Finding("dvc", "fail", f"dvc.lock is a link to {LOCK.readlink()}, which does not exist", remedy)
+    if not LOCK.exists():
         return Finding("dvc", "ok", "nothing was run yet", "dvc repro")
-    problem = _lock_problem(lock)
+    problem = _lock_problem(LOCK)
+    if problem and WHOLE_LOCK.exists() and not _lock_problem(WHOLE_LOCK):
+        return Finding("dvc", "fail", f"dvc.lock is {problem}", f"cp {WHOLE_LOCK} {LOCK} && dvc repro")
     if problem:
-        remove = f"rm {lock.readlink() if lock.is_symlink() else lock}"
-        again = f"dml cohort use {config.load().cohort} && dvc repro" if lock.is_symlink() else "dvc repro"
+        remove = f"rm {LOCK.readlink() if LOCK.is_symlink() else LOCK}"
+        again = f"dml cohort use {config.load().cohort} && dvc repro" if LOCK.is_symlink() else "dvc repro"
         return Finding(
             "dvc", "fail", f"dvc.lock is {problem}", f"{remove} && {again} (DVC's run cache has the results)"
         )

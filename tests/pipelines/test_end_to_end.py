@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from dml.core.dvc_lock import WHOLE_LOCK
 from tests.conftest import SEED
 from tests.pipelines.conftest import Workplace
 from tests.pipelines.test_dvc_yaml import CLEAN, TOUCHED
@@ -100,10 +102,28 @@ def test_killed_anywhere_it_finishes_with_the_same_metrics(finished: Workplace, 
             for pid in orphans:
                 _kill(pid)
         running.wait()
+        mend_lock(place.folder)
     place.run("dvc", "repro")
     assert place.read(METRICS) == finished.read(METRICS)
     left = [p for p in place.folder.rglob("*.tmp") if ".dvc" not in p.parts and ".work" not in p.parts]
     assert left == []
+
+
+def mend_lock(folder: Path) -> None:
+    """Put back the last whole lock, as `dml doctor` says, where DVC was killed while it wrote its own."""
+    lock, whole = folder / "dvc.lock", folder / WHOLE_LOCK
+    if whole.exists():
+        assert yaml.safe_load(whole.read_text())["schema"], "the copy is always whole"
+    if lock.exists() and not _is_whole(lock):
+        sys.stdout.write("killed while DVC wrote dvc.lock\n")
+        shutil.copy(whole, lock)
+
+
+def _is_whole(lock: Path) -> bool:
+    try:
+        return bool(yaml.safe_load(lock.read_text()))
+    except yaml.YAMLError:
+        return False
 
 
 def _descendants(pid: int) -> list[int]:

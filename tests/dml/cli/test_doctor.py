@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from dml.cli.app import app
 from dml.core.files import only_writer, write_json, write_parquet
 from dml.tracking import store
+from pipelines.stage import stage
 from tests import painted
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -94,6 +95,19 @@ def test_a_broken_file_is_named_with_its_remedy(here: Path, path: str, text: str
     row = examine(check)
     assert row["status"] in ("warn", "fail")
     assert remedy in row["remedy"]
+
+
+def test_a_lock_that_a_kill_cut_comes_back_from_the_copy_of_the_stage_before(here: Path) -> None:
+    whole = "schema: '2.0'\nstages:\n  cohort:\n    cmd: a\n"
+    Path("dvc.lock").write_text(whole)
+    Path(".dvc/tmp").mkdir(parents=True, exist_ok=True)
+    stage(lambda: None)()  # each stage copies the lock as DVC has written it
+    Path("dvc.lock").write_text(whole[:25] + "  a: [")
+    command = examine("dvc")["remedy"]
+    assert command == "cp .dvc/tmp/dvc.lock.whole dvc.lock && dvc repro"
+    shutil.copy(*command.split()[1:3])
+    assert Path("dvc.lock").read_text() == whole
+    assert examine("dvc")["status"] == "ok"
 
 
 def test_a_lock_of_a_process_at_work_is_no_fault(here: Path) -> None:
