@@ -20,6 +20,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from dml.core import limits
 from dml.core.errors import DmlError
 from tests.fuzz.targets import GROUPS, Case
 
@@ -90,6 +91,7 @@ def main(group: str, cases: int, start: int, work: Path) -> None:
     warnings.simplefilter("ignore")
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    limits.apply(limits.Limits(reader_gb=1.5))  # of the processes that read slides and HDF5
     work.mkdir(parents=True, exist_ok=True)
     results = {}
     for name, case in GROUPS[group].items():
