@@ -18,7 +18,10 @@ HEIGHT, WIDTH = 1200, 1600
 HAEMATOXYLIN, EOSIN, DAB = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78)
 BLOOD, COLLAGEN_BLUE, ALCIAN_BLUE = (0.15, 0.95, 0.75), (1.0, 0.45, 0.15), (1.0, 0.35, 0.2)
 WHITE, YELLOW, PINK, BLUE = (244, 243, 245), (228, 220, 190), (240, 214, 226), (214, 226, 244)
-PENS = {"green": (20, 140, 60), "blue": (40, 90, 200), "red": (215, 55, 60), "black": (35, 35, 40)}
+PENS = {
+    "green": (20, 140, 60), "blue": (40, 90, 200), "red": (215, 55, 60), "black": (35, 35, 40),
+    "brown": (150, 80, 20), "purple": (110, 30, 150),
+}  # fmt: skip
 
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -1,6 +1,10 @@
 """The tissue mask on what real archives contain: borders, ink, blur, tinted lamps, empty glass, fluorescence."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
+import PIL.Image as PictureFile
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -153,13 +157,16 @@ def test_ink_is_reported_with_its_colour_and_share(phantoms: dict[str, Phantom],
     stroke, whole = (110 - 40) * 1400 / 16, phantoms[f"{colour} ink"].tissue.sum()
     left_out = sum(tissue.ink.values())
     if colour != "black":  # its rim is grey, not stain
-        np.testing.assert_allclose(left_out, stroke / (stroke + whole), atol=0.02)
+        rim = 0.025 if colour == "brown" else 0.02  # the pale rim of brown ink may be stain
+        np.testing.assert_allclose(left_out, stroke / (stroke + whole), atol=rim)
     assert max(tissue.ink, key=lambda name: tissue.ink[name]) == colour
     assert not tissue.special_stain
 
 
 SHADES = {"red": [(255, 0, 0), (170, 20, 30), (230, 80, 40), (200, 20, 60)], "green": [(0, 160, 80), (120, 220, 120)],
-          "blue": [(30, 60, 180), (80, 160, 230), (20, 25, 90)]}  # fmt: skip
+          "blue": [(30, 60, 180), (80, 160, 230), (20, 25, 90)],
+          "brown": [(240, 140, 30), (250, 230, 40), (120, 70, 20)],
+          "purple": [(160, 40, 200), (220, 30, 140), (235, 60, 170)]}  # fmt: skip
 
 
 @pytest.mark.parametrize(("colour", "shade"), [(name, shade) for name, shades in SHADES.items() for shade in shades])
@@ -169,6 +176,34 @@ def test_shades_of_pens(thumbnail: Image, colour: str, shade: tuple[int, int, in
     tissue = find_tissue(marked)
     assert not tissue.mask[12:26, 22:378].any()
     assert max(tissue.ink, key=lambda name: tissue.ink[name]) == colour
+
+
+def test_haematoxylin_as_blue_as_a_pen_is_tissue_where_it_is_grainy() -> None:
+    """As on real sections stained long: hues of 224 to 238 degrees, of nuclei and of what lies between them."""
+    rng = np.random.default_rng(0)
+    nuclei = ndimage.gaussian_filter(rng.random((300, 400)), 1.2) > 0.52
+    share = ndimage.gaussian_filter(nuclei.astype(float), 0.7)[..., None]
+    pixels = np.full((300, 400, 3), 245.0)
+    stained = share * np.array([60, 75, 150]) + (1 - share) * np.array([170, 180, 225])
+    pixels[ellipse()] = stained[ellipse()]
+    tissue = find_tissue(pixels.astype(np.uint8))
+    assert overlap(tissue.mask, ellipse()) > 0.95
+    assert tissue.pens == ""
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("section", ["C2", "C6"])
+def test_a_bluish_section_is_not_ink(shared_data: Path, section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the spots that are on tissue by their own table, nearly all are in the mask."""
+    monkeypatch.setattr(PictureFile, "MAX_IMAGE_PIXELS", None)
+    with PictureFile.open(shared_data / f"her2st/images/{section}.jpg") as picture:
+        thumbnail = np.asarray(picture.reduce(12))  # 8.3 microns per pixel
+    spots = pd.read_csv(shared_data / f"her2st/spots/{section}_selection.tsv", sep="\t")
+    tissue = find_tissue(thumbnail)
+    x, y = ((spots[name] / 12).astype(int).clip(0, side - 1)
+            for name, side in (("pixel_x", thumbnail.shape[1]), ("pixel_y", thumbnail.shape[0])))  # fmt: skip
+    assert ndimage.uniform_filter(tissue.mask.astype(float), 13)[y, x].mean() > 0.9
+    assert tissue.pens == ""
 
 
 def test_what_was_left_out_is_noted_with_the_setting(phantoms: dict[str, Phantom]) -> None:
