@@ -27,10 +27,21 @@ class FlowStep:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How many records of one kind (patient, slide, expression, survival, ...) one rule left out of the cohort."""
+
+    item: str
+    rule: str
+    records: int
+    patients: int
+
+
+@dataclass(frozen=True, slots=True)
 class PatientFlow:
     """Counts of patients, from the whole cohort to those tested; `folds` has one mapping of role to count per fold.
 
-    `tested_without_expression` counts test patients without transcriptome (split.test_population: slide).
+    `tested_without_expression` counts test patients without transcriptome (split.test_population: slide); `left_out` is
+    what the ledger of the cohort says was left out before.
     """
 
     patients: int
@@ -41,11 +52,12 @@ class PatientFlow:
     tested: int
     folds: tuple[Mapping[str, int], ...]
     tested_without_expression: int = 0
+    left_out: tuple[LeftOut, ...] = ()
 
     def steps(self) -> list[FlowStep]:
         """Return the boxes of the flow diagram."""
         boxes = [
-            FlowStep("patients in the cohort", self.patients),
+            *self._in_cohort(),
             FlowStep("with usable slide", self.with_slide, self.patients - self.with_slide, "without usable slide"),
         ]
         if not self.tested_without_expression:
@@ -53,6 +65,17 @@ class PatientFlow:
             boxes.append(FlowStep("with slide and transcriptome", self.with_both, excluded, reason))
         excluded, reason = boxes[-1].count - self.tested, "of unknown outcome for this task"
         return [*boxes, FlowStep("with known outcome: tested once each", self.tested, excluded, reason)]
+
+    def _in_cohort(self) -> list[FlowStep]:
+        rules = [each for each in self.left_out if each.item == "patient"]
+        if not rules:
+            return [FlowStep("patients in the cohort", self.patients)]
+        excluded = sum(each.patients for each in rules)
+        reason = "left out: " + "; ".join(f"{each.patients} {each.rule}" for each in rules)
+        return [
+            FlowStep("patients in the raw tables", self.patients + excluded),
+            FlowStep("patients in the cohort", self.patients, excluded, reason),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +128,20 @@ def count_flow(folder: Path, task: str) -> PatientFlow:
         tested=sum(fold["test"] for fold in folds),
         folds=folds,
         tested_without_expression=unpaired["patient_id"].nunique(),
+        left_out=count_left_out(folder),
+    )
+
+
+def count_left_out(folder: Path) -> tuple[LeftOut, ...]:
+    """Count what the ledger ``data/<cohort>/provenance.parquet`` says was left out; stores made elsewhere have none."""
+    path = folder / "provenance.parquet"
+    if not path.exists():
+        return ()
+    ledger = read_parquet(path, ["patient_id", "item", "status", "rule"])[0].to_pandas()
+    rows = ledger[ledger["status"] == "left out"]
+    return tuple(
+        LeftOut(item, rule, len(group), group.loc[group["patient_id"] != "", "patient_id"].nunique())
+        for (item, rule), group in rows.groupby(["item", "rule"], sort=True)
     )
 
 

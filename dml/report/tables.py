@@ -111,6 +111,15 @@ def roles_table(flow: PatientFlow | None) -> Table:
     )
 
 
+def left_out_table(flow: PatientFlow | None) -> Table:
+    """Left-out patients, slides and samples of the raw tables, by rule."""
+    rows = () if flow is None else flow.left_out
+    return Table(
+        ("left out", "by rule", "records", "patients"),
+        tuple((each.item, each.rule, str(each.records), str(each.patients or "")) for each in rows),
+    )
+
+
 def hazard_table(fits: Mapping[str, Any]) -> Table:
     """Hazard ratios of the risk groups of some models, unadjusted and adjusted for clinical columns."""
     columns = ("model", "fit", "column", "hazard ratio (95% interval)", "p", "fitted on")

@@ -4,7 +4,7 @@ import pytest
 
 from dml.core.errors import InputError
 from dml.core.files import write_parquet
-from dml.report.patient_flow import ExternalFlow, count_flow
+from dml.report.patient_flow import ExternalFlow, count_flow, count_left_out
 
 
 @pytest.fixture
@@ -27,6 +27,16 @@ def stores(tmp_path):
             "stratum": [""] * 10,
         },
     }
+    records = [
+        ("x", "patient", "left out", "neither slide nor expression"),
+        ("y", "patient", "left out", "neither slide nor expression"),
+        ("z", "patient", "left out", "exclude: consent withdrawn"),
+        ("a", "slide", "left out", "normal tissue"),
+        ("a", "slide", "left out", "normal tissue"),
+        ("", "slide", "left out", "in no table"),
+        ("a", "survival", "used", "first table"),
+    ]
+    tables["provenance"] = dict(zip(("patient_id", "item", "status", "rule"), zip(*records, strict=True), strict=True))
     for name, table in tables.items():
         write_parquet(tmp_path / f"{name}.parquet", pa.Table.from_pandas(pd.DataFrame(table)))
     return tmp_path
@@ -37,6 +47,21 @@ def test_patients_are_counted_down_to_the_tested(stores):
     assert (flow.patients, flow.with_slide, flow.with_expression, flow.with_both) == (6, 5, 4, 3)
     assert (flow.with_outcome, flow.tested) == (4, 2)
     assert flow.folds == ({"train": 2, "validation": 1, "test": 1}, {"train": 3, "validation": 0, "test": 1})
+
+
+def test_the_flow_begins_with_what_the_ledger_says_was_left_out(stores):
+    steps = count_flow(stores, "survival").steps()
+    assert [(step.count, step.excluded) for step in steps[:3]] == [(9, None), (6, 3), (5, 1)]
+    assert steps[1].reason == "left out: 1 exclude: consent withdrawn; 2 neither slide nor expression"
+    rows = {(row.item, row.rule): (row.records, row.patients) for row in count_left_out(stores)}
+    assert rows["slide", "normal tissue"] == (2, 1)
+    assert rows["slide", "in no table"] == (1, 0)
+    assert ("survival", "first table") not in rows
+
+
+def test_without_a_ledger_the_flow_begins_with_the_cohort(stores):
+    (stores / "provenance.parquet").unlink()
+    assert count_flow(stores, "survival").steps()[0].text == "patients in the cohort"
 
 
 def test_another_task_has_other_known_outcomes(stores):
