@@ -66,7 +66,14 @@ class MultiScaleModel(BranchModel):
 
     A subclass names its `branches`, makes its modules and then its head (initial weights are drawn in this order), and
     implements `encode`; see `dml.baselines.deep.mean_pool` for the shortest.
+
+    Attributes
+    ----------
+    pools_linearly : bool
+        Whether each embedding is the attention-weighted mean of the projected tokens.
     """
+
+    pools_linearly: ClassVar[bool] = False
 
     def __init__(self, dims: ModelDims, config: config.Model) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ class Abmil(MultiScaleModel):
     """Predicts from an attention-weighted mean token; magnifications share the attention."""
 
     branches = ("slide",)
+    pools_linearly = True
 
     def __init__(self, dims: ModelDims, config: config.Model) -> None:
         super().__init__(dims, config)

@@ -16,6 +16,7 @@ class MeanPool(MultiScaleModel):
     """Predicts from the mean token."""
 
     branches = ("slide",)
+    pools_linearly = True
 
     def __init__(self, dims: ModelDims, config: config.Model) -> None:
         super().__init__(dims, config)
