@@ -13,7 +13,7 @@ from dml.core.errors import InputError
 from dml.core.files import digest
 from dml.core.types import TileGrid
 
-TILING = 4
+TILING = 5
 """Raise when tiling computes something else from the same input."""
 ENCODING = 1
 """Raise when encoding computes something else from the same input."""

@@ -10,9 +10,10 @@ from dml.core.errors import InputError, refuse_unreadable
 from dml.core.limited_process import call_limited
 from dml.core.types import Mpp, TileGrid, magnification
 from dml.slides.grid import largest_share, tile_grids
+from dml.slides.nuclei import LARGEST_UM, PLAUSIBLE_UM, measure_nuclei
 from dml.slides.reader import Slide, open_slide
 from dml.slides.thumbnails import save_overview
-from dml.slides.tissue import Tissue, find_tissue, mask_mpp
+from dml.slides.tissue import BROWN, Tissue, find_tissue, mask_mpp
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,10 @@ def _open_and_tile(
     path: Path, tiles: Tiles, mpp: float | None, mpp_from: str | None, overview: Path | None
 ) -> TiledSlide:
     with refuse_unreadable(path), open_slide(path, mpp, mpp_from) as slide:
-        return tile_slide(slide, tiles, overview)
+        return tile_slide(slide, tiles, overview, is_sure=mpp_from is not None)
 
 
-def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None) -> TiledSlide:
+def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None, is_sure: bool = False) -> TiledSlide:
     """Find the tissue of an open slide and lay the nested grids.
 
     Parameters
@@ -63,11 +64,13 @@ def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None) -> Tile
         Resolutions, tile side, least share of tissue.
     overview : Path, optional
         Where to write a JPEG of the slide with its tissue and tiles.
+    is_sure : bool
+        Whether a person has said which resolution is right, so that the size of nuclei does not count.
 
     Raises
     ------
     InputError
-        If the slide is truncated, too coarse, or has no tissue.
+        If the slide is truncated, too coarse, has no tissue, or nuclei that contradict its resolution.
     """
     slide.probe(min(tiles.mpps))
     tissue = find_tissue(slide.thumbnail(mask_mpp(slide)), tiles.remove_ink)
@@ -75,6 +78,7 @@ def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None) -> Tile
     grids = dict(tile_grids(slide, tissue.mask, tiles))
     if not all(len(grid.coords_px) for grid in grids.values()):
         raise _too_little(slide, tissue, tiles)
+    doubts = () if is_sure or tissue.brown > BROWN else _check_nuclei(slide, grids[Mpp(min(grids))])
     if overview is not None:
         save_overview(slide, tissue.mask, grids, overview)
     width, height = slide.dimensions
@@ -88,9 +92,23 @@ def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None) -> Tile
         "tissue": round(float(tissue.mask.mean()), 6),
         "left_out": round(tissue.left_out, 6),
         "tiles": sum(len(grid.coords_px) for grid in grids.values()),
-        "notes": "; ".join((*slide.resolution.notes, *tissue.notes)),
+        "notes": "; ".join((*slide.resolution.notes, *tissue.notes, *doubts)),
     }
     return TiledSlide(grids, facts)
+
+
+def _check_nuclei(slide: Slide, grid: TileGrid) -> tuple[str, ...]:
+    """Compare the size of nuclei with what tissue has; return what a person should look at."""
+    diameter = measure_nuclei(slide, grid)
+    if diameter is None or PLAUSIBLE_UM[0] <= diameter <= PLAUSIBLE_UM[1]:
+        return ()
+    what = f"at {slide.mpp:g} microns per pixel ({slide.resolution.source}) nuclei are {diameter:.1f} microns wide"
+    if diameter < LARGEST_UM:
+        return (f"{what}: is the resolution right?",)
+    better = slide.mpp * 7 / diameter
+    problem = f"{what}, at about {better:.2g} they would be 7: the resolution is wrong, or these are no cells"
+    remedy = "Give the right mpp in the slide list; if it is right, say so with `mpp_from` under `slides` of the cohort"
+    raise InputError(slide.path, problem, remedy)
 
 
 def _check_tissue(slide: Slide, tissue: Tissue) -> None:

@@ -29,6 +29,8 @@ _DARK_FIELD = 0.6  # share of black pixels from which a slide is taken as fluore
 _FLAT, _WINDOW = 0.005, 15  # the brightness of glass deviates by less than this in a window of so many pixels
 _TINT = 0.74  # least ratio of the darkest to the brightest channel of glass under a tinted lamp
 _WHITE = 0.94  # ratio of the darkest to the brightest channel above which the brightest colour is a lamp's white
+BROWN = 0.02
+"""Share of the tissue with brown stain from which a slide is not H&E."""
 _NOTED = 0.1  # share of stained area left out from which a note says so
 
 
@@ -63,7 +65,7 @@ class Tissue:
         if self.left_out > _NOTED:
             because = f" ({self.pens}; for a special stain set tiles.remove_ink: false)" if self.pens else ""
             notes.append(f"{self.left_out:.0%} of the stained area was left out{because}")
-        if self.brown > 0.02:
+        if self.brown > BROWN:
             notes.append(f"brown stain on {self.brown:.0%} of the tissue: immunohistochemistry, not H&E?")
         return tuple(notes)
 

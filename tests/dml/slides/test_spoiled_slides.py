@@ -66,7 +66,7 @@ def test_an_id_cannot_write_outside_its_folder(tmp_path: Path, slide_id: str) ->
 def test_an_error_of_any_library_is_a_failed_slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import dml.slides.tile_slide as module
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")
 
     good = write_plain(tmp_path / "good.tif")
@@ -74,7 +74,9 @@ def test_an_error_of_any_library_is_a_failed_slide(tmp_path: Path, monkeypatch: 
     bad.write_bytes(bad.read_bytes() + b"x")
     monkeypatch.setattr(module, "call_limited", lambda path, function, *rest: function(*rest))
     tile = module.tile_slide
-    monkeypatch.setattr(module, "tile_slide", lambda slide, *rest: (fail if slide.path == bad else tile)(slide, *rest))
+    monkeypatch.setattr(
+        module, "tile_slide", lambda slide, *rest, **how: {bad: fail}.get(slide.path, tile)(slide, *rest, **how)
+    )
     rows = [{"slide_id": path.stem, "patient_id": "P", "path": str(path), "mpp": np.nan} for path in (good, bad)]
     tiles = Tiles(mpps=(0.5,), tile_px=64, max_failed=1.0)
     table = tile_cohort(pd.DataFrame(rows), tmp_path / "tiles", tiles, tmp_path / "work").set_index("slide_id")
