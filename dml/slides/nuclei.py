@@ -43,7 +43,7 @@ def median_diameter(tiles: Sequence[UInt8[np.ndarray, "t t 3"]], mpp: float) -> 
         stained = ndimage.binary_opening(haematoxylin > threshold_otsu(haematoxylin), iterations=2)  # type: ignore[no-untyped-call]
         distance = ndimage.distance_transform_edt(stained)
         apart = max(round(_APART_UM / mpp), 1)
-        peaks = peak_local_max(
+        peaks = peak_local_max(  # type: ignore[no-untyped-call]
             ndimage.gaussian_filter(distance, 1), min_distance=apart, labels=stained.astype(int), exclude_border=False
         )
         diameters += (2 * mpp * distance[peaks[:, 0], peaks[:, 1]]).tolist()
