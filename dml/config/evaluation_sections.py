@@ -30,6 +30,9 @@ class Probes(Section):
     repeats: PositiveInt = Field(5, description="random orders of hiding, and permutations of patients")
     components: PositiveInt = Field(3, description="principal components of each gene group to be predicted")
     min_site_patients: PositiveInt = Field(5, description="training patients of a site for it to be a class")
+    faithfulness_patients: int = Field(
+        30, ge=0, description="test patients whose tiles are deleted and inserted by contribution; 0 = none"
+    )
     permutations: int = Field(0, ge=0, description="trainings per fold on permuted outcomes; 0 = none")
 
 

@@ -13,6 +13,7 @@ from dml.report.context import Figure, ReportContext
 from dml.report.figures.ablation import draw_ablation
 from dml.report.figures.calibration import draw_confusion, draw_reliability, draw_survival_calibration
 from dml.report.figures.decision import draw_class_decision, draw_survival_decision
+from dml.report.figures.faithfulness import draw_faithfulness
 from dml.report.figures.forest import draw_forest, draw_subgroups
 from dml.report.figures.kaplan_meier import draw_kaplan_meier
 from dml.report.figures.missing_modality import draw_missing_modality
@@ -47,6 +48,9 @@ def draw_all(
         path = out / "missing_modality.svg"
         draw_missing_modality(context.probes["missing_modality"], context.probes["metric"], path)
         figures.append(Figure("probes", path))
+        path = out / "faithfulness.svg"
+        if draw_faithfulness(context.probes.get("faithfulness"), path):
+            figures.append(Figure("faithfulness", path))
     if context.ablation is not None and draw_ablation(context.ablation["rows"], out / "ablation.svg"):
         figures.append(Figure("ablation", out / "ablation.svg"))
     return figures

@@ -7,6 +7,7 @@ from typing import Any
 from dml.core.types import SUBSPACES, Kind
 from dml.evaluation.metric_sets import MAIN
 from dml.evaluation.metrics.registry import entries, find, metric_label
+from dml.evaluation.results import PAIR
 from dml.models.registry import description
 from dml.models.registry import label as model_label
 from dml.report.number_format import format_difference, format_estimate, format_p
@@ -218,6 +219,21 @@ def subspace_table(probes: Mapping[str, Any]) -> Table:
     )
     columns = ("model", "variance explained of", "from tumor token", "from TME token", "difference, own to other")
     return Table(columns, tuple(rows))
+
+
+def faithfulness_table(faithfulness: Mapping[str, Any]) -> Table:
+    """How much more the first tiles of an order decide the output than those left."""
+    rows = (
+        (
+            model,
+            order,
+            format_estimate(faithfulness[model][order]["faithfulness"]),
+            format_difference(faithfulness[model]["differences"].get(order)),
+        )
+        for model in PAIR
+        for order in ("contribution", "attention", "random")
+    )
+    return Table(("model", "order of tiles", "insertion less deletion", "contribution less this order"), tuple(rows))
 
 
 def ablation_table(content: Mapping[str, Any], subgroup: str = "") -> Table:

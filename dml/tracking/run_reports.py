@@ -144,6 +144,9 @@ def probe_metrics(content: Mapping[str, Any], model: str) -> dict[str, float]:
     for target, sources in subspaces["genes"].items():
         values |= {f"{target}_genes_from_{s}": (sources[s] or {}).get("value") for s in ("tumor", "tme")}
     values["training_sd"] = content["single_members"][model]["sd"]
+    faithful = (content.get("faithfulness") or {}).get(model, {})
+    for order in ("contribution", "attention", "random"):
+        values[f"faithfulness_{order}"] = (faithful.get(order, {}).get("faithfulness") or {}).get("value")
     permuted = content["permutation_test"]
     values["permutation_test"] = permuted["value"] if permuted and model == "teacher" else None
     return {f"probe/{name}": float(value) for name, value in values.items() if value is not None}

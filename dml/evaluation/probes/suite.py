@@ -12,6 +12,7 @@ from dml.core.tasks import make_task
 from dml.core.types import Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
+from dml.evaluation.probes.faithfulness import probe_faithfulness
 from dml.evaluation.probes.fold_models import (
     FoldModels,
     collect_outcomes,
@@ -43,7 +44,8 @@ def probe(
     -------
     dict
         ``metric``, ``patients``, ``missing_modality``, ``modality_exchange``, ``site``, ``subspaces``,
-        ``single_members`` and ``permutation_test`` (None unless `probes.permutations`).
+        ``single_members``, ``faithfulness`` (None without `probes.faithfulness_patients`) and ``permutation_test``
+        (None unless `probes.permutations`).
 
     Raises
     ------
@@ -63,8 +65,17 @@ def probe(
         "site": probe_site(folds, embeddings, scorer, settings.min_site_patients),
         "subspaces": probe_subspaces(embeddings, scorer, settings.components, planted),
         "single_members": score_members(folds, scorer),
+        "faithfulness": _faithfulness(folds, params),
         "permutation_test": run_permutation_test(cohort, splits, params, task, repeats) if repeats else None,
     }
+
+
+def _faithfulness(folds: Sequence[FoldModels], params: config.Params) -> dict[str, Any] | None:
+    settings, evaluation = params.probes, params.evaluation
+    if not settings.faithfulness_patients:
+        return None
+    counts = (settings.faithfulness_patients, settings.repeats)
+    return probe_faithfulness(folds, *counts, evaluation.resamples, evaluation.confidence, params.seed)
 
 
 def score_members(folds: Sequence[FoldModels], scorer: PairedScorer) -> dict[str, Any]:

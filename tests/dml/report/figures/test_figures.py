@@ -4,8 +4,10 @@ from scipy.stats import binomtest
 
 from dml.evaluation.results import Training, read_results
 from dml.report.figures.calibration import confusion_counts, quantile_groups, wilson
+from dml.report.figures.faithfulness import draw_faithfulness
 from dml.report.figures.forest import draw_forest
 from dml.report.figures.kaplan_meier import draw_kaplan_meier
+from dml.report.tables import faithfulness_table
 
 
 @pytest.fixture
@@ -47,3 +49,20 @@ def test_confusion_counts_every_patient_once(tmp_path, invented):
     counts = confusion_counts(model.rows, ("G2", "G3", "G4"))
     assert counts.sum() == 120
     assert counts.sum(axis=1).tolist() == invented.patients["grade"].value_counts()[["G2", "G3", "G4"]].tolist()
+
+
+def test_faithfulness_is_drawn_and_tabled_where_it_was_probed(tmp_path):
+    area = {"value": 0.3, "ci_low": 0.2, "ci_high": 0.4}
+    curve = {"deletion": [-0.1, -0.2], "insertion": [0.2, 0.1], "faithfulness": area}
+    paired = {"difference": 0.25, "ci_low": 0.1, "ci_high": 0.35, "p": 0.01}
+    model = dict.fromkeys(("contribution", "attention", "random"), curve)
+    model |= {"differences": {"attention": paired, "random": None}}
+    probed = {"patients": 9, "shares": [0.3, 0.7], "teacher": model, "student": model}
+    assert draw_faithfulness(probed, tmp_path / "a.svg")
+    assert not draw_faithfulness({"left_out": "small bags"}, tmp_path / "b.svg")
+    assert not draw_faithfulness(None, tmp_path / "b.svg")
+    assert not (tmp_path / "b.svg").exists()
+    rows = faithfulness_table(probed).rows
+    assert [row[:2] for row in rows[:2]] == [("teacher", "contribution"), ("teacher", "attention")]
+    assert "0.25" in rows[1][3]
+    assert len(rows) == 6
