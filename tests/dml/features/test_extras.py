@@ -20,7 +20,9 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packages = next((folder / "lib").glob("python*/site-packages"))
     here = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "below.pth").write_text("\n".join(here))
-    wanted = [*EXTRAS["timm"], *EXTRAS["transformers"], *EXTRAS["onnx"], *EXTRAS["ome"], "onnx"]
+    wanted = [
+        package for name in ("timm", "transformers", "onnx", "openvino", "ome", "h5ad") for package in EXTRAS[name]
+    ]
     run(folder, "-m", "pip", "install", "--quiet", *wanted, "-c", str(ROOT / "constraints.txt"))
     return folder
 
@@ -46,4 +48,13 @@ def test_the_pinned_torch_stays(overlay: Path) -> None:
 def test_encoders_of_every_extra_run(overlay: Path) -> None:
     """Tiny random networks of timm and transformers from a local folder, TorchScript and ONNX, none skipped."""
     output = run(overlay, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/dml/features/test_backends.py")
+    assert "SKIPPED" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.parametrize("tests", ["tests/dml/readers/expression/test_h5ad.py", "tests/dml/features/test_runtimes.py"])
+def test_h5ad_and_runtimes_of_encoders_run(overlay: Path, tests: str) -> None:
+    """Files that anndata itself writes, of today's and of its oldest kind; OpenVINO beside ONNX Runtime."""
+    output = run(overlay, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", tests)
     assert "SKIPPED" not in output
