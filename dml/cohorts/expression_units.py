@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from dml.core.errors import ConfigError, InputError
+from dml.core.errors import ConfigError, InputError, listed
 
 Values = np.ndarray
 
@@ -26,11 +26,15 @@ LOWEST_LOG2 = -20.0
 """Lower than the logarithm of any offset in use; batch correction stays far above it."""
 SENTINELS = (-99.0, -999.0, -9999.0, -99999.0, 99999.0, 9999.0, 999.0)
 """Numbers that mean missing; among z-scores nothing else tells them."""
+LOWEST_ZSCORE = -90.0
+"""Published ones reach -5 and +40,000: expression has no tail to the left, and codes of missing values do."""
 MAX_TYPICAL_ZSCORE = 5.0
 MAX_NEGATIVE = 0.01
 """Share of a log2(x + 1) matrix that may be negative, as batch correction leaves a few values."""
 MIN_VALUES = 500
 """Values from which their distribution is compared with the unit."""
+MIN_SAMPLES, MIN_PANEL = 10, 50
+"""Samples and genes from which one sample is compared with the others."""
 MIN_TRANSCRIPTOME = 10_000
 """Genes from which a matrix is a whole transcriptome, whose sum per patient is known."""
 MILLION = (2.5e5, 1.05e6)
@@ -89,6 +93,7 @@ def refuse_impossible(frame: pd.DataFrame, unit: str, where: object, offset: flo
     wrong = (values < low) | (values > high) | np.isin(values, SENTINELS if unit == "zscore" else ())
     wrong &= np.isfinite(values)
     if not wrong.any():
+        _refuse_odd_samples(frame, unit, where)
         return
     cells = [
         f"{values[p, g]:g} (gene {frame.columns[g]} of patient {frame.index[p]})" for p, g in np.argwhere(wrong)[:3]
@@ -98,6 +103,30 @@ def refuse_impossible(frame: pd.DataFrame, unit: str, where: object, offset: flo
     if wrong.mean() > MAX_NEGATIVE:
         remedy += f". More likely they are {_instead(unit, bool((values[wrong] < low).any()))}: correct expression.unit"
     raise InputError(str(where), problem, remedy)
+
+
+def _refuse_odd_samples(frame: pd.DataFrame, unit: str, where: object) -> None:
+    """Refuse samples of another unit than the rest, and such without any difference between genes."""
+    values = frame.to_numpy(np.float64)
+    if values.shape[0] < MIN_SAMPLES or values.shape[1] < MIN_PANEL:
+        return
+    high = np.nanquantile(values, 0.99, axis=1)
+    typical = float(np.median(high))
+    constant = np.nanmax(values, axis=1) == np.nanmin(values, axis=1)
+    problem, odd = "all genes have one value", constant
+    if not constant.any() and unit in LINEAR:
+        problem, odd = (
+            f"values look like logarithms (the others reach {typical:g})",
+            (high < MAX_LOGGED) & (typical > 200),
+        )
+    elif not constant.any() and unit.startswith("log2_"):
+        twice = np.abs(high - np.log2(typical + 1)) < 0.7 if typical > 0 else np.zeros(len(high), bool)
+        problem, odd = f"values look logged twice (the others reach {typical:.3g})", twice & (high < 0.5 * typical)
+    if odd.any():
+        names = listed([f"{frame.index[i]} (99th percentile {high[i]:.3g})" for i in np.flatnonzero(odd).tolist()])
+        raise InputError(
+            str(where), f"{names}: {problem}", "Correct these samples, or list the patients under `exclude`"
+        )
 
 
 def check_unit(values: Values, unit: str, where: object, offset: float = 1.0, confirmed: bool = False) -> None:
@@ -133,7 +162,7 @@ def check_unit(values: Values, unit: str, where: object, offset: float = 1.0, co
 def _limits(unit: str, offset: float) -> tuple[float, float]:
     """Return the lowest and the highest possible value."""
     if unit == "zscore":
-        return -np.inf, np.inf
+        return LOWEST_ZSCORE, np.inf
     highest = MAX_LINEAR[unit.removeprefix("log2_")]
     if unit in LINEAR:
         return 0.0, highest

@@ -13,10 +13,18 @@ from dml.core.errors import InputError, listed
 from dml.readers.columns import SurvivalColumns
 from dml.readers.table_files import column, numbers, rows
 
-DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
+DAYS = {"days": 1.0, "weeks": 7.0, "months": 30.4375, "years": 365.25}
 _UNIT_WORDS = {
-    "days": (r"day", set()), "months": (r"month", {"mo", "mos", "mths"}), "years": (r"year", {"yr", "yrs"}),
+    "days": (r"day", set()), "weeks": (r"week", {"wk", "wks"}),
+    "months": (r"month", {"mo", "mos", "mths"}), "years": (r"year", {"yr", "yrs"}),
 }  # fmt: skip
+_ALIVE = re.compile(r"(?<![a-z])(?:is_?)?(?:alive|living|survived|survivor)", re.IGNORECASE)
+_NOT_DEATH = re.compile(
+    r"(?<![a-z])(?:[dpre]fs|dmfs|dfi|pfi|ttp|progress\w*|recur\w*|relaps\w*)(?![a-z])", re.IGNORECASE
+)
+"""Names of endpoints other than death."""
+MAX_MEDIAN_YEARS, MAX_YEARS = 40.0, 90.0
+"""Nobody's cohort is followed so long in the middle, and no patient so long after a diagnosis."""
 _YES = {"1", "true", "yes", "y"}
 _NO = {"0", "false", "no", "n"}
 COLUMNS = ("days", "event", "row", "rule", "contradiction")
@@ -51,7 +59,9 @@ def read_follow_up(
     """
     death, last = (_first_filled(frame, path, names) * DAYS[spec.unit] for names in (spec.time.dead, spec.time.alive))
     if not spec.confirmed:
-        _check_unit(spec, path, last.combine_first(death))
+        days = last.combine_first(death)
+        _check_unit(spec, path, days)
+        _check_range(spec, path, days.dropna())
         _check_event(spec, path)
     rows_ = pd.DataFrame({"id": ids, "death": death, "last": last, "row": frame.index}, index=frame.index)
     rows_["event"] = pd.Series(None, index=frame.index, dtype=object) if event is None else event
@@ -128,6 +138,26 @@ def _check_unit(spec: SurvivalColumns, path: Path, days: pd.Series) -> None:
             raise InputError(path, problem, remedy)
 
 
+def _check_range(spec: SurvivalColumns, path: Path, days: pd.Series) -> None:
+    """Refuse times that are no follow-up: dates, ages, another unit; both readings are shown."""
+    names = " or ".join(dict.fromkeys((*spec.time.dead, *spec.time.alive)))
+    if days.empty:
+        return
+    given = days / DAYS[spec.unit]
+    reading = ""
+    if given.between(1900, 2100).all() and given.nunique() > 1:
+        reading = "they look like calendar years"
+    elif days.median() > MAX_MEDIAN_YEARS * DAYS["years"]:
+        dates = spec.unit == "days" and given.between(20_000, 60_000).mean() > 0.9
+        reading = "they look like dates of a spreadsheet or ages in days" if dates else "is it another unit"
+    elif days.max() > MAX_YEARS * DAYS["years"]:
+        reading = f"the longest ({given.max():g}) is no follow-up"
+    if reading:
+        years = f"{days.median() / DAYS['years']:.1f} years in the middle, {days.max() / DAYS['years']:.1f} at most"
+        problem = f"{names}: read in {spec.unit} patients are followed for {years}; {reading}"
+        raise InputError(path, problem, "Correct survival.time or unit, or confirm them by survival.confirmed: true")
+
+
 def _units_in(name: str) -> Iterator[str]:
     words = set(re.split(r"[^a-z]+", name.casefold()))
     for unit, (part, short) in _UNIT_WORDS.items():
@@ -137,12 +167,17 @@ def _units_in(name: str) -> Iterator[str]:
 
 def _check_event(spec: SurvivalColumns, path: Path) -> None:
     """Refuse a coding of the event that the name of its column contradicts; both readings are shown."""
+    names = (spec.event, *spec.time.dead, *spec.time.alive)
+    if other := next((name for name in names if _NOT_DEATH.search(name)), None):
+        problem = f"column {other!r} is, by its name, of another endpoint than death"
+        raise InputError(path, problem, "Name the column of death, or confirm it by survival.confirmed: true")
     name, dead = spec.event.casefold(), {cell.casefold() for cell in spec.dead}
+    alive = _ALIVE.search(name) is not None
     censored = "cens" in name
-    died = not censored and re.search(r"event|dead|death|died|deceas", name) is not None
-    if (censored and dead and dead <= _YES) or (died and dead and dead <= _NO):
-        what = "censored" if censored else "died"
+    died = not censored and not alive and re.search(r"event|dead|death|died|deceas", name) is not None
+    if ((censored or alive) and dead and dead <= _YES) or (died and dead and dead <= _NO):
+        what = "censored" if censored else "alive" if alive else "died"
         problem = f"column {spec.event!r} is read as: {listed(spec.dead)} died, {listed(spec.alive)} alive"
-        other = f"by its name {listed(spec.dead if censored else spec.alive)} means {what}"
+        other = f"by its name {listed(spec.dead if censored or alive else spec.alive)} means {what}"
         remedy = "Exchange survival.dead and survival.alive, or confirm them by survival.confirmed: true"
         raise InputError(path, f"{problem}; {other}", remedy)

@@ -85,7 +85,7 @@ class SurvivalColumns(Section):
     time: Annotated[TimeColumns, BeforeValidator(_parse_time)] = Field(
         description="{dead: columns, alive: columns}; of a list, columns named after death are for the dead alone"
     )
-    unit: Literal["days", "months", "years"] = Field(description="a month is 30.4375 days, a year 365.25")
+    unit: Literal["days", "weeks", "months", "years"] = Field(description="a month is 30.4375 days, a year 365.25")
     event: str = Field(default="", description="empty: the table holds times of patients whose event another one knows")
     dead: Cells = Field(default=(), description="values of the event column that mean: the patient died")
     alive: Cells = Field(default=(), description="values that mean: alive at last follow-up, censored")

@@ -1,15 +1,32 @@
 """How the ids of two tables match: how many do, examples of both spellings, and what would make more of them match."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from dml.core.errors import listed
 
+_LOOK_ALIKE = str.maketrans(
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0430\u0435\u043e\u0440\u0441\u0443\u0445"
+    "\u2010\u2011\u2012\u2013\u2014\u2212",
+    "ABEKMHOPCTXaeopcyx------",
+)
+"""Cyrillic letters and dashes of other kinds, and the plain characters that look like them."""
+
+
+def _plain_characters(text: str) -> str:
+    """Replace characters that look like plain ones, and remove invisible ones."""
+    shown = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return shown.translate(_LOOK_ALIKE)
+
+
 SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "look-alike and invisible characters are plain": _plain_characters,
     "blanks are removed": lambda text: re.sub(r"\s+", "", text),
     "case is ignored": str.casefold,
     "dots, underscores and blanks are read as dashes": lambda text: re.sub(r"[._\s]", "-", text),
+    "slashes are read as dashes": lambda text: re.sub(r"[/\\]", "-", text),
     "leading zeros are dropped": lambda text: re.sub(r"(?<![0-9])0+(?=[0-9])", "", text),
     "decimals (.0) are dropped": lambda text: re.sub(r"\.0+$", "", text),
     "quotes are removed": lambda text: text.strip("\"'"),
@@ -62,6 +79,10 @@ def suggest_spelling(left: Iterable[str], right: Iterable[str]) -> str:
     best: tuple[int, str, str] = (0, "", "")
     for name, undo in [*SPELLINGS.items(), ("several changes are undone", _undo_all)]:
         best = max(best, _count(name, {undo(t): t for t in theirs}, ((o, undo(o)) for o in ours)), key=lambda b: b[0])
+    numbered = {_without_word(_undo_all(text)): text for text in theirs}
+    if len(numbered) == len(theirs):
+        pairs = ((text, _without_word(_undo_all(text))) for text in ours)
+        best = max(best, _count("words before the number are left out", numbered, pairs), key=lambda b: b[0])
     for name, longer, shorter in (
         ("a suffix (sample or aliquot) is cut", ours, theirs),
         ("a suffix (sample or aliquot) of the other side is cut", theirs, ours),
@@ -83,6 +104,11 @@ def _undo_all(text: str) -> str:
     for undo in SPELLINGS.values():
         text = undo(text)
     return re.sub(r"-+", "-", text)
+
+
+def _without_word(text: str) -> str:
+    """Return patient-7, P7 or sub7 as 7."""
+    return re.sub(r"^[a-z]+-*(?=[0-9])", "", text)
 
 
 def _stems(text: str) -> list[str]:

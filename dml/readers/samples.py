@@ -19,11 +19,17 @@ CODES = {
 }  # fmt: skip
 """Sample type codes of TCGA, in the order in which tumor samples count."""
 _WORDS = {
-    "normal": "11", "control": "20", "additional metasta": "07", "metasta": "06", "new primary": "05",
-    "additional primary": "05", "recurren": "02", "relapse": "02", "progress": "02", "primary": "01",
+    r"(?<!ab)normal|\bnon[\s_-]?(?:tumou?r|neoplastic|malignant|cancer)|\bhealthy|\bpara[\s_-]?tumou?r|\bnat\b"
+    r"|\badjacent|\buninvolved": "11",
+    "control": "20", "additional metasta": "07", "metasta": "06", "new primary": "05", "additional primary": "05",
+    "recurren|relaps|progress": "02", "primary": "01",
 }  # fmt: skip
-"""Parts of the words in which portals write sample types; the first that occurs decides."""
-_BARCODE = re.compile(r"^(?:TCGA-\w\w-\w{4}|TARGET-\d+-\w+)-(\d\d)([A-Z]?)")
+"""Expressions of the words in which portals write sample types; the first that occurs decides."""
+_DENIED = re.compile(r"\b(?:non|not|no|without)[\s_-]+(?:a[\s_-]+)?(?:metasta|recurren|relaps|progress)\w*")
+_BARCODE = re.compile(
+    r"^(?:TCGA[-._]\w\w[-._][A-Z0-9]{4}|TARGET[-._]\d+[-._][A-Z0-9]+)[-._](\d\d)([A-Z]?)", re.IGNORECASE
+)
+_NAMED_NORMAL = re.compile(r"(?:^|[-._ ])normal(?:$|[-._ ])", re.IGNORECASE)
 _NORMAL = frozenset({"10", "11", "12", "13", "14", "20"})
 _UNKNOWN = len(CODES)
 
@@ -53,11 +59,12 @@ def sample_code(name: str, kind: str = "") -> str:
     >>> sample_code("TCGA-02-0001-11A"), sample_code("S1", "Primary Tumor"), sample_code("S1")
     ('11', '01', '')
     """
-    words = kind.casefold()
-    if code := next((code for part, code in _WORDS.items() if part in words), ""):
+    words = _DENIED.sub("", kind.casefold())
+    if code := next((code for part, code in _WORDS.items() if re.search(part, words)), ""):
         return code
-    match = _BARCODE.match(name)
-    return match[1] if match and match[1] in CODES else ""
+    if match := _BARCODE.match(name):
+        return match[1] if match[1] in CODES else ""
+    return "11" if not kind and _NAMED_NORMAL.search(name) else ""
 
 
 def patient_of(name: str) -> str:

@@ -6,6 +6,7 @@ one is right (`mpp_from`).
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,9 +151,10 @@ def _of_pixels(properties: Mapping[str, str], prefix: str, path: Path | str, not
 
 
 def number(text: str | None) -> float | None:
-    """Read a positive number, with a decimal point or a decimal comma; None for anything else."""
+    """Read a positive number, with a decimal point or comma, an x or microns behind it; None for anything else."""
+    plain = re.sub(r"\s*(?:x|um|[\u00b5\u03bc]m|microns?)\s*$", "", (text or "").strip(), flags=re.IGNORECASE)
     try:
-        value = float((text or "").strip().replace(",", "."))
+        value = float(plain.replace(",", "."))
     except ValueError:
         return None
     return value if math.isfinite(value) and value > 0 else None

@@ -1,10 +1,13 @@
+from collections.abc import Callable
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dml.cohorts.expression_units import check_unit, convert, stored_unit
+from dml.cohorts.expression_units import check_unit, convert, refuse_impossible, stored_unit
 from dml.core.errors import InputError
 
 LINEAR = arrays(np.float64, (3, 6), elements=st.floats(0.1, 1e5))
@@ -42,3 +45,35 @@ def test_single_extreme_zscores_are_real_but_typical_ones_are_not() -> None:
     with pytest.raises(InputError, match=r"values around 100: this cannot be zscore"):
         check_unit(np.full((10, 10), 100.0), "zscore", "table")
     check_unit(np.zeros((0, 0)), "zscore", "table")
+
+
+def matrix(unit: str) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    linear = np.exp(rng.normal(3, 2, (20, 200)))
+    values = {"tpm": linear, "log2_tpm": np.log2(linear + 1), "zscore": rng.normal(size=(20, 200))}[unit]
+    return pd.DataFrame(values, index=[f"P{i}" for i in range(20)], columns=[f"G{i}" for i in range(200)])
+
+
+@pytest.mark.parametrize(
+    ("unit", "change", "says"),
+    [
+        ("tpm", lambda row: np.log2(row + 1), "P7 .*: values look like logarithms"),
+        ("log2_tpm", lambda row: np.log2(row + 1), "P7 .*: values look logged twice"),
+        ("tpm", np.zeros_like, "P7 .*: all genes have one value"),
+        ("zscore", np.zeros_like, "P7 .*: all genes have one value"),
+    ],
+)
+def test_one_sample_of_another_unit_is_named(unit: str, change: Callable[[np.ndarray], np.ndarray], says: str) -> None:
+    frame = matrix(unit)
+    refuse_impossible(frame, unit, "e.csv")
+    frame.loc["P7"] = change(frame.loc["P7"].to_numpy())
+    with pytest.raises(InputError, match=says):
+        refuse_impossible(frame, unit, "e.csv")
+
+
+@pytest.mark.parametrize("value", [-99, -1000, -999.25])
+def test_no_zscore_is_far_below_zero(value: float) -> None:
+    frame = matrix("zscore")
+    frame.loc["P3", "G5"] = value
+    with pytest.raises(InputError, match="gene G5 of patient P3"):
+        refuse_impossible(frame, "zscore", "e.csv")

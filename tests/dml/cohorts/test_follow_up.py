@@ -113,3 +113,46 @@ def test_an_event_column_needs_its_coding(tmp_path: Path) -> None:
     content = {"name": "x", "patients": [{"file": "t", "id": "id", "survival": {**GDC, "time": "t", "alive": []}}]}
     with pytest.raises(ConfigError, match="must list the values of the event column"):
         parse(CohortDescription, content, "x.yaml")
+
+
+@pytest.mark.parametrize("column", ["alive", "is_alive", "survived", "vital_alive", "living"])
+def test_a_column_of_the_living_is_not_read_as_one_of_deaths(tmp_path: Path, column: str) -> None:
+    table = pd.DataFrame({"id": ["A", "B"], column: [1, 0], "days": [500, 60]})
+    spec = {"time": "days", "unit": "days", "event": column, "dead": [1], "alive": [0]}
+    with pytest.raises(InputError, match=rf"column '{column}' is read as: 1 died, 0 alive; by its name 1 means alive"):
+        built(tmp_path, {"t": (table, spec)})
+    right = {**spec, "dead": [0], "alive": [1]}
+    assert built(tmp_path, {"t": (table, right)})["event"].to_dict() == {"A": False, "B": True}
+
+
+@pytest.mark.parametrize("column", ["DFS_STATUS", "pfs_event", "relapse", "PFI"])
+def test_another_endpoint_than_death_needs_a_word(tmp_path: Path, column: str) -> None:
+    table = pd.DataFrame({"id": ["A", "B"], column: [1, 0], "days": [500, 60]})
+    spec = {"time": "days", "unit": "days", "event": column, "dead": [1], "alive": [0]}
+    with pytest.raises(InputError, match="another endpoint than death"):
+        built(tmp_path, {"t": (table, spec)})
+    assert len(built(tmp_path, {"t": (table, {**spec, "confirmed": True})})) == 2
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "says"),
+    [
+        ([1998, 2004, 2019], "days", "calendar years"),
+        ([41000, 42500, 39800], "days", "dates of a spreadsheet or ages in days"),
+        ([900, 1200, 700], "years", "is it another unit"),
+        ([400, 1200, 1e9], "days", r"the longest \(1e\+09\) is no follow-up"),
+    ],
+)
+def test_times_that_are_no_follow_up(tmp_path: Path, times: list[float], unit: str, says: str) -> None:
+    table = pd.DataFrame({"id": list("ABC"), "dead": [1, 0, 1], "time": times})
+    spec = {"time": "time", "unit": unit, "event": "dead", "dead": [1], "alive": [0]}
+    with pytest.raises(InputError, match=says):
+        built(tmp_path, {"t": (table, spec)})
+
+
+def test_weeks(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ["A"], "dead": [1], "os_weeks": [10]})
+    spec = {"time": "os_weeks", "event": "dead", "dead": [1], "alive": [0]}
+    assert built(tmp_path, {"t": (table, {**spec, "unit": "weeks"})})["survival_days"].to_dict() == {"A": 70}
+    with pytest.raises(InputError, match=r"survival\.unit: weeks"):
+        built(tmp_path, {"t": (table, {**spec, "unit": "days"})})

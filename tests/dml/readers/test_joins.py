@@ -43,3 +43,12 @@ def test_what_matches_needs_no_hint() -> None:
 
 def test_samples_of_a_patient_who_matches_already_are_no_other_spelling() -> None:
     assert match_ids("m", ["P1", "P1-b"], ["P1", "P2"]).hint == ""
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("P\u201301", "P-01"), ("P\u200b01", "P01"), ("\u042001", "P01"), ("P/7", "P-7"), ("patient_7", "7"), ("7", "P7"),
+     ("sub-7", "sub7")],
+)  # fmt: skip
+def test_characters_and_words_that_keep_ids_apart_are_named(left: str, right: str) -> None:
+    assert "1 more match" in match_ids("a to b", [left], [right]).hint

@@ -82,3 +82,20 @@ def test_normal_tissue_is_left_out_where_no_type_is_asked_for() -> None:
     assert is_normal("TCGA-02-0001-11A-01-TS1")
     assert not is_normal("TCGA-02-0001-01Z-00-DX1")
     assert patient_of("TCGA-02-0001-11A") == "TCGA-02-0001"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("Abnormal", ""), ("non-metastatic primary tumor", "01"), ("Tumor, not recurrent", ""),
+        ("Adjacent tissue", "11"), ("Non-tumor", "11"), ("NAT", "11"), ("healthy", "11"), ("Non-neoplastic", "11"),
+        ("Paratumor", "11"), ("Solid Tissue Normal", "11"), ("Metastatic", "06"), ("relapsed", "02"),
+    ],
+)  # fmt: skip
+def test_words_count_whole_and_not_where_they_are_denied(kind: str, code: str) -> None:
+    assert sample_code("S1", kind) == code
+
+
+@pytest.mark.parametrize("name", ["TCGA.02.0001.11A", "TCGA_02_0001_11", "tcga-02-0001-11a", "S12_normal"])
+def test_normal_tissue_in_other_spellings_of_a_name(name: str) -> None:
+    assert is_normal(name)
