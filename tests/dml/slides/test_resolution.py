@@ -116,7 +116,20 @@ def test_finer_than_any_scanner_is_refused(mpp: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("0,5", 0.5), (" 0.5 ", 0.5), ("", None), (None, None), ("-1", None), ("nan", None)]
+    ("text", "value"),
+    [
+        ("0,5", 0.5),
+        (" 0.5 ", 0.5),
+        ("40x", 40),
+        ("20 X", 20),
+        ("0.25 um", 0.25),
+        ("0.25 \u00b5m", 0.25),
+        ("", None),
+        (None, None),
+        ("-1", None),
+        ("nan", None),
+        ("250 nm", None),
+    ],
 )
 def test_numbers_as_people_write_them(text: str | None, value: float | None) -> None:
     assert number(text) == value
