@@ -26,6 +26,7 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "blanks are removed": lambda text: re.sub(r"\s+", "", text),
     "case is ignored": str.casefold,
     "dots, underscores and blanks are read as dashes": lambda text: re.sub(r"[._\s]", "-", text),
+    "a dash before the number is removed": lambda text: re.sub(r"(?<=[^\W\d_])-(?=[0-9])", "", text),
     "slashes are read as dashes": lambda text: re.sub(r"[/\\]", "-", text),
     "leading zeros are dropped": lambda text: re.sub(r"(?<![0-9])0+(?=[0-9])", "", text),
     "decimals (.0) are dropped": lambda text: re.sub(r"\.0+$", "", text),
@@ -79,8 +80,8 @@ def suggest_spelling(left: Iterable[str], right: Iterable[str]) -> str:
     best: tuple[int, str, str] = (0, "", "")
     for name, undo in [*SPELLINGS.items(), ("several changes are undone", _undo_all)]:
         best = max(best, _count(name, {undo(t): t for t in theirs}, ((o, undo(o)) for o in ours)), key=lambda b: b[0])
-    numbered = {_without_word(_undo_all(text)): text for text in theirs}
-    if len(numbered) == len(theirs):
+    if any(all(text[:1].isdigit() for text in side) for side in (ours, theirs)):  # one side has numbers alone
+        numbered = {_without_word(_undo_all(text)): text for text in theirs}
         pairs = ((text, _without_word(_undo_all(text))) for text in ours)
         best = max(best, _count("words before the number are left out", numbered, pairs), key=lambda b: b[0])
     for name, longer, shorter in (
