@@ -24,7 +24,7 @@ from dml.demo import paint as painter
 from dml.demo import sprites
 from dml.demo.factors import DemoConfig, draw_patients, draw_slide_factors
 from dml.demo.fields import CELL, Cells
-from dml.demo.generate import _plan_slides
+from dml.demo.generate import plan_slides
 from dml.demo.paint import SlidePlan
 from dml.demo.vessels import SIDE_UM
 from dml.inference.maps.slide_map import make_slide_map
@@ -104,7 +104,7 @@ def correlations(task: str, model: str, most: int) -> pd.DataFrame:
     tested = set(splits.loc[splits["role"] == "test", "patient_id"])
     planted = DemoConfig(patients=len(store.patients()))
     factors = draw_slide_factors(planted, draw_patients(planted))
-    plans = {row["slide_id"]: plan for row, plan in _plan_slides(planted, factors)}
+    plans = {row["slide_id"]: plan for row, plan in plan_slides(planted, factors)}
     rows = []
     able = slides.loc[slides["patient_id"].isin(tested), "slide_id"].tolist()
     for slide_id in sorted(np.random.default_rng(params.seed).permutation(able)[:most].tolist()):

@@ -2,15 +2,9 @@
 
 Examples
 --------
->>> from dml.config import params as config
->>> from dml.data.example_cohort import example_cohort, example_splits
->>> from dml.training.folds import make_fold
->>> from dml.training.train import train_baseline
->>> cohort = example_cohort(20)
->>> optimisation = config.Optimisation(epochs=1, device="cpu")
->>> params = config.Params(cohort="example", tasks=("grade",), folds=(0, 1), optimisation=optimisation)
->>> model = train_baseline(make_fold(cohort, example_splits(cohort), 0), params, "grade", "mean_pool").model
->>> result = attribute([model], cohort.subset({"P001"}))
+>>> from dml.data.example_cohort import example_cohort
+>>> from dml.training.example_model import example_model
+>>> result = attribute([example_model()], example_cohort(20).subset({"P001"}))
 >>> result.outputs, [(part.branch, part.mpp) for part in result.tiles]
 (('low', 'high'), [('slide', 0.5), ('slide', 1.0)])
 >>> bool((abs(result.residual) < 1e-3).all())

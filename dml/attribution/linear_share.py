@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dml.core.types import Case, Cohort, Mpp, Source
-from dml.data.linear_offset import LinearMap, LinearOffset, has_values
+from dml.data.linear_offset import LinearMap, LinearOffset
 from dml.data.patient_reader import PatientReader
 from dml.data.preprocessing import Preprocessor
 
@@ -44,13 +44,13 @@ def offset_shares(offset: LinearOffset, preprocessor: Preprocessor, patient: Coh
     (case,) = patient.cases
     rows = PatientReader(preprocessor, patient).source_rows([case])
     reference = _reference_rows(preprocessor, rows)
-    name = _chosen(offset, rows)
+    name = str(offset.choose(rows)[0])
     width = len(preprocessor.tokens.mean)
     shares: dict[Source, np.ndarray] = {
         source: np.zeros((rows[source].shape[1], offset.outputs)) for source in ("slide", "genes")
     }
     start = np.zeros(offset.outputs)
-    if name is not None:
+    if name:
         models = offset.models[name]
         start = offset.slopes[name] * np.mean([model(reference)[0] for model in models], axis=0)
         for source in models[0].maps:
@@ -62,12 +62,6 @@ def offset_shares(offset: LinearOffset, preprocessor: Preprocessor, patient: Coh
     )
     groups = np.split(shares["genes"], [len(preprocessor.tumor_genes)])
     return OffsetShares(tiles, dict(zip(("tumor", "tme"), groups, strict=True)), start)
-
-
-def _chosen(offset: LinearOffset, rows: Mapping[Source, np.ndarray]) -> str | None:
-    """Name of the linear models of the most sources that the patient has, as `LinearOffset` chooses."""
-    by_size = sorted(offset.models.items(), key=lambda item: (-len(item[1][0].maps), item[0]))
-    return next((n for n, models in by_size if all(has_values(rows[s])[0] for s in models[0].maps)), None)
 
 
 def _reference_rows(preprocessor: Preprocessor, rows: Mapping[Source, np.ndarray]) -> dict[Source, np.ndarray]:

@@ -25,7 +25,6 @@ from dml.core.errors import ConfigError
 from dml.core.types import SUBSPACES, Batch, Expression, Kind, MagnificationTokens
 from dml.models.gene_imputation import GeneImputationStudent
 from dml.models.multi_scale import MultiScaleModel
-from dml.models.nn.blocks import masked_mean
 from dml.models.nn.head import add_offset, certainty_weights
 
 TOLERANCE = 1e-3
@@ -100,12 +99,11 @@ class _Path:
     """The straight path of one patient's inputs from the reference, and the logits along it."""
 
     def __init__(self, model: nn.Module, batch: Batch, offset_reference: Tensor | None, kind: Kind) -> None:
-        wrapped = isinstance(model, GeneImputationStudent)
-        network = model.teacher if isinstance(model, GeneImputationStudent) else model
+        self._imputation = model if isinstance(model, GeneImputationStudent) else None
+        network = model if self._imputation is None else self._imputation.teacher
         if not isinstance(network, MultiScaleModel):
             raise ConfigError(f"contributions are defined for networks with branches, not for {type(model).__name__}")
         self.network, self.batch, self.kind = network, batch, kind
-        self._imputation = model if wrapped else None
         if batch.offset is None:
             self._offset = self._offset_reference = None
         else:
@@ -120,17 +118,9 @@ class _Path:
 
     def encode(self, batch: Batch) -> tuple[dict[str, list[Tensor]], list[Mapping[str, Tensor]]]:
         """Return the embeddings of each branch at each magnification, and the attention of each magnification."""
-        network = self.network
-        projected = [network.project(level.tokens, i) for i, level in enumerate(batch.levels)]
-        if isinstance(self._imputation, GeneImputationStudent):
-            pooled = [masked_mean(p, level.mask) for p, level in zip(projected, batch.levels, strict=True)]
-            mean = torch.stack(pooled).mean(0)
-            genes: Mapping[str, Tensor] = {s: self._imputation.impute[s](mean) for s in SUBSPACES}
-        else:
-            genes = network.embed_genes(batch.expression)
-        levels = [network.encode(p, level, genes) for p, level in zip(projected, batch.levels, strict=True)]
-        shared = network.shared_embeddings(batch.expression)
-        embeddings = {s: [{**shared, **level.embeddings}[s] for level in levels] for s in network.branches}
+        imputed = self._imputation
+        genes = self.network.embed_genes(batch.expression) if imputed is None else imputed.embed_genes(batch)
+        levels, embeddings = self.network.encode_levels(batch, genes)
         return embeddings, [level.attention for level in levels]
 
     def branch_logits(self, batch: Batch) -> dict[str, Tensor]:

@@ -35,6 +35,8 @@ MIN_VALUES = 500
 """Values from which their distribution is compared with the unit."""
 MIN_SAMPLES, MIN_PANEL = 10, 50
 """Samples and genes from which one sample is compared with the others."""
+MIN_LINEAR, TOLERANCE_LOG2 = 200.0, 0.7
+"""99th percentile from which values are surely no logarithms; deviation that a logarithm taken twice may show."""
 MIN_TRANSCRIPTOME = 10_000
 """Genes from which a matrix is a whole transcriptome, whose sum per patient is known."""
 MILLION = (2.5e5, 1.05e6)
@@ -112,21 +114,22 @@ def _refuse_odd_samples(frame: pd.DataFrame, unit: str, where: object) -> None:
         return
     high = np.nanquantile(values, 0.99, axis=1)
     typical = float(np.median(high))
-    constant = np.nanmax(values, axis=1) == np.nanmin(values, axis=1)
-    problem, odd = "all genes have one value", constant
-    if not constant.any() and unit in LINEAR:
-        problem, odd = (
-            f"values look like logarithms (the others reach {typical:g})",
-            (high < MAX_LOGGED) & (typical > 200),
-        )
-    elif not constant.any() and unit.startswith("log2_"):
-        twice = np.abs(high - np.log2(typical + 1)) < 0.7 if typical > 0 else np.zeros(len(high), bool)
-        problem, odd = f"values look logged twice (the others reach {typical:.3g})", twice & (high < 0.5 * typical)
-    if odd.any():
-        names = listed([f"{frame.index[i]} (99th percentile {high[i]:.3g})" for i in np.flatnonzero(odd).tolist()])
-        raise InputError(
-            str(where), f"{names}: {problem}", "Correct these samples, or list the patients under `exclude`"
-        )
+    for problem, odd in _oddities(values, high, typical, unit):
+        if odd.any():
+            names = listed([f"{frame.index[i]} (99th percentile {high[i]:.3g})" for i in np.flatnonzero(odd).tolist()])
+            remedy = "Correct these samples, or list the patients under `exclude`"
+            raise InputError(str(where), f"{names}: {problem}", remedy)
+
+
+def _oddities(values: Values, high: Values, typical: float, unit: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield what may be wrong with single samples, and with which, from their and the typical 99th percentile."""
+    yield "all genes have one value", np.nanmax(values, axis=1) == np.nanmin(values, axis=1)
+    if unit in LINEAR:
+        logged = (high < MAX_LOGGED) & (typical > MIN_LINEAR)
+        yield f"values look like logarithms (the others reach {typical:g})", logged
+    elif unit.startswith("log2_") and typical > 0:
+        twice = (np.abs(high - np.log2(typical + 1)) < TOLERANCE_LOG2) & (high < typical / 2)
+        yield f"values look logged twice (the others reach {typical:.3g})", twice
 
 
 def check_unit(values: Values, unit: str, where: object, offset: float = 1.0, confirmed: bool = False) -> None:

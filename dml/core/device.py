@@ -1,11 +1,15 @@
 """Where torch computes: the device a parameter names, and the number of CPU threads."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
+from typing import TYPE_CHECKING
 
 from dml.core.errors import ConfigError
+
+if TYPE_CHECKING:  # imported where it is used: tiling has executors and no network
+    import torch
 
 
 def resolve_device(name: str, parameter: str = "optimisation.device") -> torch.device:
@@ -28,6 +32,8 @@ def resolve_device(name: str, parameter: str = "optimisation.device") -> torch.d
     >>> resolve_device("cpu")
     device(type='cpu')
     """
+    import torch
+
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if gpus else "cpu")
@@ -47,6 +53,8 @@ def parse_device(name: str, parameter: str) -> torch.device:
     ConfigError
         If it is neither a CPU nor a CUDA device.
     """
+    import torch
+
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -62,6 +70,8 @@ def torch_threads(count: int) -> Iterator[None]:
 
     Sums depend on how many threads share them; with a fixed count they are the same to the bit on every machine.
     """
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

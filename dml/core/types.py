@@ -3,13 +3,17 @@
 Shape legend: b patients, n tokens, d token width, g genes, k classes or time bins, c covariates.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NewType, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, NewType, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+
+if TYPE_CHECKING:  # most stages need these types and not a second of imports
+    from torch import Tensor
 
 Mpp = NewType("Mpp", float)
 """Microns per pixel. 20x is about 0.5, 10x about 1.0; magnification is derived from it, never from a pyramid level."""
@@ -41,7 +45,7 @@ class TileGrid:
 
     coords_px: Int[np.ndarray, "n 2"]
     coords_um: Float[np.ndarray, "n 2"]
-    tissue: Float[np.ndarray, "n"]
+    tissue: Float[np.ndarray, n]
     tile_px: int
     mpp: Mpp
     slide_mpp: Mpp
@@ -67,7 +71,7 @@ class Bag:
 
     tokens: Float[Tensor, "n d"]
     coords_um: Float[Tensor, "n 2"] | None
-    slide: Int[Tensor, "n"]
+    slide: Int[Tensor, n]
     mpp: Mpp
     tile_um: Microns
     encoder: str
@@ -99,7 +103,7 @@ class Case:
     patient_id: str
     site: str
     bags: MultiScaleBags
-    expression: Float[np.ndarray, "g"] | None = None
+    expression: Float[np.ndarray, g] | None = None
     survival: Survival | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     covariates: Mapping[str, float] = field(default_factory=dict)
@@ -123,7 +127,7 @@ class Case:
         """Whether the patient has an input; one known covariate is enough, the other is imputed."""
         return {"slide": self.has_slide, "genes": self.has_expression, "clinical": self.has_clinical}[source]
 
-    def target(self, task: str) -> "Survival | str | None":
+    def target(self, task: str) -> Survival | str | None:
         """Return what was observed for a task (follow-up or class), None if unknown."""
         return self.survival if task == SURVIVAL else self.labels.get(task)
 
@@ -166,7 +170,7 @@ class Cohort:
     groups: GeneGroups
     classes: Mapping[str, tuple[str, ...]]
 
-    def subset(self, patient_ids: set[str]) -> "Cohort":
+    def subset(self, patient_ids: set[str]) -> Cohort:
         """Return the cohort restricted to some patients: fitting code receives this, never the whole cohort."""
         return replace(self, cases=tuple(case for case in self.cases if case.patient_id in patient_ids))
 
@@ -183,7 +187,7 @@ class MagnificationTokens:
     tokens: Float[Tensor, "b n d"]
     mask: Bool[Tensor, "b n"]
     coords_um: Float[Tensor, "b n 2"]
-    has_coords: Bool[Tensor, "b"]
+    has_coords: Bool[Tensor, b]
     parent: Int[Tensor, "b n"] | None = None
 
 
@@ -193,7 +197,7 @@ class Expression:
 
     tumor: Float[Tensor, "b g_t"]
     tme: Float[Tensor, "b g_m"]
-    present: Bool[Tensor, "b"]
+    present: Bool[Tensor, b]
 
     def __getitem__(self, subspace: str) -> Tensor:
         """Return the genes of one subspace."""
@@ -205,10 +209,10 @@ class SurvivalTarget:
     """Discrete-time target: the bin of the event or of the last follow-up. `known` False = no follow-up."""
 
     kind: ClassVar[Kind] = "survival"
-    bin: Int[Tensor, "b"]
-    event: Bool[Tensor, "b"]
-    days: Float[Tensor, "b"]
-    known: Bool[Tensor, "b"]
+    bin: Int[Tensor, b]
+    event: Bool[Tensor, b]
+    days: Float[Tensor, b]
+    known: Bool[Tensor, b]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +220,8 @@ class ClassTarget:
     """Class index per patient; `known` False = no label (the index is then 0 and must not be used)."""
 
     kind: ClassVar[Kind] = "classification"
-    label: Int[Tensor, "b"]
-    known: Bool[Tensor, "b"]
+    label: Int[Tensor, b]
+    known: Bool[Tensor, b]
 
 
 Target = SurvivalTarget | ClassTarget

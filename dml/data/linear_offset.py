@@ -93,9 +93,9 @@ class LinearOffset(BaseModel):
             The inner fold of a training patient, None for anyone else.
         """
         offset = np.zeros((len(inner_folds), self.outputs), np.float32)
-        remaining = np.ones(len(inner_folds), bool)
-        for name, models in self._most_sources_first():
-            chosen = remaining & np.all([has_values(rows[source]) for source in models[0].maps], axis=0)
+        names = self.choose(rows)
+        for name, models in self.models.items():
+            chosen = names == name
             outputs = np.stack([model({source: rows[source][chosen] for source in model.maps}) for model in models])
             folds = [fold for fold, is_chosen in zip(inner_folds, chosen, strict=True) if is_chosen]
             cross_fitted = [
@@ -104,8 +104,14 @@ class LinearOffset(BaseModel):
             ]
             if cross_fitted:
                 offset[chosen] = self.slopes[name] * np.array(cross_fitted)
-            remaining &= ~chosen
         return offset
+
+    def choose(self, rows: SourceRows) -> np.ndarray:
+        """Return for each patient the name of the models of most sources that it has; '' without any of them."""
+        names = np.full(len(next(iter(rows.values()))), "", dtype=object)
+        for name, models in self._most_sources_first():
+            names[(names == "") & np.all([has_values(rows[source]) for source in models[0].maps], axis=0)] = name
+        return names
 
     def _most_sources_first(self) -> list[tuple[str, tuple[LinearModel, ...]]]:
         """Sort the models: a file keeps no order of keys."""

@@ -76,7 +76,7 @@ def generate_cohort(
     folder = Path(folder)
     planted = draw_patients(config)
     slides = draw_slide_factors(config, planted)
-    plans = {folder / "slides" / f"{slide.slide_id}.tif": plan for slide, plan in _plan_slides(config, slides)}
+    plans = {folder / "slides" / f"{slide.slide_id}.tif": plan for slide, plan in plan_slides(config, slides)}
     _remove_stale_files(folder / "slides", set(plans))
     missing = {path: plan for path, plan in plans.items() if not is_current(plan, path)}
     if missing:
@@ -87,7 +87,8 @@ def generate_cohort(
     logger.info("%s: %d slides painted, %d existed", folder, len(missing), len(plans) - len(missing))
 
 
-def _plan_slides(config: DemoConfig, slides: pd.DataFrame) -> Iterator[tuple[pd.Series, SlidePlan]]:
+def plan_slides(config: DemoConfig, slides: pd.DataFrame) -> Iterator[tuple[pd.Series, SlidePlan]]:
+    """Yield the row of each slide with what is painted."""
     for _, slide in slides.iterrows():
         plan = SlidePlan(
             seed=(config.seed, STREAMS["slides"], int(slide["patient"]), int(slide["index"]), 1),

@@ -45,15 +45,20 @@ def read_arrays(path: Path, content: bytes | None = None) -> tuple[Arrays, Attri
         if not path.is_file():
             raise InputError(path, "the file does not exist", "Check the path")
         check_bytes(path, path.stat().st_size)
-        content = path.read_bytes()
-    if not content:
+    if not (path.stat().st_size if content is None else content):
         raise InputError(path, "the file is empty (0 bytes)", _AGAIN)
     try:
-        return call_limited(path, read, path, content) if read is _read_h5 else read(path, content)
+        if read is _read_h5:  # the library is in C: its process reads the file, too
+            return call_limited(path, _read_content, read, path, content)
+        return _read_content(read, path, content)
     except InputError:
         raise
     except Exception as error:
         raise InputError(path, f"not a readable {path.suffix} file ({first_line(error)})", _AGAIN) from error
+
+
+def _read_content(read: "Reader", path: Path, content: bytes | None) -> tuple[Arrays, Attributes]:
+    return read(path, path.read_bytes() if content is None else content)
 
 
 def check_bytes(path: Path, size: int) -> None:

@@ -23,15 +23,9 @@ class Ensemble:
 
     Examples
     --------
-    >>> from dml.config import params as config
-    >>> from dml.data.example_cohort import example_cohort, example_splits
-    >>> from dml.training.folds import make_fold
-    >>> from dml.training.train import train_baseline
-    >>> cohort = example_cohort(20)
-    >>> optimisation = config.Optimisation(epochs=1, device="cpu")
-    >>> params = config.Params(cohort="example", tasks=("grade",), folds=(0, 1), optimisation=optimisation)
-    >>> model = train_baseline(make_fold(cohort, example_splits(cohort), 0), params, "grade", "mean_pool").model
-    >>> Ensemble((model,)).predict(cohort).columns.tolist()
+    >>> from dml.data.example_cohort import example_cohort
+    >>> from dml.training.example_model import example_model
+    >>> Ensemble((example_model(),)).predict(example_cohort(20)).columns.tolist()
     ['patient_id', 'p_low', 'p_high', 'spread', 'prediction']
     """
 

@@ -52,15 +52,8 @@ class Predictor:
 
     Examples
     --------
-    >>> from dml.config import params as config
-    >>> from dml.data.example_cohort import example_cohort, example_splits
-    >>> from dml.training.folds import make_fold
-    >>> from dml.training.train import train_baseline
-    >>> cohort = example_cohort(20)
-    >>> optimisation = config.Optimisation(epochs=1, device="cpu")
-    >>> params = config.Params(cohort="example", tasks=("grade",), folds=(0, 1), optimisation=optimisation)
-    >>> model = train_baseline(make_fold(cohort, example_splits(cohort), 0), params, "grade", "mean_pool").model
-    >>> predictor = Predictor(Ensemble((model,)))
+    >>> from dml.training.example_model import example_model
+    >>> predictor = Predictor(Ensemble((example_model(),)))
     >>> predictor(pd.DataFrame({"patient_id": ["P1"], "path": ["absent.svs"]}))[["status", "reason"]].values.tolist()
     [['refused', 'absent.svs: the file does not exist. Check the path']]
     """

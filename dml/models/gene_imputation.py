@@ -8,6 +8,8 @@ Trained with the student's losses, so that its embeddings and predictions approa
 Shape legend: b patients, d width.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -43,8 +45,12 @@ class GeneImputationStudent(nn.Module):
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict a batch; transcriptomes in it are ignored."""
+        return self.teacher.predict(batch, self.embed_genes(batch))
+
+    def embed_genes(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Impute the gene embeddings (b d) of each subspace from the slide."""
         pooled = [
             masked_mean(self.teacher.project(level.tokens, i), level.mask) for i, level in enumerate(batch.levels)
         ]
         mean: Tensor = torch.stack(pooled).mean(0)  # b d
-        return self.teacher.predict(batch, {s: self.impute[s](mean) for s in SUBSPACES})
+        return {s: self.impute[s](mean) for s in SUBSPACES}

@@ -110,10 +110,16 @@ class MultiScaleModel(BranchModel):
 
     def predict(self, batch: Batch, genes: Mapping[str, Tensor]) -> ModelOutput:
         """Predict a batch whose gene embeddings are given."""
-        levels = [self.encode(self.project(level.tokens, i), level, genes) for i, level in enumerate(batch.levels)]
-        shared = self.shared_embeddings(batch.expression)
-        embeddings = {s: [{**shared, **level.embeddings}[s] for level in levels] for s in self.branches}
+        levels, embeddings = self.encode_levels(batch, genes)
         output = fuse_magnifications(self.head, self.dims.kind, batch, embeddings)
         attention = {s: tuple(level.attention[s] for level in levels) for s in levels[0].attention}
         genes_by_level = {s: tuple(level.predicted_genes[s] for level in levels) for s in levels[0].predicted_genes}
         return replace(output, attention=attention, predicted_genes=genes_by_level)
+
+    def encode_levels(
+        self, batch: Batch, genes: Mapping[str, Tensor]
+    ) -> tuple[list[LevelEncoding], dict[str, list[Tensor]]]:
+        """Encode every magnification; return the encodings, and the embeddings (b d) of each branch at each."""
+        levels = [self.encode(self.project(level.tokens, i), level, genes) for i, level in enumerate(batch.levels)]
+        shared = self.shared_embeddings(batch.expression)
+        return levels, {s: [{**shared, **level.embeddings}[s] for level in levels] for s in self.branches}

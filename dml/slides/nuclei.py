@@ -1,7 +1,6 @@
 """How large nuclei look, as a check of the stated resolution: those of human tissue are 5 to 12 microns wide."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,9 +9,8 @@ from skimage.color import rgb2hed
 from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
 
-if TYPE_CHECKING:
-    from dml.core.types import TileGrid
-    from dml.slides.reader import Slide
+from dml.core.types import TileGrid
+from dml.slides.reader import Slide
 
 PLAUSIBLE_UM = (3.5, 10.0)
 """Median diameters beyond which a note says that the resolution may be off by two."""
@@ -51,7 +49,7 @@ def median_diameter(tiles: Sequence[UInt8[np.ndarray, "t t 3"]], mpp: float) -> 
     return float(np.median(seen)) if len(seen) >= MIN_NUCLEI else None
 
 
-def measure_nuclei(slide: "Slide", grid: "TileGrid") -> float | None:
+def measure_nuclei(slide: Slide, grid: TileGrid) -> float | None:
     """Return the median diameter of the nuclei in some tiles of a slide, in microns; None where it cannot be told.
 
     Parameters

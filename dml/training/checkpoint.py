@@ -88,14 +88,11 @@ class FoldModel:
     Examples
     --------
     >>> from tempfile import mkdtemp
-    >>> from dml.data.example_cohort import example_cohort, example_splits
-    >>> from dml.training.folds import make_fold
-    >>> from dml.training.train import train_baseline
-    >>> cohort, folder = example_cohort(20), Path(mkdtemp())
-    >>> params = config.Params(cohort="example", tasks=("grade",), folds=(0, 1))
-    >>> params = params.model_copy(update={"optimisation": config.Optimisation(epochs=1, device="cpu")})
-    >>> train_baseline(make_fold(cohort, example_splits(cohort), 0), params, "grade", "mean_pool").model.save(folder)
-    >>> FoldModel.load(folder).predict(cohort).columns.tolist()
+    >>> from dml.data.example_cohort import example_cohort
+    >>> from dml.training.example_model import example_model
+    >>> folder = Path(mkdtemp())
+    >>> example_model().save(folder)
+    >>> FoldModel.load(folder).predict(example_cohort(20)).columns.tolist()
     ['patient_id', 'p_low', 'p_high']
     """
 

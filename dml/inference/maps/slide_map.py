@@ -89,7 +89,7 @@ def make_slide_map(
         raise InputError(store.slides_path, f"no slide {slide_id}", f"There are: {listed(slides.index.tolist(), 5)}")
     row = slides.loc[slide_id]
     patient = str(row["patient_id"])
-    folds = test_fold_models(store, models, model, patient)
+    folds = out_of_fold_models(store, models, model, patient)
     numbers = slide_numbers(store, patient)
     case = cohort.subset({patient})
     if slide_id not in numbers or not case.cases or not case.cases[0].bags:
@@ -105,7 +105,7 @@ def make_slide_map(
     return SlideMap(slide_id, patient, model, task, Path(row["path"]), mpp, result.outputs[chosen], tiles)
 
 
-def test_fold_models(store: CohortStore, models: ModelStore, model: str, patient: str) -> list[FoldModel]:
+def out_of_fold_models(store: CohortStore, models: ModelStore, model: str, patient: str) -> list[FoldModel]:
     """Return the models of the folds in which a patient is tested.
 
     Raises

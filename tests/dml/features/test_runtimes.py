@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 from torch import nn
 
 from dml.core.errors import InputError
@@ -109,7 +110,7 @@ def test_openvino_gives_the_tokens_of_pytorch() -> None:
 
 def test_a_packed_model_lists_what_its_runtime_needs() -> None:
     def named(runtime: str) -> set[str]:
-        return {text.split("=")[0] for text in requirements("efficientnet_lite0", runtime)}
+        return {Requirement(text).name for text in requirements("efficientnet_lite0", runtime)}
 
     assert named("auto") - named("torch") == {"onnx", "onnxruntime"}
     assert named("openvino") - named("torch") == {"onnx", "openvino"}

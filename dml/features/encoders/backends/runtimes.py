@@ -130,7 +130,9 @@ def _exported_file(encoder: TileEncoderRunner, name: str, weights: str) -> Path:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             # the newer exporter needs more packages; what tracing may get wrong, `compare` finds
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+            warnings.filterwarnings("ignore", "Constant folding", UserWarning)
             torch.onnx.export(
                 _WithNormalisation(encoder).eval(), (torch.zeros(1, side, side, 3, dtype=torch.uint8),), temporary,  # type: ignore[arg-type]
                 input_names=["tiles"], output_names=["tokens"], opset_version=OPSET, dynamo=False,
