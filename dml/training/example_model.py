@@ -18,4 +18,6 @@ def example_model(patients: int = 20) -> FoldModel:
     cohort = example_cohort(patients)
     optimisation = config.Optimisation(epochs=1, device="cpu")
     params = config.Params(cohort="example", tasks=("grade",), folds=(0, 1), optimisation=optimisation)
-    return train_baseline(make_fold(cohort, example_splits(cohort), 0), params, "grade", "mean_pool").model
+    result = train_baseline(make_fold(cohort, example_splits(cohort), 0), params, "grade", "mean_pool")
+    assert result is not None, "mean_pool has been trained without a single patient"
+    return result.model
