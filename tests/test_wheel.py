@@ -18,7 +18,7 @@ RESOURCES = """
 import dml
 from dml.cohorts.gene_groups import read_resource
 from dml.cohorts.gene_symbols import rename
-from dml.features.encoders.registry import get
+from dml.encoders.registry import get
 from dml.models.registry import entries
 from dml.report.templates import __path__ as templates
 

@@ -220,8 +220,9 @@ def _groups(patients: pd.DataFrame, config: Split) -> np.ndarray | None:
     Groups are those of the column ``group``; with `group_sites`, sites (of which a group is a part). A patient of
     unknown group or site is a group by himself.
     """
-    own = patients["patient_id"]
-    groups = patients[GROUP].fillna(own) if GROUP in patients else own
+    groups = patients["patient_id"]
+    if GROUP in patients:
+        groups = patients[GROUP].fillna(groups)
     if config.group_sites:
         groups = patients["site"].where(patients["site"] != "unknown", groups)
     return np.asarray(groups, dtype=str) if config.group_sites or GROUP in patients else None

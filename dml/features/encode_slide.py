@@ -8,9 +8,9 @@ import torch
 from dml.config.params import Embed, Tiles
 from dml.core.device import resolve_device
 from dml.core.types import Bag, MultiScaleBags
+from dml.encoders.card import EncoderCard, TileEncoder
+from dml.encoders.registry import get
 from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
-from dml.features.encoders.card import EncoderCard, TileEncoder
-from dml.features.encoders.registry import get
 from dml.features.load_encoder import load_encoder
 from dml.slides.tile_slide import tile_file
 

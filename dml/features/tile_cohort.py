@@ -16,9 +16,10 @@ from dml.core.errors import CheckFailed, InputError, listed
 from dml.core.files import inside, read_json, write_json, write_parquet
 from dml.core.progress import Advance, progress
 from dml.features.executors import Executor, LocalExecutor, ParallelTask
-from dml.features.fingerprint import slide_fingerprint, tiling_key
+from dml.features.fingerprint import tiling_key
 from dml.slides.grid_store import write_grid
 from dml.slides.reader import open_slide
+from dml.slides.slide_fingerprint import slide_fingerprint
 from dml.slides.tile_slide import tile_file
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 import dml
 from dml.core.files import read_parquet, write_parquet
-from dml.features.encoders import registry as encoders
+from dml.encoders import registry as encoders
 from dml.inference.ensemble import Ensemble, fold_folders
 from dml.inference.predictor import ATTENTION
 from dml.tracking import store

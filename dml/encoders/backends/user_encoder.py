@@ -25,10 +25,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from dml.config.base import Section, parse
 from dml.core.errors import ConfigError, InputError, first_line, refuse_unreadable
 from dml.core.yaml_files import read_yaml
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resize_tiles
-from dml.features.encoders.backends.weights import install_hint, placeholder_problem
-from dml.features.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
-from dml.features.fingerprint import slide_fingerprint
+from dml.encoders.backends.tile_encoder import TileEncoderRunner, resize_tiles
+from dml.encoders.backends.weights import install_hint, placeholder_problem
+from dml.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
+from dml.slides.slide_fingerprint import slide_fingerprint
 
 TORCHSCRIPT, ONNX = (".pt", ".ts"), (".onnx",)
 

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
-from dml.features.encoders.card import EncoderCard, TileEncoder
+from dml.encoders.backends.tile_encoder import TileEncoderRunner
+from dml.encoders.card import EncoderCard, TileEncoder
 
 # as the TensorFlow weights were trained; predictions are surer than with ImageNet's mean and deviation
 MEAN = (127 / 255,) * 3

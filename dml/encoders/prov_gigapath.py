@@ -3,8 +3,8 @@
 Xu et al. 2024, Nature 630:181.
 """
 
-from dml.features.encoders.backends.timm_network import TimmNetwork, timm_card
-from dml.features.encoders.backends.weights import Weights
+from dml.encoders.backends.timm_network import TimmNetwork, timm_card
+from dml.encoders.backends.weights import Weights
 
 _SHAPE = {"img_size": 224, "patch_size": 16, "embed_dim": 1536, "depth": 40, "num_heads": 24, "mlp_ratio": 5.33334}
 

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dml.core.errors import InputError
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
-from dml.features.encoders.backends.timm_network import GATED
-from dml.features.encoders.backends.weights import Weights
-from dml.features.encoders.card import EncoderCard, TileEncoder
+from dml.encoders.backends.tile_encoder import TileEncoderRunner
+from dml.encoders.backends.timm_network import GATED
+from dml.encoders.backends.weights import Weights
+from dml.encoders.card import EncoderCard, TileEncoder
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 WEIGHTS = Weights("conch", "MahmoodLab/CONCH", files=("pytorch_model.bin",), gated=True)

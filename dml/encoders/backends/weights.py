@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dml.core.errors import InputError
-from dml.features.fingerprint import slide_fingerprint
+from dml.slides.slide_fingerprint import slide_fingerprint
 
 FOLDER = Path("data/weights")
 VARIABLE = "DML_WEIGHTS"

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dml.core.errors import InputError, first_line
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
-from dml.features.encoders.backends.torchvision_operators import declare_operators
-from dml.features.encoders.backends.weights import Weights, install_hint
-from dml.features.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
+from dml.encoders.backends.tile_encoder import TileEncoderRunner
+from dml.encoders.backends.torchvision_operators import declare_operators
+from dml.encoders.backends.weights import Weights, install_hint
+from dml.encoders.card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, TileEncoder
 
 
 class ClassToken(nn.Module):

@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dml.core.errors import ConfigError, InputError
-from dml.features.encoders.backends import weights as weights_module
-from dml.features.encoders.backends.tile_encoder import resize_tiles
-from dml.features.encoders.backends.timm_network import TimmNetwork, TokenOf, timm_card
-from dml.features.encoders.backends.torchvision_operators import declare_operators
-from dml.features.encoders.backends.weights import Weights
-from dml.features.encoders.card import TileEncoder
-from dml.features.encoders.registry import get, names
+from dml.encoders.backends import weights as weights_module
+from dml.encoders.backends.tile_encoder import resize_tiles
+from dml.encoders.backends.timm_network import TimmNetwork, TokenOf, timm_card
+from dml.encoders.backends.torchvision_operators import declare_operators
+from dml.encoders.backends.weights import Weights
+from dml.encoders.card import TileEncoder
+from dml.encoders.registry import get, names
 from tests.painted import tissue_pixels
 
 TIMM = ("resnet50", "uni", "uni2_h", "virchow2", "h_optimus_0", "prov_gigapath")

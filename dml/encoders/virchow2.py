@@ -3,8 +3,8 @@
 Zimmermann et al. 2024, arXiv 2408.00738.
 """
 
-from dml.features.encoders.backends.timm_network import GATED, TimmNetwork, timm_card
-from dml.features.encoders.backends.weights import Weights
+from dml.encoders.backends.timm_network import GATED, TimmNetwork, timm_card
+from dml.encoders.backends.weights import Weights
 
 _OPTIONS = {"img_size": 224, "init_values": 1e-5, "num_classes": 0, "mlp_ratio": 5.3375, "global_pool": ""}
 _PARTS = {"reg_tokens": 4, "dynamic_img_size": True, "mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}

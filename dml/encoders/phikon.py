@@ -3,8 +3,8 @@
 Filiot et al. 2023, medRxiv 2023.07.21.23292757.
 """
 
-from dml.features.encoders.backends.transformer import transformer_card
-from dml.features.encoders.backends.weights import Weights
+from dml.encoders.backends.transformer import transformer_card
+from dml.encoders.backends.weights import Weights
 
 CARD = transformer_card(
     Weights("phikon", "owkin/phikon"),

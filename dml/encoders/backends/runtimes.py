@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from dml.core.cache import cache_dir
 from dml.core.errors import InputError, first_line
 from dml.core.files import digest
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resize_tiles
-from dml.features.encoders.backends.weights import install_hint
+from dml.encoders.backends.tile_encoder import TileEncoderRunner, resize_tiles
+from dml.encoders.backends.weights import install_hint
 
 RunTile = Callable[[UInt8[np.ndarray, "1 t t 3"]], NDArray[np.float32]]
 """From one tile to its token [1 d]."""

@@ -3,8 +3,8 @@
 Filiot et al. 2024, arXiv 2409.09173.
 """
 
-from dml.features.encoders.backends.transformer import transformer_card
-from dml.features.encoders.backends.weights import Weights
+from dml.encoders.backends.transformer import transformer_card
+from dml.encoders.backends.weights import Weights
 
 CARD = transformer_card(
     Weights("phikon_v2", "owkin/phikon-v2"),

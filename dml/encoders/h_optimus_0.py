@@ -3,8 +3,8 @@
 Saillard et al. 2024, Bioptimus.
 """
 
-from dml.features.encoders.backends.timm_network import TimmNetwork, timm_card
-from dml.features.encoders.backends.weights import Weights
+from dml.encoders.backends.timm_network import TimmNetwork, timm_card
+from dml.encoders.backends.weights import Weights
 
 CARD = timm_card(
     Weights("h_optimus_0", "bioptimus/H-optimus-0", gated=True),

@@ -13,8 +13,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from dml.core.errors import ConfigError
-from dml.features.encoders.backends.user_encoder import user_encoder_card
-from dml.features.encoders.card import EncoderCard
+from dml.encoders.backends.user_encoder import user_encoder_card
+from dml.encoders.card import EncoderCard
 
 USER_ENCODERS = Path("encoders")
 """Descriptions of users' own encoders, relative to the root of the repository."""
@@ -94,5 +94,5 @@ def get(name: str) -> EncoderCard:
     if name in installed:
         card: EncoderCard = installed[name].load()
     else:
-        card = importlib.import_module(f"dml.features.encoders.{name}").CARD
+        card = importlib.import_module(f"dml.encoders.{name}").CARD
     return register(card)

@@ -4,7 +4,7 @@ Chen et al., Hierarchical Image Pyramid Transformer, CVPR 2022 (arXiv 2206.02647
 labels: state that beside any result on TCGA.
 """
 
-from dml.features.encoders.card import EncoderCard
+from dml.encoders.card import EncoderCard
 
 CARD = EncoderCard(
     name="hipt_4096",

@@ -10,11 +10,11 @@ from packaging.requirements import Requirement
 from torch import nn
 
 from dml.core.errors import InputError
-from dml.features.encoders.backends import runtimes
-from dml.features.encoders.backends.runtimes import export_encoder
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
-from dml.features.encoders.card import EncoderCard
-from dml.features.encoders.registry import get
+from dml.encoders.backends import runtimes
+from dml.encoders.backends.runtimes import export_encoder
+from dml.encoders.backends.tile_encoder import TileEncoderRunner
+from dml.encoders.card import EncoderCard
+from dml.encoders.registry import get
 from dml.features.load_encoder import load_encoder
 from dml.registry.packaging import requirements
 from tests.painted import tissue_pixels

@@ -3,8 +3,8 @@
 He et al. 2016, arXiv 1512.03385; use in pathology: Lu et al. 2021, arXiv 2004.09666.
 """
 
-from dml.features.encoders.backends.timm_network import TimmNetwork, timm_card
-from dml.features.encoders.backends.weights import Weights
+from dml.encoders.backends.timm_network import TimmNetwork, timm_card
+from dml.encoders.backends.weights import Weights
 
 CARD = timm_card(
     Weights("resnet50", "timm/resnet50.tv_in1k"),

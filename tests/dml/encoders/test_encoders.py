@@ -11,10 +11,10 @@ from torch import nn
 
 from dml.core.device import torch_threads
 from dml.core.errors import ConfigError, InputError
-from dml.features.encoders import efficientnet_lite0, registry
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner, resize_tiles
-from dml.features.encoders.card import EncoderCard
-from dml.features.encoders.registry import get, names, register
+from dml.encoders import efficientnet_lite0, registry
+from dml.encoders.backends.tile_encoder import TileEncoderRunner, resize_tiles
+from dml.encoders.card import EncoderCard
+from dml.encoders.registry import get, names, register
 from tests.painted import fake_card, tissue_pixels
 
 
@@ -59,7 +59,7 @@ def test_registered_encoder_is_found() -> None:
 
 
 def test_an_installed_package_can_add_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("fake", "tests.dml.features.test_encoders:PLUGGED", registry._ENTRY_POINTS)
+    point = EntryPoint("fake", "tests.dml.encoders.test_encoders:PLUGGED", registry._ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "dml.encoders" else [])
     monkeypatch.setattr(registry, "_registered", {})
     assert "fake" in names()

@@ -3,8 +3,8 @@
 Chen et al. 2024, Nature Medicine 30:850; model of 2025.
 """
 
-from dml.features.encoders.backends.timm_network import GATED, TimmNetwork, timm_card
-from dml.features.encoders.backends.weights import Weights
+from dml.encoders.backends.timm_network import GATED, TimmNetwork, timm_card
+from dml.encoders.backends.weights import Weights
 
 _SHAPE = {"img_size": 224, "patch_size": 14, "depth": 24, "num_heads": 24, "embed_dim": 1536, "mlp_ratio": 2.66667 * 2}
 _PARTS = {"init_values": 1e-5, "num_classes": 0, "no_embed_class": True, "reg_tokens": 8, "dynamic_img_size": True}

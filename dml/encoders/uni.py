@@ -3,8 +3,8 @@
 Chen et al. 2024, Nature Medicine 30:850.
 """
 
-from dml.features.encoders.backends.timm_network import GATED, TimmNetwork, timm_card
-from dml.features.encoders.backends.weights import Weights
+from dml.encoders.backends.timm_network import GATED, TimmNetwork, timm_card
+from dml.encoders.backends.weights import Weights
 
 CARD = timm_card(
     Weights("uni", "MahmoodLab/UNI", gated=True),
