@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -34,9 +34,18 @@ _PILLOW: Mapping[bytes, tuple[str, type[ImageFile]]] = {
     b"\x89PNG\r\n\x1a\n": ("png", PngImageFile),
 }
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_AGAIN = "Copy or export the image again"
+_AGAIN = "Is it truncated or damaged? Copy or export the image again"
 _ROWS = 512  # of a band; a whole number of the blocks of every level
-_ORIENTATION = 274  # tag of EXIF and TIFF; from 5 on, width and height are exchanged
+_ORIENTATION = 274  # tag of EXIF and TIFF
+_UPRIGHT: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # from 5 on, width and height are exchanged
 _PALETTE, _RGB, _YCBCR = 3, 2, 6  # photometric interpretations of TIFF
 _JPEG = (6, 7)  # compressions of TIFF
 
@@ -97,7 +106,7 @@ class PlainImage:
         """
         if self._pixels is None:
             raise ValueError(f"{self.path}: the image is closed")
-        with refuse_unreadable(self.path, "Is it complete? Copy or export the image again"):
+        with refuse_unreadable(self.path, _AGAIN):
             pixels = self._pixels.level(DOWNSAMPLES[level])
         left, top = (round(start / DOWNSAMPLES[level]) for start in location)
         canvas = np.full((size[1], size[0], 3), 255, np.uint8)
@@ -143,21 +152,23 @@ def _read_pillow_header(path: Path, vendor: str, plugin: type[ImageFile], depth:
         if image.mode not in ("RGB", "RGBA", "P"):
             names = {"CMYK": "the colours of a printer (CMYK)", "L": "grey", "LA": "grey", "1": "black and white"}
             raise _not_colour(path, names.get(image.mode, image.mode))
-        orientation = int(image.getexif().get(_ORIENTATION, 1))
-        size = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
+        # that of PNG would decode the whole image in search of an EXIF block behind the pixels
+        orientation = int(Image.Image.getexif(image).get(_ORIENTATION, 1))
+        upright = _UPRIGHT.get(orientation)
+        size = image.size[::-1] if upright is not None and orientation >= 5 else image.size
     properties = {"openslide.vendor": vendor}
-    if orientation in range(2, 9):
+    if upright is not None:
         properties[NOTE] = (
             f"turned upright as its EXIF orientation {orientation} says: pixel coordinates are of the upright image"
         )
-    return _Source(size, properties, lambda: _decode_with_pillow(path, plugin))
+    return _Source(size, properties, lambda: _decode_with_pillow(path, plugin, upright))
 
 
-def _decode_with_pillow(path: Path, plugin: type[ImageFile]) -> Bands:
-    """Decode the whole image, 4 bytes a pixel (twice that while it is turned), which is freed at the end."""
-    with plugin(path) as image:
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+def _decode_with_pillow(path: Path, plugin: type[ImageFile], upright: Image.Transpose | None) -> Bands:
+    """Decode the whole image, 4 bytes a pixel (twice that if it is turned), which is freed at the end."""
+    with plugin(path) as file:
+        file.load()
+        image: Image.Image = file if upright is None else file.transpose(upright)
         transparent = image.mode == "RGBA" or "transparency" in image.info
         for top in range(0, image.height, _ROWS):
             band = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
@@ -182,7 +193,10 @@ def _largest_page(file: Any) -> Any:
 
 
 def _check_tiff(path: Path, page: Any) -> None:
-    """Refuse what is not 8-bit colour, and what is stored turned."""
+    """Refuse what is not 8-bit colour, what is stored turned, and tiles: they are OpenSlide's, where they are whole."""
+    if page.is_tiled:
+        problem = f"a tiled TIFF that OpenSlide does not know: truncated, or compressed otherwise ({page.compression.name})"
+        raise InputError(path, problem, "Copy it again, or export it with JPEG or Deflate compression")
     if page.dtype != np.uint8 or page.bitspersample != 8:
         raise _not_colour(path, f"{page.bitspersample} bits a channel ({page.dtype})")
     kind = int(page.photometric)
@@ -197,14 +211,14 @@ def _check_tiff(path: Path, page: Any) -> None:
 
 
 def _decode_tiff(path: Path) -> Bands:
-    """Decode band by band: whole rows of strips or tiles, of which each is decoded once; alpha is blended."""
+    """Decode band by band: whole strips, of which each is decoded once; alpha is blended."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         page = _largest_page(file)
-        segment = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
+        strip = min(page.rowsperstrip, page.imagelength)
         uncompressed = tifffile.memmap(path, page=page.index, mode="r") if _is_mappable(page) else None
-        rows = _ROWS if uncompressed is not None else segment * -(-_ROWS // segment)
+        rows = _ROWS if uncompressed is not None else strip * -(-_ROWS // strip)
         for top in range(0, page.imagelength, rows):
             height = min(rows, page.imagelength - top)
             if uncompressed is not None:
