@@ -18,6 +18,10 @@ class SlideTable(Section):
     patient: Key
     path: str | None = Field(default=None, description="column with the file; without it only imported features exist")
     mpp: str | PositiveFloat | None = Field(default=None, description="column, or a number: used where a file has none")
+    fields: str | None = Field(
+        default=None,
+        description="boxes outside of which nothing is cut: a column, or a file with slide_id, x, y, width, height [px]",
+    )
 
 
 class SlideFolder(Section):
@@ -36,6 +40,9 @@ class Slides(Section):
     folder: SlideFolder | None = None
     mpp_from: Literal["file", "objective", "slide_list"] | None = Field(
         default=None, description="source of the resolution to trust where two contradict each other"
+    )
+    upsample: bool = Field(
+        default=False, description="interpolate where tiles are finer than an image, instead of refusing the slide"
     )
 
     @model_validator(mode="after")
