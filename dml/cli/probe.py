@@ -38,7 +38,7 @@ def permutation_test(
     from dml.core.errors import CheckFailed
     from dml.core.files import write_json
     from dml.data.cohort_store import CohortStore
-    from dml.evaluation.probes.permutation_test import run_permutation_test
+    from dml.probes.permutation_test import run_permutation_test
 
     params = config.load()
     store = CohortStore.of(params.cohort)

@@ -1,4 +1,4 @@
-"""Preprocessing fitted to training patients: scaling, time bins, class weights, gene choice.
+"""Preprocessing fitted to training patients: scaling, time bins, class weights, scale of a number, gene choice.
 
 Fitted on the training patients of a fold only, saved with the model, and applied unchanged from then on.
 """
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from dml.config import params as config
 from dml.core.errors import InputError
+from dml.core.distributions import distribution
 from dml.core.tasks import Task, make_task
 from dml.core.types import SURVIVAL, Case, Cohort, Subspace
 from dml.data.dims import ModelDims
@@ -24,6 +25,9 @@ Vector = Annotated[
 
 MIN_STD_RATIO = 0.1
 """Smallest deviation of a token dimension that is scaled to one, in units of the median over dimensions."""
+MIN_RELATIVE_DEVIATION = 1e-9
+"""Standard deviation of a target, relative to its mean, up to which it is constant."""
+NO_NUMBER = "no training patient has a number"
 WINSOR_QUANTILE = 0.01
 """Share of training values at either end of each gene that are clipped to the value there."""
 
@@ -64,6 +68,47 @@ class Scaling(BaseModel):
         return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
 
 
+class TargetScale(BaseModel):
+    """Mean and standard deviation of the numbers that a regression predicts, over the training patients.
+
+    Examples
+    --------
+    >>> scale = TargetScale.fit(np.array([10.0, 14.0]), "purity")
+    >>> scale(np.array([12.0, 16.0])).tolist(), scale.undo(np.array([-1.0])).tolist()
+    ([0.0, 2.0], [10.0])
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def fit(cls, values: np.ndarray, task: str) -> "TargetScale":
+        """Fit to the numbers of the training patients.
+
+        Raises
+        ------
+        InputError
+            If there are fewer than two, one is not finite, or all are equal.
+        """
+        if not np.isfinite(values).all():
+            raise InputError(f"task {task}", "a number of a training patient is not finite", "Leave its cell empty")
+        mean, deviation = (float(values.mean()), float(values.std())) if len(values) else (0.0, 0.0)
+        if deviation <= MIN_RELATIVE_DEVIATION * max(abs(mean), 1e-300):
+            problem = f"all {len(values)} training patients have the number {mean:g}" if len(values) else NO_NUMBER
+            raise InputError(f"task {task}", problem, "Leave the task out, or correct the label's column")
+        return cls(mean=mean, deviation=deviation)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Standardise."""
+        return np.asarray((values - self.mean) / self.deviation)
+
+    def undo(self, standardised: np.ndarray) -> np.ndarray:
+        """Return numbers in the target's unit."""
+        return np.asarray(standardised * self.deviation + self.mean)
+
+
 class Preprocessor(BaseModel):
     """All that is fitted on training patients to preprocess any patient.
 
@@ -99,6 +144,7 @@ class Preprocessor(BaseModel):
     covariate_names: tuple[str, ...]
     covariates: Scaling
     auxiliary: Mapping[str, tuple[str, ...]] = {}
+    target_scale: TargetScale = TargetScale()
 
     @classmethod
     def fit(cls, training: Cohort, params: config.Params, task: str) -> "Preprocessor":
@@ -116,18 +162,26 @@ class Preprocessor(BaseModel):
         InputError
             If the task is not one of the cohort's, or no training patient has a target, a slide or an expressed gene.
         """
-        is_survival = task == SURVIVAL
-        classes = () if is_survival else _classes(training, task)
+        target = _task(training, task)
+        is_survival, classes = target.kind == "survival", target.classes
         edges, last_day = _time_bins(training, params.inputs.time_bins) if is_survival else (np.zeros(0), 0.0)
+        scale, base_logits = TargetScale(), np.zeros(len(classes))
+        if is_survival:
+            base_logits = _base_logits(training, edges)
+        elif target.kind == "regression":
+            numbers = np.array([case.values[task] for case in training.cases if task in case.values])
+            scale = TargetScale.fit(numbers, task)
+            base_logits = distribution(params.optimisation.regression_loss).base(scale(numbers))
         tile_um, tokens = _token_scaling(training, params)
         tumor_genes, tme_genes = measured_genes(training, "tumor"), measured_genes(training, "tme")
         names = params.inputs.covariates
         return cls(
-            task=make_task(task, {task: classes}),
+            task=target,
             class_weights=_class_weights(training, task, classes),
             bin_edges=edges,
             last_day=last_day,
-            base_logits=_base_logits(training, edges) if is_survival else np.zeros(len(classes)),
+            base_logits=base_logits,
+            target_scale=scale,
             encoder=params.embed.encoder,
             mpps=tuple(sorted(params.tiles.mpps)),
             tile_um=tile_um,
@@ -153,7 +207,7 @@ class Preprocessor(BaseModel):
             tme_genes=len(self.tme_genes),
             covariates=2 * len(self.covariate_names),
             auxiliary={name: len(classes) for name, classes in self.auxiliary.items()},
-            outputs=len(self.task.classes) or len(self.bin_edges) + 1,
+            outputs=len(self.base_logits),
         )
 
 
@@ -174,17 +228,18 @@ def covariate_values(case: Case, names: Sequence[str]) -> list[float]:
     return [float(case.covariates.get(name, np.nan)) for name in names]
 
 
-def _classes(cohort: Cohort, task: str) -> tuple[str, ...]:
-    if task not in cohort.classes:
+def _task(cohort: Cohort, task: str) -> Task:
+    if task != SURVIVAL and task not in cohort.classes:
         tasks = ", ".join([SURVIVAL, *cohort.classes])
         raise InputError("params.yaml", f"unknown task {task!r}", f"Tasks of cohort {cohort.name}: {tasks}")
+    target = make_task(task, cohort.classes)
     present = {case.labels[task] for case in cohort.cases if task in case.labels}
-    missing = [name for name in cohort.classes[task] if name not in present]
+    missing = [name for name in target.classes if name not in present]
     if missing:
         raise InputError(
             f"task {task}", f"no training patient of class {', '.join(missing)}", "Use fewer folds or merge the class"
         )
-    return cohort.classes[task]
+    return target
 
 
 def _auxiliary_labels(cohort: Cohort, names: Sequence[str], task: str) -> dict[str, tuple[str, ...]]:
@@ -193,6 +248,9 @@ def _auxiliary_labels(cohort: Cohort, names: Sequence[str], task: str) -> dict[s
         if name not in cohort.classes:
             labels = ", ".join(cohort.classes)
             raise InputError("params.yaml", f"inputs.auxiliary: unknown label {name!r}", f"The cohort has: {labels}")
+        if not cohort.classes[name]:
+            remedy = "Name labels with classes; a number may be a task of its own"
+            raise InputError("params.yaml", f"inputs.auxiliary: {name} is a number", remedy)
     observed = {name: {case.labels[name] for case in cohort.cases if name in case.labels} for name in names}
     return {name: cohort.classes[name] for name in names if name != task and len(observed[name]) > 1}
 
