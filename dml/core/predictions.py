@@ -63,7 +63,9 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 def check_predictions(path: Path, rows: pd.DataFrame, metadata: Mapping[str, Any]) -> None:
     """Raise InputError, naming patients and columns, if the rows are not valid predictions."""
     if metadata.get("kind") not in get_args(Kind):
-        raise InputError(path, f"metadata 'kind' is {metadata.get('kind')!r}", f"It must be {' or '.join(get_args(Kind))}")
+        raise InputError(
+            path, f"metadata 'kind' is {metadata.get('kind')!r}", f"It must be {' or '.join(get_args(Kind))}"
+        )
     task = task_of(metadata)
     wanted = [*KEY_COLUMNS, *task.output_columns(rows.columns), *task.target_columns]
     missing = [column for column in wanted if column not in rows.columns]

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from dml.config import params as config
-from dml.core.errors import InputError
 from dml.core.distributions import distribution
+from dml.core.errors import InputError
 from dml.core.tasks import Task, make_task
 from dml.core.types import SURVIVAL, Case, Cohort, Subspace
 from dml.data.dims import ModelDims

@@ -12,6 +12,7 @@ from dml.core.tasks import make_task
 from dml.core.types import Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
+from dml.evaluation.results import PAIR
 from dml.probes.faithfulness import probe_faithfulness
 from dml.probes.fold_models import (
     FoldModels,
@@ -25,7 +26,6 @@ from dml.probes.paired_scorer import PairedScorer
 from dml.probes.permutation_test import run_permutation_test
 from dml.probes.site import probe_site
 from dml.probes.subspaces import probe_subspaces
-from dml.evaluation.results import PAIR
 
 
 def probe(
