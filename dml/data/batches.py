@@ -21,7 +21,8 @@ from dml.core.types import (
 )
 from dml.data.batch_sampler import bucketed_batches
 from dml.data.patient_reader import Patient
-from dml.data.preprocessing import Preprocessor, TargetScale
+from dml.data.preprocessing import Preprocessor
+from dml.data.target_scale import TargetScale
 
 
 def make_batches(

@@ -15,6 +15,7 @@ from dml.core.errors import InputError
 from dml.core.tasks import Task, make_task
 from dml.core.types import SURVIVAL, Case, Cohort, Subspace
 from dml.data.dims import ModelDims
+from dml.data.target_scale import TargetScale
 
 Vector = Annotated[
     np.ndarray,
@@ -25,9 +26,6 @@ Vector = Annotated[
 
 MIN_STD_RATIO = 0.1
 """Smallest deviation of a token dimension that is scaled to one, in units of the median over dimensions."""
-MIN_RELATIVE_DEVIATION = 1e-9
-"""Standard deviation of a target, relative to its mean, up to which it is constant."""
-NO_NUMBER = "no training patient has a number"
 WINSOR_QUANTILE = 0.01
 """Share of training values at either end of each gene that are clipped to the value there."""
 
@@ -66,47 +64,6 @@ class Scaling(BaseModel):
         clipped = rows if self.low is None else np.clip(rows, self.low, self.high)
         scaled = (clipped - self.mean) / self.deviation
         return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
-
-
-class TargetScale(BaseModel):
-    """Mean and standard deviation of the numbers that a regression predicts, over the training patients.
-
-    Examples
-    --------
-    >>> scale = TargetScale.fit(np.array([10.0, 14.0]), "purity")
-    >>> scale(np.array([12.0, 16.0])).tolist(), scale.undo(np.array([-1.0])).tolist()
-    ([0.0, 2.0], [10.0])
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mean: float = 0.0
-    deviation: float = 1.0
-
-    @classmethod
-    def fit(cls, values: np.ndarray, task: str) -> "TargetScale":
-        """Fit to the numbers of the training patients.
-
-        Raises
-        ------
-        InputError
-            If there are fewer than two, one is not finite, or all are equal.
-        """
-        if not np.isfinite(values).all():
-            raise InputError(f"task {task}", "a number of a training patient is not finite", "Leave its cell empty")
-        mean, deviation = (float(values.mean()), float(values.std())) if len(values) else (0.0, 0.0)
-        if deviation <= MIN_RELATIVE_DEVIATION * max(abs(mean), 1e-300):
-            problem = f"all {len(values)} training patients have the number {mean:g}" if len(values) else NO_NUMBER
-            raise InputError(f"task {task}", problem, "Leave the task out, or correct the label's column")
-        return cls(mean=mean, deviation=deviation)
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Standardise."""
-        return np.asarray((values - self.mean) / self.deviation)
-
-    def undo(self, standardised: np.ndarray) -> np.ndarray:
-        """Return numbers in the target's unit."""
-        return np.asarray(standardised * self.deviation + self.mean)
 
 
 class Preprocessor(BaseModel):

@@ -18,7 +18,8 @@ from torch.nn import functional
 from dml.core.errors import InputError
 from dml.core.types import Case, Source, Survival
 from dml.data.linear_offset import LinearMap, LinearModel, LinearOffset, SourceRows, has_values
-from dml.data.preprocessing import WINSOR_QUANTILE, Preprocessor, TargetScale
+from dml.data.preprocessing import WINSOR_QUANTILE, Preprocessor
+from dml.data.target_scale import TargetScale
 from dml.models.linear.cox import Cox
 from dml.models.linear.design_matrix import Reduction
 from dml.models.linear.logistic import Logistic
