@@ -13,6 +13,7 @@ from dml.core.errors import InputError
 from dml.core.tasks import INTERVAL_ENDS
 
 MIN_DEVIATION = 1e-12
+"""Standard deviation of a target or column, relative to its mean, up to which it is constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Ridge:
             problem = f"all its training patients have the number {values[0]:g}" if n else "no training patient"
             raise InputError("ridge baseline", problem, "Check the label or make fewer folds")
         mean, scale = columns.mean(axis=0), columns.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
+        scale = np.where(scale > MIN_DEVIATION * np.abs(mean), scale, np.inf)
         standardised, target = (columns - mean) / scale, (values - values.mean()) / deviation
         gram = standardised.T @ standardised + n * penalty * np.eye(columns.shape[1])
         solution = np.linalg.solve(gram, standardised.T)  # k n
