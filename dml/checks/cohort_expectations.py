@@ -15,6 +15,8 @@ from dml.core.errors import ConfigError
 from dml.core.types import SUBSPACES, SURVIVAL
 
 MAX_FOLLOW_UP_DAYS = 40 * 365.25
+LARGEST = float(np.finfo(np.float32).max)
+"""Largest number of a label: infinite ones are beyond it."""
 
 
 def cohort_counts(cohort: CohortTables) -> dict[str, int | str]:
@@ -89,6 +91,14 @@ def _patients(cohort: CohortTables) -> CheckTable:
     expectations += [
         Expectation(name, "in_set", f"{name} is one of its classes", "Correct `labels`", {"value_set": list(classes)})
         for name, classes in cohort.classes.items()
+        if len(classes)
+    ]
+    expectations += [
+        Expectation(
+            name, "between", f"{name} is a finite number", source, {"min_value": -LARGEST, "max_value": LARGEST}
+        )
+        for name, classes in cohort.classes.items()
+        if not len(classes)
     ]
     return CheckTable("patients", "patients.parquet", frame, ("patient_id",), tuple(expectations))
 
@@ -104,6 +114,11 @@ def _sizes(cohort: CohortTables, config: Checks, tasks: Sequence[str], tested: T
     deaths = int(followed["event"].astype(bool).sum())
     rows.append(("deaths (all censored: nothing to train on)", deaths, config.min_class_size, SURVIVAL))
     for label, classes in cohort.classes.items():
+        if not len(classes):
+            known = cohort.patients[label].dropna()
+            rows.append((f"patients with a number for {label}", len(known), config.min_patients, label))
+            rows.append((f"different numbers of {label}", known.nunique(), 2, label))
+            continue
         sizes = cohort.patients[label].value_counts()
         rows.append((f"classes of {label} that occur", int((sizes > 0).sum()), 2, label))
         rows += [(f"{label} = {name}", int(sizes.get(name, 0)), config.min_class_size, label) for name in classes]

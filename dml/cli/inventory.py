@@ -51,6 +51,9 @@ def summary(folder: Path) -> list[Row]:
         "slides": _count(folder / "slides.parquet"),
     }
     for label, classes in metadata.get("classes", {}).items():
+        if not classes:
+            numbers |= {f"with {label}": int(rows[label].notna().sum())}
+            continue
         counts = rows[label].value_counts()
         numbers |= {f"{label} = {name}": int(counts.get(name, 0)) for name in classes}
     return [{"what": name, "number": value} for name, value in numbers.items()] + _features(folder / "features")

@@ -15,7 +15,7 @@ from dml.cohorts.follow_up import COLUMNS, read_follow_up
 from dml.cohorts.provenance import Ledger, Record
 from dml.core.errors import InputError, listed
 from dml.core.files import write_parquet
-from dml.readers.columns import Cells, LabelSource, PatientTable, canonical
+from dml.readers.columns import Cells, Label, LabelSource, PatientTable, canonical
 from dml.readers.table_files import column, identifiers, keys, numbers, read_table, rows
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,9 @@ def build_patients(description: CohortDescription, ledger: Ledger | None = None)
     -------
     DataFrame
         Sorted by patient_id: site (``unknown`` where no table has it), survival_days [days], event (True: died),
-        survival_source (name of the table), age [years], sex (1 female, 0 male), and one column per label; null where
-        unknown. Survival is taken as a whole from the first table that has it, the rest field by field.
+        survival_source (name of the table), age [years], sex (1 female, 0 male), and one column per label (text, or
+        float64 of a number); null where unknown. Survival is taken as a whole from the first table that has it, the
+        rest field by field.
 
     Raises
     ------
@@ -53,15 +54,17 @@ def build_patients(description: CohortDescription, ledger: Ledger | None = None)
         fields = [getattr(table, name)() for table in tables.values()]
         patients[name] = _combine(name, fields, patients.index, ledger).astype(np.float64)
     for name, label in description.labels.items():
-        fields = [tables[source.table].label(source, label.classes) for source in label.sources]
+        fields = [tables[source.table].label(source, label) for source in label.sources]
         _warn_of_conflicts(name, fields)
-        patients[name] = _combine(name, fields, patients.index, ledger)
+        combined = _combine(name, fields, patients.index, ledger)
+        patients[name] = combined.astype(np.float64) if label.kind == "number" else combined
     return patients.reset_index()
 
 
 def write_patients(path: Path, patients: pd.DataFrame, classes: Mapping[str, Sequence[str]], cohort: str) -> None:
-    """Write the table; the metadata hold the classes of each label in order, and the cohort's name."""
-    schema = [(name, TYPES.get(name, pa.string())) for name in patients.columns]
+    """Write the table; the metadata hold the classes of each label in order (none: a number), and the cohort's name."""
+    numeric = {name: pa.float64() for name, names in classes.items() if not len(names)}
+    schema = [(name, TYPES.get(name) or numeric.get(name, pa.string())) for name in patients.columns]
     table = pa.Table.from_pandas(patients, schema=pa.schema(schema), preserve_index=False).replace_schema_metadata(None)
     write_parquet(path, table, {"classes": {k: list(v) for k, v in classes.items()}, "cohort": cohort})
 
@@ -123,10 +126,24 @@ class _Table:
         cells = self._code(spec.column, coding, spec.unknown, "sex.female, .male or .unknown")
         return self._by_patient(cells, spec.column)
 
-    def label(self, source: LabelSource, classes: Sequence[str]) -> _Field:
-        coding = dict(source.values) or {name: name for name in classes}
+    def label(self, source: LabelSource, label: Label) -> _Field:
+        if label.kind == "number":
+            return self._number(source, label)
+        coding = dict(source.values) or {name: name for name in label.classes}
         cells = self._code(source.column, coding, source.unknown, "the label's `values` or `unknown`")
         return self._by_patient(cells, source.column)
+
+    def _number(self, source: LabelSource, label: Label) -> _Field:
+        cells = column(self.frame, self.path, source.column, keep=source.unknown)
+        text = cells.where(~cells.map(canonical, na_action="ignore").isin(source.unknown))
+        values = numbers(text, self.path)
+        low, high = label.range or (-np.inf, np.inf)
+        wrong = values.notna() & ~values.between(low, high)
+        if wrong.any():
+            problem = f"column {source.column!r} holds {listed(sorted(set(values[wrong])))} in {rows(wrong)}"
+            remedy = f"The label's range is {low:g} to {high:g}: correct the cells, the unit or `range`"
+            raise InputError(self.path, problem, remedy)
+        return self._by_patient(values, source.column)
 
     def _code(self, name: str, coding: Mapping[str, Any], unknown: Cells, where: str) -> pd.Series:
         """Return what the cells of a column mean, null where unknown; a listed word means itself, even "None"."""

@@ -15,7 +15,7 @@ class Evaluation(Section):
         default_factory=dict, description="name: {column: allowed values}; metrics are repeated inside each"
     )
     min_patients: PositiveInt = Field(20, description="a row of the subgroup table has as many test patients")
-    min_events: PositiveInt = Field(10, description="... and deaths, or patients outside its commonest class")
+    min_events: PositiveInt = Field(10, description="... and deaths, or patients outside its commonest value")
     adjust_for: tuple[str, ...] = Field(
         ("age", "sex", "grade", "idh"), description="columns beside the risk group in the Cox model, where known"
     )
@@ -39,11 +39,16 @@ class Probes(Section):
 class Promotion(Section):
     """Gates between a registered challenger and the alias champion."""
 
-    floors: dict[str, float] = Field({"c_index": 0.6, "auc": 0.6}, description="lowest value of a metric")
-    calibration: dict[str, tuple[float, float]] = Field(
-        {"calibration_slope": (0.4, 2.5), "ece": (0.0, 0.25)}, description="lowest and highest value of a measure"
+    floors: dict[str, float] = Field(
+        {"c_index": 0.6, "auc": 0.6, "spearman": 0.2}, description="lowest value of a metric"
     )
-    subgroup_floor: float = Field(0.5, description="lowest main metric inside each subgroup of evaluation.subgroups")
+    calibration: dict[str, tuple[float, float]] = Field(
+        {"calibration_slope": (0.4, 2.5), "ece": (0.0, 0.25), "coverage": (0.6, 0.95)},
+        description="lowest and highest value of a measure",
+    )
+    subgroup_floor: float = Field(
+        0.5, description="lowest C or AUC inside each subgroup of evaluation.subgroups; of Spearman 0.5 less"
+    )
     max_teacher_gap: float = Field(0.1, ge=0, description="how far below its teacher's main metric a student may be")
     non_inferiority_margin: float = Field(
         0.05, ge=0, description="how far below the champion's main metric the challenger may be"

@@ -163,7 +163,7 @@ def _write_predictions(folder: Path, inputs: ValidationInputs, selected: Cohort,
     if task.kind == "survival":
         follow_up = {"train_days": rows["days"].tolist(), "train_event": rows["event"].tolist()}
         metadata |= {"train_cutoff": 0.0, **follow_up}
-    refitted = recalibrate(rows, task.classes, inputs.spec.years, seed)
+    refitted = recalibrate(rows, task, inputs.spec.years, seed)
     for model, predictions in ((str(name), rows), (str(name.with_recalibration()), refitted)):
         if predictions is not None:
             path = folder / model / "fold-0" / "predictions.parquet"

@@ -82,7 +82,7 @@ class Predictor:
         groups = [(str(patient), rows) for patient, rows in table.groupby("patient_id", sort=False, dropna=False)]
         parts = [self._predict(groups[i : i + _BATCH], attention) for i in range(0, len(groups), _BATCH)]
         extra = [ATTENTION] if attention else []
-        columns = ["patient_id", "status", "reason", *self.ensemble.outputs, self.ensemble.decision, *extra]
+        columns = ["patient_id", "status", "reason", *self.ensemble.outputs, *self.ensemble.decisions, *extra]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
     def _predict(self, groups: Sequence[tuple[str, pd.DataFrame]], attention: bool) -> pd.DataFrame:
@@ -90,7 +90,7 @@ class Predictor:
         with torch_threads(1):  # of one patient at a time the operators are small: threads only wait for each other
             predictions = [self.ensemble.predict(cohort) for cohort in _cohorts(patients, self.ensemble)]
             attention_maps = self._attention(patients) if attention else {}
-        refused = dict.fromkeys(self.ensemble.outputs, np.nan) | {self.ensemble.decision: None}
+        refused = dict.fromkeys(self.ensemble.outputs, np.nan) | dict.fromkeys(self.ensemble.decisions)
         outputs = {row["patient_id"]: row for table in predictions for row in table.to_dict("records")}
         rows = [
             {

@@ -164,7 +164,7 @@ def signature(ensemble: Ensemble) -> "ModelSignature":
     text: list[Any] = [ColSpec("string", name) for name in ("patient_id", "status", "reason")]
     # a refused patient has neither numbers nor a decision
     outputs = [ColSpec("double", name, required=False) for name in ensemble.outputs]
-    outputs += [ColSpec("string", name, required=False) for name in (ensemble.decision, ATTENTION)]
+    outputs += [ColSpec("string", name, required=False) for name in (*ensemble.decisions, ATTENTION)]
     params = ParamSchema([ParamSpec(ATTENTION, "boolean", default=False)])
     return ModelSignature(Schema(inputs), Schema([*text, *outputs]), params)
 

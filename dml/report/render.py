@@ -88,6 +88,9 @@ class Sentences:
             "models": models,
             "comparisons": [c for c in comparisons if not model or ModelName.parse(c.model).base == model],
             "miscalibration": [m for m in conclusions.miscalibration(data) if m["model"] in models],
+            "miscalibrated_numbers": [
+                m for m in conclusions.number_miscalibration(data) if m["model"] in models
+            ],
             "at_chance": [m for m in conclusions.subgroups_at_chance(data) if m["model"] in models],
             "hazards": _hazards(data),
             "has_baselines": any(is_baseline(name) for name in data.metrics),

@@ -81,7 +81,7 @@ def _offset(preprocessor: Preprocessor, name: str) -> LinearOffset:
     reader = PatientReader(preprocessor, cohort)
     folds = [i % 3 for i in range(len(cohort.cases))]
     sources = SOURCES["slide", "genes"] if name == "teacher" else SOURCES[("slide",)]
-    outcomes = read_outcomes(cohort.cases, preprocessor.task)
+    outcomes = read_outcomes(cohort.cases, preprocessor)
     return fit_linear_offset(reader.source_rows(cohort.cases), folds, sources, outcomes, 3)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from dml.attribution.tile_curves import SHARES, patient_curves
 from dml.core.types import Cohort
-from dml.evaluation.probes.faithfulness import MIN_TILES, probe_faithfulness
-from dml.evaluation.probes.fold_models import FoldModels
+from dml.probes.faithfulness import MIN_TILES, probe_faithfulness
+from dml.probes.fold_models import FoldModels
 from tests.dml.attribution.test_attribute import fold_model, patients
 
 

@@ -7,8 +7,8 @@ import pytest
 from dml.config import params as config
 from dml.core.tasks import SurvivalTask
 from dml.core.types import Cohort
-from dml.evaluation.probes.fold_models import FoldModels, collect_outcomes
-from dml.evaluation.probes.paired_scorer import PairedScorer
+from dml.probes.fold_models import FoldModels, collect_outcomes
+from dml.probes.paired_scorer import PairedScorer
 from dml.training.folds import make_fold, select_test_patients
 from dml.training.train import distill_student, train_teacher
 from tests.synthetic import cohort

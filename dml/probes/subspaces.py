@@ -18,8 +18,8 @@ from dml.data.patient_reader import Patient
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metrics import Metric, ratio
 from dml.evaluation.metrics.dependence import distance_correlation
-from dml.evaluation.probes.fold_models import FoldEmbeddings
-from dml.evaluation.probes.paired_scorer import PairedScorer
+from dml.probes.fold_models import FoldEmbeddings
+from dml.probes.paired_scorer import PairedScorer
 
 PENALTIES = np.logspace(-1, 5, 13)
 """Ridge penalties; chosen by leave-one-out of the learning patients."""

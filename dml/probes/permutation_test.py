@@ -1,7 +1,7 @@
 """Permutation test: models trained on permuted outcomes must not predict the true ones.
 
-If their C-index or AUC differs from 0.5, information of the test patients leaks into the training, or the evaluation is
-wrong.
+If their C-index or AUC differs from 0.5, or their Spearman correlation from 0, information of the test patients leaks
+into the training, or the evaluation is wrong.
 """
 
 import logging
@@ -14,10 +14,10 @@ import pandas as pd
 
 from dml.config import params as config
 from dml.core.tasks import Task, make_task
-from dml.core.types import SURVIVAL, Case, Cohort
+from dml.core.types import Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
-from dml.evaluation.probes.paired_scorer import PairedScorer
+from dml.probes.paired_scorer import PairedScorer
 from dml.training.folds import make_fold, select_test_patients
 from dml.training.train import train_teacher
 
@@ -30,7 +30,7 @@ def run_permutation_test(
     """Train teachers on permuted outcomes of the learning patients, score them on the true ones of the test patients.
 
     Real folds and the usual training, one member a fold. Each training permutes the outcomes anew, so trainings are
-    independent, and the interval of their mean says how far it may be from 0.5 by chance.
+    independent, and the interval of their mean says how far it may be from chance by chance alone.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def run_permutation_test(
     -------
     dict
         ``metric``, ``trainings`` (fold, repeat, value), ``value`` (their mean), ``ci_low`` and ``ci_high`` (t interval
-        over trainings), and ``passed``: whether 0.5 is inside.
+        over trainings), ``chance``, and ``passed``: whether chance is inside.
     """
     single = params.model_copy(update={"optimisation": params.optimisation.model_copy(update={"ensemble_size": 1})})
     target = make_task(task, cohort.classes)
@@ -69,16 +69,8 @@ def permute_outcomes(cohort: Cohort, unchanged: set[str], task: Task, seed: tupl
     permuted = [i for i, c in enumerate(cohort.cases) if task.is_known(c) and c.patient_id not in unchanged]
     order = np.random.default_rng(seed).permutation(permuted)
     donor = dict(zip(permuted, order.tolist(), strict=True))
-    cases = [_take_outcome(c, cohort.cases[donor.get(i, i)], task.name) for i, c in enumerate(cohort.cases)]
+    cases = [task.take_target(c, cohort.cases[donor[i]]) if i in donor else c for i, c in enumerate(cohort.cases)]
     return replace(cohort, cases=tuple(cases))
-
-
-def _take_outcome(case: Case, donor: Case, task: str) -> Case:
-    if donor is case:
-        return case
-    if task == SURVIVAL:
-        return replace(case, survival=donor.survival)
-    return replace(case, labels={**case.labels, task: donor.labels[task]})
 
 
 def _train_and_score(
@@ -100,8 +92,8 @@ def _t_interval(values: list[float], confidence: float, task: Task) -> Mapping[s
     from scipy.stats import t
 
     if len(values) < 2:
-        return {"value": None, "ci_low": None, "ci_high": None, "passed": None}
+        return {"value": None, "ci_low": None, "ci_high": None, "chance": task.chance, "passed": None}
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
     half = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * error
     ends = {"ci_low": rounded(mean - half), "ci_high": rounded(mean + half)}
-    return {"value": rounded(mean), **ends, "passed": bool(abs(mean - task.chance) <= half)}
+    return {"value": rounded(mean), **ends, "chance": task.chance, "passed": bool(abs(mean - task.chance) <= half)}

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from dml.core.tasks import SurvivalTask
-from dml.evaluation.probes.fold_models import embed_folds, predict_folds
-from dml.evaluation.probes.modalities import drop_transcriptomes, exchange, exchange_modalities, hide_transcriptomes
-from dml.evaluation.probes.permutation_test import permute_outcomes, run_permutation_test
-from dml.evaluation.probes.site import probe_site
-from dml.evaluation.probes.subspaces import probe_subspaces
-from dml.evaluation.probes.suite import score_members
-from tests.dml.evaluation.probes.conftest import PARAMS, splits
+from dml.probes.fold_models import embed_folds, predict_folds
+from dml.probes.modalities import drop_transcriptomes, exchange, exchange_modalities, hide_transcriptomes
+from dml.probes.permutation_test import permute_outcomes, run_permutation_test
+from dml.probes.site import probe_site
+from dml.probes.subspaces import probe_subspaces
+from dml.probes.suite import score_members
+from tests.dml.probes.conftest import PARAMS, splits
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from dml.core.tasks import Task
 from dml.core.types import SUBSPACES, Case, Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metrics.classification import balanced_accuracy, pooled_auc
-from dml.evaluation.probes.fold_models import FoldEmbeddings, FoldModels, with_slide
-from dml.evaluation.probes.paired_scorer import PairedScorer
+from dml.probes.fold_models import FoldEmbeddings, FoldModels, with_slide
+from dml.probes.paired_scorer import PairedScorer
 
 PENALTIES = np.logspace(0, 6, 13)
 """Ridge penalties; chosen by leave-one-out of the learning patients."""
@@ -126,10 +126,4 @@ def _mean_token(case: Case, mpp: float, width: int) -> np.ndarray:
 
 
 def _outcome_features(cohort: Cohort, task: Task) -> np.ndarray:
-    """Follow-up and death, or the label as indicators; unknown as zeros."""
-    rows = [task.target_values(case) for case in cohort.cases]
-    if task.classes:
-        return np.array([[row.get("label") == name for name in task.classes] for row in rows], float)
-    logs = [np.log1p(row["days"]) if row else 0.0 for row in rows]
-    died = [float(row["event"]) if row else 0.0 for row in rows]
-    return np.array([[log, event, log * event] for log, event in zip(logs, died, strict=True)])
+    return np.array([task.target_features(case) for case in cohort.cases])

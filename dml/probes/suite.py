@@ -12,20 +12,20 @@ from dml.core.tasks import make_task
 from dml.core.types import Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
-from dml.evaluation.probes.faithfulness import probe_faithfulness
-from dml.evaluation.probes.fold_models import (
+from dml.evaluation.results import PAIR
+from dml.probes.faithfulness import probe_faithfulness
+from dml.probes.fold_models import (
     FoldModels,
     collect_outcomes,
     embed_folds,
     read_fold_models,
     select_member,
 )
-from dml.evaluation.probes.modalities import exchange_modalities, hide_transcriptomes
-from dml.evaluation.probes.paired_scorer import PairedScorer
-from dml.evaluation.probes.permutation_test import run_permutation_test
-from dml.evaluation.probes.site import probe_site
-from dml.evaluation.probes.subspaces import probe_subspaces
-from dml.evaluation.results import PAIR
+from dml.probes.modalities import exchange_modalities, hide_transcriptomes
+from dml.probes.paired_scorer import PairedScorer
+from dml.probes.permutation_test import run_permutation_test
+from dml.probes.site import probe_site
+from dml.probes.subspaces import probe_subspaces
 
 
 def probe(

@@ -13,8 +13,8 @@ import numpy as np
 from dml.attribution.tile_curves import SHARES, patient_curves
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate
 from dml.evaluation.metrics import Metric, ratio
-from dml.evaluation.probes.fold_models import FoldModels, select_member
 from dml.evaluation.results import PAIR
+from dml.probes.fold_models import FoldModels, select_member
 
 ORDERS = ("contribution", "attention", "random")
 MIN_TILES = 10

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from dml.core.types import Case, Cohort
-from dml.evaluation.probes.fold_models import Change, FoldModels, predict_folds
-from dml.evaluation.probes.paired_scorer import PairedScorer
+from dml.probes.fold_models import Change, FoldModels, predict_folds
+from dml.probes.paired_scorer import PairedScorer
 
 
 def hide_transcriptomes(
