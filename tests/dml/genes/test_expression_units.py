@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dml.cohorts.expression_units import check_unit, convert, refuse_impossible, stored_unit
 from dml.core.errors import InputError
+from dml.genes.expression_units import check_unit, convert, refuse_impossible, stored_unit
 
 LINEAR = arrays(np.float64, (3, 6), elements=st.floats(0.1, 1e5))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dml.cohorts.gene_groups import RESOURCES
-from dml.cohorts.gene_symbols import rename, symbol_table
+from dml.genes.gene_symbols import rename, symbol_table
 
 
 @pytest.mark.parametrize(
