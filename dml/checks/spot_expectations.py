@@ -1,4 +1,4 @@
-"""Expectations on the spots of a spatial cohort, once its slides are tiled: inside the image, on tissue, right way up."""
+"""Expectations on the spots of a spatial cohort, once its slides are tiled: inside the image, on tissue, upright."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -57,7 +57,7 @@ class SlideHandles:
             if slide is not None:
                 slide.close()
                 del self._open[worker]
-            slide = open_slide(path, mpp, "slide_list")
+            slide = open_slide(path, mpp, "slide_list", upsample=True)  # tiling has decided that
             with self._lock:
                 self._open[worker] = slide
         return slide

@@ -50,11 +50,11 @@ def slide_fingerprint(path: Path) -> str:
     return sampled.hexdigest()
 
 
-def tiling_key(fingerprint: str, tiles: Tiles, resolution: Sequence[Any] = ()) -> str:
-    """Key of the tiles of one slide; `resolution` is what the slide list says and the source to trust."""
+def tiling_key(fingerprint: str, tiles: Tiles, stated: Sequence[Any] = ()) -> str:
+    """Key of the tiles of one slide; `stated` is what the slide list says: resolution, source to trust, fields."""
     chosen = {"mpps": sorted(tiles.mpps)} | tiles.model_dump(include={"tile_px", "min_tissue", "max_tiles"})
     chosen |= tiles.model_dump(include={"min_tissue_coarse", "remove_ink"}, exclude_defaults=True)
-    return digest("tiles", TILING, fingerprint, chosen, list(resolution))
+    return digest("tiles", TILING, fingerprint, chosen, list(stated))
 
 
 def encoding_key(fingerprint: str, grid: TileGrid, **encoder: Any) -> str:
