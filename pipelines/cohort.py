@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.merge_cohorts import merge_cohorts
+from dml.cohorts.spot_store import read_spot_positions
 from dml.cohorts.stores import build_cohort, write_cohort
 from dml.config import params as config
 from dml.core.files import only_writer
@@ -16,9 +17,11 @@ from pipelines.stage import stage
 def main() -> None:
     """Write data/<cohort>/{patients,slides,expression}.parquet and gene_groups.json."""
     description = CohortDescription.load(config.load().cohort)
+    folder = Path("data") / description.name
     with only_writer("cohort"):
-        tables = merge_cohorts(description) if description.combines else build_cohort(description)
-        write_cohort(Path("data") / description.name, description, tables)
+        spots = read_spot_positions(folder)[0]
+        tables = merge_cohorts(description) if description.combines else build_cohort(description, spots)
+        write_cohort(folder, description, tables)
     groups, expression = tables.groups.groups, tables.expression
     logging.info("%s: %d patients, %d slides", description.name, len(tables.patients), len(tables.slides))
     shape = len(expression.patient_ids), len(expression.genes), expression.unit

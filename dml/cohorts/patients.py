@@ -1,7 +1,7 @@
 """One row a patient: site, follow-up, age, sex and labels, gathered from the tables that a description names."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ YEARS = {"years": 1.0, "months": 1 / 12, "days": 1 / 365.25, "minus_days": -1 / 
 TYPES = {"survival_days": pa.float64(), "event": pa.bool_(), "age": pa.float64(), "sex": pa.float64()}
 
 
-def build_patients(description: CohortDescription, ledger: Ledger | None = None) -> pd.DataFrame:
-    """Gather the patients of all tables; the ledger gets where each value comes from.
+def build_patients(
+    description: CohortDescription, ledger: Ledger | None = None, others: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Gather the patients of all tables, and `others` of whom only the id is known; the ledger gets all sources.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def build_patients(description: CohortDescription, ledger: Ledger | None = None)
     """
     ledger = Ledger() if ledger is None else ledger
     tables = {spec.key: _Table(spec, description.raw_folder / spec.file) for spec in description.patients}
-    everybody: set[str] = set().union(*(set(table.ids) for table in tables.values()))
+    everybody: set[str] = set(others).union(*(set(table.ids) for table in tables.values()))
     ids = sorted(everybody - set(description.exclude))
     ledger.ids |= {name: set(table.ids) - set(description.exclude) for name, table in tables.items()}
     excluded = [(each, why) for each, why in description.exclude.items() if each in everybody]

@@ -127,7 +127,7 @@ def _from_folder(raw: Path, spec: SlideFolder) -> pd.DataFrame:
     folder = raw / spec.folder
     files = slide_files(folder, spec.slide)
     if spec.patient is None:
-        patients = [spec.patient_id] * len(files)
+        patients = [spec.patient_id or ""] * len(files)
     else:
         patients = _patients(folder, list(files), spec.patient, "slides.folder.patient")
     paths = [str(folder / name) for name in files.values()]
