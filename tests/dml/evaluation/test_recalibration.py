@@ -11,6 +11,7 @@ from dml.evaluation.metrics.classification import expected_calibration_error
 from dml.evaluation.recalibration import breslow, recalibrate
 
 YEARS = (1.0, 2.0, 3.0)
+GRADE = ClassificationTask("grade", ("a", "b"))
 
 
 def _exaggerated(patients=400, seed=0):
@@ -66,9 +67,7 @@ def test_class_probabilities_are_put_right():
     sharp = honest**3 / (honest**3).sum(axis=1, keepdims=True)
     rows = pd.DataFrame({class_column("a"): sharp[:, 0], class_column("b"): sharp[:, 1]})
     rows["label"] = np.array(["a", "b"])[label]
-    after = recalibrate(rows, ClassificationTask("grade", ("a", "b")), (), seed=0)[
-        [class_column("a"), class_column("b")]
-    ].to_numpy()
+    after = recalibrate(rows, GRADE, (), seed=0)[[class_column("a"), class_column("b")]].to_numpy()
     errors = [expected_calibration_error(unweighted(500), label=label, probabilities=p)[0] for p in (sharp, after)]
     assert errors[1] < 0.6 * errors[0]
 
@@ -77,7 +76,7 @@ def test_too_few_deaths_or_patients_of_a_class_are_not_fitted():
     rows = _exaggerated(40)
     assert recalibrate(rows.assign(event=np.arange(40) < 9), SurvivalTask(), YEARS, seed=0) is None
     labels = pd.DataFrame({"p_a": np.full(40, 0.5), "p_b": np.full(40, 0.5), "label": ["a"] * 35 + ["b"] * 5})
-    assert recalibrate(labels, ClassificationTask("grade", ("a", "b")), (), seed=0) is None
+    assert recalibrate(labels, GRADE, (), seed=0) is None
 
 
 def test_breslow_agrees_with_lifelines(sample):

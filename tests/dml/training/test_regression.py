@@ -27,14 +27,14 @@ from dml.training.objectives import TaskObjective
 from dml.training.train import distill_student, train_baseline, train_teacher
 from tests.synthetic import PARAMS, change, cohort, splits
 
-PATIENTS = cohort(120)
+PATIENTS = cohort(160)
 SPLITS = splits(PATIENTS)
 FOLD, TEST = make_fold(PATIENTS, SPLITS, 0), select_test_patients(PATIENTS, SPLITS, 0)
 LOSSES = ("quantile", "gaussian")
 
 
 def params(loss: str = "quantile", **optimisation: object) -> config.Params:
-    return change(PARAMS, optimisation={"regression_loss": loss, "epochs": 25, "patience": 25, **optimisation})
+    return change(PARAMS, optimisation={"regression_loss": loss, "epochs": 30, "patience": 30, **optimisation})
 
 
 def scores(rows: pd.DataFrame) -> dict[str, float]:

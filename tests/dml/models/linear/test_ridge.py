@@ -51,7 +51,7 @@ def test_it_covers_the_share_that_it_should(rng) -> None:
 
 @pytest.mark.parametrize("values", [np.full(8, 3.0), np.zeros(0)], ids=["constant", "nobody"])
 def test_numbers_that_do_not_vary_are_refused(values) -> None:
-    with pytest.raises(InputError, match="have the number 3|no training patient"):
+    with pytest.raises(InputError, match=r"have the number 3|no training patient"):
         Ridge.fit(np.zeros((len(values), 2)), values, 0.1)
 
 
