@@ -6,7 +6,6 @@ trains a network; 400 patients with 1,544 genes take well under a minute.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ from dml.teachability.fold_patients import FoldPatients, TooFewPatients, divide
 from dml.teachability.gap import bind_metric, decompose, describe, draw, leading
 from dml.teachability.gene_targets import GeneSetMap, measured_sets
 from dml.teachability.risk_models import ARMS
+from dml.teachability.teachability_files import Teachability
 
 log = logging.getLogger(__name__)
 
@@ -32,25 +32,6 @@ Protocol = Literal["patients", "sites"]
 UNKNOWN_SITE = "unknown"
 CLEARLY_PREDICTED = 0.3
 """Correlation above which a gene counts in the share of genes that a slide predicts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Teachability:
-    """What was measured for one cohort and task.
-
-    Attributes
-    ----------
-    summary : mapping
-        Content of summary.json: metric, and by protocol counts, gaps (overall and in subgroups) and associations.
-    targets : DataFrame
-        One row a protocol and target (gene, gene set, component, risk): r, r2 and nats with intervals.
-    predictions : DataFrame
-        One row a protocol, arm and test patient: outputs and what was observed.
-    """
-
-    summary: Mapping[str, Any]
-    targets: pd.DataFrame
-    predictions: pd.DataFrame
 
 
 def analyse(
@@ -92,7 +73,8 @@ def analyse(
     sets = measured_sets(cohort, hallmark or {}, params.teachability.min_set_genes)
     fit = CrossFit(cohort, regression, params.baselines, params.teachability, sets)
     kind, classes = regression.task.kind, regression.task.classes
-    content, targets, predictions = {}, [], []
+    content: dict[str, Any] = {}
+    targets, predictions = [], []
     for protocol, folds_of, reason in _protocols(splits, patients, params):
         if folds_of is None:
             content[protocol] = {"left_out": reason}
@@ -187,7 +169,9 @@ def _fold_of(rows: pd.DataFrame) -> np.ndarray:
 
 def _counts(rows: pd.DataFrame, folds: Sequence[FoldPatients], task: str) -> dict[str, Any]:
     one = rows[rows["arm"] == "slide"]
-    events = {"deaths": int(one["event"].sum())} if task == "survival" else {"labels": one["label"].value_counts().to_dict()}
+    events: dict[str, Any] = (
+        {"deaths": int(one["event"].sum())} if task == "survival" else {"labels": one["label"].value_counts().to_dict()}
+    )
     learning = [sum(case.has_slide and case.has_expression for case in fold.learning) for fold in folds]
     return {"patients": len(one), **events, "folds": len(folds), "learning_pairs": learning}
 
@@ -199,8 +183,10 @@ def _describe_targets(
     tables = []
     for part in ("genes", "risks"):
         predicted: list[Predicted] = [getattr(result, part) for result in results]
-        arrays = (np.concatenate([getattr(p, name) for p in predicted]) for name in ("target", "prediction", "mean"))
-        association = associate(*arrays, fold, weights)
+        target, prediction, mean = (
+            np.concatenate([getattr(p, name) for p in predicted]) for name in ("target", "prediction", "mean")
+        )
+        association = associate(target, prediction, mean, fold, weights)
         tables.append(_tabulate(predicted[0].names, association, confidence))
     table = pd.concat(tables, ignore_index=True)
     return table[table["r"].notna()].reset_index(drop=True)

@@ -74,10 +74,8 @@ def associate(
         NaN for a target or prediction that does not vary.
     """
     every = np.concatenate([np.ones((1, len(fold))), np.asarray(weights, float)])
-    parts = [
-        _associate(*(matrix[:, at : at + TARGETS_AT_ONCE] for matrix in (target, prediction, mean)), fold, every)
-        for at in range(0, target.shape[1], TARGETS_AT_ONCE)
-    ]
+    blocks = [slice(at, at + TARGETS_AT_ONCE) for at in range(0, target.shape[1], TARGETS_AT_ONCE)]
+    parts = [_associate(target[:, at], prediction[:, at], mean[:, at], fold, every) for at in blocks]
     return Association(*(np.concatenate(each, axis=1) for each in zip(*parts, strict=True)))
 
 

@@ -9,6 +9,7 @@ Shape legend: n test patients, t targets.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +37,7 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """Predictions of every arm for the test patients of a fold (long form), and of everything told from the slide."""
+    """Predictions of every arm for the test patients of a fold (long form), and what is predicted from the slide."""
 
     rows: pd.DataFrame
     genes: Predicted
@@ -87,7 +88,7 @@ class CrossFit:
         return RiskModels.fit(self.cohort, cases, self.regression, self.baselines, self.settings.slide_components)
 
     def _rows(self, arm: str, predictions: pd.DataFrame, fold: FoldPatients) -> pd.DataFrame:
-        keys = {
+        keys: dict[str, Any] = {
             "patient_id": [case.patient_id for case in fold.test],
             "site": [case.site for case in fold.test],
             "fold": fold.index,
@@ -113,12 +114,12 @@ class CrossFit:
     ) -> Predicted:
         """Predict the genes' score and that of slide and genes, the linear teacher, which contains the slide."""
         paired, scores = [case for case in fold.learning if is_paired(case)], models(self.cohort, fold.test)
-        own = models(self.cohort, paired)["genes"]
+        gene_risk = models(self.cohort, paired)["genes"]
         classes = self.regression.task.classes
         suffixes = [f": {name}" for name in classes[1:]] if len(classes) > 2 else [""]
         parts = []
         for name, target, of, test in (
-            ("gene risk", own, paired, scores["genes"]),
+            ("gene risk", gene_risk, paired, scores["genes"]),
             ("slide + genes risk", joint.score(learning), cases, joint.score(scores)),
         ):
             names = pd.DataFrame({"kind": "risk", "name": [f"{name}{suffix}" for suffix in suffixes]})
@@ -132,7 +133,5 @@ class CrossFit:
         mean = np.tile(learning.mean(axis=0), (len(test), 1))
         if len(cases) < MIN_TRAINING_PATIENTS or not len(test):
             return Predicted(names, test, mean, mean)
-        ridge = KernelRidge.fit(
-            source_matrix(self.cohort, cases, "slide"), learning, self.settings.slide_components
-        )
+        ridge = KernelRidge.fit(source_matrix(self.cohort, cases, "slide"), learning, self.settings.slide_components)
         return Predicted(names, test, ridge(source_matrix(self.cohort, fold.test, "slide")), mean)

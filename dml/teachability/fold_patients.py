@@ -9,7 +9,7 @@ from dml.core.errors import InputError
 from dml.core.types import Case, Cohort
 
 
-class TooFewPatients(InputError):  # noqa: N818 - an outcome of a cohort, which a stage reports and goes on
+class TooFewPatients(InputError):
     """A cohort has no paired test patients, or too few of them or of their events."""
 
 
@@ -70,7 +70,9 @@ def divide(cohort: Cohort, splits: pd.DataFrame, is_known: Callable[[Case], bool
         )
     if not any(fold.test for fold in folds):
         problem = "no test patient has a slide, a transcriptome and a known outcome"
-        remedy = "What a slide says of genes can be measured on paired patients only: add transcriptomes of these slides"
+        remedy = (
+            "What a slide says of genes can be measured on paired patients only: add transcriptomes of these slides"
+        )
         raise TooFewPatients(f"cohort {cohort.name}", problem, remedy)
     return folds
 
