@@ -5,7 +5,20 @@ import sys
 
 import typer
 
-from dml.cli import cohort, doctor, experiments, features, heatmap, predict, probe, registry, results, tune, ui
+from dml.cli import (
+    cohort,
+    doctor,
+    experiments,
+    features,
+    heatmap,
+    predict,
+    probe,
+    registry,
+    results,
+    teachability,
+    tune,
+    ui,
+)
 from dml.cli.output import add_old_name
 from dml.core.errors import as_user_error
 
@@ -26,6 +39,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(features.app, name="features")
 app.command("results")(results.results)
+app.command("teachability")(teachability.teachability)
 app.command("predict")(predict.predict)
 app.command("heatmap")(heatmap.heatmap)
 app.command("validate-external")(experiments.validate_external)

@@ -1,4 +1,4 @@
-"""Sections of params.yaml about evaluation, probes and the gates of promotion."""
+"""Sections of params.yaml about evaluation, teachability, probes and the gates of promotion."""
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -19,6 +19,17 @@ class Evaluation(Section):
     adjust_for: tuple[str, ...] = Field(
         ("age", "sex", "grade", "idh"), description="columns beside the risk group in the Cox model, where known"
     )
+
+
+class Teachability(Section):
+    """What is predicted from the slide before anything is trained, and which folds."""
+
+    slide_components: PositiveInt | None = Field(
+        None, description="principal components of the slide before the ridge regression; null = all columns"
+    )
+    gene_components: PositiveInt = Field(10, description="principal components of the genes to be predicted")
+    min_set_genes: PositiveInt = Field(5, description="measured genes of a gene set for it to be a target")
+    unseen_sites: bool = Field(True, description="repeat on folds whose test sites are not learned from")
 
 
 class Probes(Section):

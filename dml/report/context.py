@@ -12,6 +12,7 @@ from dml.core.types import Kind
 from dml.evaluation.metric_sets import PRIMARY
 from dml.evaluation.results import PAIR
 from dml.report.patient_flow import PatientFlow, count_flow
+from dml.teachability.teachability_files import Teachability, read_teachability
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class ReportContext:
         Stage (cohort, features) to the content of its JSON report.
     probes, ablation : mapping, optional
         Content of probes.json and of ablation.json.
+    teachability : Teachability, optional
+        What a slide can be taught, as the stage of that name measured it.
     coverage : mapping, optional
         How well the cohort fits a model of another cohort: content of coverage.json.
     external : bool
@@ -37,6 +40,7 @@ class ReportContext:
     checks: Mapping[str, Any] = field(default_factory=dict)
     probes: Mapping[str, Any] | None = None
     ablation: Mapping[str, Any] | None = None
+    teachability: Teachability | None = None
     coverage: Mapping[str, Any] | None = None
     external: bool = False
 
@@ -103,6 +107,7 @@ def read_context(cohort: str, task: str, root: Path = Path()) -> ReportContext:
         checks={stage: content for stage, content in checks.items() if content is not None},
         probes=probes,
         ablation=_read(reports / task / "ablation.json"),
+        teachability=read_teachability(reports / task / "teachability"),
     )
 
 
