@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from dml.cli import cohort, doctor, experiments, features, heatmap, predict, probe, registry, results, tune, ui
+from dml.cli import cohort, doctor, experiments, features, heatmap, predict, probe, registry, results, tune, ui, view
 from dml.cli.output import add_old_name
 from dml.core.errors import as_user_error
 
@@ -36,6 +36,7 @@ app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
 app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
+app.command("view")(view.view)
 app.command("ui")(ui.ui)
 app.command("migrate")(cohort.migrate)
 for group, old, new in (

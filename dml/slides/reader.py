@@ -48,6 +48,11 @@ class Slide:
         self._levels = tuple(zip(handle.level_downsamples, levels, strict=True))
         self.vendor: str = self.properties.get("openslide.vendor", "unknown")
 
+    @property
+    def coarsest_downsample(self) -> float:
+        """Level-0 pixels per pixel of the coarsest level."""
+        return max(down for down, _ in self._levels)
+
     def __enter__(self) -> "Slide":
         return self
 

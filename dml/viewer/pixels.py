@@ -65,7 +65,7 @@ class SlidePixels:
         slide = open_slide(path, stated_mpp)
         self.dimensions, self.mpp = slide.dimensions, slide.mpp
         self.max_level = math.ceil(math.log2(max(max(self.dimensions), 1)))
-        self._coarsest = max(down for down, _ in slide._levels)
+        self._coarsest = slide.coarsest_downsample
         self._idle.put(slide)
 
     @contextmanager
@@ -74,8 +74,15 @@ class SlidePixels:
             slide = self._idle.get_nowait()
         except Empty:
             slide = open_slide(self._path, self._stated)
-        yield slide  # after a failed read a handle gives nothing any more, and is not used again
-        self._idle.put(slide)
+        works = False  # after a failed read a handle gives nothing any more, and is not used again
+        try:
+            yield slide
+            works = True
+        finally:
+            if works:
+                self._idle.put(slide)
+            else:
+                slide.close()
 
     def close(self) -> None:
         """Close the idle handles."""
