@@ -33,9 +33,7 @@ def bind(port: int) -> socket.socket:
     return listener
 
 
-def serve(
-    viewer: Viewer, listener: socket.socket, announce: Callable[[str], None], open_browser: bool = True
-) -> None:
+def serve(viewer: Viewer, listener: socket.socket, announce: Callable[[str], None], open_browser: bool = True) -> None:
     """Serve until interrupted.
 
     Parameters
@@ -48,7 +46,9 @@ def serve(
     port = listener.getsockname()[1]
     token = secrets.token_urlsafe(32)
     guard = Guard(make_app(viewer), port, token)
-    config = uvicorn.Config(guard, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none")
+    config = uvicorn.Config(
+        guard, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none"
+    )
     announce(f"http://{HOST}:{port}/?{TOKEN}={token}")
     if open_browser:
         address = f"http://{HOST}:{port}/?{TOKEN}={guard.issue_ticket()}"

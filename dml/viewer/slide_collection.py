@@ -132,7 +132,9 @@ class CohortSlides:
         values = dict(zip(matrix.patient_ids, matrix.values, strict=True)).get(patient_id)
         groups = self._store.gene_groups().groups
         case = replace(case, bags=bags, expression=values)
-        return PatientTokens(Cohort(clinical.name, (case,), matrix.genes, matrix.unit, groups, clinical.classes), slides)
+        return PatientTokens(
+            Cohort(clinical.name, (case,), matrix.genes, matrix.unit, groups, clinical.classes), slides
+        )
 
 
 class FolderSlides:
@@ -148,7 +150,12 @@ class FolderSlides:
 
     def __init__(self, folder: Path, table: pd.DataFrame, spec: ModelSpec) -> None:
         self._root = (folder if folder.is_dir() else folder.parent).resolve()
-        self.name, self._access, self._spec, self._table = folder.name or str(folder), FileAccess(self._root), spec, table
+        self.name, self._access, self._spec, self._table = (
+            folder.name or str(folder),
+            FileAccess(self._root),
+            spec,
+            table,
+        )
 
     def entries(self) -> list[SlideEntry]:
         """List the files by patient; what lies outside of the folder is listed, and not opened."""
