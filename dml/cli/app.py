@@ -18,6 +18,7 @@ from dml.cli import (
     teachability,
     tune,
     ui,
+    view,
 )
 from dml.cli.output import add_old_name
 from dml.core.errors import as_user_error
@@ -50,6 +51,7 @@ app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
 app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
+app.command("view")(view.view)
 app.command("ui")(ui.ui)
 app.command("migrate")(cohort.migrate)
 for group, old, new in (

@@ -53,6 +53,11 @@ class Slide:
         self.vendor: str = self.properties.get("openslide.vendor", "unknown")
         self.notes = tuple(note for note in (*resolution.notes, self.properties.get(NOTE)) if note)
 
+    @property
+    def coarsest_downsample(self) -> float:
+        """Level-0 pixels per pixel of the coarsest level."""
+        return max(down for down, _ in self._levels)
+
     def __enter__(self) -> "Slide":
         return self
 
