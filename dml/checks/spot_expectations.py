@@ -12,6 +12,7 @@ from dml.checks.engine import YES, CheckTable, Expectation, validate, yes_no
 from dml.checks.spot_orientation import Orientation, TissueMap, find_orientation
 from dml.cohorts.spot_spacing import find_displaced, fit_array
 from dml.cohorts.spot_store import SpotTable, read_spots
+from dml.cohorts.store_files import read_slides
 from dml.config.params import Checks
 from dml.core.errors import InputError, listed
 from dml.core.files import read_parquet
@@ -53,7 +54,7 @@ def check_spots(folder: Path, cohort: str, config: Checks, out: Path, remove_ink
     if not len(table.spots):
         validate("spots", [], {**counts, "result": "not a spatial cohort"}, out, config.severity)
         return
-    slides = read_parquet(folder / "tiles" / "slides.parquet")[0].to_pandas().set_index("slide_id")
+    slides = read_section_slides(folder)
     failed = {section: _failure(slides, section) for section in table.sections}
     good = [section for section, reason in failed.items() if not reason]
     for section in good:
@@ -61,6 +62,18 @@ def check_spots(folder: Path, cohort: str, config: Checks, out: Path, remove_ink
     rows = [describe_section(table.section(name), name, slides.loc[name], remove_ink) for name in good]
     counts |= {"genes": len(table.genes), "median count of a spot": int(table.spots["n_counts"].median())}
     validate("spots", spot_tables(pd.DataFrame(rows), failed, config), counts, out, config.severity)
+
+
+def read_section_slides(folder: Path) -> pd.DataFrame:
+    """Read one tiled slide of each section, by section id: the slide itself, or the first region that was tiled."""
+    tiled = read_parquet(folder / "tiles" / "slides.parquet")[0].to_pandas()
+    slides = read_slides(folder / "slides.parquet").set_index("slide_id")
+    tiled["section_id"] = (
+        tiled["slide_id"] if "section_id" not in slides else tiled["slide_id"].map(slides["section_id"])
+    )
+    tiled["failed"] = tiled["status"] != "ok"
+    first: pd.DataFrame = tiled.sort_values(["failed", "slide_id"]).drop_duplicates("section_id")
+    return first.set_index("section_id")
 
 
 def check_inside(spots: pd.DataFrame, section: str, size: tuple[float, float]) -> None:

@@ -102,8 +102,8 @@ def assign_regions(table: SpotTable, mpps: Mapping[str, float], units: RegionUni
         parts[letter] = cell
     names = zip(parts["section_id"], parts.pop("r"), parts.pop("c"), strict=True)
     parts.insert(0, "unit", [f"{section}_r{r:02d}c{c:02d}" for section, r, c in names])
-    counts = parts.groupby("unit")["unit"].transform("size")
-    return parts[counts >= units.min_spots]
+    counts = parts["unit"].map(parts["unit"].value_counts())
+    return parts[counts.to_numpy() >= units.min_spots]
 
 
 def sum_counts(table: SpotTable, regions: pd.DataFrame) -> ExpressionMatrix:
@@ -153,12 +153,12 @@ def region_slides(
     corners = regions.groupby("unit", sort=True).first()
     section = slides.set_index("slide_id")
     rows = corners[["section_id"]].join(section, on="section_id")
-    boxes = []
-    for corner in corners.itertuples():
-        image = images[corner.section_id]
+    boxes = np.empty(len(corners), dtype=object)
+    columns = corners["section_id"], corners["x0_px"].round().astype(int), corners["y0_px"].round().astype(int)
+    for i, (section_id, x0, y0) in enumerate(zip(*columns, strict=True)):
+        image = images[section_id]
         side = round(units.size_um / image.mpp)
-        x0, y0 = round(corner.x0_px), round(corner.y0_px)
-        boxes.append([[x0, y0, min(side, image.width - x0), min(side, image.height - y0)]])
+        boxes[i] = [[x0, y0, min(side, image.width - x0), min(side, image.height - y0)]]
     rows = rows.assign(fields_px=boxes, patient_id=rows.index).rename_axis("slide_id").reset_index()
     return rows[[*slides.columns, *(c for c in ("section_id", "fields_px") if c not in slides.columns)]]
 
@@ -187,10 +187,10 @@ def region_patients(
     }
     for name, target in units.targets.items():
         columns[name] = _measure(name, target, table, regions, expression, groups)
-    number = regions.groupby("unit", sort=True).size()
+    number = regions["unit"].value_counts().to_dict()
     ledger.add(
         Record(unit, "slide", "used", f"{number[unit]} spots", "spatial.spots", section, None, "region of a section")
-        for unit, section in first["section_id"].items()
+        for unit, section in zip(first.index.to_list(), first["section_id"].to_list(), strict=True)
     )
     patients = pd.DataFrame(columns)
     patients["event"] = patients["event"].astype(object)
@@ -223,13 +223,14 @@ def _measure(
     if target.kind == "dominant":
         return _dominant(target, spots["region"].where(known), unit, number)
     mean = value.where(known).groupby(unit).mean().sort_index()
-    return list(mean.where(number >= target.min_spots).to_numpy(np.float64))
+    return list(mean.where(number.to_numpy(int) >= target.min_spots).to_numpy(np.float64))
 
 
 def _dominant(target: RegionTarget, region: pd.Series, unit: pd.Series, number: pd.Series) -> list[object]:
     counts = pd.crosstab(unit, region).reindex(index=number.index, columns=list(target.values), fill_value=0)
     share = counts.max(axis=1) / number.clip(lower=1)
-    enough = (number >= target.min_spots) & (share >= target.min_share) & (counts.max(axis=1) > 0)
+    enough = (number.to_numpy(int) >= target.min_spots) & (share >= target.min_share).to_numpy()
+    enough &= counts.max(axis=1).to_numpy(int) > 0
     return [name if good else None for name, good in zip(counts.idxmax(axis=1), enough, strict=True)]
 
 
