@@ -163,7 +163,9 @@ def _tile_or_reuse(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | No
 
 
 def _options(row: dict[str, Any]) -> SlideOptions:
-    mpp, mpp_from, upsample = (None if pd.isna(row.get(name)) else row[name] for name in ("mpp", "mpp_from", "upsample"))
+    mpp, mpp_from, upsample = (
+        None if pd.isna(row.get(name)) else row[name] for name in ("mpp", "mpp_from", "upsample")
+    )
     return SlideOptions(mpp, mpp_from, bool(upsample), parse_fields(row.get("fields_px")))
 
 

@@ -36,7 +36,9 @@ def read_field_file(path: Path, slides: Collection[str]) -> dict[str, list[Box]]
     ids = identifiers(frame, path, Column(column="slide_id"))
     unknown = ~ids.isin(set(slides))
     if unknown.any():
-        problem = f"fields of slides that are not in the slide table: {listed(sorted(set(ids[unknown])))} in {rows(unknown)}"
+        problem = (
+            f"fields of slides that are not in the slide table: {listed(sorted(set(ids[unknown])))} in {rows(unknown)}"
+        )
         raise InputError(path, problem, "Correct slide_id, or delete the rows")
     boxes = pd.DataFrame({name: numbers(column(frame, path, name), path) for name in COLUMNS})
     wrong = pd.Series([_problem(box) != "" for box in boxes.to_numpy().tolist()], index=frame.index, dtype=bool)

@@ -59,7 +59,9 @@ class _Lattice:
         allowed = np.zeros((rows, columns), bool)
         for field in fields:
             first = [max(0, math.ceil((field[axis] - start) / side - 1e-6)) for axis, start in ((0, x), (1, y))]
-            last = [math.floor((field[axis] + field[axis + 2] - start) / side + 1e-6) for axis, start in ((0, x), (1, y))]
+            last = [
+                math.floor((field[axis] + field[axis + 2] - start) / side + 1e-6) for axis, start in ((0, x), (1, y))
+            ]
             allowed[first[1] : max(last[1], 0), first[0] : max(last[0], 0)] = True
         return cls(side, x, y, allowed)
 
@@ -106,9 +108,7 @@ def tile_grids(
     return {Mpp(mpp): _grid(selected[mpp], shares[mpp], start_um, tiles.tile_px, Mpp(mpp), slide.mpp) for mpp in mpps}
 
 
-def largest_share(
-    slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles, fields: Sequence[Field] = ()
-) -> float:
+def largest_share(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles, fields: Sequence[Field] = ()) -> float:
     """Return the largest share of tissue in a tile of the finest grid: what `min_tissue` must not exceed."""
     return float(_finest_shares(slide, mask, _Lattice.over(slide, tiles, fields)).max())
 

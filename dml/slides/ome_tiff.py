@@ -174,9 +174,7 @@ def name_undecodable(path: Path, level: int, location: tuple[int, int], error: E
     return InputError(path, problem, _AGAIN)
 
 
-def paste_segments(
-    canvas: NDArray[np.uint8], page: Any, left: int, top: int, channels: slice, plane: int = 0
-) -> None:
+def paste_segments(canvas: NDArray[np.uint8], page: Any, left: int, top: int, channels: slice, plane: int = 0) -> None:
     """Decode the tiles or strips of a page that a region touches, and copy them in.
 
     Parameters

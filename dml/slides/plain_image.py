@@ -85,7 +85,9 @@ class PlainImage:
         most = current().image_pixels
         if width * height > most:
             problem = f"an image of {width} x {height} pixels, more than the {most} that are decoded"
-            raise InputError(path, problem, "If it is a slide, raise limits.image_pixels (section limits of params.yaml)")
+            raise InputError(
+                path, problem, "If it is a slide, raise limits.image_pixels (section limits of params.yaml)"
+            )
         self.properties = source.properties
         downsamples = tuple(down for down in DOWNSAMPLES if down <= min(width, height))
         self.level_downsamples = tuple(map(float, downsamples))
@@ -195,7 +197,9 @@ def _largest_page(file: Any) -> Any:
 def _check_tiff(path: Path, page: Any) -> None:
     """Refuse what is not 8-bit colour, what is stored turned, and tiles: they are OpenSlide's, where they are whole."""
     if page.is_tiled:
-        problem = f"a tiled TIFF that OpenSlide does not know: truncated, or compressed otherwise ({page.compression.name})"
+        problem = (
+            f"a tiled TIFF that OpenSlide does not know: truncated, or compressed otherwise ({page.compression.name})"
+        )
         raise InputError(path, problem, "Copy it again, or export it with JPEG or Deflate compression")
     if page.dtype != np.uint8 or page.bitspersample != 8:
         raise _not_colour(path, f"{page.bitspersample} bits a channel ({page.dtype})")
@@ -233,7 +237,9 @@ def _decode_tiff(path: Path) -> Bands:
 
 
 def _is_mappable(page: Any) -> bool:
-    return bool(page.is_memmappable and page.photometric == _RGB and page.samplesperpixel == 3 and page.planarconfig == 1)
+    return bool(
+        page.is_memmappable and page.photometric == _RGB and page.samplesperpixel == 3 and page.planarconfig == 1
+    )
 
 
 def _paste_band(canvas: UInt8[np.ndarray, "h w 4"], page: Any, top: int) -> None:

@@ -176,9 +176,7 @@ class Slide:
         return blend_on_white(image), (location[0] / down, location[1] / down)
 
 
-def open_slide(
-    path: Path, mpp: float | None = None, mpp_from: str | None = None, upsample: bool = False
-) -> Slide:
+def open_slide(path: Path, mpp: float | None = None, mpp_from: str | None = None, upsample: bool = False) -> Slide:
     """Open a slide.
 
     Parameters

@@ -45,7 +45,9 @@ class SlideOptions:
     fields: tuple[Field, ...] = ()
 
 
-def tile_file(path: Path, tiles: Tiles, options: SlideOptions | None = None, overview: Path | None = None) -> TiledSlide:
+def tile_file(
+    path: Path, tiles: Tiles, options: SlideOptions | None = None, overview: Path | None = None
+) -> TiledSlide:
     """Open a slide, find its tissue and lay the nested grids, in a process whose memory and time are limited.
 
     Parameters
