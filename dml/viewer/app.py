@@ -201,8 +201,12 @@ def deep_zoom(viewer: Viewer, request: Request) -> Response:
 
 
 def describe_map(viewer: Viewer, request: Request) -> Response:
-    """Describe the map: prediction, outputs, tiles of each resolution, layers; or that it is being computed."""
-    view = viewer.map_view(viewer.entry(request), request.query_params.get("output"))
+    """Describe the map: prediction, outputs, tiles of each resolution, layers; else that it is computed, or why not."""
+    entry = viewer.entry(request)
+    try:
+        view = viewer.map_view(entry, request.query_params.get("output"))
+    except DmlError as error:
+        return JSONResponse({"state": "refused", "error": str(error)})
     if view is None:
         return JSONResponse({"state": "computing"}, 202)
     return JSONResponse({"state": "ready", **view.describe(viewer.ensemble)})

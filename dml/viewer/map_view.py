@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dml.core.errors import InputError, listed
-from dml.core.tasks import class_column
+from dml.core.tasks import DAYS_PER_YEAR, class_column
 from dml.inference.ensemble import Ensemble
 from dml.inference.maps.slide_map import SlideMap
 from dml.viewer.layers import SCALES, Layer, colour_table, layer_range, layer_values, list_layers
@@ -58,7 +58,7 @@ class MapView:
             "output": output,
             "outputs": list(self.maps.attribution.outputs),
             "unit": self.slide.unit,
-            "prediction": prediction_rows(self.maps.prediction, task.kind),
+            "prediction": prediction_rows(self.maps.prediction, task.kind, self.maps.folds),
             "headline": prediction_text(self.maps.prediction, task.kind)[0],
             "sums": {name: _rounded(value) for name, value in self.maps.subspace_sums(output).items()},
             "folds": self.maps.folds,
@@ -113,11 +113,11 @@ class MapView:
         branches = []
         for branch in self.slide.branches:
             rows = self.slide.layer(branch, mpp)
-            own = rows.iloc[tile]
-            rank = int((rows["contribution"].to_numpy() > own["contribution"]).sum()) + 1
-            shares = {"attention": _rounded(own["attention"] / max(rows["attention"].mean(), 1e-12)), "rank": rank}
-            numbers = {name: _rounded(own[name]) for name in ("contribution", "deviation")}
-            branches.append({"branch": branch, **numbers, **shares})
+            numbers = rows.iloc[tile]
+            rank = int((rows["contribution"].to_numpy() > numbers["contribution"]).sum()) + 1
+            shares = {"attention": _rounded(numbers["attention"] / max(rows["attention"].mean(), 1e-12)), "rank": rank}
+            parts = {name: _rounded(numbers[name]) for name in ("contribution", "deviation")}
+            branches.append({"branch": branch, **parts, **shares})
         position = {"x_um": _rounded(row["x_um"]), "y_um": _rounded(row["y_um"]), "tile_um": tile_um, "mpp": mpp}
         count = len(self.slide.layer(self.slide.branches[0], mpp))
         return {"tile": tile, **position, "tiles": count, "branches": branches, "pictures": self.mpps}
@@ -141,29 +141,34 @@ def prediction_text(prediction: Mapping[str, Any], kind: str) -> tuple[str, floa
     """Return a prediction for people, and the number it is sorted by."""
     if kind == "survival":
         risk = float(prediction["risk"])
-        return f"{prediction['risk_group']} risk ({risk:+.2f} SD)", risk
+        return f"{prediction['risk_group']} risk ({_signed(risk)} SD)", risk
     likeliest = str(prediction["prediction"])
     probability = float(prediction[class_column(likeliest)])
     return f"{likeliest} ({probability:.0%})", probability
 
 
-def prediction_rows(prediction: Mapping[str, Any], kind: str) -> list[dict[str, str]]:
-    """Return what a model predicts, a name and a text each."""
+def prediction_rows(prediction: Mapping[str, Any], kind: str, folds: int) -> list[dict[str, str]]:
+    """Return what a model predicts, a name and a text each; the deviation between folds where there are several."""
     rows = []
     for name, value in prediction.items():
-        if isinstance(value, str):
+        if isinstance(value, str) or (name == "spread" and folds < 2):
             continue
         if name == "spread":
             label = "deviation between folds"
             text = f"{value:.2f}" + (" SD" if kind == "survival" else "")
         elif name == "risk":
-            label, text = "risk, 0 = cut-off", f"{value:+.2f} SD of training risk"
+            label, text = "risk, 0 = cut-off", f"{_signed(value)} SD"
         elif name.startswith("survival_"):
-            label, text = f"alive at {int(name.removeprefix('survival_')) / 365.25:.3g} years", f"{value:.0%}"
+            years = round(int(name.removeprefix("survival_")) / DAYS_PER_YEAR, 1)
+            label, text = f"alive at {years:g} year{'' if years == 1 else 's'}", f"{value:.0%}"
         else:
             label, text = name.removeprefix("p_"), f"{value:.1%}"
         rows.append({"name": label, "text": text})
     return rows
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _rounded(value: Any) -> float:

@@ -129,6 +129,7 @@ export class SlidePage {
     for (;;) {
       this.map = await getJson(`${this.api}/map${query}`);
       if (this.closed || this.map.state === "ready") break;
+      if (this.map.state === "refused") throw new Error(this.map.error);
       this.#say("The map is being computed …");
       await new Promise((done) => setTimeout(done, POLL_MS));
     }
