@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from dml.checks.engine import YES, CheckTable, Expectation, validate, yes_no
 from dml.checks.spot_orientation import Orientation, TissueMap, find_orientation
-from dml.cohorts.spot_spacing import find_displaced, fit_array
+from dml.cohorts.spot_array import find_displaced, fit_array
 from dml.cohorts.spot_store import SpotTable, read_spots
 from dml.cohorts.store_files import read_slides
 from dml.config.params import Checks

@@ -13,13 +13,12 @@ from dml.cohorts.description import CohortDescription
 from dml.cohorts.gene_groups import declare_gene_groups
 from dml.cohorts.provenance import Ledger, Record
 from dml.cohorts.slide_table import build_slides
-from dml.cohorts.spot_spacing import fill_resolution
+from dml.cohorts.spot_array import fill_resolution
 from dml.cohorts.spot_store import SpotTable
 from dml.cohorts.store_files import ExpressionMatrix
 from dml.cohorts.stores import CohortTables
 from dml.core.errors import ConfigError, InputError, listed
 from dml.core.types import GeneGroups
-from dml.genes.gene_symbols import rename
 from dml.genes.gene_symbols import rename
 from dml.readers.region_units import RegionTarget, RegionUnits
 from dml.slides.reader import open_slide
