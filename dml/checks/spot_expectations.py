@@ -58,13 +58,13 @@ def check_spots(folder: Path, cohort: str, config: Checks, out: Path, remove_ink
     failed = {section: _failure(slides, section) for section in table.sections}
     good = [section for section, reason in failed.items() if not reason]
     for section in good:
-        check_inside(table.section(section).spots, section, tuple(slides.loc[section, ["width", "height"]]))
-    rows = [describe_section(table.section(name), name, slides.loc[name], remove_ink) for name in good]
+        check_inside(table.section(section).spots, section, (slides[section]["width"], slides[section]["height"]))
+    rows = [describe_section(table.section(name), name, slides[name], remove_ink) for name in good]
     counts |= {"genes": len(table.genes), "median count of a spot": int(table.spots["n_counts"].median())}
     validate("spots", spot_tables(pd.DataFrame(rows), failed, config), counts, out, config.severity)
 
 
-def read_section_slides(folder: Path) -> pd.DataFrame:
+def read_section_slides(folder: Path) -> dict[str, pd.Series]:
     """Read one tiled slide of each section, by section id: the slide itself, or the first region that was tiled."""
     tiled = read_parquet(folder / "tiles" / "slides.parquet")[0].to_pandas()
     slides = read_slides(folder / "slides.parquet").set_index("slide_id")
@@ -73,7 +73,7 @@ def read_section_slides(folder: Path) -> pd.DataFrame:
     )
     tiled["failed"] = tiled["status"] != "ok"
     first: pd.DataFrame = tiled.sort_values(["failed", "slide_id"]).drop_duplicates("section_id")
-    return first.set_index("section_id")
+    return {str(row["section_id"]): row for _, row in first.iterrows()}
 
 
 def check_inside(spots: pd.DataFrame, section: str, size: tuple[float, float]) -> None:
@@ -187,9 +187,9 @@ def _measures(orientation: Orientation) -> dict[str, float | None]:
     }
 
 
-def _failure(slides: pd.DataFrame, section: str) -> str:
+def _failure(slides: Mapping[str, pd.Series], section: str) -> str:
     """Return why a section has no tiles, '' if it has."""
-    if section not in slides.index:
+    if section not in slides:
         return "not tiled (embed.source: import?)"
-    row = slides.loc[section]
+    row = slides[section]
     return "" if row["status"] == "ok" else str(row["reason"])

@@ -27,8 +27,12 @@ SCHEMA = pa.schema(
     [("slide_id", pa.string()), ("patient_id", pa.string()), ("path", pa.string()), ("mpp", pa.float64())]
 )
 OPTIONAL = pa.schema(
-    [("mpp_from", pa.string()), ("upsample", pa.bool_()), ("fields_px", pa.list_(pa.list_(pa.int64())))]
-    + [("section_id", pa.string())]
+    [
+        ("mpp_from", pa.string()),
+        ("upsample", pa.bool_()),
+        ("fields_px", pa.list_(pa.list_(pa.int64()))),
+        ("section_id", pa.string()),
+    ]
 )
 """Columns that are there only where the cohort says them.
 

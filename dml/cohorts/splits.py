@@ -194,8 +194,8 @@ def _fold(
 def _unpaired(patients: pd.DataFrame, eligible: set[str], fold: int, config: Split, tested: set[str]) -> pd.DataFrame:
     """Return the patients who are only trained on; those of a group that is tested here have no row in this fold."""
     others = patients[~patients["patient_id"].isin(eligible)]
-    if GROUP in patients:
-        others = others[~np.isin(_groups(others, config), list(tested))]
+    if GROUP in patients and (groups := _groups(others, config)) is not None:
+        others = others[~np.isin(groups, list(tested))]
     return pd.DataFrame(
         {"patient_id": others["patient_id"], "fold": fold, "role": "train"}
         | {"inner_fold": NO_INNER_FOLD, "stratum": UNPAIRED}

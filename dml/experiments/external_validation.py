@@ -144,8 +144,10 @@ def score(inputs: ValidationInputs, selected: Cohort, settings: config.Evaluatio
     }
     root = inputs.store.folder.parent.parent
     description, licence = read_cohort_description(cohort, root)
-    surroundings = {"coverage": coverage, "external": True, "finer_tiles": count_finer_tiles(cohort, root)}
-    context = ReportContext(cohort, description, licence, _flow(inputs, selected), **surroundings)
+    flow, finer_tiles = _flow(inputs, selected), count_finer_tiles(cohort, root)
+    context = ReportContext(
+        cohort, description, licence, flow, coverage=coverage, external=True, finer_tiles=finer_tiles
+    )
     subgroups = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
     settings = settings.model_copy(update={"subgroups": subgroups, "years": spec.years})
     with TemporaryDirectory() as temporary:

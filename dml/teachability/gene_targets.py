@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from dml.cohorts.gene_groups import HALLMARK
-from dml.cohorts.gene_symbols import rename
+from dml.genes.gene_symbols import rename
 from dml.core.types import SUBSPACES, Case, Cohort
 from dml.data.preprocessing import WINSOR_QUANTILE
 from dml.models.linear.design_matrix import DesignMatrix, Reduction

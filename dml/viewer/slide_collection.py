@@ -13,7 +13,7 @@ from dml.core.types import SURVIVAL, Case, Cohort, GeneGroups
 from dml.data import feature_store
 from dml.data.cohort_store import CohortStore
 from dml.inference.file_access import FileAccess
-from dml.inference.slide_inputs import FEATURES, read_slides
+from dml.inference.slide_inputs import FEATURES, SlideRequest, read_slides
 from dml.training.checkpoint import ModelSpec
 
 OUTSIDE = "outside of the folder that is shown"
@@ -182,8 +182,9 @@ class FolderSlides:
         DmlError
             If no slide of the patient can be used; the message has every reason.
         """
-        paths = [Path(path).absolute() for path in self._table.loc[self._table["patient_id"] == patient_id, "path"]]
-        inputs = read_slides(paths, self._spec, self._access)
+        paths = self._table.loc[self._table["patient_id"] == patient_id, "path"]
+        requests = [SlideRequest(Path(path).absolute()) for path in paths]
+        inputs = read_slides(requests, self._spec, self._access)
         prepared = self._spec.preprocessor
         groups = GeneGroups(prepared.tumor_genes, prepared.tme_genes)
         case = Case(patient_id, "", inputs.bags)
