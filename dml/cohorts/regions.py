@@ -58,7 +58,7 @@ def build_region_cohort(description: CohortDescription, table: SpotTable) -> Coh
         problem = "spatial.regions: regions are the patients, their counts the expression, their `targets` the labels"
         raise ConfigError(f"{description.name}: {problem}; remove patients, expression and labels")
     ledger = Ledger()
-    sections = fill_resolution(build_slides(description, ledger), description, table.spots)
+    sections = fill_resolution(build_slides(description), description, table.spots)
     images = {row["slide_id"]: _open_image(row) for _, row in sections.iterrows()}
     regions = assign_regions(table, {name: image.mpp for name, image in images.items()}, units)
     if regions.empty:
