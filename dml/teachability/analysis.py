@@ -6,13 +6,12 @@ trains a network; 400 patients with 1,544 genes take well under a minute.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dml.baselines.linear.regression import make_regression
-from dml.cohorts.splits import make_splits
 from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.types import Cohort
@@ -22,14 +21,12 @@ from dml.teachability.cross_fit import CrossFit, FoldResult, Predicted
 from dml.teachability.fold_patients import FoldPatients, TooFewPatients, divide
 from dml.teachability.gap import bind_metric, decompose, describe, draw, leading
 from dml.teachability.gene_targets import GeneSetMap, measured_sets
+from dml.teachability.protocols import list_protocols
 from dml.teachability.risk_models import ARMS
 from dml.teachability.teachability_files import Teachability
 
 log = logging.getLogger(__name__)
 
-Protocol = Literal["patients", "sites"]
-"""Folds of patients whose sites are also learned from, or folds of unseen sites."""
-UNKNOWN_SITE = "unknown"
 CLEARLY_PREDICTED = 0.3
 """Correlation above which a gene counts in the share of genes that a slide predicts."""
 
@@ -75,23 +72,19 @@ def analyse(
     kind, classes = regression.task.kind, regression.task.classes
     content: dict[str, Any] = {}
     targets, predictions = [], []
-    for protocol, folds_of, reason in _protocols(splits, patients, params):
-        if folds_of is None:
+    for protocol, folds, reason in list_protocols(splits, patients, params):
+        if folds is None:
             content[protocol] = {"left_out": reason}
             continue
-        folds = divide(cohort, folds_of, regression.task.is_known)
-        _check_counts(cohort, folds, task, params.evaluation)
-        results = [fit.run(fold) for fold in folds if fold.test]
-        rows = pd.concat([result.rows for result in results], ignore_index=True).assign(protocol=protocol)
-        weights = bootstrap_weights(_fold_of(rows), params.evaluation.resamples, params.seed)
-        table = _describe_targets(results, _fold_of(rows), weights, params.evaluation.confidence)
-        content[protocol] = {
-            **_counts(rows, folds, task),
-            "gaps": _decompose(rows, patients, weights, params.evaluation, kind, classes),
-            "associations": _summarise(table.drop(columns="draws"), table["draws"], params.evaluation.confidence),
-        }
-        targets.append(table.drop(columns="draws").assign(protocol=protocol))
-        predictions.append(rows)
+        try:
+            content[protocol], table, rows = _measure(fit, folds, patients, params, task)
+        except InputError as problem:
+            if folds is splits:
+                raise
+            content[protocol] = {"left_out": str(problem)}  # folds by site of our making may lack deaths or a class
+            continue
+        targets.append(table.assign(protocol=protocol))
+        predictions.append(rows.assign(protocol=protocol))
     metric = leading(kind)
     summary = {
         "cohort": cohort.name,
@@ -109,42 +102,23 @@ def analyse(
     return Teachability(summary, pd.concat(targets, ignore_index=True), pd.concat(predictions, ignore_index=True))
 
 
-def has_unseen_sites(splits: pd.DataFrame, patients: pd.DataFrame) -> bool:
-    """Whether no site of a fold's test patients has learning patients among those that are tested in other folds."""
-    site = patients.set_index("patient_id")["site"]
-    eligible = set(splits.loc[splits["role"] == "test", "patient_id"])
-    rows = splits[splits["patient_id"].isin(eligible)]
-    return not any(
-        set(site[part.loc[part["role"] == "test", "patient_id"]])
-        & set(site[part.loc[part["role"] != "test", "patient_id"]])
-        for _, part in rows.groupby("fold")
-    )
-
-
-def _protocols(
-    splits: pd.DataFrame, patients: pd.DataFrame, params: config.Params
-) -> list[tuple[Protocol, pd.DataFrame | None, str]]:
-    """Return the folds of each protocol, or why there are none."""
-    if has_unseen_sites(splits, patients):
-        return [("sites", splits, "")]
-    if not params.teachability.unseen_sites:
-        return [("patients", splits, ""), ("sites", None, "teachability.unseen_sites is false")]
-    tested = set(splits.loc[splits["role"] == "test", "patient_id"])
-    sites = set(patients.loc[patients["patient_id"].isin(tested), "site"]) - {UNKNOWN_SITE}
-    n_folds = splits["fold"].nunique()
-    if len(sites) < 2 * n_folds:
-        return [("patients", splits, ""), ("sites", None, f"{len(sites)} known sites for {n_folds} folds")]
-    grouped = params.split.model_copy(update={"group_sites": True})
-    by_site = _without_test_sites(make_splits(patients, tested, n_folds, grouped, params.seed), patients)
-    return [("patients", splits, ""), ("sites", by_site, "")]
-
-
-def _without_test_sites(splits: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
-    """Remove patients who are only learned from and are of a site that the fold tests."""
-    site = splits["patient_id"].map(patients.set_index("patient_id")["site"])
-    tested = splits.assign(site=site)[splits["role"] == "test"].groupby("fold")["site"].agg(set)
-    seen = [s in tested[f] and s != UNKNOWN_SITE for s, f in zip(site, splits["fold"], strict=True)]
-    return splits[~(np.array(seen, bool) & (splits["role"] != "test").to_numpy())].reset_index(drop=True)
+def _measure(
+    fit: CrossFit, splits: pd.DataFrame, patients: pd.DataFrame, params: config.Params, task: str
+) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    """Fit every fold and return the summary of a protocol, its targets, and the predictions of the arms."""
+    definition, settings = fit.regression.task, params.evaluation
+    folds = divide(fit.cohort, splits, definition.is_known)
+    _check_counts(fit.cohort, folds, task, settings)
+    results = [fit.run(fold) for fold in folds if fold.test]
+    rows = pd.concat([result.rows for result in results], ignore_index=True)
+    weights = bootstrap_weights(_fold_of(rows), settings.resamples, params.seed)
+    table = _describe_targets(results, _fold_of(rows), weights, settings.confidence)
+    content = {
+        **_counts(rows, folds, task),
+        "gaps": _decompose(rows, patients, weights, settings, definition.kind, definition.classes),
+        "associations": _summarise(table.drop(columns="draws"), table["draws"], settings.confidence),
+    }
+    return content, table.drop(columns="draws"), rows
 
 
 def _check_counts(cohort: Cohort, folds: Sequence[FoldPatients], task: str, settings: config.Evaluation) -> None:

@@ -17,12 +17,18 @@ WIDTH = 4
 
 @dataclass(frozen=True)
 class Planted:
-    """Token 0 of a slide is `said` of the factor that the genes are, sqrt(share) x factor + the rest noise."""
+    """A cohort with its folds, the first column of its slides, and the factor that its genes are."""
 
     cohort: Cohort
     patients: pd.DataFrame
     splits: pd.DataFrame
+    shown: np.ndarray
     factor: np.ndarray
+
+    @property
+    def correlation(self) -> float:
+        """Correlation of the slide's first column and the factor in this sample."""
+        return float(np.corrcoef(self.shown, self.factor)[0, 1])
 
 
 def planted(
@@ -72,9 +78,8 @@ def planted(
         for fold in range(folds)
         for i in range(patients)
     ]
-    return Planted(
-        cohort, table, pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold", "stratum"]), factor
-    )
+    splits = pd.DataFrame(rows, columns=["patient_id", "fold", "role", "inner_fold", "stratum"])
+    return Planted(cohort, table, splits, shown, factor)
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +97,14 @@ def settings():
         seed=3,
         tiles={"mpps": (0.5,)},
         baselines=config.Baselines(components=4, penalty=1e-3),
-        evaluation=config.Evaluation(resamples=200),
+        evaluation=config.Evaluation(resamples=100),
         teachability=config.Teachability(gene_components=1, min_set_genes=3),
         split=config.Split(stratify=("event",)),
     )
+
+
+@pytest.fixture(scope="session")
+def once(settings):
+    """The same on the cohort's folds only."""
+    update = {"teachability": settings.teachability.model_copy(update={"unseen_sites": False})}
+    return settings.model_copy(update=update)

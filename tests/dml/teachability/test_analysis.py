@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
 from dml.core.errors import InputError
-from dml.teachability.analysis import analyse, has_unseen_sites
+from dml.teachability.analysis import analyse
 from dml.teachability.cross_fit import CrossFit
 from dml.teachability.fold_patients import TooFewPatients, divide
+from dml.teachability.protocols import has_unseen_sites
 from dml.teachability.verdict import decide, sentence
 
 
@@ -42,34 +44,32 @@ def concordance(correlation: float, effect: float = 1.0) -> float:
 
 @pytest.fixture(scope="module")
 def half(plant, settings):
-    return measure(plant(0.5), settings)
+    return measure(plant(0.5, patients=480), settings)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
-def test_r_r2_and_information_are_those_of_two_normal_variables(plant, settings, share):
-    found = risk_of(measure(plant(share, patients=1200), settings))
-    tolerance = 0.05
-    assert found["r2"]["value"] == pytest.approx(share, abs=tolerance)
+def test_r_r2_and_information_are_those_of_two_normal_variables(plant, once, share):
+    data = plant(share, patients=800)
+    result = risk_of(measure(data, once))
+    assert result["r2"]["value"] == pytest.approx(data.correlation**2, abs=0.04)
+    assert result["r"]["value"] == pytest.approx(max(data.correlation, 0), abs=0.02 if share else 0.1)
+    assert result["r2"]["ci_low"] - 0.02 < share < result["r2"]["ci_high"] + 0.02
     if share < 1:
-        assert found["r"]["value"] == pytest.approx(np.sqrt(share), abs=0.04 if share else 0.1)
-        assert found["nats"]["value"] == pytest.approx(-0.5 * np.log(1 - share), abs=tolerance)
-        assert found["r2"]["ci_low"] - tolerance < share < found["r2"]["ci_high"] + tolerance
-    else:
-        assert found["r"]["value"] > 0.999
+        assert result["nats"]["value"] == pytest.approx(-0.5 * np.log(1 - share), abs=0.06)
 
 
-def test_half_told_the_arms_have_the_concordance_of_the_closed_form(plant, settings):
-    gaps = gaps_of(measure(plant(0.5, patients=1500), settings))
+def test_half_told_the_arms_have_the_concordance_of_the_closed_form(plant, once):
+    gaps = gaps_of(measure(plant(0.5, patients=1200), once))
     arms = gaps["arms"]
     for arm, correlation in {"slide": np.sqrt(0.5), "slide_predicted": np.sqrt(0.5), "slide_genes": 1.0}.items():
-        assert arms[arm]["value"] == pytest.approx(concordance(correlation), abs=0.02), arm
+        assert arms[arm]["value"] == pytest.approx(concordance(correlation), abs=0.025), arm
     gap = concordance(1.0) - concordance(np.sqrt(0.5))
     assert gaps["gap"]["difference"] == pytest.approx(gap, abs=0.02)
     assert gaps["gap"]["ci_low"] < gap < gaps["gap"]["ci_high"]
     assert gaps["residual"]["difference"] == pytest.approx(gap, abs=0.02)  # a slide reads its part from outcomes alone
 
 
-def test_where_outcomes_are_few_the_genes_teach_what_outcomes_could_not(plant, settings):
+def test_where_outcomes_are_few_the_genes_teach_what_outcomes_could_not(plant, once):
     """All of the genes is in the slide, but few patients died: the gene risk is regressed on all pairs."""
     data = plant(1.0, patients=600, effect=0.7)
     rng = np.random.default_rng(0)
@@ -81,22 +81,22 @@ def test_where_outcomes_are_few_the_genes_teach_what_outcomes_could_not(plant, s
         bags = {mpp: replace(b, tokens=type(b.tokens)(tokens.astype(np.float32))) for mpp, b in case.bags.items()}
         survival = replace(case.survival, event=i % 8 == 0)
         cases.append(replace(case, bags=bags, survival=survival))
-    components = settings.baselines.model_copy(update={"components": 60})
-    gaps = gaps_of(measure(data, settings.model_copy(update={"baselines": components}), cases=tuple(cases)))
+    components = once.baselines.model_copy(update={"components": 60})
+    gaps = gaps_of(measure(data, once.model_copy(update={"baselines": components}), cases=tuple(cases)))
     assert gaps["gap"]["ci_low"] > 0
     assert gaps["teachable"]["difference"] == pytest.approx(gaps["gap"]["difference"], abs=0.03)
     assert decide(gaps) == "pays"
 
 
-def test_all_told_leaves_no_gap(plant, settings):
-    gaps = gaps_of(measure(plant(1.0), settings))
+def test_all_told_leaves_no_gap(plant, once):
+    gaps = gaps_of(measure(plant(1.0), once))
     assert gaps["gap"]["difference"] == pytest.approx(0, abs=0.01)
     assert gaps["arms"]["slide"]["value"] == pytest.approx(concordance(1.0), abs=0.02)
 
 
 @pytest.mark.parametrize("task", ["survival", "grade"])
-def test_nothing_told_is_a_gap_that_cannot_be_taught(plant, settings, task):
-    result = measure(plant(0.0), settings, task)
+def test_nothing_told_is_a_gap_that_cannot_be_taught(plant, once, task):
+    result = measure(plant(0.0), once, task)
     gaps = gaps_of(result)
     assert gaps["arms"]["slide"]["value"] == pytest.approx(0.5, abs=0.05)
     assert gaps["gap"]["ci_low"] > 0.1
@@ -113,19 +113,13 @@ def test_the_parts_sum_to_the_gap(half):
         assert total == pytest.approx(gaps["gap"]["difference"], abs=2e-6)
 
 
-def test_classes_have_the_area_of_the_closed_form(plant, settings):
-    """AUC = P(score of a case above that of a control), where a patient is a case with probability logistic(2 f)."""
-    result = measure(plant(0.5, patients=1500), settings, "grade")
-    arms = gaps_of(result)["arms"]
-    rng = np.random.default_rng(9)
-    factor = rng.normal(size=200_000)
-    label = rng.random(200_000) < 1 / (1 + np.exp(-2 * factor))
-    shown = np.sqrt(0.5) * factor + np.sqrt(0.5) * rng.normal(size=200_000)
-    for arm, scores in {"slide": shown, "slide_genes": factor}.items():
-        ranks = scores.argsort().argsort()
-        cases = label.sum()
-        area = (ranks[label].sum() - cases * (cases - 1) / 2) / (cases * (~label).sum())
-        assert arms[arm]["value"] == pytest.approx(area, abs=0.02), arm
+def test_classes_have_the_area_of_the_best_score(plant, once):
+    """The label is drawn from the logistic of the factor: the best scores are the slide's column, and the factor."""
+    data = plant(0.5)
+    arms = gaps_of(measure(data, once, "grade"))["arms"]
+    label = (data.patients["grade"] == "high").to_numpy()
+    for arm, best in {"slide": data.shown, "slide_genes": data.factor}.items():
+        assert arms[arm]["value"] == pytest.approx(roc_auc_score(label, best), abs=0.015), arm
 
 
 def test_genes_sets_and_components_are_listed(half):
@@ -134,7 +128,7 @@ def test_genes_sets_and_components_are_listed(half):
         "gene": 6, "gene set": 2, "component": 1, "risk": 2,
     }  # fmt: skip
     assert [target["name"] for target in associations["gene set"]["targets"]] != []
-    assert associations["gene"]["median_r"]["value"] == pytest.approx(np.sqrt(0.5), abs=0.05)
+    assert associations["gene"]["median_r"]["value"] == pytest.approx(np.sqrt(0.5), abs=0.06)
     assert set(half.targets["protocol"]) == {"patients", "sites"}
 
 
@@ -187,12 +181,21 @@ def _regression(cohort, task):
     return make_regression(task, cohort.classes, (1.0,))
 
 
-def test_unseen_sites_are_not_learned_from(half, plant, settings):
-    data = plant(0.5)
+def test_unseen_sites_are_not_learned_from(half, plant):
+    data = plant(0.5, patients=480)
     rows = half.predictions[(half.predictions["protocol"] == "sites") & (half.predictions["arm"] == "slide")]
     assert rows.groupby("site")["fold"].nunique().max() == 1
     assert len(rows) == len(data.cohort.cases)
     assert not has_unseen_sites(data.splits, data.patients)
+
+
+def test_folds_by_site_that_cannot_be_fitted_are_left_out_with_the_reason(plant, settings):
+    """Everybody who died is of one site: the folds that test it learn from the living."""
+    data = plant(0.5, patients=240)
+    cases = tuple(replace(case, survival=replace(case.survival, event=case.site == "S3")) for case in data.cohort.cases)
+    protocols = measure(data, settings, cases=cases).summary["protocols"]
+    assert "gaps" in protocols["patients"]
+    assert "none of its training patients died" in protocols["sites"]["left_out"]
 
 
 def test_a_cohort_that_keeps_sites_together_has_one_protocol(plant, settings):
