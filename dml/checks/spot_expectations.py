@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
+from scipy.signal import oaconvolve
 
 from dml.checks.engine import YES, CheckTable, Expectation, validate, yes_no
 from dml.checks.spot_orientation import Orientation, TissueMap, find_orientation
@@ -61,6 +61,7 @@ def check_spots(folder: Path, cohort: str, config: Checks, out: Path, remove_ink
         check_inside(table.section(section).spots, section, (slides[section]["width"], slides[section]["height"]))
     rows = [describe_section(table.section(name), name, slides[name], remove_ink) for name in good]
     counts |= {"genes": len(table.genes), "median count of a spot": int(table.spots["n_counts"].median())}
+    counts |= {row["section"]: _summarise(row) for row in rows}
     validate("spots", spot_tables(pd.DataFrame(rows), failed, config), counts, out, config.severity)
 
 
@@ -135,7 +136,8 @@ def _average(values: np.ndarray, radius: float) -> np.ndarray:
     reach = max(int(radius), 0)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disc = (y**2 + x**2 <= radius**2).astype(np.float32)
-    return np.asarray(ndimage.convolve(values, disc / max(disc.sum(), 1), mode="nearest"))
+    weight = oaconvolve(np.ones_like(values), disc, mode="same")
+    return np.asarray(oaconvolve(values, disc, mode="same") / weight)
 
 
 def spot_tables(sections: pd.DataFrame, failed: Mapping[str, str], config: Checks) -> list[CheckTable]:
@@ -173,6 +175,13 @@ def _rules(config: Checks) -> tuple[Expectation, ...]:
         Expectation("resolution", "in_set", agree, spacing, YES),
         Expectation("on_grid", "in_set", "all spots are near their place on the array", displaced, YES, "warning"),
         Expectation("stain_alike", "in_set", alike, section, YES, "warning", "library_size"),
+    )
+
+
+def _summarise(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['spots']} spots, {row['on_tissue']:.0%} on tissue, empty places {row['empty_on_tissue']:.0%}; fit "
+        f"{row['score']:g}, best other {row['best_score']:g}; library size and stain {row['library_size_rank']}"
     )
 
 

@@ -87,6 +87,8 @@ class Orientation:
         As given, and of the best other orientation: Youden's J, or the rank correlation where the array is full.
     better : str
         The orientation that fits, as an instruction; empty where the table fits as it is.
+    shifted : bool
+        Whether that is a shift alone.
     """
 
     on_tissue: float
@@ -95,6 +97,7 @@ class Orientation:
     score: float
     best_score: float
     better: str
+    shifted: bool = False
 
 
 def find_orientation(
@@ -120,24 +123,24 @@ def find_orientation(
     on_tissue, empty_on_tissue = _share(tissue, spots), _share(tissue, empty)
     rank = rank_correlation(library_size, spots, tissue)
     step = float(np.sqrt(abs(np.linalg.det(steps))))
-    if len(empty) >= MIN_EMPTY:
+    if has_gaps := len(empty) >= MIN_EMPTY:
         score = on_tissue - empty_on_tissue
-        candidates = [
-            (_share(tissue, move(spots)) - _share(tissue, move(empty)), move)
-            for move in _moves(spots, steps, tissue.size, _SHIFTS)
-        ]
+        moves = [(_share(tissue, move(spots)) - _share(tissue, move(empty)), move)
+                 for move in _moves(spots, steps, tissue.size, _SHIFTS)]  # fmt: skip
         margin = MARGIN
     else:
-        score = np.nan_to_num(rank)
-        candidates = [
-            (np.nan_to_num(rank_correlation(library_size, move(spots), tissue)), move)
-            for move in _moves(spots, steps, tissue.size, 0)
-        ]
+        score = float(np.nan_to_num(rank))
+        moves = [(float(np.nan_to_num(rank_correlation(library_size, move(spots), tissue))), move)
+                 for move in _moves(spots, steps, tissue.size, 0)]  # fmt: skip
         margin = max(MARGIN_RANK, MIN_RANK - score)
-    highest = max(value for value, _ in candidates)
-    best_score, best = next((value, move) for value, move in candidates if value >= highest - _TIE)
-    better = best.describe(tissue.size, step) if best_score >= score + margin else ""
-    return Orientation(on_tissue, empty_on_tissue, rank, float(score), float(best_score), better)
+    highest = max(value for value, _ in moves)
+    best_score, best = next((value, move) for value, move in moves if value >= highest - _TIE)
+    fits = best_score >= score + margin
+    if fits and has_gaps:  # tissue without spots can make a wrong place look right, and the library sizes know better
+        moved = rank_correlation(library_size, best(spots), tissue)
+        fits = not moved < rank - MARGIN
+    better = best.describe(tissue.size, step) if fits else ""
+    return Orientation(on_tissue, empty_on_tissue, rank, score, best_score, better, best.name == GIVEN and fits)
 
 
 def empty_places(
