@@ -31,6 +31,8 @@ SCHEMA = pa.schema(
 )
 NO_INNER_FOLD = -1
 """Inner fold of patients who are never validated on: test patients and those who are only trained on."""
+GROUP = "group"
+"""Optional column of patients: whoever has the same value is never in two parts of a fold."""
 UNPAIRED = "unpaired"
 """Stratum of patients who are only trained on: they lack slide or expression."""
 
@@ -47,14 +49,16 @@ def make_splits(patients: pd.DataFrame, eligible: set[str], folds: int, config: 
     folds : int
         Number of test folds.
     config : Split
-        Stratification columns, share of validation, whether sites stay together.
+        Stratification columns, share of validation, whether sites stay together. Patients with one value of the column
+        ``group`` (sections of one block, regions of one section) always stay together.
     seed : int
         Same seed and same patients, same splits.
 
     Returns
     -------
     DataFrame
-        patient_id, fold, role (train, validation or test), inner_fold, stratum; every patient once a fold, sorted. The
+        patient_id, fold, role (train, validation or test), inner_fold, stratum; every patient once a fold (but nobody
+        who cannot be tested in a fold that tests others of his group), sorted. The
         patients of a fold that are not tested are assigned to inner folds of about the validation share: inner fold 0
         is the validation part, and member i of an ensemble is validated on inner fold i.
 
@@ -63,7 +67,7 @@ def make_splits(patients: pd.DataFrame, eligible: set[str], folds: int, config: 
     ConfigError
         If a stratification column does not exist.
     InputError
-        If there are too few eligible patients, or (with group_sites) fewer sites than folds.
+        If there are too few eligible patients, or fewer groups (with group_sites: sites) than folds.
     """
     ordered = patients.sort_values("patient_id", ignore_index=True)
     ordered = ordered[ordered["patient_id"].isin(eligible)].reset_index(drop=True)
@@ -77,9 +81,10 @@ def make_splits(patients: pd.DataFrame, eligible: set[str], folds: int, config: 
         raise InputError("split", problem, remedy)
     strata = joint_strata(ordered, config.stratify, folds)
     rng = np.random.default_rng(seed)
-    test = _assign_test_folds(ordered, strata, folds, config.group_sites, rng)
+    test = _assign_test_folds(ordered, strata, folds, config, rng)
     parts = [_fold(ordered, strata, test == k, k, config, rng) for k in range(folds)]
-    parts += [_unpaired(patients, eligible, k) for k in range(folds)]
+    tested = [_groups_of(ordered[test == k], config) for k in range(folds)]
+    parts += [_unpaired(patients, eligible, k, config, tested[k]) for k in range(folds)]
     return sort_splits(pd.concat(parts))
 
 
@@ -146,7 +151,7 @@ def assign_inner_folds(
     Parameters
     ----------
     patients : DataFrame
-        All of them may be trained and validated on; site matters where sites stay together.
+        All of them may be trained and validated on; site or group matters where these stay together.
     strata, role : array, n
         Stratum and role (train, validation or test) of each.
 
@@ -158,11 +163,10 @@ def assign_inner_folds(
     inner_fold = np.where(role == "validation", 0, NO_INNER_FOLD)
     train = np.flatnonzero(role == "train")
     others = min(max(1, round(1 / config.validation_share) - 1), max(1, len(train)))
-    if config.group_sites:
-        others = min(others, len(set(_sites(patients.iloc[train]))))
-        turn = (
-            _group_sites(patients.iloc[train], strata[train], others, rng) if others > 1 else np.zeros(len(train), int)
-        )
+    groups = _groups(patients, config)
+    if groups is not None:
+        others = min(others, len(set(groups[train])))
+        turn = _divide_groups(groups[train], strata[train], others, rng) if others > 1 else np.zeros(len(train), int)
     else:
         turn = np.empty(len(train), dtype=int)
         turn[_shuffle(strata[train], rng)] = np.arange(len(train)) % others
@@ -175,8 +179,9 @@ def _fold(
 ) -> pd.DataFrame:
     rest = np.flatnonzero(~test)
     role = np.where(test, "test", "train").astype(object)
-    if config.group_sites:
-        chosen = _draw_sites(patients.iloc[rest], strata[rest], config.validation_share, rng)
+    groups = _groups(patients, config)
+    if groups is not None:
+        chosen = _draw_groups(groups[rest], strata[rest], config.validation_share, rng)
     else:
         chosen = draw_share(strata[rest], config.validation_share, rng)
     role[rest[chosen]] = "validation"
@@ -186,49 +191,65 @@ def _fold(
     )
 
 
-def _unpaired(patients: pd.DataFrame, eligible: set[str], fold: int) -> pd.DataFrame:
-    ids = patients.loc[~patients["patient_id"].isin(eligible), "patient_id"]
+def _unpaired(patients: pd.DataFrame, eligible: set[str], fold: int, config: Split, tested: set[str]) -> pd.DataFrame:
+    """Return the patients who are only trained on; those of a group that is tested here have no row in this fold."""
+    others = patients[~patients["patient_id"].isin(eligible)]
+    if GROUP in patients:
+        others = others[~np.isin(_groups(others, config), list(tested))]
     return pd.DataFrame(
-        {"patient_id": ids, "fold": fold, "role": "train", "inner_fold": NO_INNER_FOLD, "stratum": UNPAIRED}
+        {"patient_id": others["patient_id"], "fold": fold, "role": "train"}
+        | {"inner_fold": NO_INNER_FOLD, "stratum": UNPAIRED}
     )
 
 
 def _assign_test_folds(
-    patients: pd.DataFrame, strata: np.ndarray, folds: int, group_sites: bool, rng: np.random.Generator
+    patients: pd.DataFrame, strata: np.ndarray, folds: int, config: Split, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the test fold of each patient [n]."""
-    if group_sites:
-        return _group_sites(patients, strata, folds, rng)
+    groups = _groups(patients, config)
+    if groups is not None:
+        return _divide_groups(groups, strata, folds, rng)
     fold = np.empty(len(patients), dtype=int)
     fold[_shuffle(strata, rng)] = (np.arange(len(patients)) + rng.integers(folds)) % folds
     return fold
 
 
-def _draw_sites(patients: pd.DataFrame, strata: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Choose whole sites as near to the share as the sizes of the sites allow; returns a mask [n]."""
-    parts = max(2, min(round(1 / share), len(set(_sites(patients)))))
-    part = _group_sites(patients, strata, parts, rng)
+def _groups(patients: pd.DataFrame, config: Split) -> np.ndarray | None:
+    """Return the group of each patient [n] that stays in one part, None where each patient is his own.
+
+    Groups are those of the column ``group``; with `group_sites`, sites (of which a group is a part). A patient of
+    unknown group or site is a group by himself.
+    """
+    own = patients["patient_id"]
+    groups = patients[GROUP].fillna(own) if GROUP in patients else own
+    if config.group_sites:
+        groups = patients["site"].where(patients["site"] != "unknown", groups)
+    return np.asarray(groups, dtype=str) if config.group_sites or GROUP in patients else None
+
+
+def _groups_of(patients: pd.DataFrame, config: Split) -> set[str]:
+    groups = _groups(patients, config)
+    return set() if groups is None else set(groups)
+
+
+def _draw_groups(groups: np.ndarray, strata: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Choose whole groups as near to the share as their sizes allow; returns a mask [n]."""
+    parts = max(2, min(round(1 / share), len(set(groups))))
+    part = _divide_groups(groups, strata, parts, rng)
     shares = np.bincount(part, minlength=parts) / len(part)
     return np.asarray(part == int(np.argmin(np.abs(shares - share))))
 
 
-def _sites(patients: pd.DataFrame) -> np.ndarray:
-    """Return the site of each patient [n]; a patient of unknown site is a site by himself."""
-    unknown = patients["site"].isin(["unknown"])
-    return np.asarray(patients["site"].where(~unknown, patients["patient_id"]))
-
-
-def _group_sites(patients: pd.DataFrame, strata: np.ndarray, parts: int, rng: np.random.Generator) -> np.ndarray:
-    """Keep sites together; strata are then only as even as the sizes of the sites allow."""
+def _divide_groups(groups: np.ndarray, strata: np.ndarray, parts: int, rng: np.random.Generator) -> np.ndarray:
+    """Divide patients into parts, groups kept together; strata are then only as even as the sizes of groups allow."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    groups = _sites(patients)
     if len(set(groups)) < parts:
-        problem = f"{len(set(groups))} sites cannot be kept together in {parts} parts"
+        problem = f"{len(set(groups))} sites or groups cannot be kept together in {parts} parts"
         raise InputError("split", problem, "Set split.group_sites: false, or use fewer folds")
     common = joint_strata(pd.DataFrame({"s": strata}), ["s"], parts)
     sampler = StratifiedGroupKFold(parts, shuffle=True, random_state=int(rng.integers(2**31)))
-    part = np.empty(len(patients), dtype=int)
+    part = np.empty(len(groups), dtype=int)
     for k, (_, chosen) in enumerate(sampler.split(strata, common, groups)):
         part[chosen] = k
     return part

@@ -101,6 +101,24 @@ def test_sites_stay_together_in_test_and_validation() -> None:
     assert [part["test_sites_also_elsewhere"] for part in report.values()] == [[], [], []]
 
 
+@pytest.mark.parametrize("group_sites", [False, True])
+def test_a_group_is_never_on_two_sides_of_a_fold(group_sites: bool) -> None:
+    patients = cohort(90, sites=15)
+    patients["group"] = patients["site"]
+    patients["site"] = [f"S{int(site[1:]) % 5}" for site in patients["site"]]
+    eligible = set(patients["patient_id"]) - {"P003", "P004"}
+    splits = make_splits(patients, eligible, 3, Split(group_sites=group_sites), seed=5).merge(patients)
+    column = "site" if group_sites else "group"
+    for _, rows in splits[splits["patient_id"].isin(eligible)].groupby("fold"):
+        assert (rows.groupby(column)["role"].nunique() == 1).all()
+        assert (rows[rows["role"] == "train"].groupby(column)["inner_fold"].nunique() == 1).all()
+    for patient in ("P003", "P004"):
+        own = splits.loc[splits["patient_id"] == patient, column].iloc[0]
+        tested = set(splits.loc[(splits[column] == own) & (splits["role"] == "test"), "fold"])
+        assert set(splits.loc[splits["patient_id"] == patient, "fold"]) == {0, 1, 2} - tested
+    assert set(splits.loc[splits["role"] == "test", "patient_id"]) == eligible
+
+
 def test_the_report_says_which_sites_straddle_and_why_they_can() -> None:
     patients = cohort(90, sites=9)
     paired = set(patients["patient_id"][1:])
@@ -137,7 +155,7 @@ def test_what_cannot_be_split_is_said() -> None:
         match=r"4 patients can be tested \(paired\); 5 folds need at least 10\. .*split\.test_population: ",
     ):
         make_splits(patients, set(patients["patient_id"][:4]), 5, Split(), 0)
-    with pytest.raises(InputError, match=r"2 sites cannot be kept together in 5 parts\. Set split\.group_sites: false"):
+    with pytest.raises(InputError, match=r"2 sites or groups cannot be kept together in 5 parts\. Set split\.group_sites: false"):
         make_splits(patients, paired_of(patients), 5, Split(group_sites=True), 0)
     with pytest.raises(ConfigError, match=r"split\.stratify: no column 'gade'; there are survival, patient_id"):
         make_splits(patients, paired_of(patients), 5, Split(stratify=("gade",)), 0)
