@@ -29,6 +29,7 @@ from dml.core.yaml_files import read_yaml
 from dml.readers.columns import Label, PatientTable
 from dml.readers.expression.registry import Expression
 from dml.readers.raw_files import Features, Groups, Slides, parse_groups
+from dml.readers.spatial.registry import Spatial
 
 RESERVED = frozenset(
     {"patient_id", "site", "cohort", "survival", "survival_days", "event", "survival_source", "age", "sex"}
@@ -85,6 +86,7 @@ class CohortDescription(Section):
     slides: Slides | None = None
     features: tuple[Features, ...] = ()
     expression: Expression | None = None
+    spatial: Spatial | None = None
     gene_groups: Annotated[Groups, BeforeValidator(parse_groups)] = Field(default_factory=lambda: _default_groups())
     published_splits: str | None = Field(
         default=None, description="folder in `raw` with splits_<fold>.csv as MCAT and PORPOISE publish them"
@@ -109,7 +111,7 @@ class CohortDescription(Section):
         if self.combines:
             return self
         tables = [table.key for table in self.patients]
-        if not tables:
+        if not tables and self.spatial is None:
             raise ValueError("patients: the list is empty; describe at least one table of patients")
         if len(set(tables)) != len(tables):
             raise ValueError(f"patients: two tables are called the same ({', '.join(tables)}); give them a `name`")
@@ -127,6 +129,8 @@ class CohortDescription(Section):
             raise ValueError(f"labels: {', '.join(reserved)} is the name of another column; choose another")
         if self.shared_sites is False and not self.combines:
             raise ValueError("shared_sites: is for a cohort that `combines` others")
+        if self.spatial is not None and self.slides is None:
+            raise ValueError("spatial: spots lie on slides; describe them under `slides`")
         if self.slides is None and not all(source.patient for source in self.features):
             raise ValueError("features: `patient` (slide id -> patient id) is needed where there are no `slides`")
         return self

@@ -90,7 +90,7 @@ def _from_table(raw: Path, spec: SlideTable) -> pd.DataFrame:
         slides["path"] = [str(raw / name) for name in keys(frame, path, Column(column=spec.path))]
     if isinstance(spec.mpp, str):
         slides["mpp"] = numbers(column(frame, path, spec.mpp), path)
-    elif spec.mpp is not None:
+    elif isinstance(spec.mpp, float):
         slides["mpp"] = spec.mpp
     return slides
 
@@ -98,9 +98,12 @@ def _from_table(raw: Path, spec: SlideTable) -> pd.DataFrame:
 def _from_folder(raw: Path, spec: SlideFolder) -> pd.DataFrame:
     folder = raw / spec.folder
     files = slide_files(folder, spec.slide)
-    patients = _patients(folder, list(files), spec.patient, "slides.folder.patient")
+    if spec.patient is None:
+        patients = [spec.patient_id] * len(files)
+    else:
+        patients = _patients(folder, list(files), spec.patient, "slides.folder.patient")
     paths = [str(folder / name) for name in files.values()]
-    mpp = np.nan if spec.mpp is None else spec.mpp
+    mpp = spec.mpp if isinstance(spec.mpp, float) else np.nan  # from spots: `spot_spacing`
     slides = pd.DataFrame({"slide_id": list(files), "patient_id": patients, "path": paths, "mpp": mpp})
     return slides.assign(file=[f"{spec.folder}/{name}" for name in files.values()], row=None)
 

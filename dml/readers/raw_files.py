@@ -10,6 +10,13 @@ from dml.readers.columns import Key, Pattern
 from dml.readers.slide_files import SLIDE_PATTERN
 
 
+class SpotSpacing(Section):
+    """The resolution follows from the spots: their known distance in microns over their distance in pixels."""
+
+    source: Literal["spots"] = Field(alias="from")
+    spacing_um: PositiveFloat | None = Field(default=None, description="default: that of `spatial`")
+
+
 class SlideTable(Section):
     """A table with one row a slide. Paths are relative to `raw`."""
 
@@ -17,7 +24,9 @@ class SlideTable(Section):
     id: Key
     patient: Key
     path: str | None = Field(default=None, description="column with the file; without it only imported features exist")
-    mpp: str | PositiveFloat | None = Field(default=None, description="column, or a number: used where a file has none")
+    mpp: str | PositiveFloat | SpotSpacing | None = Field(
+        default=None, description="column, number, or {from: spots}: used where a file has none"
+    )
 
 
 class SlideFolder(Section):
@@ -25,8 +34,17 @@ class SlideFolder(Section):
 
     folder: str
     slide: Pattern = Field(default=SLIDE_PATTERN, description="file name -> slide id")
-    patient: Pattern = Field(description="slide id -> patient id")
-    mpp: PositiveFloat | None = Field(default=None, description="used where a file has none")
+    patient: Pattern | None = Field(default=None, description="slide id -> patient id")
+    patient_id: str | None = Field(default=None, description="instead of `patient`: all slides are of this one")
+    mpp: PositiveFloat | SpotSpacing | None = Field(
+        default=None, description="number, or {from: spots}: used where a file has none"
+    )
+
+    @model_validator(mode="after")
+    def _check_patient(self) -> "SlideFolder":
+        if (self.patient is None) == (self.patient_id is None):
+            raise ValueError("give either `patient` (slide id -> patient id) or `patient_id` (one for all slides)")
+        return self
 
 
 class Slides(Section):
