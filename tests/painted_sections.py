@@ -60,7 +60,9 @@ class Fields:
     def at(self, positions_um: Array) -> Array:
         """Tumor and microenvironment [n 2] at positions [n 2]."""
         grid = positions_um[:, ::-1].T / (SIDE * SPACING_UM) * 63
-        return np.column_stack([map_coordinates(field, grid, order=1, mode="nearest") for field in (self.tumor, self.tme)])
+        return np.column_stack(
+            [map_coordinates(field, grid, order=1, mode="nearest") for field in (self.tumor, self.tme)]
+        )
 
 
 def write_cohort(root: Path, block_um: float = BLOCK_UM) -> CohortStore:
@@ -169,7 +171,9 @@ def _write_units(store: CohortStore, units: pd.DataFrame) -> None:
     columns = np.argsort(names)
     values = (5 + means + 0.2 * random.normal(size=means.shape))[:, columns].astype(np.float32)
     genes = tuple(np.array(names)[columns])
-    write_expression(store.expression_path, ExpressionMatrix(tuple(order["unit"]), genes, values, "log2_tpm", "painted"))
+    write_expression(
+        store.expression_path, ExpressionMatrix(tuple(order["unit"]), genes, values, "log2_tpm", "painted")
+    )
     write_json(store.gene_groups_path, {"tumor": list(TUMOR_GENES), "tme": list(TME_GENES), "provenance": "planted"})
     write_parquet(store.splits_path, pa.Table.from_pandas(_splits(order), preserve_index=False))
 

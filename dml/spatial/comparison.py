@@ -138,7 +138,8 @@ class SpotComparer:
         nulls = np.stack([part[1] for part in parts]) if parts else np.zeros((0, self.draws))
         observed = np.array([part[0] for part in parts])
         resampled = np.stack([part[2] for part in parts]) if parts else np.zeros((0, self.settings.resamples))
-        p, corrected = p_values(observed, nulls), table_p_values(observed, nulls, step_down)
+        p = p_values(observed, nulls)
+        corrected = np.maximum(p, table_p_values(observed, nulls, step_down))
         low, high = interval(resampled, self.settings.confidence)
         return [
             ComparisonResult(c, value, *(float(each[i]) for each in (low, high, p, corrected)), self.draws, n, sections)

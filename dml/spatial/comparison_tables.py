@@ -37,7 +37,8 @@ def map_name(branch: str, what: str, mpp: float | None = None) -> str:
 
 def make_tables(columns: Collection[str], mpps: Sequence[float]) -> dict[str, list[Comparison]]:
     """Return the comparisons of each table, as far as there are maps and measurements."""
-    measured = [name for name in columns if name.startswith((SIGNATURE, PROPORTION, REGION_PREFIX))]
+    prefixes = (SIGNATURE, PROPORTION, REGION_PREFIX)
+    measured = [name for name in columns if name.startswith(prefixes) and name != TUMOR_REGIONS]
     genes = [name for name in columns if name.startswith(GENE)]
     levels = [None, *mpps] if len(mpps) > 1 else [None]
     maps = [map_name(s, what, mpp) for what in TESTED for mpp in levels for s in SUBSPACES]

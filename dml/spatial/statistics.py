@@ -22,11 +22,13 @@ def weighted_ranks(values: Float[np.ndarray, "n"], weights: Real[np.ndarray, "b 
     >>> weighted_ranks(np.array([3.0, 1.0, 3.0]), np.array([[1, 1, 1], [2, 1, 0]])).tolist()
     [[2.5, 1.0, 2.5], [2.5, 1.0, 2.5]]
     """
-    _, group = np.unique(values, return_inverse=True)
-    mass = np.zeros((len(weights), int(group.max(initial=-1)) + 1))
-    np.add.at(mass.T, group, np.asarray(weights, float).T)
-    below = np.cumsum(mass, axis=1) - mass
-    ranks: np.ndarray = (below + (mass + 1) / 2)[:, group]
+    order = np.argsort(values, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))  # of each group of equal values
+    group = np.empty(len(values), int)
+    group[order] = np.searchsorted(last, np.arange(len(values)))
+    upto = np.cumsum(weights[:, order], axis=1, dtype=float)[:, last]
+    below = np.concatenate([np.zeros((len(weights), 1)), upto[:, :-1]], axis=1)
+    ranks: np.ndarray = ((below + upto + 1) / 2)[:, group]
     return ranks
 
 

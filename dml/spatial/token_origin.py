@@ -3,8 +3,8 @@
     token r = sum_n a_rn tile_n,  read by its subspace with weight w_r (the gate)
     origin_n = sum_r w_r a_rn                            of sum 1 over the tiles of a unit
 
-With density peaks, or without aggregation, the model's attention is the origin already. The effective number of tiles of
-a token is exp(entropy of a_r), and of tokens exp(entropy of w).
+With density peaks, or without aggregation, the model's attention is the origin already. The effective number of tiles
+of a token is exp(entropy of a_r), and of tokens exp(entropy of w).
 
 Shape legend: n tiles, r tokens.
 """
