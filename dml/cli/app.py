@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from dml.cli import cohort, doctor, experiments, features, heatmap, predict, probe, registry, results, tune, ui
+from dml.cli import cohort, doctor, experiments, features, heatmap, predict, probe, registry, results, spatial, tune, ui
 from dml.cli.output import add_old_name
 from dml.core.errors import as_user_error
 
@@ -29,6 +29,7 @@ app.command("results")(results.results)
 app.command("predict")(predict.predict)
 app.command("heatmap")(heatmap.heatmap)
 app.command("validate-external")(experiments.validate_external)
+app.command("spatial")(spatial.spatial)
 app.add_typer(probe.app, name="probe")
 app.command("reproduce")(experiments.reproduce)
 app.add_typer(registry.app, name="registry")
