@@ -12,7 +12,7 @@ from dml.config import params as config
 from dml.core.files import only_writer
 from dml.data.cohort_store import CohortStore
 from dml.evaluation.results import PAIR
-from dml.spatial.run import settings_of, validate_and_report
+from dml.spatial.cohort_validation import settings_of, validate_and_report
 from dml.spatial.spatial_page import write_not_spatial
 from dml.training.model_store import ModelStore
 from pipelines.stage import parse_arguments, stage

@@ -32,7 +32,7 @@ def spatial(
     """
     from dml.config import params as config
     from dml.data.cohort_store import CohortStore
-    from dml.spatial.run import read_spatial_cohort, settings_of, validate_and_report
+    from dml.spatial.cohort_validation import read_spatial_cohort, settings_of, validate_and_report
 
     params, store = config.load(), CohortStore.of(cohort)
     spots = read_spatial_cohort(store)
