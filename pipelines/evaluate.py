@@ -18,7 +18,7 @@ from dml.data.cohort_store import CohortStore
 from dml.models import registry
 from dml.report.build import evaluate
 from dml.report.context import read_context
-from dml.tracking.run_reports import log_report
+from dml.tracking.run_reports import log_report, log_teachability
 from dml.training.runtime import one_blas_thread
 from pipelines.stage import parse_arguments, stage
 
@@ -31,7 +31,10 @@ def main() -> None:
     params, task = config.load(), parse_arguments("task")["task"]
     with only_writer(f"evaluate-{task}"):
         run(params, task)
-    log_report(params, task, Path("reports") / params.cohort / task)
+    folder = Path("reports") / params.cohort / task
+    log_report(params, task, folder)
+    if (folder / "teachability" / "summary.json").exists():
+        log_teachability(params, task, folder)
 
 
 def run(params: config.Params, task: str) -> None:

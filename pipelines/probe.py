@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dml.config import params as config
 from dml.core.files import only_writer, write_json
-from dml.evaluation.probes.suite import probe, read_planted
+from dml.probes.suite import probe, read_planted
 from dml.tracking.run_reports import log_probes
 from pipelines.inputs import read_stores
 from pipelines.stage import parse_arguments, stage

@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folders = (item.path.parent, *item.path.parents)
         is_unit = any(folder in folders for folder in unit) or item.path.parent == ROOT / "tests"
-        if not is_unit or ROOT / "tests/dml/evaluation/probes" in folders:
+        if not is_unit or ROOT / "tests/dml/probes" in folders:
             item.add_marker("integration")
 
 

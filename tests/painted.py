@@ -8,7 +8,7 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
-from dml.features.encoders.card import EncoderCard
+from dml.encoders.card import EncoderCard
 
 TISSUE, NUCLEUS, GLASS = (226, 160, 200), (92, 60, 140), (244, 243, 245)
 

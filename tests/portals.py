@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dml.cohorts.gene_symbols import TABLE
+from dml.genes.gene_symbols import TABLE
 
 STAR = ["unstranded", "stranded_first", "stranded_second", "tpm_unstranded", "fpkm_unstranded", "fpkm_uq_unstranded"]
 TOTALS = ["N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous"]

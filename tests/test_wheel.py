@@ -17,8 +17,8 @@ TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
 RESOURCES = """
 import dml
 from dml.cohorts.gene_groups import read_resource
-from dml.cohorts.gene_symbols import rename
-from dml.features.encoders.registry import get
+from dml.genes.gene_symbols import rename
+from dml.encoders.registry import get
 from dml.models.registry import entries
 from dml.report.templates import __path__ as templates
 

@@ -34,10 +34,11 @@ def cohort(patients: int = 24, mpps: tuple[float, ...] = MPPS) -> Cohort:
             survival=Survival(float(rng.exponential(500)), bool(rng.random() < 0.7)),
             labels={"grade": GRADES[i % 3]},
             covariates={"age": 50.0 + i},
+            values={"purity": 0.2 + 0.1 * (i % 7)},
         )
         for i in range(patients)
     )
-    return Cohort("demo", cases, GENES, "log2_tpm", GROUPS, {"grade": GRADES})
+    return Cohort("demo", cases, GENES, "log2_tpm", GROUPS, {"grade": GRADES, "purity": ()})
 
 
 def write_folds(

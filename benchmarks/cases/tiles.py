@@ -14,8 +14,8 @@ from dml.config.params import Tiles
 from dml.core.device import torch_threads
 from dml.core.types import Mpp, TileGrid
 from dml.demo.slide_file import write_slide
+from dml.encoders.registry import get
 from dml.features.encode_tiles import EncodingJob, encode_tiles
-from dml.features.encoders.registry import get
 from dml.features.load_encoder import load_encoder
 from dml.slides.grid import corners_px, tile_grids
 from dml.slides.reader import open_slide

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 
 from dml.attribution.linear_share import OffsetShares, offset_shares
-from dml.attribution.outputs import output_names
+from dml.attribution.outputs import output_names, output_scale
 from dml.attribution.path_integral import MemberContributions, contributions_of
 from dml.core.device import torch_threads
 from dml.core.errors import InputError
@@ -183,7 +183,7 @@ def _fold_members(fold: FoldModel, patient: Cohort) -> list[_Member]:
     shares = None if spec.linear_offset is None else offset_shares(spec.linear_offset, spec.preprocessor, patient)
     reference = None if shares is None else torch.from_numpy(shares.reference[None]).float()
     kind = spec.preprocessor.task.kind
-    scale, centre = (spec.train_risk_deviation, spec.train_cutoff) if kind == "survival" else (1.0, 0.0)
+    scale, centre = output_scale(spec)
     return [_scaled(contributions_of(member, batch, reference, kind), shares, scale, centre) for member in fold.members]
 
 

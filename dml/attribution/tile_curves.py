@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from dml.attribution.attribute import LINEAR, Attribution, attribute
-from dml.attribution.outputs import explained_outputs
+from dml.attribution.outputs import explained_outputs, output_scale
 from dml.core.device import torch_threads
 from dml.core.types import Case, Cohort, Mpp
 from dml.data.batches import collate
@@ -78,4 +78,4 @@ def _outputs(model: FoldModel, changed: Cohort, output: int) -> np.ndarray:
         batch = collate([read(case) for case in changed.cases], spec.preprocessor)
         each = [explained_outputs(member(batch).logits, kind)[:, output].double() for member in model.members]
         mean: np.ndarray = torch.stack(each).mean(0).numpy()
-    return mean / spec.train_risk_deviation if kind == "survival" else mean
+    return mean / output_scale(spec)[0]

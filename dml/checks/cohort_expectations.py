@@ -15,6 +15,8 @@ from dml.core.errors import ConfigError
 from dml.core.types import SUBSPACES, SURVIVAL
 
 MAX_FOLLOW_UP_DAYS = 40 * 365.25
+LARGEST = float(np.finfo(np.float32).max)
+"""Largest number of a label: infinite ones are beyond it."""
 
 
 def cohort_counts(cohort: CohortTables) -> dict[str, int | str]:
@@ -89,6 +91,14 @@ def _patients(cohort: CohortTables) -> CheckTable:
     expectations += [
         Expectation(name, "in_set", f"{name} is one of its classes", "Correct `labels`", {"value_set": list(classes)})
         for name, classes in cohort.classes.items()
+        if len(classes)
+    ]
+    expectations += [
+        Expectation(
+            name, "between", f"{name} is a finite number", source, {"min_value": -LARGEST, "max_value": LARGEST}
+        )
+        for name, classes in cohort.classes.items()
+        if not len(classes)
     ]
     return CheckTable("patients", "patients.parquet", frame, ("patient_id",), tuple(expectations))
 
@@ -104,6 +114,11 @@ def _sizes(cohort: CohortTables, config: Checks, tasks: Sequence[str], tested: T
     deaths = int(followed["event"].astype(bool).sum())
     rows.append(("deaths (all censored: nothing to train on)", deaths, config.min_class_size, SURVIVAL))
     for label, classes in cohort.classes.items():
+        if not len(classes):
+            known = cohort.patients[label].dropna()
+            rows.append((f"patients with a number for {label}", len(known), config.min_patients, label))
+            rows.append((f"different numbers of {label}", known.nunique(), 2, label))
+            continue
         sizes = cohort.patients[label].value_counts()
         rows.append((f"classes of {label} that occur", int((sizes > 0).sum()), 2, label))
         rows += [(f"{label} = {name}", int(sizes.get(name, 0)), config.min_class_size, label) for name in classes]
@@ -121,7 +136,7 @@ def _sizes(cohort: CohortTables, config: Checks, tasks: Sequence[str], tested: T
 
 
 def _slides(cohort: CohortTables) -> CheckTable:
-    frame = cohort.slides.copy()
+    frame = cohort.slides.drop(columns="fields_px", errors="ignore")
     frame["patient_known"] = yes_no(frame["patient_id"].isin(cohort.patients["patient_id"]))
     frame["file_there"] = [None if path is None else ("yes" if Path(path).exists() else "no") for path in frame["path"]]
     add = "Add the patient to a table, or list patient or slide under `exclude` in the cohort description"
@@ -130,13 +145,17 @@ def _slides(cohort: CohortTables) -> CheckTable:
         "Stage tile will record it as failed",
         "microns per pixel are plausible",
     )
-    expectations = (
+    expectations: tuple[Expectation, ...] = (
         Expectation("slide_id", "not_null", "every slide has an id", table, name="id_present"),
         Expectation("slide_id", "unique", "slide ids are not repeated", table, name="id_unique"),
         Expectation("patient_known", "in_set", "every slide belongs to a known patient", add, YES),
         Expectation("mpp", "between", mpp, "Correct `mpp`", {"min_value": 0.05, "max_value": 20}),
         Expectation("file_there", "in_set", "every slide file exists", failed, YES, "warning"),
     )
+    if "upsample" in frame:
+        frame["own_pixels"] = yes_no(frame["upsample"].isna())
+        rule, remedy = "no tile may be finer than its image", "slides.upsample allows it; the report counts such slides"
+        expectations += (Expectation("own_pixels", "in_set", rule, remedy, YES, "warning"),)
     return CheckTable("slides", "slides.parquet", frame, ("slide_id", "patient_id"), expectations)
 
 

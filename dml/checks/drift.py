@@ -127,7 +127,7 @@ def compare_labels(a: pd.DataFrame, b: pd.DataFrame, classes: Mapping[str, Seque
     """
     rows = []
     for label, names in classes.items():
-        if label not in a or label not in b:
+        if label not in a or label not in b or not len(names):
             continue
         observed = [frame[label].dropna() for frame in (a, b)]
         shares = [cells.value_counts(normalize=True).reindex(list(names), fill_value=0.0) for cells in observed]
@@ -140,14 +140,21 @@ def compare_labels(a: pd.DataFrame, b: pd.DataFrame, classes: Mapping[str, Seque
     return pd.DataFrame(rows, columns=["label", "class", "share_a", "share_b", "known_a", "known_b", "distance"])
 
 
-def compare_numbers(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Compare age, sex, follow-up and share of deaths: quantity, a, b (means; medians of days), d, known_a, known_b."""
+def compare_numbers(a: pd.DataFrame, b: pd.DataFrame, labels: Sequence[str] = ()) -> pd.DataFrame:
+    """Compare age, sex, follow-up, share of deaths and numeric labels.
+
+    Returns
+    -------
+    DataFrame
+        quantity, a, b (means; medians of days), d, known_a, known_b.
+    """
     rows = []
     summary: dict[str, Callable[[pd.Series], float]] = {
         "age": pd.Series.mean,
         "sex": pd.Series.mean,
         "survival_days": pd.Series.median,
         "event": pd.Series.mean,
+        **dict.fromkeys((name for name in labels if name in a and name in b), pd.Series.mean),
     }
     names = {"sex": "share of women", "survival_days": "days of follow-up (median)", "event": "share of deaths"}
     for column, measure in summary.items():
@@ -167,7 +174,8 @@ def compare(
 ) -> Drift:  # fmt: skip
     """Compare two groups of patients (tables as `read_patients` returns) and their expression."""
     genes, notes = compare_genes(*expression)
-    return Drift(genes, compare_labels(a, b, classes), compare_numbers(a, b), notes)
+    numeric = [name for name, names in classes.items() if not len(names)]
+    return Drift(genes, compare_labels(a, b, classes), compare_numbers(a, b, numeric), notes)
 
 
 def compare_groups(

@@ -65,7 +65,7 @@ def compare_cohorts(first: Path, second: Path) -> Comparison:
         If one of them was not built.
     """
     a, b = _read(first), _read(second)
-    classes = {k: v for k, v in a.classes.items() if list(b.classes.get(k, [])) == list(v)}
+    classes = {k: v for k, v in a.classes.items() if k in b.classes and list(b.classes[k]) == list(v)}
     drift = compare(a.patients, b.patients, (a.expression, b.expression), classes)
     genes = classifier_auc(*shared_genes(a.expression, b.expression)) if len(drift.genes) else None
     return Comparison((first.name, second.name), drift, genes, _feature_drifts(first / "features", second / "features"))

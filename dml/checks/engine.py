@@ -24,7 +24,7 @@ from dml.core.files import atomic, write_json
 NO_OVERRIDES: Mapping[str, Severity] = MappingProxyType({})
 TABLES = (
     *("patients", "sizes", "follow_up", "joins", "samples", "slides", "expression", "genes", "gene_groups", "sites"),
-    *("bags", "embedding", "feature_sites"),
+    *("bags", "embedding", "feature_sites", "spot_slides", "sections"),
 )
 """Tables of the cohort's and of the features' check, as ``checks.severity`` names them."""
 MAX_ROWS_REPORTED = 20
@@ -152,7 +152,7 @@ def validate(
     Parameters
     ----------
     name : str
-        cohort or features.
+        cohort, spots or features.
     tables : sequence of CheckTable
         What is validated.
     counts : dict

@@ -11,7 +11,7 @@ from dml.core.types import SURVIVAL
 def check_folds(
     splits: pd.DataFrame, patients: pd.DataFrame, tasks: Sequence[str], classes: Mapping[str, Sequence[str]]
 ) -> None:
-    """Refuse folds without a death, or with one class only, on either side.
+    """Refuse folds without a death, with one class only, or with numbers that do not vary, on either side.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def check_folds(
     tasks : sequence of str
         What is trained: survival or labels.
     classes : mapping
-        Label to its classes.
+        Label to its classes; none of a number.
 
     Raises
     ------
@@ -37,7 +37,10 @@ def check_folds(
         if task != SURVIVAL and task not in classes:
             raise ConfigError(f"tasks: {task} is no task of this cohort; there are {', '.join([SURVIVAL, *classes])}")
         for fold, part in rows.groupby("fold"):
-            problems = _survival(part) if task == SURVIVAL else _label(part, task, classes[task])
+            if task == SURVIVAL:
+                problems = _survival(part)
+            else:
+                problems = _label(part, task, classes[task]) if len(classes[task]) else _number(part, task)
             wrong += [f"  {task}, fold {fold}: {problem}" for problem in problems]
     if wrong:
         remedy = "Use fewer folds, name the task's label in split.stratify, merge classes, or leave the task out"
@@ -62,3 +65,9 @@ def _label(rows: pd.DataFrame, task: str, classes: Sequence[str]) -> Iterator[st
         absent = [each for each in classes if each not in present]
         if absent and (name == "training" or len(present) < 2):
             yield f"none of the {len(part)} {name} patients is {' or '.join(absent)}"
+
+
+def _number(rows: pd.DataFrame, task: str) -> Iterator[str]:
+    for name, part in _parts(rows.dropna(subset=[task])):
+        if part[task].nunique() < 2:
+            yield f"the {len(part)} {name} patients with a number have {part[task].nunique()} different ones"

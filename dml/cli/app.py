@@ -5,7 +5,22 @@ import sys
 
 import typer
 
-from dml.cli import cohort, doctor, experiments, features, heatmap, predict, probe, registry, results, spatial, tune, ui
+from dml.cli import (
+    cohort,
+    doctor,
+    experiments,
+    features,
+    heatmap,
+    predict,
+    probe,
+    registry,
+    results,
+    spatial,
+    teachability,
+    tune,
+    ui,
+    view,
+)
 from dml.cli.output import add_old_name
 from dml.core.errors import as_user_error
 
@@ -26,6 +41,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(features.app, name="features")
 app.command("results")(results.results)
+app.command("teachability")(teachability.teachability)
 app.command("predict")(predict.predict)
 app.command("heatmap")(heatmap.heatmap)
 app.command("validate-external")(experiments.validate_external)
@@ -37,6 +53,7 @@ app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
 app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
+app.command("view")(view.view)
 app.command("ui")(ui.ui)
 app.command("migrate")(cohort.migrate)
 for group, old, new in (

@@ -67,7 +67,7 @@ def _pinned_versions() -> dict[str, str]:
 
 
 def _check_encoder() -> Finding:
-    from dml.features.encoders import registry
+    from dml.encoders import registry
 
     embed = config.load().embed
     card = registry.get(embed.encoder)

@@ -31,14 +31,14 @@ def permutation_test(
     repeats: Annotated[int, typer.Option(min=1, help="Trainings per fold, each on a new permutation.")] = 2,
     as_json: Json = False,
 ) -> None:
-    """Train teachers on permuted outcomes on the real folds; exit code 3 unless 0.5 is inside the interval."""
+    """Train teachers on permuted outcomes on the real folds; exit code 3 unless chance is inside the interval."""
     from functools import partial
 
     from dml.config import params as config
     from dml.core.errors import CheckFailed
     from dml.core.files import write_json
     from dml.data.cohort_store import CohortStore
-    from dml.evaluation.probes.permutation_test import run_permutation_test
+    from dml.probes.permutation_test import run_permutation_test
 
     params = config.load()
     store = CohortStore.of(params.cohort)
@@ -48,7 +48,8 @@ def permutation_test(
     out = Path("reports") / params.cohort / "nulls" / f"{task}.json"
     write_json(out, result)
     show(result["trainings"], as_json, f"{result['metric']} of teachers trained on permuted outcomes")
-    message = f"mean {result['value']:.3f} ({result['ci_low']:.3f} to {result['ci_high']:.3f}), chance 0.5: {out}"
+    interval = f"{result['value']:.3f} ({result['ci_low']:.3f} to {result['ci_high']:.3f})"
+    message = f"mean {interval}, chance {result['chance']:g}: {out}"
     if not result["passed"]:
         raise CheckFailed(f"{task}: {message}. Information on test patients reaches the training")
     note(message)

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.expression_units import LINEAR, check_unit, convert, refuse_impossible, stored_unit, with_offset_one
-from dml.cohorts.gene_symbols import find_dates, is_par_y, rename, strip_par_y
 from dml.cohorts.provenance import Ledger, Record, Status
 from dml.cohorts.store_files import ExpressionMatrix
 from dml.core.errors import InputError, listed
+from dml.genes.expression_units import LINEAR, check_unit, convert, refuse_impossible, stored_unit, with_offset_one
+from dml.genes.gene_symbols import find_dates, is_par_y, rename, strip_par_y
 from dml.readers.expression.expression_format import ExpressionFormat, RawMatrix
 from dml.readers.samples import Sample, choose_sample, describe_type, is_normal, same_type
 

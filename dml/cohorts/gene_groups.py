@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.expression import build_expression
-from dml.cohorts.gene_symbols import rename
 from dml.cohorts.store_files import DeclaredGroups
 from dml.core.errors import ConfigError, InputError
 from dml.core.files import write_json
 from dml.core.types import SUBSPACES, GeneGroups
 from dml.core.yaml_files import read_yaml
+from dml.genes.gene_symbols import rename
 from dml.readers.gene_sets import read_gene_sets
 from dml.readers.raw_files import GeneSets, Groups
 

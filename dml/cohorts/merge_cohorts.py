@@ -133,6 +133,9 @@ def _classes(description: CohortDescription, parts: Parts) -> dict[str, Sequence
         lists = {name: list(part.classes[label]) for name, part in parts.items() if label in part.classes}
         longest = max(lists.values(), key=len)
         for name, classes in lists.items():
+            if not classes and longest:
+                problem = f"label {label}: a number in {name}, with the classes {', '.join(longest)} in another"
+                raise InputError(description.raw_folder, problem, "Give the two different names")
             if classes != [each for each in longest if each in classes]:
                 problem = f"label {label}: {name} has the classes {', '.join(classes)}, another {', '.join(longest)}"
                 remedy = "Write them alike, in one order, in the descriptions of the parts"

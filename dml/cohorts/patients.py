@@ -1,7 +1,7 @@
 """One row a patient: site, follow-up, age, sex and labels, gathered from the tables that a description names."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from dml.cohorts.follow_up import COLUMNS, read_follow_up
 from dml.cohorts.provenance import Ledger, Record
 from dml.core.errors import InputError, listed
 from dml.core.files import write_parquet
-from dml.readers.columns import Cells, LabelSource, PatientTable, canonical
+from dml.readers.columns import Cells, Label, LabelSource, PatientTable, canonical
 from dml.readers.table_files import column, identifiers, keys, numbers, read_table, rows
 
 logger = logging.getLogger(__name__)
@@ -24,15 +24,18 @@ YEARS = {"years": 1.0, "months": 1 / 12, "days": 1 / 365.25, "minus_days": -1 / 
 TYPES = {"survival_days": pa.float64(), "event": pa.bool_(), "age": pa.float64(), "sex": pa.float64()}
 
 
-def build_patients(description: CohortDescription, ledger: Ledger | None = None) -> pd.DataFrame:
-    """Gather the patients of all tables; the ledger gets where each value comes from.
+def build_patients(
+    description: CohortDescription, ledger: Ledger | None = None, others: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Gather the patients of all tables, and `others` of whom only the id is known; the ledger gets all sources.
 
     Returns
     -------
     DataFrame
         Sorted by patient_id: site (``unknown`` where no table has it), survival_days [days], event (True: died),
-        survival_source (name of the table), age [years], sex (1 female, 0 male), and one column per label; null where
-        unknown. Survival is taken as a whole from the first table that has it, the rest field by field.
+        survival_source (name of the table), age [years], sex (1 female, 0 male), and one column per label (text, or
+        float64 of a number); null where unknown. Survival is taken as a whole from the first table that has it, the
+        rest field by field.
 
     Raises
     ------
@@ -41,7 +44,7 @@ def build_patients(description: CohortDescription, ledger: Ledger | None = None)
     """
     ledger = Ledger() if ledger is None else ledger
     tables = {spec.key: _Table(spec, description.raw_folder / spec.file) for spec in description.patients}
-    everybody: set[str] = set().union(*(set(table.ids) for table in tables.values()))
+    everybody: set[str] = set(others).union(*(set(table.ids) for table in tables.values()))
     ids = sorted(everybody - set(description.exclude))
     ledger.ids |= {name: set(table.ids) - set(description.exclude) for name, table in tables.items()}
     excluded = [(each, why) for each, why in description.exclude.items() if each in everybody]
@@ -53,15 +56,17 @@ def build_patients(description: CohortDescription, ledger: Ledger | None = None)
         fields = [getattr(table, name)() for table in tables.values()]
         patients[name] = _combine(name, fields, patients.index, ledger).astype(np.float64)
     for name, label in description.labels.items():
-        fields = [tables[source.table].label(source, label.classes) for source in label.sources]
+        fields = [tables[source.table].label(source, label) for source in label.sources]
         _warn_of_conflicts(name, fields)
-        patients[name] = _combine(name, fields, patients.index, ledger)
+        combined = _combine(name, fields, patients.index, ledger)
+        patients[name] = combined.astype(np.float64) if label.kind == "number" else combined
     return patients.reset_index()
 
 
 def write_patients(path: Path, patients: pd.DataFrame, classes: Mapping[str, Sequence[str]], cohort: str) -> None:
-    """Write the table; the metadata hold the classes of each label in order, and the cohort's name."""
-    schema = [(name, TYPES.get(name, pa.string())) for name in patients.columns]
+    """Write the table; the metadata hold the classes of each label in order (none: a number), and the cohort's name."""
+    numeric = {name: pa.float64() for name, names in classes.items() if not len(names)}
+    schema = [(name, TYPES.get(name) or numeric.get(name, pa.string())) for name in patients.columns]
     table = pa.Table.from_pandas(patients, schema=pa.schema(schema), preserve_index=False).replace_schema_metadata(None)
     write_parquet(path, table, {"classes": {k: list(v) for k, v in classes.items()}, "cohort": cohort})
 
@@ -123,10 +128,24 @@ class _Table:
         cells = self._code(spec.column, coding, spec.unknown, "sex.female, .male or .unknown")
         return self._by_patient(cells, spec.column)
 
-    def label(self, source: LabelSource, classes: Sequence[str]) -> _Field:
-        coding = dict(source.values) or {name: name for name in classes}
+    def label(self, source: LabelSource, label: Label) -> _Field:
+        if label.kind == "number":
+            return self._number(source, label)
+        coding = dict(source.values) or {name: name for name in label.classes}
         cells = self._code(source.column, coding, source.unknown, "the label's `values` or `unknown`")
         return self._by_patient(cells, source.column)
+
+    def _number(self, source: LabelSource, label: Label) -> _Field:
+        cells = column(self.frame, self.path, source.column, keep=source.unknown)
+        text = cells.where(~cells.map(canonical, na_action="ignore").isin(source.unknown))
+        values = numbers(text, self.path)
+        low, high = label.range or (-np.inf, np.inf)
+        wrong = values.notna() & ~values.between(low, high)
+        if wrong.any():
+            problem = f"column {source.column!r} holds {listed(sorted(set(values[wrong])))} in {rows(wrong)}"
+            remedy = f"The label's range is {low:g} to {high:g}: correct the cells, the unit or `range`"
+            raise InputError(self.path, problem, remedy)
+        return self._by_patient(values, source.column)
 
     def _code(self, name: str, coding: Mapping[str, Any], unknown: Cells, where: str) -> pd.Series:
         """Return what the cells of a column mean, null where unknown; a listed word means itself, even "None"."""

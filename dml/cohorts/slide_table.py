@@ -15,6 +15,7 @@ from dml.core.errors import InputError, listed
 from dml.core.files import write_parquet
 from dml.core.identifiers import parse_identifier
 from dml.readers.columns import Column, Pattern
+from dml.readers.field_boxes import parse_boxes, read_field_file
 from dml.readers.raw_files import Features, SlideFolder, SlideTable
 from dml.readers.samples import describe_type, is_normal
 from dml.readers.slide_files import feature_files, slide_files
@@ -25,6 +26,18 @@ logger = logging.getLogger(__name__)
 SCHEMA = pa.schema(
     [("slide_id", pa.string()), ("patient_id", pa.string()), ("path", pa.string()), ("mpp", pa.float64())]
 )
+OPTIONAL = pa.schema(
+    [
+        ("mpp_from", pa.string()),
+        ("upsample", pa.bool_()),
+        ("fields_px", pa.list_(pa.list_(pa.int64()))),
+        ("section_id", pa.string()),
+    ]
+)
+"""Columns that are there only where the cohort says them.
+
+`slides.mpp_from`, `slides.upsample`, `slides.table.fields`; section_id where slides are regions of a section.
+"""
 
 
 def build_slides(description: CohortDescription, ledger: Ledger | None = None) -> pd.DataFrame:
@@ -36,7 +49,9 @@ def build_slides(description: CohortDescription, ledger: Ledger | None = None) -
     -------
     DataFrame
         Sorted by slide_id: patient_id, path (relative to the root of the repository; None for features only), mpp
-        [microns per pixel] where a table has it (NaN elsewhere; the slide file itself is not opened here).
+        [microns per pixel] where a table has it (NaN elsewhere; the slide file itself is not opened here); and what of
+        `OPTIONAL` the description says. ``fields_px`` holds boxes [x, y, width, height] in level-0 pixels, None where
+        the whole slide is cut; several slides may be fields of one file.
 
     Raises
     ------
@@ -58,6 +73,8 @@ def build_slides(description: CohortDescription, ledger: Ledger | None = None) -
     _check_ids(slides)
     if description.slides and description.slides.mpp_from:
         slides["mpp_from"] = description.slides.mpp_from
+    if description.slides and description.slides.upsample:
+        slides["upsample"] = True
     reasons = [_reason(slide, patient, description.exclude) for slide, patient in _pairs(slides)]
     for (slide, patient), file, row, reason in zip(_pairs(slides), slides["file"], slides["row"], reasons, strict=True):
         status, rule = ("left out", reason) if reason else ("used", "its patient by table or pattern")
@@ -70,8 +87,8 @@ def build_slides(description: CohortDescription, ledger: Ledger | None = None) -
 
 
 def write_slides(path: Path, slides: pd.DataFrame) -> None:
-    """Write the table; `mpp_from` only where the cohort says it."""
-    schema = SCHEMA.append(pa.field("mpp_from", pa.string())) if "mpp_from" in slides else SCHEMA
+    """Write the table; columns of `OPTIONAL` only where there are any."""
+    schema = pa.schema([*SCHEMA, *(field for field in OPTIONAL if field.name in slides)])
     write_parquet(path, pa.Table.from_pandas(slides[schema.names], schema=schema, preserve_index=False))
 
 
@@ -92,18 +109,33 @@ def _from_table(raw: Path, spec: SlideTable) -> pd.DataFrame:
         slides["mpp"] = numbers(column(frame, path, spec.mpp), path)
     elif isinstance(spec.mpp, float):
         slides["mpp"] = spec.mpp
+    if spec.fields is not None:
+        slides["fields_px"] = _fields(raw, spec.fields, frame, slides["slide_id"], path)
     return slides
+
+
+def _fields(raw: Path, source: str, frame: pd.DataFrame, ids: pd.Series, path: Path) -> pd.Series:
+    """Read the fields of every slide: of a file if the name has a suffix, else of a column of the slide table."""
+    if not Path(source).suffix:
+        boxes = parse_boxes(column(frame, path, source), path)
+    else:
+        by_slide = read_field_file(raw / source, set(ids))
+        boxes = [by_slide.get(slide) for slide in ids]
+    without = [slide for slide, each in zip(ids, boxes, strict=True) if each is None]
+    if without:
+        logger.warning("%s: %d slides without fields are cut whole: %s", source, len(without), listed(without))
+    return pd.Series(boxes, index=ids.index, dtype=object)
 
 
 def _from_folder(raw: Path, spec: SlideFolder) -> pd.DataFrame:
     folder = raw / spec.folder
     files = slide_files(folder, spec.slide)
     if spec.patient is None:
-        patients = [spec.patient_id] * len(files)
+        patients = [spec.patient_id or ""] * len(files)
     else:
         patients = _patients(folder, list(files), spec.patient, "slides.folder.patient")
     paths = [str(folder / name) for name in files.values()]
-    mpp = spec.mpp if isinstance(spec.mpp, float) else np.nan  # from spots: `spot_spacing`
+    mpp = spec.mpp if isinstance(spec.mpp, float) else np.nan  # from spots: `spot_array`
     slides = pd.DataFrame({"slide_id": list(files), "patient_id": patients, "path": paths, "mpp": mpp})
     return slides.assign(file=[f"{spec.folder}/{name}" for name in files.values()], row=None)
 

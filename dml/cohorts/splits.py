@@ -194,8 +194,8 @@ def _fold(
 def _unpaired(patients: pd.DataFrame, eligible: set[str], fold: int, config: Split, tested: set[str]) -> pd.DataFrame:
     """Return the patients who are only trained on; those of a group that is tested here have no row in this fold."""
     others = patients[~patients["patient_id"].isin(eligible)]
-    if GROUP in patients:
-        others = others[~np.isin(_groups(others, config), list(tested))]
+    if GROUP in patients and (groups := _groups(others, config)) is not None:
+        others = others[~np.isin(groups, list(tested))]
     return pd.DataFrame(
         {"patient_id": others["patient_id"], "fold": fold, "role": "train"}
         | {"inner_fold": NO_INNER_FOLD, "stratum": UNPAIRED}
@@ -220,8 +220,9 @@ def _groups(patients: pd.DataFrame, config: Split) -> np.ndarray | None:
     Groups are those of the column ``group``; with `group_sites`, sites (of which a group is a part). A patient of
     unknown group or site is a group by himself.
     """
-    own = patients["patient_id"]
-    groups = patients[GROUP].fillna(own) if GROUP in patients else own
+    groups = patients["patient_id"]
+    if GROUP in patients:
+        groups = patients[GROUP].fillna(groups)
     if config.group_sites:
         groups = patients["site"].where(patients["site"] != "unknown", groups)
     return np.asarray(groups, dtype=str) if config.group_sites or GROUP in patients else None

@@ -160,7 +160,7 @@ def stack_spots(parts: Sequence[SpotTable]) -> SpotTable:
 
 def _reorder(counts: Any, genes: Iterable[str], wanted: Sequence[str]) -> Any:
     """Sum the columns of one name and bring them into the wanted order."""
-    columns = pd.Index(wanted).get_indexer(list(genes))
+    columns = pd.Index(wanted).get_indexer(pd.Index(list(genes)))
     assignment = sparse.csr_matrix(
         (np.ones(len(columns)), (np.arange(len(columns)), columns)), (len(columns), len(wanted))
     )

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from dml.cohorts.description import CohortDescription
-from dml.cohorts.gene_symbols import rename
 from dml.cohorts.slide_table import build_slides
 from dml.cohorts.spot_store import PROPORTION, REGION, SpotTable, empty_spots, stack_spots
 from dml.core.errors import InputError, listed
+from dml.genes.gene_symbols import rename
 from dml.readers.columns import Column
 from dml.readers.joins import match_ids
 from dml.readers.spatial.section_checks import align_section, check_symbols

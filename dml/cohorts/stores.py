@@ -13,6 +13,7 @@ from dml.cohorts.gene_groups import declare_gene_groups, write_gene_groups
 from dml.cohorts.patients import build_patients, write_patients
 from dml.cohorts.provenance import Ledger, Record, read_provenance, write_provenance
 from dml.cohorts.slide_table import build_slides, write_slides
+from dml.cohorts.spot_array import fill_resolution
 from dml.cohorts.store_files import (
     DeclaredGroups,
     ExpressionMatrix,
@@ -43,11 +44,19 @@ class CohortTables:
         return set(self.slides["patient_id"]) & set(self.expression.patient_ids)
 
 
-def build_cohort(description: CohortDescription) -> CohortTables:
+def build_cohort(description: CohortDescription, spots: pd.DataFrame | None = None) -> CohortTables:
     """Read all raw tables of a cohort.
 
     Expression of patients who are in no table is left out (matrices often hold more samples); their slides stay,
-    because slides without a patient are a fault that the cohort check reports.
+    because slides without a patient are a fault that the cohort check reports. A spatial cohort without tables of
+    patients has those of its slides.
+
+    Parameters
+    ----------
+    description : CohortDescription
+        What is read.
+    spots : DataFrame, optional
+        The spots of a spatial cohort (`spot_store`); slides whose resolution is from spots need them.
 
     Raises
     ------
@@ -55,8 +64,8 @@ def build_cohort(description: CohortDescription) -> CohortTables:
         Naming file, row and remedy.
     """
     ledger = Ledger()
-    patients = build_patients(description, ledger)
-    slides = build_slides(description, ledger)
+    slides = fill_resolution(build_slides(description, ledger), description, spots)
+    patients = build_patients(description, ledger, () if description.patients else slides["patient_id"])
     expression = build_expression(description, ledger)
     groups = declare_gene_groups(description, expression.genes)
     included = set(patients["patient_id"])

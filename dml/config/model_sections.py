@@ -43,6 +43,9 @@ class Optimisation(Section):
     patience: PositiveInt = Field(10, description="epochs without a better validation loss before stopping")
     grad_clip_norm: PositiveFloat = 1.0
     cox_loss_weight: Fraction = Field(0.0, description="share of the Cox partial likelihood in the survival loss")
+    regression_loss: Literal["quantile", "gaussian"] = Field(
+        "quantile", description="of numbers: pinball loss of the quantiles 10, 50 and 90 %, or Gaussian likelihood"
+    )
     threads: PositiveInt = Field(1, description="CPU threads of a training step; small bags gain nothing from more")
     workers: PositiveInt = Field(1, description="processes that train the members of a model on a CPU; same results")
     ensemble_size: PositiveInt = Field(

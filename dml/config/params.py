@@ -18,6 +18,7 @@ from dml.config.evaluation_sections import Evaluation as Evaluation
 from dml.config.evaluation_sections import Probes as Probes
 from dml.config.evaluation_sections import Promotion as Promotion
 from dml.config.evaluation_sections import Spatial as Spatial
+from dml.config.evaluation_sections import Teachability as Teachability
 from dml.config.model_sections import Baselines as Baselines
 from dml.config.model_sections import Distillation as Distillation
 from dml.config.model_sections import LinearOffset as LinearOffset
@@ -61,6 +62,7 @@ class Params(Section):
     distillation: Distillation = Distillation()
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
+    teachability: Teachability = Teachability()
     probes: Probes = Probes()
     spatial: Spatial = Spatial()
     promotion: Promotion = Promotion()

@@ -47,7 +47,7 @@ SearchSpace = dict[str, Annotated[Range | Choices, Field(discriminator="type")]]
 class Tuning(Section):
     """Optuna studies: objective (inner validation only), sampler, pruning, search space of each kind of study."""
 
-    objective: Literal["validation_loss", "c_index", "auc"] = "validation_loss"
+    objective: Literal["validation_loss", "c_index", "auc", "spearman"] = "validation_loss"
     second_objective: Literal["none", "gflops"] = Field(
         "none", description="a second objective; then nothing is pruned"
     )

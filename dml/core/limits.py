@@ -26,6 +26,9 @@ class Limits(BaseModel):
     table_cells: PositiveInt = Field(500_000_000, description="of a table or matrix")
     expansion: PositiveInt = Field(100, description="times a packed file may grow; real tables reach about forty")
     free_bytes: PositiveInt = Field(2**26, description="up to which expansion does not matter")
+    image_pixels: PositiveInt = Field(
+        10**9, description="of a JPEG, PNG or plain TIFF; decoding takes 4 bytes a pixel of memory, reading 4 of disk"
+    )
     reader_gb: PositiveFloat = Field(8.0, description="memory of the process that reads one slide or file")
     reader_seconds: PositiveFloat = Field(1800.0, description="time that one slide or file may take to be read")
 

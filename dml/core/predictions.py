@@ -5,7 +5,7 @@ Every model writes this one form, so every number and figure of a report is comp
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ import pyarrow as pa
 from dml.core.errors import InputError, listed
 from dml.core.files import read_parquet, write_parquet
 from dml.core.tasks import Task, task_of
+from dml.core.types import Kind
 
 KEY_COLUMNS = ("patient_id", "site", "fold", "role", "model")
 """Columns of every predictions.parquet, before the model's outputs and the target."""
@@ -28,10 +29,11 @@ def write_predictions(path: Path, rows: pd.DataFrame, metadata: Mapping[str, Any
     path : Path
         Where to; written atomically.
     rows : DataFrame
-        One row per patient: `KEY_COLUMNS`, then ``risk``, ``survival_<days>``..., ``days``, ``event`` for survival or
-        ``p_<class>``..., ``label`` for classification.
+        One row per patient: `KEY_COLUMNS`, then ``risk``, ``survival_<days>``..., ``days``, ``event`` for survival,
+        ``p_<class>``..., ``label`` for classification, or ``value``, ``value_lower``, ``value_upper``, ``target`` for
+        regression.
     metadata : mapping
-        ``task``, ``kind`` ("survival" or "classification"), ``classes``, ``train_cutoff`` (median training risk),
+        ``task``, ``kind`` (of `Kind`), ``classes``, ``train_cutoff`` (median training risk),
         ``train_days`` and ``train_event`` (follow-up of the training patients, for censoring weights).
 
     Raises
@@ -60,8 +62,10 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def check_predictions(path: Path, rows: pd.DataFrame, metadata: Mapping[str, Any]) -> None:
     """Raise InputError, naming patients and columns, if the rows are not valid predictions."""
-    if metadata.get("kind") not in ("survival", "classification"):
-        raise InputError(path, f"metadata 'kind' is {metadata.get('kind')!r}", "It must be survival or classification")
+    if metadata.get("kind") not in get_args(Kind):
+        raise InputError(
+            path, f"metadata 'kind' is {metadata.get('kind')!r}", f"It must be {' or '.join(get_args(Kind))}"
+        )
     task = task_of(metadata)
     wanted = [*KEY_COLUMNS, *task.output_columns(rows.columns), *task.target_columns]
     missing = [column for column in wanted if column not in rows.columns]

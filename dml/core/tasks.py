@@ -1,10 +1,10 @@
-"""What a model predicts: survival, or the classes of a label. All that differs between the two in tables is here.
+"""What a model predicts: survival, the classes of a label, or a number. All that differs in tables is here.
 
 Losses of a task are in `dml.training.losses`, its metrics in `dml.evaluation`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -39,6 +39,14 @@ def class_column(name: str) -> str:
     return f"p_{name}"
 
 
+VALUE_COLUMNS = ("value", "value_lower", "value_upper")
+"""Columns of a predicted number: the point, and the quantiles `INTERVAL_ENDS` around it."""
+INTERVAL_ENDS = (0.1, 0.9)
+"""Quantiles that bound the interval of a predicted number."""
+COVERAGE = INTERVAL_ENDS[1] - INTERVAL_ENDS[0]
+"""Share of patients that the interval should contain."""
+
+
 @dataclass(frozen=True, slots=True)
 class SurvivalTask:
     """Time to death, censored at the last follow-up."""
@@ -65,6 +73,17 @@ class SurvivalTask:
     def target_values(self, case: Case) -> dict[str, Any]:
         """Return the target columns of one patient; empty if the follow-up is unknown."""
         return case.target_values(SURVIVAL)
+
+    def take_target(self, case: Case, donor: Case) -> Case:
+        """Return a patient with the follow-up of another."""
+        return replace(case, survival=donor.survival)
+
+    def target_features(self, case: Case) -> list[float]:
+        """Return the outcome as numbers: log time, death, and their product; zeros if unknown."""
+        if case.survival is None:
+            return [0.0, 0.0, 0.0]
+        log, died = float(np.log1p(case.survival.days)), float(case.survival.event)
+        return [log, died, log * died]
 
     def output_columns(self, columns: Iterable[str]) -> list[str]:
         """Names of the columns that a model filled: risk, and survival at the horizons among `columns`."""
@@ -104,6 +123,14 @@ class ClassificationTask:
         """Return the target columns of one patient; empty if the label is unknown."""
         return case.target_values(self.name)
 
+    def take_target(self, case: Case, donor: Case) -> Case:
+        """Return a patient with the class of another."""
+        return replace(case, labels={**case.labels, self.name: donor.labels[self.name]})
+
+    def target_features(self, case: Case) -> list[float]:
+        """Return the class as indicators; zeros if unknown."""
+        return [float(case.labels.get(self.name) == name) for name in self.classes]
+
     def output_columns(self, columns: Iterable[str] = ()) -> list[str]:
         """Names of the columns that a model filled: one probability per class."""
         return [class_column(name) for name in self.classes]
@@ -118,11 +145,60 @@ class ClassificationTask:
         ]
 
 
-Task = SurvivalTask | ClassificationTask
+@dataclass(frozen=True, slots=True)
+class RegressionTask:
+    """One numeric label of a cohort, in its own unit."""
+
+    name: str
+    kind: Literal["regression"] = "regression"
+    target_columns: ClassVar[tuple[str, ...]] = ("target",)
+    chance: ClassVar[float] = 0.0
+    """Spearman correlation of a model without information."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """No classes."""
+        return ()
+
+    def is_known(self, case: Case) -> bool:
+        """Whether a patient's number is known."""
+        return self.name in case.values
+
+    def target(self, case: Case) -> float | None:
+        """Return a patient's number."""
+        return case.values.get(self.name)
+
+    def target_values(self, case: Case) -> dict[str, Any]:
+        """Return the target column of one patient; empty if the number is unknown."""
+        return case.target_values(self.name)
+
+    def take_target(self, case: Case, donor: Case) -> Case:
+        """Return a patient with the number of another."""
+        return replace(case, values={**case.values, self.name: donor.values[self.name]})
+
+    def target_features(self, case: Case) -> list[float]:
+        """Return the number and whether it is known; zeros if not."""
+        return [case.values.get(self.name, 0.0), float(self.name in case.values)]
+
+    def output_columns(self, columns: Iterable[str] = ()) -> list[str]:
+        """Names of the columns that a model filled: the number and the ends of its interval."""
+        return list(VALUE_COLUMNS)
+
+    def problems(self, rows: pd.DataFrame) -> list[Problem]:
+        """List what is wrong with outputs and targets of predictions."""
+        value, lower, upper = (rows[name].to_numpy(float) for name in VALUE_COLUMNS)
+        slack = TOLERANCE * np.maximum(np.abs(upper - lower), np.abs(value) * TOLERANCE)
+        return [
+            ((value < lower - slack) | (value > upper + slack), "a value outside its interval"),
+            (~np.isfinite(rows["target"].to_numpy(float)), "targets that are missing or infinite"),
+        ]
+
+
+Task = SurvivalTask | ClassificationTask | RegressionTask
 
 
 def make_task(name: str, classes: Mapping[str, Iterable[str]]) -> Task:
-    """Return a task by name: ``survival``, or a label among the classes of a cohort.
+    """Return a task by name: ``survival``, or a label of a cohort; a label without classes is a number.
 
     Examples
     --------
@@ -130,14 +206,21 @@ def make_task(name: str, classes: Mapping[str, Iterable[str]]) -> Task:
     ('days', 'event')
     >>> make_task("grade", {"grade": ("G2", "G3")}).output_columns()
     ['p_G2', 'p_G3']
+    >>> make_task("purity", {"purity": ()}).output_columns()
+    ['value', 'value_lower', 'value_upper']
     """
-    return SurvivalTask() if name == SURVIVAL else ClassificationTask(name, tuple(classes[name]))
+    if name == SURVIVAL:
+        return SurvivalTask()
+    names = tuple(classes[name])
+    return ClassificationTask(name, names) if names else RegressionTask(name)
 
 
 def task_of(metadata: Mapping[str, Any]) -> Task:
     """Return the task that the metadata of predictions name (keys ``task``, ``kind``, ``classes``)."""
     if metadata["kind"] == "survival":
         return SurvivalTask()
+    if metadata["kind"] == "regression":
+        return RegressionTask(metadata.get("task", ""))
     return ClassificationTask(metadata.get("task", ""), tuple(metadata["classes"]))
 
 

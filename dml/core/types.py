@@ -26,7 +26,7 @@ SUBSPACES: tuple[Subspace, ...] = get_args(Subspace)
 
 SURVIVAL = "survival"
 """Name of the task that is not a label of a cohort."""
-Kind = Literal["survival", "classification"]
+Kind = Literal["survival", "classification", "regression"]
 """Kind of a task."""
 Source = Literal["slide", "genes", "clinical"]
 """What a model may read of a patient."""
@@ -96,8 +96,8 @@ class Survival:
 class Case:
     """One patient as stored: nothing here is scaled, binned or imputed.
 
-    `expression` is in the gene order of the cohort; `labels` and `covariates` hold only what is known. A patient
-    without bags, expression or label is valid.
+    `expression` is in the gene order of the cohort; `labels` (classes), `values` (numbers) and `covariates` hold only
+    what is known. A patient without bags, expression or label is valid.
     """
 
     patient_id: str
@@ -107,6 +107,7 @@ class Case:
     survival: Survival | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     covariates: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def has_slide(self) -> bool:
@@ -127,9 +128,11 @@ class Case:
         """Whether the patient has an input; one known covariate is enough, the other is imputed."""
         return {"slide": self.has_slide, "genes": self.has_expression, "clinical": self.has_clinical}[source]
 
-    def target(self, task: str) -> Survival | str | None:
-        """Return what was observed for a task (follow-up or class), None if unknown."""
-        return self.survival if task == SURVIVAL else self.labels.get(task)
+    def target(self, task: str) -> Survival | str | float | None:
+        """Return what was observed for a task (follow-up, class or number), None if unknown."""
+        if task == SURVIVAL:
+            return self.survival
+        return self.values.get(task, self.labels.get(task))
 
     def has_target(self, task: str) -> bool:
         """Whether the outcome of a task is known."""
@@ -137,6 +140,8 @@ class Case:
 
     def target_values(self, task: str) -> dict[str, float | bool | str]:
         """Return what was observed as the target columns of predictions; empty if unknown."""
+        if task in self.values:
+            return {"target": self.values[task]}
         if task != SURVIVAL:
             return {"label": self.labels[task]} if task in self.labels else {}
         return {} if self.survival is None else {"days": self.survival.days, "event": self.survival.event}
@@ -154,6 +159,8 @@ class GeneGroups:
 @dataclass(frozen=True, slots=True)
 class Cohort:
     """Patients with the gene order of their expression vectors and the declared classes of each label.
+
+    A label without classes is a number: a target of regression.
 
     Examples
     --------
@@ -224,7 +231,16 @@ class ClassTarget:
     known: Bool[Tensor, b]
 
 
-Target = SurvivalTarget | ClassTarget
+@dataclass(frozen=True, slots=True)
+class NumberTarget:
+    """Number per patient, in training standard deviations from the training mean; `known` False = not measured."""
+
+    kind: ClassVar[Kind] = "regression"
+    value: Float[Tensor, b]
+    known: Bool[Tensor, b]
+
+
+Target = SurvivalTarget | ClassTarget | NumberTarget
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dml.core.types import Batch, ClassTarget, Expression, MagnificationTokens, Mpp, SurvivalTarget, Target
+from dml.core.types import (
+    Batch,
+    ClassTarget,
+    Expression,
+    MagnificationTokens,
+    Mpp,
+    NumberTarget,
+    SurvivalTarget,
+    Target,
+)
 from dml.data.batch_sampler import bucketed_batches
 from dml.data.patient_reader import Patient
 from dml.data.preprocessing import Preprocessor
+from dml.data.target_scale import TargetScale
 
 
 def make_batches(
@@ -73,6 +83,8 @@ def _collate_level(patients: Sequence[Patient], preprocessor: Preprocessor, inde
 def _target(patients: Sequence[Patient], preprocessor: Preprocessor) -> Target:
     if preprocessor.task.kind == "classification":
         return _class_target([p.label for p in patients], preprocessor.task.classes)
+    if preprocessor.task.kind == "regression":
+        return _number_target([p.value for p in patients], preprocessor.target_scale)
     known = torch.tensor([p.survival is not None for p in patients])
     days = torch.tensor([0.0 if p.survival is None else p.survival.days for p in patients])
     event = torch.tensor([p.survival is not None and p.survival.event for p in patients])
@@ -83,6 +95,12 @@ def _target(patients: Sequence[Patient], preprocessor: Preprocessor) -> Target:
 def _class_target(labels: Sequence[str | None], classes: Sequence[str]) -> ClassTarget:
     index = [0 if label is None else classes.index(label) for label in labels]
     return ClassTarget(torch.tensor(index), torch.tensor([label is not None for label in labels]))
+
+
+def _number_target(values: Sequence[float | None], scale: TargetScale) -> NumberTarget:
+    numbers = np.array([scale.mean if value is None else value for value in values])
+    standardised = torch.from_numpy(scale(numbers).astype(np.float32))
+    return NumberTarget(standardised, torch.tensor([value is not None for value in values]))
 
 
 def concatenate_targets(targets: Sequence[Target]) -> Target:

@@ -131,18 +131,19 @@ class CohortStore:
         """Read outcomes, labels and covariates of all patients, without features and transcriptomes."""
         patients = self.patients()
         classes = {label: tuple(values) for label, values in patients.attrs["classes"].items()}
-        cases = tuple(_make_case(row, tuple(classes)) for row in patients.to_dict("records"))
+        cases = tuple(_make_case(row, classes) for row in patients.to_dict("records"))
         name = patients.attrs.get("cohort", self.folder.name)
         return Cohort(name, cases, (), "absent", GeneGroups((), ()), classes)
 
 
-def _make_case(row: Mapping[Hashable, Any], labels: Sequence[str]) -> Case:
+def _make_case(row: Mapping[Hashable, Any], classes: Mapping[str, Sequence[str]]) -> Case:
     has_survival = pd.notna(row["survival_days"]) and pd.notna(row["event"])
     return Case(
         patient_id=row["patient_id"],
         site=row["site"],
         bags={},
         survival=Survival(float(row["survival_days"]), bool(row["event"])) if has_survival else None,
-        labels={label: row[label] for label in labels if pd.notna(row[label])},
+        labels={label: row[label] for label, names in classes.items() if names and pd.notna(row[label])},
         covariates={name: float(row[name]) for name in CLINICAL if pd.notna(row.get(name))},
+        values={label: float(row[label]) for label, names in classes.items() if not names and pd.notna(row[label])},
     )

@@ -13,7 +13,7 @@ class ModelDims(BaseModel):
     Attributes
     ----------
     kind : str
-        "survival" or "classification".
+        "survival", "classification" or "regression".
     token_width, levels : int
         Width of a patch token, number of magnifications.
     tumor_genes, tme_genes : int
@@ -21,7 +21,7 @@ class ModelDims(BaseModel):
     covariates : int
         Clinical columns, each followed by a column that marks missing values.
     outputs : int
-        Time bins or classes.
+        Time bins, classes, or parameters of a distribution of numbers.
     auxiliary : mapping
         Auxiliary label to its number of classes.
     """

@@ -1,7 +1,7 @@
 """A small cohort in memory with known factors, for examples and tests.
 
 A tumor factor shows in tokens and tumor genes, a microenvironment factor in its genes, and both in survival; the grade
-is the sign of the tumor factor.
+is the sign of the tumor factor, and the score is a number that both factors tell in part.
 """
 
 import numpy as np
@@ -36,9 +36,9 @@ def example_cohort(patients: int, seed: int = 0, has_coords: bool = True, absent
     --------
     >>> cohort = example_cohort(3, absent=1)
     >>> [case.has_expression for case in cohort.cases], cohort.classes
-    ([False, True, True], {'grade': ('low', 'high')})
+    ([False, True, True], {'grade': ('low', 'high'), 'score': ()})
     """
-    rng = np.random.default_rng(seed)
+    rng, noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     cases = []
     for i in range(patients):
         tumor, tme = rng.normal(size=2)
@@ -54,10 +54,11 @@ def example_cohort(patients: int, seed: int = 0, has_coords: bool = True, absent
                 survival=Survival(float(min(time, limit)), bool(time <= limit)),
                 labels={"grade": "high" if tumor > 0 else "low"},
                 covariates={"age": float(50 + 10 * rng.normal())},
+                values={"score": float(20 + 4 * tumor + 2 * tme + 2 * noise.normal())},
             )
         )
     groups = GeneGroups(TUMOR, TME)
-    return Cohort("synthetic", tuple(cases), TUMOR + TME, "log2_tpm", groups, {"grade": ("low", "high")})
+    return Cohort("synthetic", tuple(cases), TUMOR + TME, "log2_tpm", groups, {"grade": ("low", "high"), "score": ()})
 
 
 def example_splits(cohort: Cohort) -> pd.DataFrame:

@@ -45,6 +45,7 @@ class Patient:
     auxiliary_labels: Mapping[str, str]
     offset: np.ndarray | None = None
     offset_without_genes: np.ndarray | None = None
+    value: float | None = None
 
     @property
     def size(self) -> int:
@@ -94,6 +95,7 @@ class PatientReader:
             auxiliary_labels={name: case.labels[name] for name in prep.auxiliary if name in case.labels},
             offset=self._offset(case),
             offset_without_genes=self._offset(replace(case, expression=None)),
+            value=case.values.get(prep.task.name),
         )
 
     def source_rows(self, cases: Sequence[Case]) -> dict[Source, np.ndarray]:

@@ -1,19 +1,33 @@
-"""From a network's probabilities to the columns of predictions."""
+"""From a network's predictions to the columns of predictions."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dml.core.tasks import class_column, horizon_days, survival_column
+from dml.core.tasks import VALUE_COLUMNS, class_column, horizon_days, survival_column
 from dml.data.preprocessing import Preprocessor
 
 
-def output_values(probabilities: np.ndarray, preprocessor: Preprocessor, years: Sequence[float]) -> dict[str, Any]:
-    """Return class probabilities by column; or risk, and survival at horizons, from hazards (patients x bins)."""
+def output_values(predictions: np.ndarray, preprocessor: Preprocessor, years: Sequence[float]) -> dict[str, Any]:
+    """Return the output columns of some patients.
+
+    Parameters
+    ----------
+    predictions : array, patients x k
+        Class probabilities; hazards of the time bins, which become risk and survival at horizons; or a number and the
+        ends of its interval, in training standard deviations, which become numbers in the target's unit.
+    preprocessor : Preprocessor
+        Task, bins and scaling of the target.
+    years : sequence of float
+        Horizons of survival.
+    """
     if preprocessor.task.kind == "classification":
-        return {class_column(name): probabilities[:, i] for i, name in enumerate(preprocessor.task.classes)}
-    survival = np.cumprod(1 - probabilities, axis=1)
+        return {class_column(name): predictions[:, i] for i, name in enumerate(preprocessor.task.classes)}
+    if preprocessor.task.kind == "regression":
+        columns = preprocessor.target_scale.undo(predictions).T
+        return dict(zip(VALUE_COLUMNS, columns, strict=True))
+    survival = np.cumprod(1 - predictions, axis=1)
     curves = {survival_column(y): interpolate_survival(survival, float(horizon_days(y)), preprocessor) for y in years}
     return {"risk": -survival.sum(1), **curves}
 

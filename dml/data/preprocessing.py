@@ -1,4 +1,4 @@
-"""Preprocessing fitted to training patients: scaling, time bins, class weights, gene choice.
+"""Preprocessing fitted to training patients: scaling, time bins, class weights, scale of a number, gene choice.
 
 Fitted on the training patients of a fold only, saved with the model, and applied unchanged from then on.
 """
@@ -10,10 +10,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from dml.config import params as config
+from dml.core.distributions import distribution
 from dml.core.errors import InputError
 from dml.core.tasks import Task, make_task
 from dml.core.types import SURVIVAL, Case, Cohort, Subspace
 from dml.data.dims import ModelDims
+from dml.data.target_scale import TargetScale
 
 Vector = Annotated[
     np.ndarray,
@@ -99,6 +101,7 @@ class Preprocessor(BaseModel):
     covariate_names: tuple[str, ...]
     covariates: Scaling
     auxiliary: Mapping[str, tuple[str, ...]] = {}
+    target_scale: TargetScale = TargetScale()
 
     @classmethod
     def fit(cls, training: Cohort, params: config.Params, task: str) -> "Preprocessor":
@@ -116,18 +119,26 @@ class Preprocessor(BaseModel):
         InputError
             If the task is not one of the cohort's, or no training patient has a target, a slide or an expressed gene.
         """
-        is_survival = task == SURVIVAL
-        classes = () if is_survival else _classes(training, task)
+        target = _task(training, task)
+        is_survival, classes = target.kind == "survival", target.classes
         edges, last_day = _time_bins(training, params.inputs.time_bins) if is_survival else (np.zeros(0), 0.0)
+        scale, base_logits = TargetScale(), np.zeros(len(classes))
+        if is_survival:
+            base_logits = _base_logits(training, edges)
+        elif target.kind == "regression":
+            numbers = np.array([case.values[task] for case in training.cases if task in case.values])
+            scale = TargetScale.fit(numbers, task)
+            base_logits = distribution(params.optimisation.regression_loss).base(scale(numbers))
         tile_um, tokens = _token_scaling(training, params)
         tumor_genes, tme_genes = measured_genes(training, "tumor"), measured_genes(training, "tme")
         names = params.inputs.covariates
         return cls(
-            task=make_task(task, {task: classes}),
+            task=target,
             class_weights=_class_weights(training, task, classes),
             bin_edges=edges,
             last_day=last_day,
-            base_logits=_base_logits(training, edges) if is_survival else np.zeros(len(classes)),
+            base_logits=base_logits,
+            target_scale=scale,
             encoder=params.embed.encoder,
             mpps=tuple(sorted(params.tiles.mpps)),
             tile_um=tile_um,
@@ -153,7 +164,7 @@ class Preprocessor(BaseModel):
             tme_genes=len(self.tme_genes),
             covariates=2 * len(self.covariate_names),
             auxiliary={name: len(classes) for name, classes in self.auxiliary.items()},
-            outputs=len(self.task.classes) or len(self.bin_edges) + 1,
+            outputs=len(self.base_logits),
         )
 
 
@@ -174,17 +185,18 @@ def covariate_values(case: Case, names: Sequence[str]) -> list[float]:
     return [float(case.covariates.get(name, np.nan)) for name in names]
 
 
-def _classes(cohort: Cohort, task: str) -> tuple[str, ...]:
-    if task not in cohort.classes:
+def _task(cohort: Cohort, task: str) -> Task:
+    if task != SURVIVAL and task not in cohort.classes:
         tasks = ", ".join([SURVIVAL, *cohort.classes])
         raise InputError("params.yaml", f"unknown task {task!r}", f"Tasks of cohort {cohort.name}: {tasks}")
+    target = make_task(task, cohort.classes)
     present = {case.labels[task] for case in cohort.cases if task in case.labels}
-    missing = [name for name in cohort.classes[task] if name not in present]
+    missing = [name for name in target.classes if name not in present]
     if missing:
         raise InputError(
             f"task {task}", f"no training patient of class {', '.join(missing)}", "Use fewer folds or merge the class"
         )
-    return cohort.classes[task]
+    return target
 
 
 def _auxiliary_labels(cohort: Cohort, names: Sequence[str], task: str) -> dict[str, tuple[str, ...]]:
@@ -193,6 +205,9 @@ def _auxiliary_labels(cohort: Cohort, names: Sequence[str], task: str) -> dict[s
         if name not in cohort.classes:
             labels = ", ".join(cohort.classes)
             raise InputError("params.yaml", f"inputs.auxiliary: unknown label {name!r}", f"The cohort has: {labels}")
+        if not cohort.classes[name]:
+            remedy = "Name labels with classes; a number may be a task of its own"
+            raise InputError("params.yaml", f"inputs.auxiliary: {name} is a number", remedy)
     observed = {name: {case.labels[name] for case in cohort.cases if name in case.labels} for name in names}
     return {name: cohort.classes[name] for name in names if name != task and len(observed[name]) > 1}
 

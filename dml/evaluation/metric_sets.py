@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from dml.core.tasks import class_column, survival_column
+from dml.core.tasks import VALUE_COLUMNS, class_column, survival_column
 from dml.core.types import Kind
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.metrics import Metric
@@ -17,7 +17,7 @@ from dml.evaluation.metrics.registry import entries
 PRIMARY: Mapping[str, str] = {entry.kind: entry.name for entry in entries() if entry.leading}
 """The metric that leads tables and figures, by kind of task."""
 MAIN: Mapping[str, tuple[str, ...]] = {
-    kind: tuple(entry.name for entry in entries(kind) if entry.main) for kind in ("survival", "classification")
+    kind: tuple(entry.name for entry in entries(kind) if entry.main) for kind in get_args(Kind)
 }
 """Metrics of the main table, after which those per horizon or class follow."""
 
@@ -35,8 +35,11 @@ def main_metrics(reported: Collection[str]) -> list[str]:
 
 
 def leading_metric(rows: pd.DataFrame, kind: Kind, classes: Sequence[str]) -> Metric:
-    """Return Harrell's C of survival predictions or the macro AUC of class probabilities (rows as for the sets)."""
-    inputs = class_inputs(rows, classes) if kind == "classification" else ranking_inputs(rows)
+    """Return Harrell's C of survival, the macro AUC of classes, or Spearman's rho of numbers (rows as for the sets)."""
+    if kind == "survival":
+        inputs = ranking_inputs(rows)
+    else:
+        inputs = class_inputs(rows, classes) if kind == "classification" else number_inputs(rows)
     metric = next(entry for entry in entries(kind) if entry.leading).bind(inputs)
     if metric is None:
         raise TypeError(f"the leading metric of {kind} asks for more than {', '.join(inputs)}")
@@ -79,6 +82,25 @@ def class_metrics(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Metri
         for k, (name, score) in enumerate(zip(classes, probabilities.T, strict=True))
     ]
     return _bind("classification", inputs, each)
+
+
+def number_metrics(rows: pd.DataFrame) -> dict[str, Metric]:
+    """Return the metrics of predicted numbers in the order of tables.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        One row a patient: fold, target, value, value_lower, value_upper.
+    """
+    return _bind("regression", number_inputs(rows), ())
+
+
+def number_inputs(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return what metrics of numbers may ask for, by name."""
+    columns = dict(zip(("value", "lower", "upper"), VALUE_COLUMNS, strict=True)) | {"target": "target"}
+    return {name: rows[column].to_numpy(float) for name, column in columns.items()} | {
+        "fold": rows["fold"].to_numpy(int)
+    }
 
 
 def ranking_inputs(rows: pd.DataFrame) -> dict[str, Any]:

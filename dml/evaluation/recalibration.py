@@ -2,7 +2,9 @@
 
 Each patient's numbers come from a fit on the other patients, so they are not evaluated on what was fitted. Survival: a
 Cox model of the predicted log cumulative hazard with a new baseline (van Houwelingen, Statistics in Medicine 2000).
-Classes: new intercepts and one slope of the log probabilities. Shape legend: n patients, t horizons, k classes.
+Classes: new intercepts and one slope of the log probabilities. Numbers: a line of the target on the prediction, then
+the interval widened or narrowed to the coverage it should have (Romano et al., NeurIPS 2019, conformalised quantiles).
+Shape legend: n patients, t horizons, k classes.
 """
 
 from collections.abc import Sequence
@@ -10,25 +12,26 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from dml.core.tasks import class_column, horizon_days, survival_column
+from dml.core.tasks import COVERAGE, Task, horizon_days, survival_column
 from dml.evaluation.metrics import unweighted
 from dml.evaluation.metrics.calibration import calibration_slope, log_cumulative_hazard
 from dml.evaluation.metrics.logistic_recalibration import apply_recalibration, fit_recalibration
+from dml.evaluation.metrics.regression import calibration_line
 
 N_PARTS = 5
 MIN_OUTCOMES = 10
-"""Deaths, or patients of each class, below which two parameters would be fitted to noise."""
+"""Deaths, patients of each class, or patients with a number, below which two parameters would be fitted to noise."""
 
 
-def recalibrate(rows: pd.DataFrame, classes: Sequence[str], years: Sequence[float], seed: int) -> pd.DataFrame | None:
+def recalibrate(rows: pd.DataFrame, task: Task, years: Sequence[float], seed: int) -> pd.DataFrame | None:
     """Refit the predictions of one cohort by cross-fitting.
 
     Parameters
     ----------
     rows : DataFrame
-        Predictions with the truth, a row a patient; survival without `classes`.
-    classes : sequence of str
-        The classes of a label in order; empty for survival.
+        Predictions with the truth, a row a patient.
+    task : Task
+        What is predicted.
     years : sequence of float
         Horizons of the survival columns.
     seed : int
@@ -37,20 +40,31 @@ def recalibrate(rows: pd.DataFrame, classes: Sequence[str], years: Sequence[floa
     Returns
     -------
     DataFrame or None
-        The same rows with new survival columns or class probabilities (risk unchanged); None if there are too few
-        deaths or patients of a class.
+        The same rows with new survival columns (risk unchanged), class probabilities or numbers; None if there are too
+        few deaths, patients of a class, or patients.
     """
-    strata = rows["label"].map(list(classes).index) if classes else rows["event"].astype(int)
-    outcomes = strata.value_counts().reindex(range(len(classes)) if classes else [1], fill_value=0)
-    if outcomes.min() < MIN_OUTCOMES:
+    strata, counted = _strata(rows, task)
+    if strata.value_counts().reindex(counted, fill_value=0).min() < MIN_OUTCOMES:
         return None
     part, result = _draw_parts(strata.to_numpy(int), seed), rows.copy()
     for k in range(N_PARTS):
         fitting, other = rows[part != k], rows[part == k]
-        columns = [class_column(name) for name in classes] or [survival_column(year) for year in years]
-        values = _refit_classes(fitting, other, classes) if classes else _refit_survival(fitting, other, years)
+        if task.kind == "survival":
+            columns, values = [survival_column(year) for year in years], _refit_survival(fitting, other, years)
+        else:
+            refit = _refit_numbers if task.kind == "regression" else _refit_classes
+            columns, values = task.output_columns(()), refit(fitting, other, task)
         result.loc[other.index, columns] = values
     return result
+
+
+def _strata(rows: pd.DataFrame, task: Task) -> tuple[pd.Series, list[int]]:
+    """Return the stratum of each patient, and the strata that must have patients: deaths, or every class."""
+    if task.kind == "survival":
+        return rows["event"].astype(int), [1]
+    if task.kind == "regression":
+        return pd.Series(0, index=rows.index), [0]
+    return rows["label"].map(list(task.classes).index), list(range(len(task.classes)))
 
 
 def _draw_parts(strata: np.ndarray, seed: int) -> np.ndarray:
@@ -83,9 +97,23 @@ def breslow(days: np.ndarray, event: np.ndarray, hazard: np.ndarray, horizons: S
     return np.asarray(total[np.searchsorted(deaths, horizons, side="right")])
 
 
-def _refit_classes(fitting: pd.DataFrame, other: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    columns = [class_column(name) for name in classes]
-    label = fitting["label"].map(list(classes).index).to_numpy(int)
+def _refit_classes(fitting: pd.DataFrame, other: pd.DataFrame, task: Task) -> np.ndarray:
+    columns, label = task.output_columns(()), fitting["label"].map(list(task.classes).index).to_numpy(int)
     before, probabilities = (part[columns].to_numpy(float) for part in (fitting, other))
     parameters = fit_recalibration(unweighted(len(fitting)), label=label, probabilities=before)[0]
     return apply_recalibration(parameters, probabilities) if np.isfinite(parameters).all() else probabilities
+
+
+def _refit_numbers(fitting: pd.DataFrame, other: pd.DataFrame, task: Task) -> np.ndarray:
+    target, columns = fitting["target"].to_numpy(float), task.output_columns(())
+    slope, intercept = (
+        float(each[0]) for each in calibration_line(unweighted(len(fitting)), target, fitting["value"].to_numpy(float))
+    )
+    slope, intercept = (max(slope, 0.0), intercept) if np.isfinite(slope) else (0.0, float(target.mean()))
+    intercept = intercept if slope else float(target.mean())
+    before, after = (intercept + slope * part[columns].to_numpy(float) for part in (fitting, other))
+    outside = np.maximum(before[:, 1] - target, target - before[:, 2])
+    rank = min(int(np.ceil(COVERAGE * (len(target) + 1))), len(target))
+    wider = np.sort(outside)[rank - 1]
+    value, lower, upper = after.T
+    return np.stack([value, np.minimum(lower - wider, value), np.maximum(upper + wider, value)], axis=1)

@@ -14,7 +14,7 @@ from dml.core.errors import InputError, listed
 from dml.core.model_name import ModelName
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm, rounded
-from dml.evaluation.metric_sets import class_metrics, survival_metrics
+from dml.evaluation.metric_sets import class_metrics, number_metrics, survival_metrics
 from dml.evaluation.metrics import Metric
 from dml.evaluation.metrics.registry import entries, find
 from dml.evaluation.results import Results, reads_clinical
@@ -115,6 +115,8 @@ class Scorer:
     def _metrics_of(self, rows: pd.DataFrame) -> dict[str, Metric]:
         if self.horizons is not None:
             return survival_metrics(rows, self.horizons)
+        if self.results.kind == "regression":
+            return number_metrics(rows)
         return class_metrics(rows, self.results.classes)
 
     def _weights_of(self, rows: pd.DataFrame) -> np.ndarray:

@@ -22,7 +22,7 @@ SEX = {1.0: "female", 0.0: "male"}
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Patients that share a value of a column; `outcomes` are deaths, or those outside the group's commonest class."""
+    """Patients that share a value of a column; `outcomes` are deaths, or those outside the group's commonest value."""
 
     column: str
     value: str
@@ -92,7 +92,7 @@ def _values(column: pd.Series, name: str) -> pd.Series:
 def _outcomes(inside: pd.DataFrame, results: Results) -> int:
     if results.kind == "survival":
         return int(inside["event"].sum())
-    return len(inside) - int(inside["label"].value_counts().max())
+    return len(inside) - int(inside[results.target_columns[-1]].value_counts().max())
 
 
 def _score_model(

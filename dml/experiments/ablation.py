@@ -18,7 +18,8 @@ from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.core.files import WORK, atomic, digest, write_json
 from dml.core.predictions import read_predictions, write_predictions
-from dml.core.types import Cohort, Kind
+from dml.core.tasks import make_task
+from dml.core.types import Cohort
 from dml.data.cohort_store import CohortStore
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
@@ -175,9 +176,8 @@ def _score_group(
     settings = ablation.params.evaluation
     first = next(iter(rows.values()))[0]
     weights = bootstrap_weights(first["fold"].to_numpy(int), settings.resamples, ablation.params.seed)
-    kind: Kind = "survival" if "risk" in first else "classification"
-    classes = ablation.cohort.classes.get(ablation.task, ())
-    metrics = {v.name: _mean([leading_metric(f, kind, classes) for f in rows[v.name]]) for v in variants}
+    task = make_task(ablation.task, ablation.cohort.classes)
+    metrics = {v.name: _mean([leading_metric(f, task.kind, task.classes) for f in rows[v.name]]) for v in variants}
     lines = []
     for variant in variants:
         result = estimate(metrics[variant.name], weights, settings.confidence)
@@ -186,7 +186,7 @@ def _score_group(
         line: dict[str, Any] = {
             "variant": variant.name,
             "kind": variant.kind,
-            "metric": PRIMARY[kind],
+            "metric": PRIMARY[task.kind],
             "subgroup": group,
         }
         line |= {"value": result.value, "ci_low": result.low, "ci_high": result.high}

@@ -17,9 +17,9 @@ from dml.core.errors import InputError
 from dml.core.files import inside
 from dml.core.progress import Advance, progress
 from dml.data.feature_store import bag_path, write_bag
+from dml.encoders.card import TileEncoder
+from dml.encoders.registry import get
 from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
-from dml.features.encoders.card import TileEncoder
-from dml.features.encoders.registry import get
 from dml.features.executors import Executor, LocalExecutor, ParallelTask
 from dml.features.fingerprint import encoding_key
 from dml.features.load_encoder import load_encoder

@@ -8,15 +8,15 @@ import torch
 from dml.config.params import Embed, Tiles
 from dml.core.device import resolve_device
 from dml.core.types import Bag, MultiScaleBags
+from dml.encoders.card import EncoderCard, TileEncoder
+from dml.encoders.registry import get
 from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
-from dml.features.encoders.card import EncoderCard, TileEncoder
-from dml.features.encoders.registry import get
 from dml.features.load_encoder import load_encoder
-from dml.slides.tile_slide import tile_file
+from dml.slides.tile_slide import SlideOptions, tile_file
 
 
 def encode_slide(
-    path: Path, encoder: str, tiles: Tiles, embed: Embed | None = None, mpp: float | None = None
+    path: Path, encoder: str, tiles: Tiles, embed: Embed | None = None, slide: SlideOptions | None = None
 ) -> MultiScaleBags:
     """Cut and encode one slide; nothing is written.
 
@@ -30,8 +30,8 @@ def encode_slide(
         As in the cohort that the model was trained on.
     embed : config.Embed, optional
         Workers, batch size, precision, device, runtime; its encoder and source are ignored.
-    mpp : float, optional
-        Microns per pixel, used only if the file does not say.
+    slide : SlideOptions, optional
+        Resolution and fields.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def encode_slide(
     options = embed or Embed()
     device = str(resolve_device(options.device, "embed.device"))
     loaded = _load_encoder(get(encoder), device, options.precision, options.runtime)
-    grids = tile_file(path, tiles, mpp).grids
+    grids = tile_file(path, tiles, slide).grids
     jobs = [EncodingJob(path.stem, path, grid) for grid in grids.values()]
     results = encode_tiles(jobs, loaded, options.workers, options.batch_size)
     return {result.job.grid.mpp: _bag(result, encoder) for result in results}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dml.core.device import torch_threads
 from dml.core.errors import InputError, refuse_unreadable
 from dml.core.types import Mpp, TileGrid
-from dml.features.encoders.card import TileEncoder
+from dml.encoders.card import TileEncoder
 from dml.slides.grid import corners_px
 from dml.slides.reader import Slide, open_slide
 
@@ -57,7 +57,7 @@ class SlideHandles:
             if slide is not None:
                 slide.close()
                 del self._open[worker]
-            slide = open_slide(path, mpp, "slide_list")
+            slide = open_slide(path, mpp, "slide_list", upsample=True)  # tiling has decided that
             with self._lock:
                 self._open[worker] = slide
         return slide

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dml.core.errors import InputError, listed
 from dml.core.files import atomic
-from dml.features.encoders.registry import canonical, known_encoder
+from dml.encoders.registry import canonical, known_encoder
 from dml.features.file_arrays import Arrays, Attributes, read_arrays
 
 logger = logging.getLogger(__name__)

@@ -19,12 +19,13 @@ from dml.core.limits import current
 from dml.core.progress import progress
 from dml.data.feature_store import bag_path, write_bag
 from dml.features.file_arrays import check_bytes
-from dml.features.fingerprint import importing_key, slide_fingerprint
+from dml.features.fingerprint import importing_key
 from dml.features.foreign_formats import FileLayout, read_features_file
 from dml.features.manifest import manifest_row, write_manifest
 from dml.features.tile_cohort import check_failed
 from dml.readers.raw_files import Features
 from dml.readers.slide_files import feature_files
+from dml.slides.slide_fingerprint import slide_fingerprint
 
 logger = logging.getLogger(__name__)
 

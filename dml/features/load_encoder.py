@@ -1,8 +1,8 @@
 """Load an encoder under the runtime of ``embed.runtime``, in training and in serving alike."""
 
-from dml.features.encoders.backends.runtimes import export_encoder
-from dml.features.encoders.backends.tile_encoder import TileEncoderRunner
-from dml.features.encoders.card import EncoderCard, TileEncoder
+from dml.encoders.backends.runtimes import export_encoder
+from dml.encoders.backends.tile_encoder import TileEncoderRunner
+from dml.encoders.card import EncoderCard, TileEncoder
 
 
 def load_encoder(

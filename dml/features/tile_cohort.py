@@ -16,10 +16,12 @@ from dml.core.errors import CheckFailed, InputError, listed
 from dml.core.files import inside, read_json, write_json, write_parquet
 from dml.core.progress import Advance, progress
 from dml.features.executors import Executor, LocalExecutor, ParallelTask
-from dml.features.fingerprint import slide_fingerprint, tiling_key
+from dml.features.fingerprint import tiling_key
+from dml.slides.fields import parse_fields
 from dml.slides.grid_store import write_grid
 from dml.slides.reader import open_slide
-from dml.slides.tile_slide import tile_file
+from dml.slides.slide_fingerprint import slide_fingerprint
+from dml.slides.tile_slide import SlideOptions, tile_file
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ def tile_cohort(
     ----------
     slides : DataFrame
         slide_id, patient_id, path (None: features are imported, the slide is left out), mpp (None or NaN: not stated);
-        mpp_from, if the cohort says which source of the resolution to trust.
+        mpp_from, fields_px and upsample, if the cohort has them.
     out : Path
         ``data/<cohort>/tiles``: <mpp>/<slide_id>.parquet, thumbnails/<slide_id>.jpg, slides.parquet.
     tiles : config.Tiles
@@ -142,15 +144,16 @@ def _tile_one(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | None) -
 
 def _tile_or_reuse(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | None) -> dict[str, Any]:
     """Tile a slide, or reuse what an earlier run has tiled, and link the results into `out`."""
-    path, slide_id = Path(row["path"]), row["slide_id"]
-    resolution = [row[name] for name in ("mpp", "mpp_from") if not pd.isna(row.get(name))]
+    path, slide_id, options = Path(row["path"]), row["slide_id"], _options(row)
+    stated = [each for each in (options.mpp, options.mpp_from) if each is not None]
+    stated += ["upsample"] * options.upsample + [list(field) for field in options.fields]
     if not path.is_file():
         open_slide(path)
     fingerprint = slide_fingerprint(path)
-    folder = inside(cache_dir("tiles", tiling_key(fingerprint, tiles, resolution), work), slide_id)
+    folder = inside(cache_dir("tiles", tiling_key(fingerprint, tiles, stated), work), slide_id)
     done = folder / "done.json"
     if not done.exists():
-        result = tile_file(path, tiles, row.get("mpp"), row.get("mpp_from"), folder / "overview.jpg")
+        result = tile_file(path, tiles, options, folder / "overview.jpg")
         for mpp, grid in result.grids.items():
             write_grid(folder / f"{mpp:g}.parquet", grid, slide_id=slide_id, fingerprint=fingerprint)
         write_json(done, {**result.facts, "fingerprint": fingerprint})
@@ -158,6 +161,13 @@ def _tile_or_reuse(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | No
         hardlink(source, target)
     facts: dict[str, Any] = read_json(done)
     return facts
+
+
+def _options(row: dict[str, Any]) -> SlideOptions:
+    mpp, mpp_from, upsample = (
+        None if pd.isna(row.get(name)) else row[name] for name in ("mpp", "mpp_from", "upsample")
+    )
+    return SlideOptions(mpp, mpp_from, bool(upsample), parse_fields(row.get("fields_px")))
 
 
 def _links(folder: Path, out: Path, tiles: Tiles, slide_id: str) -> Iterator[tuple[Path, Path]]:

@@ -34,7 +34,7 @@ def check_cohort(cohort: Cohort, folder: Path, spec: ModelSpec) -> None:
     """Raise InputError unless tokens, labels and genes of a cohort are what the model was trained on."""
     _check_tokens(cohort, folder, spec)
     prepared = spec.preprocessor
-    if prepared.task.kind == "classification":
+    if prepared.task.kind != "survival":
         _check_label(cohort, folder, prepared.task.name, prepared.task.classes)
     share = coverage(cohort.genes, prepared)
     if "genes" in spec.entry.inputs and share < MIN_COVERAGE:
@@ -66,10 +66,9 @@ def _same_side(bag: Bag, sides: dict[float, float]) -> bool:
 def _check_label(cohort: Cohort, folder: Path, task: str, classes: Sequence[str]) -> None:
     if task not in cohort.classes:
         raise InputError(folder, f"no label {task}", f"Known: {listed(sorted(cohort.classes), 20)}")
-    if not set(cohort.classes[task]) <= set(classes):
-        raise InputError(
-            folder, f"{task} has {listed(cohort.classes[task], 20)}", f"The model was trained on {listed(classes, 20)}"
-        )
+    here, trained = (listed(names, 20) or "numbers" for names in (cohort.classes[task], classes))
+    if not set(cohort.classes[task]) <= set(classes) or bool(cohort.classes[task]) != bool(classes):
+        raise InputError(folder, f"{task} has {here}", f"The model was trained on {trained}")
 
 
 def has_all_magnifications(case: Case, spec: ModelSpec) -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from dml.core.errors import InputError
-from dml.core.tasks import class_column, survival_column
-from dml.core.types import Cohort
+from dml.core.tasks import survival_column
+from dml.core.types import Cohort, Kind
 from dml.training.checkpoint import FoldModel, ModelSpec
 
 
@@ -55,15 +55,17 @@ class Ensemble:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the numeric columns that `predict` returns, in order."""
-        preprocessor = self.spec.preprocessor
-        if preprocessor.task.kind == "classification":
-            return (*(class_column(name) for name in preprocessor.task.classes), "spread")
-        return ("risk", *(survival_column(year) for year in self.spec.years), "spread")
+        horizons = [survival_column(year) for year in self.spec.years]
+        return (*self.spec.preprocessor.task.output_columns(horizons), "spread")
 
     @property
-    def decision(self) -> str:
-        """Name of the text column that `predict` returns: the likeliest class, or the risk group (high or low)."""
-        return "prediction" if self.spec.preprocessor.task.kind == "classification" else "risk_group"
+    def decisions(self) -> tuple[str, ...]:
+        """Name of the text column that `predict` returns: the likeliest class, the risk group; none of a number."""
+        return {"classification": ("prediction",), "survival": ("risk_group",), "regression": ()}[self._kind]
+
+    @property
+    def _kind(self) -> Kind:
+        return self.spec.preprocessor.task.kind
 
     def predict(self, cohort: Cohort) -> pd.DataFrame:
         """Predict every patient of a cohort that has tokens.
@@ -71,18 +73,20 @@ class Ensemble:
         Returns
         -------
         DataFrame
-            patient_id, the `outputs`, and the `decision`. ``spread`` is the standard deviation over the folds of the
-            risk, or of the probability of the predicted class.
+            patient_id, the `outputs`, and the `decisions`. ``spread`` is the standard deviation over the folds of the
+            risk, of the probability of the predicted class, or of the number.
         """
         each = [fold.predict(cohort) for fold in self.folds]
         table = pd.DataFrame({"patient_id": each[0]["patient_id"]})
         for name in self.outputs[:-1]:
             table[name] = np.mean([rows[name].to_numpy(float) for rows in self._standardise(each)], axis=0)
+        if self._kind == "regression":
+            return table.assign(spread=np.std([rows["value"].to_numpy(float) for rows in each], axis=0))
         deviation, decision = self._decide(table, each)
-        return table.assign(spread=deviation, **{self.decision: decision})
+        return table.assign(spread=deviation, **dict.fromkeys(self.decisions, decision))
 
     def _standardise(self, each: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-        if self.spec.preprocessor.task.kind == "classification":
+        if self._kind != "survival":
             return list(each)
         return [
             rows.assign(risk=(rows["risk"] - fold.spec.train_cutoff) / fold.spec.train_risk_deviation)
@@ -90,7 +94,7 @@ class Ensemble:
         ]
 
     def _decide(self, table: pd.DataFrame, each: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
-        if self.spec.preprocessor.task.kind == "survival":
+        if self._kind == "survival":
             risks = np.array([rows["risk"].to_numpy(float) for rows in self._standardise(each)])
             return risks.std(axis=0), np.where(table["risk"].to_numpy() > 0, "high", "low").astype(object)
         names = list(self.outputs[:-1])
@@ -119,6 +123,7 @@ def _input_settings(spec: ModelSpec) -> tuple[object, ...]:
     return (
         spec.name,
         prepared.task.name,
+        prepared.task.kind,
         prepared.task.classes,
         prepared.encoder,
         prepared.mpps,

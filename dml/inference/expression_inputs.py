@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.cohorts.expression_units import check_unit, convert
 from dml.core.errors import ConfigError, InputError
 from dml.data.preprocessing import Preprocessor
+from dml.genes.expression_units import check_unit, convert
 
 MIN_COVERAGE = 0.8
 """Share of the model's genes that a table must measure; below it most of the transcriptome would be imputed."""

@@ -161,17 +161,40 @@ CLASS = re.compile(r"^\w(?:[\w .-]*\w)?$")
 
 
 class Label(Section):
-    """A classification target: its classes in order (ordinal ones from low to high) and where it comes from."""
+    """A target and where it comes from: classes in order (ordinal ones from low to high), or with `kind` a number."""
 
-    classes: tuple[Cell, ...] = Field(min_length=2)
+    kind: Literal["class", "number"] = Field(default="class", description="number: a target of regression")
+    classes: tuple[Cell, ...] = Field(default=(), description="two or more; none of a number")
+    unit: str = Field(default="", description="of a number, as reports print it")
+    range: tuple[float, float] | None = Field(default=None, description="of a number: lowest and highest; else refused")
     sources: tuple[LabelSource, ...] = Field(description="the first source that knows a patient wins")
     description: str = ""
 
     @model_validator(mode="after")
-    def _known_classes(self) -> "Label":
-        allowed = ", ".join(self.classes)
+    def _has_sources(self) -> "Label":
         if not self.sources:
             raise ValueError("`sources` is empty; name at least one table and column")
+        return self
+
+    @model_validator(mode="after")
+    def _is_number(self) -> "Label":
+        if self.kind == "class":
+            if self.unit or self.range is not None:
+                raise ValueError("`unit` and `range` are of numbers: add `kind: number`, or remove them")
+            return self
+        if self.classes or any(source.values for source in self.sources):
+            raise ValueError("a number has neither `classes` nor `values`; remove them, or `kind: number`")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range: the lowest number comes first, not {list(self.range)}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> "Label":
+        if self.kind == "number":
+            return self
+        allowed = ", ".join(self.classes)
+        if len(self.classes) < 2:
+            raise ValueError("classes: name at least two, or `kind: number` for a target that is a number")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes are repeated: {allowed}")
         if odd := [name for name in self.classes if not CLASS.match(name)]:

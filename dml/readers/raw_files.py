@@ -27,6 +27,10 @@ class SlideTable(Section):
     mpp: str | PositiveFloat | SpotSpacing | None = Field(
         default=None, description="column, number, or {from: spots}: used where a file has none"
     )
+    fields: str | None = Field(
+        default=None,
+        description="boxes outside of which nothing is cut: a column, or a file with slide_id, x, y, width, height [px]",
+    )
 
 
 class SlideFolder(Section):
@@ -54,6 +58,9 @@ class Slides(Section):
     folder: SlideFolder | None = None
     mpp_from: Literal["file", "objective", "slide_list"] | None = Field(
         default=None, description="source of the resolution to trust where two contradict each other"
+    )
+    upsample: bool = Field(
+        default=False, description="interpolate where tiles are finer than an image, instead of refusing the slide"
     )
 
     @model_validator(mode="after")

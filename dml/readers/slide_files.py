@@ -15,6 +15,8 @@ SLIDE_SUFFIXES = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".qptiff", ".dcm"
 )  # fmt: skip
 """Of files that OpenSlide or tifffile read. A DICOM series is one slide: its files lie in a folder of their own."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+"""Of plain images: slides in a folder of them, but pictures of slides beside files of the formats above."""
 UNREAD_SUFFIXES = (
     ".czi",
     ".isyntax",
@@ -31,7 +33,7 @@ UNREAD_SUFFIXES = (
 )
 """Of slides that are read after conversion only."""
 FEATURE_SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".npy", ".npz", ".safetensors")
-SLIDE_PATTERN = r"(?i)(.+)\.(?:" + "|".join(suffix[1:] for suffix in SLIDE_SUFFIXES) + ")$"
+SLIDE_PATTERN = r"(?i)(.+)\.(?:" + "|".join(suffix[1:] for suffix in (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)) + ")$"
 _DICOM = ".dcm"
 
 
@@ -44,6 +46,7 @@ def slide_files(folder: Path, pattern: str) -> dict[str, str]:
         Searched recursively.
     pattern : str
         Regular expression on the file name (of a DICOM series: its folder's name and .dcm); its group is the slide id.
+        With the default, JPEG and PNG are slides only where nothing else is: they are mostly pictures of slides.
 
     Raises
     ------
@@ -55,7 +58,9 @@ def slide_files(folder: Path, pattern: str) -> dict[str, str]:
     labelled = [(name, PurePosixPath(name).name) for name in names if name not in set(dicom)]
     labelled += _series(folder, dicom)
     matching = [(name, label) for name, label in labelled if re.search(pattern, label)]
-    looks = SLIDE_SUFFIXES + UNREAD_SUFFIXES
+    if pattern == SLIDE_PATTERN and any(label.lower().endswith(SLIDE_SUFFIXES) for _, label in matching):
+        matching = [(name, label) for name, label in matching if not label.lower().endswith(IMAGE_SUFFIXES)]
+    looks = SLIDE_SUFFIXES + IMAGE_SUFFIXES + UNREAD_SUFFIXES
     alike = {name for name, label in labelled if label.lower().endswith(looks)}
     left_out = sorted(alike - {name for name, _ in matching})
     if left_out:

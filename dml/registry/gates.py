@@ -10,6 +10,7 @@ import pandas as pd
 
 from dml.config.params import Promotion
 from dml.core.files import read_json
+from dml.core.tasks import RegressionTask, SurvivalTask
 from dml.evaluation.intervals import bootstrap_weights, difference
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.registry.version_description import SECTIONS
@@ -70,11 +71,14 @@ def calibration(challenger: RegisteredVersion, settings: Promotion) -> list[Gate
 def subgroups(challenger: RegisteredVersion, names: Iterable[str], settings: Promotion) -> list[Gate]:
     """One gate per subgroup of the evaluation: the main metric inside it has a lowest value, too."""
     main, gates = primary(challenger), []
+    floor = settings.subgroup_floor
+    if main == PRIMARY["regression"]:  # without information a correlation is 0, a C or AUC 0.5
+        floor -= SurvivalTask.chance - RegressionTask.chance
     for name in names:
         metric = challenger.metrics.get(metric_key(f"{main}_{name}"))
-        passed = metric is not None and metric >= settings.subgroup_floor
+        passed = metric is not None and metric >= floor
         value = "not reported" if metric is None else f"{metric:.3f}"
-        gates.append(Gate(f"{main} in {name}", passed, value, f"at least {settings.subgroup_floor:.3f}"))
+        gates.append(Gate(f"{main} in {name}", passed, value, f"at least {floor:.3f}"))
     return gates
 
 
@@ -150,5 +154,5 @@ def _pair(challenger: pd.DataFrame, champion: pd.DataFrame) -> tuple[pd.DataFram
     shared = sorted(set(challenger["patient_id"]) & set(champion["patient_id"]))
     one = challenger.set_index("patient_id").loc[shared].reset_index()
     other = champion.set_index("patient_id").loc[shared].reset_index()
-    truth = [name for name in ("days", "event", "label") if name in one.columns]
+    truth = [name for name in ("days", "event", "label", "target") if name in one.columns]
     return one, other.assign(**{name: one[name].to_numpy() for name in truth})

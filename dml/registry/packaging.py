@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 import dml
 from dml.core.files import read_parquet, write_parquet
-from dml.features.encoders import registry as encoders
+from dml.encoders import registry as encoders
 from dml.inference.ensemble import Ensemble, fold_folders
 from dml.inference.predictor import ATTENTION
 from dml.tracking import store
@@ -159,12 +159,12 @@ def signature(ensemble: Ensemble) -> "ModelSignature":
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
     inputs: list[Any] = [ColSpec("string", name) for name in ("patient_id", "path")]
-    optional = {"expression": "string", "age": "double", "sex": "double"}
+    optional = {"expression": "string", "age": "double", "sex": "double", "mpp": "double", "upsample": "boolean"}
     inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
     text: list[Any] = [ColSpec("string", name) for name in ("patient_id", "status", "reason")]
     # a refused patient has neither numbers nor a decision
     outputs = [ColSpec("double", name, required=False) for name in ensemble.outputs]
-    outputs += [ColSpec("string", name, required=False) for name in (ensemble.decision, ATTENTION)]
+    outputs += [ColSpec("string", name, required=False) for name in (*ensemble.decisions, ATTENTION)]
     params = ParamSchema([ParamSpec(ATTENTION, "boolean", default=False)])
     return ModelSignature(Schema(inputs), Schema([*text, *outputs]), params)
 

@@ -18,7 +18,7 @@ def headline(ensemble: Ensemble, cohort: str) -> str:
         Name of the cohort trained on.
     """
     spec, task = ensemble.spec, ensemble.spec.preprocessor.task
-    aim = "Survival" if task.kind == "survival" else f"{task.name} ({', '.join(task.classes)})"
+    aim = "Survival" if task.kind == "survival" else f"{task.name} ({', '.join(task.classes) or 'a number'})"
     genes = "genes" in spec.entry.inputs
     inputs = "slides and, where there is one, the transcriptome" if genes else "slides alone"
     return f"{aim} from {inputs}: the {spec.name} of cohort {cohort}, {len(ensemble.folds)} folds averaged."
@@ -40,7 +40,7 @@ def version_description(ensemble: Ensemble, cohort: str, result: str) -> str:
     expression = (
         f"; transcriptomes in {prepared.unit} ({genes} genes), optional" if "genes" in spec.entry.inputs else ""
     )
-    columns = ", ".join(f"`{name}`" for name in (*ensemble.outputs, ensemble.decision))
+    columns = ", ".join(f"`{name}`" for name in (*ensemble.outputs, *ensemble.decisions))
     return "\n".join(
         [
             headline(ensemble, cohort),
@@ -65,4 +65,6 @@ _MEANING = {
     "`spread` is its standard deviation over the folds; `survival_365` is the probability to be alive after 365 days.",
     "classification": "The columns `p_` are probabilities of the classes; `spread` is the standard deviation over the "
     "folds of that of the predicted class.",
+    "regression": "`value` is the predicted number in the unit of the label; 80 % of patients should be between "
+    "`value_lower` and `value_upper`; `spread` is the standard deviation of `value` over the folds.",
 }

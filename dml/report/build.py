@@ -10,17 +10,20 @@ import pyarrow as pa
 from dml.config import params as config
 from dml.core.files import write_json, write_parquet
 from dml.core.model_name import ModelName
+from dml.core.types import CLINICAL
 from dml.evaluation.horizons import select_horizons
 from dml.evaluation.results import Results, read_results
-from dml.evaluation.scorer import Scorer, comparison_pairs
+from dml.evaluation.scorer import Scorer, comparison_pairs, patients_in_subgroup
 from dml.evaluation.subgroups import make_groups, score_subgroups
 from dml.report.context import ReportContext, ReportData
 from dml.report.details import describe
 from dml.report.figure_list import draw_all, headline_models
 from dml.report.patient_flow import describe_patients
 from dml.report.render import write_cards, write_page, write_tables
+from dml.teachability.student_share import SHARED_MODELS, share_closed
 
 NOT_LABELS = ("patient_id", "site", "survival_source", "event")
+NOT_NUMBERS = ("survival_days", "event", *CLINICAL)
 
 
 def evaluate(
@@ -90,7 +93,11 @@ def compute_report(
     groups = list(make_groups(results, patients, labels))
     leading = [m.name for m in headline_models(results, metrics) if not ModelName.parse(m.name).recalibrated]
     details["subgroups"] = score_subgroups(results, scorer.weights, groups, leading, settings)
-    details["patients_tested"] = describe_patients(results, patients, labels)
+    details["patients_tested"] = describe_patients(results, patients, labels, number_columns(patients))
+    if context.teachability is not None:
+        inside = {name: patients_in_subgroup(patients, rule) for name, rule in settings.subgroups.items()}
+        trained = {name: results.models[name].rows for name in SHARED_MODELS if name in results.models}
+        details["teachability"] = share_closed(context.teachability, trained, inside)
     drawn = draw_all(results, metrics, horizons, details["subgroups"], context, figures)
     subgroups = tuple(settings.subgroups)
     return ReportData(context, results.task, results.kind, metrics, compared, details, drawn, subgroups)
@@ -99,6 +106,11 @@ def compute_report(
 def label_columns(patients: pd.DataFrame) -> list[str]:
     """Names of the text columns of patients.parquet that are labels."""
     return [name for name in patients.columns if name not in NOT_LABELS and patients[name].dtype == object]
+
+
+def number_columns(patients: pd.DataFrame) -> list[str]:
+    """Names of the columns of patients.parquet that are numeric labels."""
+    return [name for name in patients.columns if name not in NOT_NUMBERS and patients[name].dtype == float]
 
 
 def write_all_predictions(path: Path, results: Results) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dml.core.model_name import ModelName
+from dml.core.tasks import COVERAGE
 from dml.evaluation.metrics.registry import entries, find
 from dml.models.registry import entry as model_entry
 from dml.models.registry import is_baseline
@@ -101,6 +102,22 @@ def miscalibration(data: ReportData) -> list[dict[str, Any]]:
         if too_many or too_few:
             rows.append({"model": model, "many": too_many, "few": too_few})
     return rows
+
+
+NUMBER_TARGETS: Mapping[str, float] = {"coverage": COVERAGE, "calibration_slope": 1.0, "bias": 0.0}
+"""Metrics of predicted numbers with the value that they should have."""
+
+
+def number_miscalibration(data: ReportData) -> list[dict[str, Any]]:
+    """List the models and metrics of predicted numbers whose interval excludes the value that they should have."""
+    if data.kind != "regression":
+        return []
+    return [
+        {"model": model, "metric": name, "result": result, "wanted": wanted}
+        for model in data.pair
+        for name, wanted in NUMBER_TARGETS.items()
+        if (result := data.metrics[model].get(name)) is not None and not result["ci_low"] <= wanted <= result["ci_high"]
+    ]
 
 
 def _horizon_or_class(name: str, data: ReportData) -> float | str | None:

@@ -40,6 +40,8 @@ def describe(
         "sites": {"all": len(sites), "in_several_folds": int((sites > 1).sum())},
         "left_out": [asdict(omission) for omission in omissions],
     }
+    if results.kind == "regression":
+        return content | {"classes": [], "numbers": _describe_numbers(results.patients["target"])}
     if horizons is None:
         tables = {
             name: confusion_counts(model.rows, results.classes).tolist() for name, model in results.models.items()
@@ -57,6 +59,14 @@ def describe(
         "calibration_year": horizons.primary,
         "survival": {name: _describe(model, horizons, patients, adjust) for name, model in results.models.items()},
     }
+
+
+def _describe_numbers(target: pd.Series) -> dict[str, Any]:
+    """Return mean, standard deviation and the quartiles with both ends."""
+    quantiles = {"min": 0.0, "lower": 0.25, "median": 0.5, "upper": 0.75, "max": 1.0}
+    quartiles = {name: float(target.quantile(share)) for name, share in quantiles.items()}
+    numbers: dict[str, Any] = _round({"mean": float(target.mean()), "sd": float(target.std()), **quartiles})
+    return numbers
 
 
 def _status_at_horizons(tested: pd.DataFrame, horizons: Horizons) -> list[dict[str, float]]:

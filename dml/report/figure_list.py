@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dml.core.model_name import ModelName
+from dml.core.tasks import task_of
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.metric_sets import PRIMARY
 from dml.evaluation.results import PAIR, ModelResult, Results, reads_clinical
@@ -17,6 +18,7 @@ from dml.report.figures.faithfulness import draw_faithfulness
 from dml.report.figures.forest import draw_forest, draw_subgroups
 from dml.report.figures.kaplan_meier import draw_kaplan_meier
 from dml.report.figures.missing_modality import draw_missing_modality
+from dml.report.figures.numbers import draw_measured, draw_number_calibration
 
 
 def headline_models(results: Results, metrics: Mapping[str, Mapping[str, Any]]) -> list[ModelResult]:
@@ -39,10 +41,15 @@ def draw_all(
 ) -> list[Figure]:
     """Draw every figure that the predictions, the subgroup table, the probes and the ablation allow into a folder."""
     primary, models, figures = PRIMARY[results.kind], headline_models(results, metrics), []
-    if draw_forest(metrics, primary, out / f"{primary}.svg"):
+    chance = task_of({"task": results.task, "kind": results.kind, "classes": results.classes}).chance
+    if draw_forest(metrics, primary, out / f"{primary}.svg", chance):
         figures.append(Figure("discrimination", out / f"{primary}.svg"))
-    figures += _draw_survival(models, horizons, out) if horizons else _draw_classes(results, models, out)
-    if draw_subgroups(subgroups["groups"], primary, out / "subgroups.svg"):
+    if horizons:
+        figures += _draw_survival(models, horizons, out)
+    else:
+        draw = _draw_numbers if results.kind == "regression" else _draw_classes
+        figures += draw(results, models, out)
+    if draw_subgroups(subgroups["groups"], primary, out / "subgroups.svg", chance):
         figures.append(Figure("subgroups", out / "subgroups.svg"))
     if context.probes is not None:
         path = out / "missing_modality.svg"
@@ -74,3 +81,10 @@ def _draw_classes(results: Results, models: list[ModelResult], out: Path) -> lis
     draw_class_decision(models, positives, out / "decision.svg")
     files = {"groups": "confusion.svg", "calibration": "calibration.svg", "decision": "decision.svg"}
     return [Figure(section, out / name) for section, name in files.items()]
+
+
+def _draw_numbers(results: Results, models: list[ModelResult], out: Path) -> list[Figure]:
+    name = results.task.replace("_", " ")
+    draw_measured(models, name, out / "measured.svg")
+    draw_number_calibration(models, name, out / "calibration.svg")
+    return [Figure("groups", out / "measured.svg"), Figure("calibration", out / "calibration.svg")]

@@ -145,8 +145,10 @@ def count_left_out(folder: Path) -> tuple[LeftOut, ...]:
     )
 
 
-def describe_patients(results: Results, patients: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Describe age, sex, follow-up, sites and labels of the test patients and of all patients.
+def describe_patients(
+    results: Results, patients: pd.DataFrame, labels: Sequence[str], numbers: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Describe age, sex, follow-up, sites, labels and numeric labels of the test patients and of all patients.
 
     Returns
     -------
@@ -155,7 +157,8 @@ def describe_patients(results: Results, patients: pd.DataFrame, labels: Sequence
     """
     tested = patients[patients["patient_id"].isin(results.patients["patient_id"])]
     values = {label: sorted(patients[label].dropna().unique()) for label in labels}
-    lines = zip(_characteristics(tested, values), _characteristics(patients, values), strict=True)
+    parts = ([*_characteristics(part, values), *_numbers(part, numbers)] for part in (tested, patients))
+    lines = zip(*parts, strict=True)
     return [{"characteristic": name, "tested": one, "all": other} for (name, one), (_, other) in lines]
 
 
@@ -184,11 +187,16 @@ def _characteristics(rows: pd.DataFrame, values: Mapping[str, Sequence[str]]) ->
             yield f"{label} {value}", _share(rows[label] == value, rows[label].notna())
 
 
-def _quartiles(values: pd.Series) -> str:
+def _numbers(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        yield f"{name}, median (quartiles)", _quartiles(rows[name], ".3g")
+
+
+def _quartiles(values: pd.Series, form: str = ".0f") -> str:
     if not values.notna().any():
         return "-"
     low, middle, high = np.nanquantile(values.to_numpy(float), [0.25, 0.5, 0.75])
-    return f"{middle:.0f} ({low:.0f} to {high:.0f}){_unknown(values.isna())}"
+    return f"{middle:{form}} ({low:{form}} to {high:{form}}){_unknown(values.isna())}"
 
 
 def _share(inside: pd.Series, known: pd.Series) -> str:

@@ -16,7 +16,7 @@ from dml.evaluation.metric_sets import MAIN
 from dml.evaluation.metrics.registry import entries, metric_label
 from dml.models.registry import description, is_baseline
 from dml.models.registry import label as model_label
-from dml.report import conclusions, tables
+from dml.report import conclusions, tables, teachability_tables
 from dml.report.context import ReportData
 from dml.report.number_format import format_difference, format_estimate, format_p, p_equals
 from dml.report.tables import Table
@@ -43,6 +43,7 @@ def write_page(data: ReportData, path: Path) -> None:
         "other_metrics": lambda metric: metric != data.primary,
         "hazards": _hazards(data),
         "tripod": tripod_table(data),
+        "teach": teachability_tables,
     }
     _write(path, _template("report.html").render(d=data, say=Sentences(data), t=tables, **values))
 
@@ -88,6 +89,9 @@ class Sentences:
             "models": models,
             "comparisons": [c for c in comparisons if not model or ModelName.parse(c.model).base == model],
             "miscalibration": [m for m in conclusions.miscalibration(data) if m["model"] in models],
+            "miscalibrated_numbers": [
+                m for m in conclusions.number_miscalibration(data) if m["model"] in models
+            ],
             "at_chance": [m for m in conclusions.subgroups_at_chance(data) if m["model"] in models],
             "hazards": _hazards(data),
             "has_baselines": any(is_baseline(name) for name in data.metrics),

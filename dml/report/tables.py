@@ -153,7 +153,8 @@ def group_table(details: Mapping[str, Any], models: Sequence[str] = ()) -> Table
     """Leading metric of some models (default all) in groups of patients, with the corrected p of the difference."""
     groups = details["subgroups"]["groups"]
     names = list(models) or list(dict.fromkeys(name for group in groups for name in group["models"]))
-    outcomes = "deaths" if details["kind"] == "survival" else "outside the most frequent class"
+    others = "number" if details["kind"] == "regression" else "class"
+    outcomes = "deaths" if details["kind"] == "survival" else f"outside the most frequent {others}"
     rows = (
         (
             f"{group['column']}: {group['value']}",

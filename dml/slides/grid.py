@@ -4,7 +4,8 @@ Shape legend: r rows and c columns of the finest grid; h, w pixels of a mask.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from dml.config.params import Tiles
 from dml.core.types import Mpp, TileGrid
+from dml.slides.fields import Field
 
 Selection = dict[float, NDArray[np.bool_]]
 Shares = dict[float, NDArray[Any]]
@@ -34,7 +36,39 @@ class Extent(Protocol):
         ...
 
 
-def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Mapping[Mpp, TileGrid]:
+@dataclass(frozen=True, slots=True)
+class _Lattice:
+    """The cells of the finest grid: their side and the first corner in level-0 pixels, and which may be tiles."""
+
+    side: float
+    x: float
+    y: float
+    allowed: Bool[np.ndarray, "r c"]
+
+    @classmethod
+    def over(cls, slide: Extent, tiles: Tiles, fields: Sequence[Field]) -> "_Lattice":
+        """Lay cells over a slide from its corner, or over the box around its fields, centred in it."""
+        side = min(tiles.mpps) * tiles.tile_px / slide.mpp
+        if not fields:
+            columns, rows = (math.ceil(length / side - 1e-6) for length in slide.dimensions)
+            return cls(side, 0.0, 0.0, np.ones((rows, columns), bool))
+        starts = [min(field[axis] for field in fields) for axis in (0, 1)]
+        lengths = [max(field[axis] + field[axis + 2] for field in fields) - starts[axis] for axis in (0, 1)]
+        columns, rows = (max(1, math.floor(length / side + 1e-6)) for length in lengths)
+        x, y = (s + (n - k * side) / 2 for s, n, k in zip(starts, lengths, (columns, rows), strict=True))
+        allowed = np.zeros((rows, columns), bool)
+        for field in fields:
+            first = [max(0, math.ceil((field[axis] - start) / side - 1e-6)) for axis, start in ((0, x), (1, y))]
+            last = [
+                math.floor((field[axis] + field[axis + 2] - start) / side + 1e-6) for axis, start in ((0, x), (1, y))
+            ]
+            allowed[first[1] : max(last[1], 0), first[0] : max(last[0], 0)] = True
+        return cls(side, x, y, allowed)
+
+
+def tile_grids(
+    slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles, fields: Sequence[Field] = ()
+) -> Mapping[Mpp, TileGrid]:
     """Nest grids over a slide and select the tiles with enough tissue.
 
     The finest grid starts at the slide's top-left corner. Which of its tiles share a coarse one is free: of all
@@ -44,6 +78,10 @@ def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Ma
     coarse tile's share is the mean of its finer tiles'. So every fine tile has a parent and every coarse tile a child.
     Beyond `max_tiles` at any resolution, an evenly spaced subset of the coarsest tiles remains, with all descendants.
 
+    With fields a fine tile is selected only if it lies wholly inside one of them, and the finest grid is centred in the
+    box around them, so that a field holds as many tiles as fit. Outside counts as without tissue; the coarse tile of a
+    fine one at the rim of a field may reach over it.
+
     Parameters
     ----------
     slide : Slide
@@ -52,6 +90,8 @@ def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Ma
         Tissue, over the whole slide, at any resolution.
     tiles : config.Tiles
         Resolutions, tile side, `min_tissue`, `min_tissue_coarse`, `max_tiles`.
+    fields : sequence of Field
+        Boxes inside of which tiles are cut; none: the whole slide.
 
     Returns
     -------
@@ -59,16 +99,18 @@ def tile_grids(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> Ma
         From the finest to the coarsest; tiles in raster order. Empty grids where there is no tissue.
     """
     mpps = sorted(tiles.mpps)
-    fine = _finest_shares(slide, mask, mpps[0], tiles.tile_px)
+    lattice = _Lattice.over(slide, tiles, fields)
+    fine = _finest_shares(slide, mask, lattice)
     before, shares, selected = _align(fine, mpps, tiles)
     selected = _limit(selected, tiles.max_tiles)
-    start_um = -np.array(before[::-1]) * (tiles.tile_px * mpps[0])
+    first_um = np.array([lattice.x, lattice.y]) * slide.mpp
+    start_um = first_um - np.array(before[::-1]) * (tiles.tile_px * mpps[0])
     return {Mpp(mpp): _grid(selected[mpp], shares[mpp], start_um, tiles.tile_px, Mpp(mpp), slide.mpp) for mpp in mpps}
 
 
-def largest_share(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles) -> float:
+def largest_share(slide: Extent, mask: Bool[np.ndarray, "h w"], tiles: Tiles, fields: Sequence[Field] = ()) -> float:
     """Return the largest share of tissue in a tile of the finest grid: what `min_tissue` must not exceed."""
-    return float(_finest_shares(slide, mask, min(tiles.mpps), tiles.tile_px).max())
+    return float(_finest_shares(slide, mask, _Lattice.over(slide, tiles, fields)).max())
 
 
 def corners_px(grid: TileGrid) -> Float[np.ndarray, "n 2"]:
@@ -77,15 +119,16 @@ def corners_px(grid: TileGrid) -> Float[np.ndarray, "n 2"]:
     return corners
 
 
-def _finest_shares(slide: Extent, mask: Bool[np.ndarray, "h w"], mpp: float, tile_px: int) -> Float[np.ndarray, "r c"]:
-    """Measure the tissue share of every tile of the finest grid."""
-    side = mpp * tile_px / slide.mpp
-    columns, rows = (math.ceil(length / side - 1e-6) for length in slide.dimensions)
-    x = np.arange(columns + 1) * side * mask.shape[1] / slide.dimensions[0]
-    y = np.arange(rows + 1) * side * mask.shape[0] / slide.dimensions[1]
+def _finest_shares(slide: Extent, mask: Bool[np.ndarray, "h w"], lattice: _Lattice) -> Float[np.ndarray, "r c"]:
+    """Measure the tissue share of every cell of the finest grid; 0 outside of all fields."""
+    rows, columns = lattice.allowed.shape
+    scale_x, scale_y = (pixels / length for pixels, length in zip(mask.shape[::-1], slide.dimensions, strict=True))
+    x = (lattice.x + np.arange(columns + 1) * lattice.side) * scale_x
+    y = (lattice.y + np.arange(rows + 1) * lattice.side) * scale_y
     area = _integral(_integral(mask.astype(np.float64), y).T, x).T
-    tile_area = (side * mask.shape[1] / slide.dimensions[0]) * (side * mask.shape[0] / slide.dimensions[1])
-    return np.asarray(np.clip(np.diff(np.diff(area, axis=0), axis=1) / tile_area, 0.0, 1.0).round(6))
+    tile_area = (lattice.side * scale_x) * (lattice.side * scale_y)
+    shares = np.clip(np.diff(np.diff(area, axis=0), axis=1) / tile_area, 0.0, 1.0).round(6)
+    return np.asarray(np.where(lattice.allowed, shares, 0.0))
 
 
 def _align(

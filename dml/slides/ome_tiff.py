@@ -63,7 +63,7 @@ class OmeTiff:
         shape = dict(zip(series.axes, series.shape, strict=True))
         self._channels = shape.get("C", 1) * shape.get("S", 1)  # the fourth is alpha
         self._premultiplied = 1 in tuple(page.extrasamples or ())
-        facts = {**xml_properties(self._file.ome_metadata, index), **_tag_resolution(page)}
+        facts = {**xml_properties(self._file.ome_metadata, index), **tag_resolution(page)}
         self.properties: Mapping[str, str] = {"openslide.vendor": "ome-tiff", **facts}
 
     def close(self) -> None:
@@ -85,12 +85,11 @@ class OmeTiff:
         try:
             for channel, page in enumerate(pages[: self._channels] if self._planar else pages[:1]):
                 channels = slice(channel, channel + 1) if self._planar else slice(0, self._channels)
-                _paste(canvas, page, left, top, channels)
+                paste_segments(canvas, page, left, top, channels)
         except Exception as error:
-            raise _undecodable(self.path, level, location, error) from error
+            raise name_undecodable(self.path, level, location, error) from error
         if self._channels == 4 and self._premultiplied:
-            opaque = np.maximum(canvas[..., 3:].astype(np.uint16), 1)
-            canvas[..., :3] = np.minimum(canvas[..., :3].astype(np.uint16) * 255 // opaque, 255)
+            undo_premultiplication(canvas)
         return Image.fromarray(canvas)
 
 
@@ -148,8 +147,8 @@ def xml_properties(description: str | None, index: int = 0) -> dict[str, str]:
     return properties | ({} if power is None else {"openslide.objective-power": str(power)})
 
 
-def _tag_resolution(page: Any) -> dict[str, str]:
-    """Read the resolution of the TIFF tags in microns per pixel."""
+def tag_resolution(page: Any) -> dict[str, str]:
+    """Read the resolution of the TIFF tags of a page in microns per pixel, as ``tiff.mpp-x`` and ``-y``."""
     unit = _TIFF_UNITS.get(int(page.tags.valueof("ResolutionUnit", 2)))
     properties = {}
     for axis in "XY":
@@ -159,7 +158,14 @@ def _tag_resolution(page: Any) -> dict[str, str]:
     return properties
 
 
-def _undecodable(path: Path, level: int, location: tuple[int, int], error: Exception) -> InputError:
+def undo_premultiplication(canvas: NDArray[np.uint8]) -> None:
+    """Divide the colours of an RGBA picture [h w 4] by its alpha, in place."""
+    opaque = np.maximum(canvas[..., 3:].astype(np.uint16), 1)
+    canvas[..., :3] = np.minimum(canvas[..., :3].astype(np.uint16) * 255 // opaque, 255)
+
+
+def name_undecodable(path: Path, level: int, location: tuple[int, int], error: Exception) -> InputError:
+    """Return the error of a region that cannot be decoded: its place, or the package that is missing."""
     reason = " ".join(str(error).split())[:200]
     if "imagecodecs" in reason:
         remedy = "Run: pip install -e '.[ome]' -c constraints.txt"
@@ -168,8 +174,27 @@ def _undecodable(path: Path, level: int, location: tuple[int, int], error: Excep
     return InputError(path, problem, _AGAIN)
 
 
-def _paste(canvas: NDArray[np.uint8], page: Any, left: int, top: int, channels: slice) -> None:
-    """Decode the tiles or strips of a page that a region touches, and copy them in."""
+def paste_segments(canvas: NDArray[np.uint8], page: Any, left: int, top: int, channels: slice, plane: int = 0) -> None:
+    """Decode the tiles or strips of a page that a region touches, and copy them in.
+
+    Parameters
+    ----------
+    canvas : uint8 [h w 4]
+        RGBA; becomes opaque where the page is.
+    page : tifffile.TiffPage
+        Interleaved, or with separate planes.
+    left, top : int
+        Pixel of the page at the canvas's first.
+    channels : slice
+        Channels of the canvas that are filled.
+    plane : int
+        Which of separate planes is read.
+
+    Raises
+    ------
+    ValueError
+        If the file ends too early, or a tile inflates beyond its size; tifffile raises errors of other kinds, too.
+    """
     page = page.aspage()  # tifffile lists planes after the first in brief
     height, width = canvas.shape[:2]
     strip = min(page.rowsperstrip, page.imagelength), page.imagewidth
@@ -179,14 +204,15 @@ def _paste(canvas: NDArray[np.uint8], page: Any, left: int, top: int, channels: 
     across = -(-page.imagewidth // wide)
     rows = range(max(0, top) // high, -(-min(top + height, page.imagelength) // high))
     columns = range(max(0, left) // wide, -(-min(left + width, page.imagewidth) // wide))
-    indices = [row * across + column for row in rows for column in columns]
+    before = plane * across * -(-page.imagelength // high)
+    indices = [before + row * across + column for row in rows for column in columns]
     offsets, counts = ([values[i] for i in indices] for values in (page.dataoffsets, page.databytecounts))
     for data, index in page.parent.filehandle.read_segments(offsets, counts, indices):
         if len(data or b"") < page.databytecounts[index]:
             raise ValueError(f"the file ends within tile {index}")
         _check_expansion(page, data, high * wide * page.samplesperpixel)
         pixels = page.decode(data, index, jpegtables=page.jpegtables)[0]
-        y, x = (index // across) * high - top, (index % across) * wide - left
+        y, x = ((index - before) // across) * high - top, ((index - before) % across) * wide - left
         _copy(canvas, pixels[0, : page.imagelength - (y + top), : page.imagewidth - (x + left)], x, y, channels)
 
 

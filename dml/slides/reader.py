@@ -12,10 +12,11 @@ from PIL import Image
 
 from dml.core.errors import InputError, refuse_unreadable
 from dml.slides.ome_tiff import OmeTiff, can_decode, is_ome_tiff
+from dml.slides.plain_image import NOTE, PlainImage, blend_on_white, is_plain_image
 from dml.slides.resolution import Resolution, derive
 
 FINER = 1.25
-"""A slide may be coarser than asked by this factor at most; beyond it, pixels would be invented."""
+"""A slide may be coarser than asked by this factor; beyond it pixels are interpolated, which a cohort must allow."""
 _SAME = 0.01  # a level within 1 % of the wanted resolution is taken as that resolution (and still resampled exactly)
 _MARGIN = 4  # output pixels around a region so that the filter sees over its border
 _BLOCK = 4096  # level pixels read at once for a thumbnail
@@ -23,6 +24,7 @@ _AGAIN = "Copy or export the slide again"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 Pixels = UInt8[np.ndarray, "h w 3"]
+Handle = openslide.OpenSlide | OmeTiff | PlainImage
 
 
 class Slide:
@@ -36,17 +38,25 @@ class Slide:
         The source of `mpp`, and what is odd about it.
     dimensions : tuple of int
         Width and height in level-0 pixels.
+    notes : tuple of str
+        What is odd about its resolution and its file.
     """
 
-    def __init__(self, path: Path, handle: openslide.OpenSlide | OmeTiff, resolution: Resolution) -> None:
+    def __init__(self, path: Path, handle: Handle, resolution: Resolution, upsample: bool = False) -> None:
         self.path, self.resolution, self.mpp = path, resolution, resolution.mpp
-        self._handle = handle
+        self._handle, self._upsample = handle, upsample
         self.properties: Mapping[str, str] = dict(handle.properties)
         self.dimensions: tuple[int, int] = handle.dimensions
         # read once: after a failed read the handle gives nothing any more
         levels: tuple[tuple[int, int], ...] = tuple(handle.level_dimensions)
         self._levels = tuple(zip(handle.level_downsamples, levels, strict=True))
         self.vendor: str = self.properties.get("openslide.vendor", "unknown")
+        self.notes = tuple(note for note in (*resolution.notes, self.properties.get(NOTE)) if note)
+
+    @property
+    def coarsest_downsample(self) -> float:
+        """Level-0 pixels per pixel of the coarsest level."""
+        return max(down for down, _ in self._levels)
 
     def __enter__(self) -> "Slide":
         return self
@@ -78,7 +88,7 @@ class Slide:
         Raises
         ------
         InputError
-            If the slide is coarser than `mpp`, or damaged there.
+            If the slide is coarser than `mpp` (unless opened with `upsample`), or damaged there.
         """
         return self.read(x_px, y_px, (tile_px, tile_px), mpp)
 
@@ -129,14 +139,19 @@ class Slide:
             for x, y in _probe_corners(width, height):
                 self._region(level, x, y, (min(8, width), min(8, height)))
 
+    def is_coarser(self, mpp: float) -> bool:
+        """Whether pixels of `mpp` are so much finer than the slide's that they are interpolated."""
+        return mpp / self.mpp * FINER < 1
+
     def _level_for(self, mpp: float) -> tuple[int, float]:
         """Return the coarsest level not coarser than `mpp`, and how many of its pixels make one output pixel."""
         scale = mpp / self.mpp
-        if scale * FINER < 1:
+        if self.is_coarser(mpp) and not self._upsample:
             raise InputError(
                 self.path,
                 f"its finest resolution is {self.mpp:g} microns per pixel, {mpp:g} is asked for",
-                "Leave the finer value out of tiles.mpps, or leave this slide out",
+                "Leave the finer value out of tiles.mpps, or leave this slide out; or allow interpolated pixels "
+                "(slides.upsample: true in the cohort, --upsample of dml predict)",
             )
         downs = [down for down, _ in self._levels]
         level = max((i for i, down in enumerate(downs) if down <= scale * (1 + _SAME)), default=0)
@@ -166,17 +181,19 @@ class Slide:
         return blend_on_white(image), (location[0] / down, location[1] / down)
 
 
-def open_slide(path: Path, mpp: float | None = None, mpp_from: str | None = None) -> Slide:
+def open_slide(path: Path, mpp: float | None = None, mpp_from: str | None = None, upsample: bool = False) -> Slide:
     """Open a slide.
 
     Parameters
     ----------
     path : Path
-        Any format that OpenSlide reads, DICOM series by one of their files, and OME-TIFF.
+        Any format that OpenSlide reads, DICOM series by one of their files, OME-TIFF, JPEG, PNG and plain TIFF.
     mpp : float or None
         Microns per pixel from the slide list, used only if the file does not say.
     mpp_from : file, objective or slide_list, optional
         The source of the resolution to trust where they contradict each other.
+    upsample : bool
+        Interpolate where finer pixels are asked for than the slide has, instead of refusing.
 
     Raises
     ------
@@ -192,58 +209,46 @@ def open_slide(path: Path, mpp: float | None = None, mpp_from: str | None = None
         handle, properties = _open(path)
     try:
         with refuse_unreadable(path, _AGAIN):
-            return Slide(path, handle, derive(properties, mpp, path, mpp_from))
+            return Slide(path, handle, derive(properties, mpp, path, mpp_from), upsample)
     except InputError:
         handle.close()
         raise
 
 
-def _open(path: Path) -> tuple[openslide.OpenSlide | OmeTiff, Mapping[str, str]]:
+def _open(path: Path) -> tuple[Handle, Mapping[str, str]]:
     """Open a file with the library that reads it; return its properties, too.
 
     OpenSlide takes an OME-TIFF for a plain one: it reads its first image, and the TIFF tags instead of the OME-XML. So
-    tifffile reads it where it can decode it; else OpenSlide does, and the XML still counts.
+    tifffile reads it where it can decode it; else OpenSlide does, and the XML still counts. What OpenSlide does not
+    know may be a plain image.
     """
-    handle, problem = None, ""
+    handle: Handle | None = None
     try:
         handle = openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError:
-        problem = "a TIFF that is truncated or not tiled" if _is_tiff(path) else ""
+        pass
     except (openslide.OpenSlideError, OSError, ValueError) as error:
-        problem = f"truncated or damaged ({error})"
+        if not (_is_tiff(path) and is_ome_tiff(path)):
+            raise InputError(path, f"truncated or damaged ({error})", _AGAIN) from None
     foreign = handle is None or handle.properties.get("openslide.vendor") == "generic-tiff"
     if foreign and _is_tiff(path) and is_ome_tiff(path):
-        if handle is None or can_decode(path):
-            ome = OmeTiff(path)
-            if handle is not None:
-                handle.close()
-            return ome, ome.properties
-        return handle, {**dict(handle.properties), **_ome_properties(path)}
-    if handle is not None:
-        return handle, dict(handle.properties)
-    if not problem:
-        remedy = "Copy it again, or convert it to a tiled pyramidal TIFF"
-        raise InputError(path, "not a slide: OpenSlide does not know this format", remedy)
-    remedy = "Copy it again, or convert it to a tiled pyramidal TIFF" if "not tiled" in problem else _AGAIN
-    raise InputError(path, problem, remedy)
+        if handle is not None and not can_decode(path):
+            return handle, {**dict(handle.properties), **_ome_properties(path)}
+        if handle is not None:
+            handle.close()
+        handle = OmeTiff(path)
+    elif handle is None and is_plain_image(path):
+        handle = PlainImage(path)
+    if handle is None:
+        remedy = "Copy it again, or convert it to JPEG, PNG or TIFF"
+        raise InputError(path, "not a slide: neither OpenSlide nor the readers of images know this format", remedy)
+    return handle, dict(handle.properties)
 
 
 def _ome_properties(path: Path) -> dict[str, str]:
     ome = OmeTiff(path)
     ome.close()
     return {name: value for name, value in ome.properties.items() if name != "openslide.vendor"}
-
-
-def blend_on_white(image: Image.Image) -> Image.Image:
-    """Blend an RGBA image with white, the colour of empty glass; what a scanner did not capture is transparent."""
-    if image.mode != "RGBA":
-        return image.convert("RGB")
-    alpha = image.getchannel("A")
-    if alpha.getextrema() == (255, 255):
-        return image.convert("RGB")
-    white = Image.new("RGB", image.size, (255, 255, 255))
-    white.paste(image.convert("RGB"), mask=alpha)
-    return white
 
 
 def _is_tiff(path: Path) -> bool:

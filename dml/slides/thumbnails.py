@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from dml.core.files import atomic
 from dml.core.types import Mpp, TileGrid
+from dml.slides.fields import Field
 from dml.slides.grid import corners_px
 from dml.slides.reader import Slide
 
@@ -20,6 +21,7 @@ SIDE = 1024
 """Longer side of an overview in pixels."""
 _OUTLINE = (0, 150, 60)
 _COARSE, _FINE = (20, 60, 200), (130, 160, 235)
+_FIELD = (230, 110, 0)
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 STRIP = 32
 """Height of the legend in pixels."""
@@ -27,8 +29,10 @@ _BARS_MM = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 """Lengths a scale bar may have: the longest that takes at most an eighth of the width is drawn."""
 
 
-def save_overview(slide: Slide, mask: Bool[np.ndarray, "h w"], grids: Mapping[Mpp, TileGrid], path: Path) -> None:
-    """Write a JPEG of the slide: tissue outline green, tiles blue (light: the finest grid, dark: the coarsest), legend.
+def save_overview(
+    slide: Slide, mask: Bool[np.ndarray, "h w"], grids: Mapping[Mpp, TileGrid], path: Path, fields: Sequence[Field] = ()
+) -> None:
+    """Write a JPEG of the slide: tissue green, tiles blue (light: the finest grid, dark: the coarsest), fields orange.
 
     Parameters
     ----------
@@ -40,6 +44,8 @@ def save_overview(slide: Slide, mask: Bool[np.ndarray, "h w"], grids: Mapping[Mp
         The tiles that were kept.
     path : Path
         Where to write.
+    fields : sequence of Field
+        Boxes that the tiles were cut in.
     """
     mpp = max(max(slide.dimensions) * slide.mpp / SIDE, slide.mpp)
     image = Image.fromarray(slide.thumbnail(mpp))
@@ -49,7 +55,11 @@ def save_overview(slide: Slide, mask: Bool[np.ndarray, "h w"], grids: Mapping[Mp
     for grid, colour in drawn:
         _draw_tiles(draw, grid, slide.mpp / mpp, colour)
     counts = [(f"{_count_tiles(grid)} at {grid.mpp:g} microns/px", colour) for grid, colour in drawn]
-    legend = [("tissue", _OUTLINE), *counts]
+    for field in fields:
+        x, y, width, height = (length * slide.mpp / mpp for length in field)
+        draw.rectangle((x, y, x + width, y + height), outline=_FIELD, width=2)
+    named = [(f"{len(fields)} field{'' if len(fields) == 1 else 's'}", _FIELD)] if fields else []
+    legend = [("tissue", _OUTLINE), *counts, *named]
     whole = _add_legend(_draw_outline(image, mask), legend, mpp)
     with atomic(path) as temporary:
         whole.save(temporary, format="JPEG", quality=85)

@@ -1,7 +1,9 @@
 """Cut one open slide into tiles: tissue mask, nested grids, facts about the slide, overview picture."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from dml.config.params import Tiles
 from dml.core.errors import InputError, refuse_unreadable
 from dml.core.limited_process import call_limited
 from dml.core.types import Mpp, TileGrid, magnification
+from dml.slides.fields import Field, check_fields
 from dml.slides.grid import largest_share, tile_grids
 from dml.slides.nuclei import LARGEST_UM, PLAUSIBLE_UM, measure_nuclei
 from dml.slides.reader import Slide, open_slide
@@ -24,8 +27,26 @@ class TiledSlide:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class SlideOptions:
+    """What the slide list and the cohort say of a slide file.
+
+    Attributes
+    ----------
+    mpp, mpp_from, upsample
+        As `open_slide` takes them.
+    fields : tuple of Field
+        Boxes inside of which tiles are cut; none: the whole slide.
+    """
+
+    mpp: float | None = None
+    mpp_from: str | None = None
+    upsample: bool = False
+    fields: tuple[Field, ...] = ()
+
+
 def tile_file(
-    path: Path, tiles: Tiles, mpp: float | None = None, mpp_from: str | None = None, overview: Path | None = None
+    path: Path, tiles: Tiles, options: SlideOptions | None = None, overview: Path | None = None
 ) -> TiledSlide:
     """Open a slide, find its tissue and lay the nested grids, in a process whose memory and time are limited.
 
@@ -33,8 +54,8 @@ def tile_file(
     ----------
     path : Path
         Any format that `open_slide` reads.
-    mpp, mpp_from
-        As `open_slide` takes them.
+    options : SlideOptions, optional
+        Resolution and fields.
     tiles, overview
         As `tile_slide` takes them.
 
@@ -43,17 +64,38 @@ def tile_file(
     InputError
         As `open_slide` and `tile_slide`; if a library crashes over the file, or exceeds the limits.
     """
-    return call_limited(path, _open_and_tile, path, tiles, mpp, mpp_from, overview)
+    return call_limited(path, _open_and_tile, path, tiles, options or SlideOptions(), overview)
 
 
-def _open_and_tile(
-    path: Path, tiles: Tiles, mpp: float | None, mpp_from: str | None, overview: Path | None
-) -> TiledSlide:
-    with refuse_unreadable(path), open_slide(path, mpp, mpp_from) as slide:
-        return tile_slide(slide, tiles, overview, is_sure=mpp_from is not None)
+def _open_and_tile(path: Path, tiles: Tiles, options: SlideOptions, overview: Path | None) -> TiledSlide:
+    source = options.mpp, options.mpp_from, options.upsample
+    is_sure = options.mpp_from is not None
+    with refuse_unreadable(path):
+        if not options.fields:
+            with open_slide(path, *source) as slide:
+                return tile_slide(slide, tiles, overview, is_sure)
+        facts = path.stat()
+        try:
+            slide, tissue = _open_with_tissue(path, (facts.st_ino, facts.st_size, facts.st_mtime_ns), tiles, source)
+            return tile_slide(slide, tiles, overview, is_sure, options.fields, tissue)
+        except BaseException:
+            _open_with_tissue.cache_clear()
+            raise
 
 
-def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None, is_sure: bool = False) -> TiledSlide:
+@lru_cache(maxsize=1)
+def _open_with_tissue(
+    path: Path, version: tuple[int, ...], tiles: Tiles, source: tuple[float | None, str | None, bool]
+) -> tuple[Slide, Tissue]:
+    """Open a slide and find its tissue, once for all the fields that are slides of the same file."""
+    slide = open_slide(path, *source)
+    return slide, _look_for_tissue(slide, tiles)
+
+
+def tile_slide(
+    slide: Slide, tiles: Tiles, overview: Path | None = None, is_sure: bool = False, fields: Sequence[Field] = (),
+    tissue: Tissue | None = None,
+) -> TiledSlide:  # fmt: skip
     """Find the tissue of an open slide and lay the nested grids.
 
     Parameters
@@ -66,21 +108,25 @@ def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None, is_sure
         Where to write a JPEG of the slide with its tissue and tiles.
     is_sure : bool
         Whether a person has said which resolution is right, so that the size of nuclei does not count.
+    fields : sequence of Field
+        Boxes inside of which tiles are cut; none: the whole slide.
+    tissue : Tissue, optional
+        That of the whole slide, where it is known.
 
     Raises
     ------
     InputError
-        If the slide is truncated, too coarse, has no tissue, or nuclei that contradict its resolution.
+        If the slide is truncated, too coarse, has no tissue, or nuclei that contradict its resolution; if a field
+        reaches beyond it.
     """
-    slide.probe(min(tiles.mpps))
-    tissue = find_tissue(slide.thumbnail(mask_mpp(slide)), tiles.remove_ink)
-    _check_tissue(slide, tissue)
-    grids = dict(tile_grids(slide, tissue.mask, tiles))
+    check_fields(slide.path, fields, slide.dimensions)
+    tissue = tissue or _look_for_tissue(slide, tiles)
+    grids = dict(tile_grids(slide, tissue.mask, tiles, fields))
     if not all(len(grid.coords_px) for grid in grids.values()):
-        raise _too_little(slide, tissue, tiles)
+        raise _too_little(slide, tissue, tiles, fields)
     doubts = () if is_sure or tissue.brown > BROWN else _check_nuclei(slide, grids[Mpp(min(grids))])
     if overview is not None:
-        save_overview(slide, tissue.mask, grids, overview)
+        save_overview(slide, tissue.mask, grids, overview, fields)
     width, height = slide.dimensions
     facts = {
         "mpp": float(slide.mpp),
@@ -92,9 +138,23 @@ def tile_slide(slide: Slide, tiles: Tiles, overview: Path | None = None, is_sure
         "tissue": round(float(tissue.mask.mean()), 6),
         "left_out": round(tissue.left_out, 6),
         "tiles": sum(len(grid.coords_px) for grid in grids.values()),
-        "notes": "; ".join((*slide.resolution.notes, *tissue.notes, *doubts)),
+        "notes": "; ".join((*slide.notes, *_note_interpolation(slide, tiles), *tissue.notes, *doubts)),
     }
     return TiledSlide(grids, facts)
+
+
+def _look_for_tissue(slide: Slide, tiles: Tiles) -> Tissue:
+    slide.probe(min(tiles.mpps))
+    tissue = find_tissue(slide.thumbnail(mask_mpp(slide)), tiles.remove_ink)
+    _check_tissue(slide, tissue)
+    return tissue
+
+
+def _note_interpolation(slide: Slide, tiles: Tiles) -> tuple[str, ...]:
+    finer = ", ".join(f"{mpp:g}" for mpp in sorted(tiles.mpps) if slide.is_coarser(mpp))
+    if not finer:
+        return ()
+    return (f"tiles at {finer} microns per pixel are interpolated: the image has {slide.mpp:g} (slides.upsample)",)
 
 
 def _check_nuclei(slide: Slide, grid: TileGrid) -> tuple[str, ...]:
@@ -123,9 +183,13 @@ def _check_tissue(slide: Slide, tissue: Tissue) -> None:
     raise InputError(slide.path, problem, remedy)
 
 
-def _too_little(slide: Slide, tissue: Tissue, tiles: Tiles) -> InputError:
+def _too_little(slide: Slide, tissue: Tissue, tiles: Tiles, fields: Sequence[Field]) -> InputError:
     """Say which setting would give the slide a tile."""
-    largest = largest_share(slide, tissue.mask, tiles)
+    largest = largest_share(slide, tissue.mask, tiles, fields)
+    if fields and largest == 0:
+        side = math.ceil(min(tiles.mpps) * tiles.tile_px / slide.mpp)
+        problem = f"no tile with tissue lies inside its fields (a tile is {side} x {side} pixels of the image)"
+        return InputError(slide.path, problem, "Enlarge or move the fields, or leave the slide out")
     if largest < tiles.min_tissue:
         side = min(tiles.mpps) * tiles.tile_px
         problem = f"no tile of {side:g} microns is {tiles.min_tissue:.0%} tissue, the fullest {largest:.0%}"

@@ -1,6 +1,6 @@
 """Evaluation and probes of a task on the runs of its models: one row a model in MLflow, with the same keys for all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,45 @@ def log_probes(params: Params, task: str, path: Path) -> None:
             runs.log_metrics(client, run_id, probe_metrics(content, model))
             client.log_artifact(run_id, str(path), "report")
             client.set_tag(run_id, "probes", stamp)
+
+
+def log_teachability(params: Params, task: str, report_folder: Path) -> None:
+    """Log the gap, its teachable part and the shares that models close as ``teachability/<name>`` on the models' runs.
+
+    Nothing is logged of a cohort that was left out, nor twice.
+
+    Raises
+    ------
+    InputError
+        If summary.json or details.json is missing or unreadable.
+    TrackingError
+        If the store cannot be opened.
+    """
+    summary = read_json(report_folder / "teachability" / "summary.json")
+    shares = read_json(report_folder / "details.json").get("teachability", [])
+    client, stamp = store.connect(), digest(summary, shares)
+    for model in dict.fromkeys(row["model"] for row in shares):
+        run_id = runs.parent_run(lineage.as_trained(params, task, model), task, model)
+        if client.get_run(run_id).data.tags.get("teachability") != stamp:
+            runs.log_metrics(client, run_id, teachability_metrics(summary, shares, model))
+            client.set_tag(run_id, "teachability", stamp)
+
+
+def teachability_metrics(
+    summary: Mapping[str, Any], shares: Sequence[Mapping[str, Any]], model: str
+) -> dict[str, float]:
+    """Return gap, teachable part, gene risk predicted from the slide and the model's shares, by protocol."""
+    values: dict[str, Any] = {}
+    for protocol, part in summary.get("protocols", {}).items():
+        gaps = part.get("gaps", {}).get("all", {})
+        values |= {f"{protocol}_{name}": gaps.get(name, {}).get("difference") for name in ("gap", "teachable")}
+        risks = part.get("associations", {}).get("risk", {"targets": []})["targets"]
+        values |= {f"{protocol}_r_{risk['name'].replace(' ', '_')}": risk["r"]["value"] for risk in risks}
+    for row in shares:
+        if row["model"] == model and row["group"] == "all":
+            names = ("teachable_share", "whole_share")
+            values |= {f"{row['protocol']}_{name}_closed": row[name]["value"] for name in names}
+    return {f"teachability/{name}": float(value) for name, value in values.items() if value is not None}
 
 
 def probe_metrics(content: Mapping[str, Any], model: str) -> dict[str, float]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -157,18 +156,19 @@ class FoldModel:
         Returns
         -------
         DataFrame
-            patient_id, then risk and survival_<days> (survival) or p_<class> (classification); one row per patient, in
-            order.
+            patient_id, then risk and survival_<days> (survival), p_<class> (classification), or value, value_lower
+            and value_upper (regression); one row per patient, in order.
         """
         read = self.reader(cohort, inner_fold_of)
         chosen = range(len(self.members)) if members is None else members
         with torch_threads(1):
             patients = [read(case) for case in cohort.cases if self.spec.accepts(case)]
-            batches = list(self._mean_probabilities(patients, batch_size, chosen))
-        dims = self.spec.preprocessor.dims
-        probabilities = torch.cat(batches).double().numpy() if batches else np.zeros((0, dims.outputs))
+            batches = list(self._mean_predictions(patients, batch_size, chosen))
+        likelihood, outputs = LIKELIHOODS[self.spec.preprocessor.task.kind], self.spec.preprocessor.dims.outputs
+        nobody = likelihood.predictions(torch.zeros(0, outputs))
+        predictions = torch.cat(batches or [nobody]).double().numpy()
         table = pd.DataFrame({"patient_id": [p.patient_id for p in patients]})
-        return table.assign(**output_values(probabilities, self.spec.preprocessor, self.spec.years))
+        return table.assign(**output_values(predictions, self.spec.preprocessor, self.spec.years))
 
     def reader(self, cohort: Cohort, inner_fold_of: Mapping[str, int] | None = None) -> PatientReader:
         """Return the preprocessing of a cohort's patients for this model."""
@@ -191,11 +191,11 @@ class FoldModel:
                 targets |= split_targets(batch.patient_ids, self.members[member](batch), batch.expression.present)
         return targets
 
-    def _mean_probabilities(
+    def _mean_predictions(
         self, patients: Sequence[Patient], batch_size: int, members: Sequence[int]
     ) -> Iterator[Tensor]:
         likelihood = LIKELIHOODS[self.spec.preprocessor.task.kind]
         with torch.inference_mode():
             for batch in make_batches(patients, self.spec.preprocessor, batch_size):
                 logits = [self.members[i](batch).logits for i in members]
-                yield torch.stack([likelihood.probabilities(each) for each in logits]).mean(0)
+                yield torch.stack([likelihood.predictions(each) for each in logits]).mean(0)

@@ -126,7 +126,7 @@ def _fit_offset(
         return None
     cases = fold.learning.cases
     rows = PatientReader(preprocessor, fold.learning).source_rows(cases)
-    outcomes = read_outcomes(cases, preprocessor.task)
+    outcomes = read_outcomes(cases, preprocessor)
     inner_folds = [inner_fold_of[c.patient_id] for c in cases]
     return fit_linear_offset(rows, inner_folds, SOURCES[entry.inputs], outcomes, settings.components)
 

@@ -1,4 +1,4 @@
-"""Fit a linear offset for the logits: ridge-penalised Cox or logistic models on principal components.
+"""Fit a linear offset for the logits: ridge-penalised Cox, logistic or linear models on principal components.
 
 The offset is cross-fitted: LP_j is fitted on all inner folds of a fold but j, and a training patient of inner fold j
 has the offset of LP_j alone, so that no training patient's offset uses its own outcome. The slope, fitted on these
@@ -16,13 +16,14 @@ import torch
 from torch.nn import functional
 
 from dml.core.errors import InputError
-from dml.core.tasks import Task
 from dml.core.types import Case, Source, Survival
 from dml.data.linear_offset import LinearMap, LinearModel, LinearOffset, SourceRows, has_values
-from dml.data.preprocessing import WINSOR_QUANTILE
+from dml.data.preprocessing import WINSOR_QUANTILE, Preprocessor
+from dml.data.target_scale import TargetScale
 from dml.models.linear.cox import Cox
 from dml.models.linear.design_matrix import Reduction
 from dml.models.linear.logistic import Logistic
+from dml.models.linear.ridge import Ridge
 from dml.training.losses import cox_loss
 
 log = logging.getLogger(__name__)
@@ -86,13 +87,36 @@ class ClassOutcomes:
         return float(functional.cross_entropy(torch.from_numpy(predictor[mask]), label, weight=weights))
 
 
-Outcomes = SurvivalOutcomes | ClassOutcomes
+class NumberOutcomes:
+    """Standardised numbers; `known` is False where there is none. The offset moves the first of `n_outputs` alone."""
+
+    def __init__(self, values: Sequence[float | None], scale: TargetScale, n_outputs: int) -> None:
+        self.known, self.n_outputs = np.array([value is not None for value in values]), n_outputs
+        self.value = scale(np.array([scale.mean if value is None else value for value in values]))
+
+    def fit(self, columns: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight [c k] and bias [k] of a ridge regression of the patients in `mask`; 0 but for the first."""
+        ridge = Ridge.fit(columns, self.value[mask], PENALTY)
+        weight, bias = np.zeros((columns.shape[1], self.n_outputs)), np.zeros(self.n_outputs)
+        weight[:, 0], bias[0] = ridge.coefficients, ridge.intercept
+        return weight, bias
+
+    def loss(self, predictor: np.ndarray, mask: np.ndarray) -> float:
+        """Return the mean squared error."""
+        return float(np.mean((self.value[mask] - predictor[mask, 0]) ** 2))
 
 
-def read_outcomes(cases: Sequence[Case], task: Task) -> Outcomes:
+Outcomes = SurvivalOutcomes | ClassOutcomes | NumberOutcomes
+
+
+def read_outcomes(cases: Sequence[Case], preprocessor: Preprocessor) -> Outcomes:
     """Return what was observed of some patients, in arrays."""
+    task = preprocessor.task
     if task.kind == "survival":
         return SurvivalOutcomes([case.survival for case in cases])
+    if task.kind == "regression":
+        numbers = [case.values.get(task.name) for case in cases]
+        return NumberOutcomes(numbers, preprocessor.target_scale, preprocessor.dims.outputs)
     return ClassOutcomes([case.labels.get(task.name) for case in cases], task.classes)
 
 

@@ -87,7 +87,7 @@ def coordinate(
 
 
 def branch_confidence(head: BranchHead, output: ModelOutput, target: Target) -> Float[Tensor, "2"]:
-    """Mean probability that each subspace alone gives to what was observed (tumor, TME)."""
+    """Mean probability (of a number: likelihood) that each subspace alone gives to what was observed (tumor, TME)."""
     known = target.known
     with torch.no_grad():
         logits = head.branch_logits([output[s] for s in SUBSPACES])

@@ -1,25 +1,28 @@
-"""Losses of the tasks: likelihood of discrete-time hazards or of classes, and Cox's partial likelihood.
+"""Losses of the tasks: likelihood of discrete-time hazards, of classes or of numbers, and Cox's partial likelihood.
 
 Losses beside the task are in `dml.training.loss_terms`.
 
-Shape legend: b patients, k classes or time bins.
+Shape legend: b patients, k classes, time bins, or parameters of a distribution of numbers.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from dml.core.types import ClassTarget, Kind, Target
+from dml.core.distributions import distribution_of
+from dml.core.types import ClassTarget, Kind, SurvivalTarget, Target
 
 
 class DiscreteTimeHazards:
     """Likelihood of survival: logits of the hazard of each time bin."""
 
-    def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+    has_temperature: ClassVar[bool] = True
+
+    def predictions(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         """Return the hazards."""
         return torch.sigmoid(logits)
 
@@ -36,7 +39,9 @@ class DiscreteTimeHazards:
 class ClassProbabilities:
     """Likelihood of classification: logits of the classes."""
 
-    def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+    has_temperature: ClassVar[bool] = True
+
+    def predictions(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         """Return the class probabilities."""
         return torch.softmax(logits, -1)
 
@@ -50,9 +55,29 @@ class ClassProbabilities:
         return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-LIKELIHOODS: Mapping[Kind, DiscreteTimeHazards | ClassProbabilities] = {
+class NumberDistribution:
+    """Likelihood of regression: outputs of quantiles or of a Gaussian, see `dml.core.distributions`."""
+
+    has_temperature: ClassVar[bool] = False
+
+    def predictions(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b 3"]:
+        """Return point, lower and upper end, in training standard deviations."""
+        return distribution_of(logits).predict(logits)
+
+    def log_likelihood(self, logits: Float[Tensor, "b k"], target: Any) -> Float[Tensor, "b"]:
+        """Return the log-density of a Gaussian, or minus the pinball loss."""
+        return distribution_of(logits).log_likelihood(logits, target.value)
+
+    def divergence(self, p: Float[Tensor, "b k"], q: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
+        """Return the mean squared difference of two predictions: of their points and of the ends of their intervals."""
+        return (self.predictions(p) - self.predictions(q)).square().mean(-1)
+
+
+Likelihood = DiscreteTimeHazards | ClassProbabilities | NumberDistribution
+LIKELIHOODS: Mapping[Kind, Likelihood] = {
     "survival": DiscreteTimeHazards(),
     "classification": ClassProbabilities(),
+    "regression": NumberDistribution(),
 }
 """Likelihood of each kind of task."""
 
@@ -94,8 +119,8 @@ def task_loss(
     Parameters
     ----------
     logits : Tensor, b k
-        Of hazards or classes.
-    target : SurvivalTarget or ClassTarget
+        Of hazards or classes, or parameters of a distribution.
+    target : SurvivalTarget, ClassTarget or NumberTarget
         What was observed.
     class_weights : Tensor, k, optional
         Weights of the classes.
@@ -109,7 +134,7 @@ def task_loss(
     0.6931
     """
     likelihood = _negative_log_likelihood(logits, target, class_weights)
-    if not cox_weight or isinstance(target, ClassTarget):
+    if not cox_weight or not isinstance(target, SurvivalTarget):
         return likelihood
     risk = log_cumulative_hazard(logits)
     partial = cox_loss(risk[target.known], target.days[target.known], target.event[target.known])

@@ -80,6 +80,11 @@ class Invented:
         )
         return cls(table, latent, random.permutation(patients) % folds)
 
+    @property
+    def purity(self) -> np.ndarray:
+        """A number that the latent prognosis tells in part."""
+        return 40 + 10 * self.latent + 3 * np.random.default_rng(11).normal(size=len(self.latent))
+
     def seen(self, skill: float, seed: int) -> np.ndarray:
         if not skill:
             return np.zeros(len(self.latent))
@@ -102,6 +107,11 @@ class Invented:
             cutoff = float(np.median(score[~judged]))
             metadata = {"task": "survival", "kind": kind, "classes": [], "train_cutoff": cutoff, **follow_up}
             return rows.assign(risk=score[judged], **survival, **truth), metadata
+        if kind == "regression":
+            value, half = 40 + 10 * score[judged], 10 * 1.2815515655446004
+            columns = {"value": value, "value_lower": value - half, "value_upper": value + half}
+            metadata = {"task": "purity", "kind": kind, "classes": [], "train_cutoff": None}
+            return rows.assign(**columns, target=self.purity[judged]), metadata
         odds = np.exp(np.outer(score[judged], [-1.5, 0, 1.5]))
         p = odds / odds.sum(axis=1, keepdims=True)
         columns = {class_column(value): p[:, k] for k, value in enumerate(CLASSES)}

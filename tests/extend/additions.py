@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 FILES: Mapping[str, str] = {
-    "dml/features/encoders/colour_moments.py": '''"""Mean and standard deviation of each colour channel."""
+    "dml/encoders/colour_moments.py": '''"""Mean and standard deviation of each colour channel."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dml.features.encoders.card import EncoderCard
+from dml.encoders.card import EncoderCard
 
 
 def encode(tiles: NDArray[np.uint8]) -> NDArray[np.float16]:

@@ -15,7 +15,7 @@ from dml.cohorts.gene_groups import RESOURCES
 from dml.cohorts.store_files import read_expression, read_patients
 from dml.config.params import load
 from dml.core.files import read_json, read_parquet
-from dml.features.encoders.registry import register
+from dml.encoders.registry import register
 from pipelines import check_cohort, check_features, cohort, extract_features, tile
 from tests import portals
 from tests.painted import fake_card, tissue_pixels, write_slide
@@ -118,7 +118,7 @@ def test_every_recipe_is_tested() -> None:
 )
 def test_a_recipe_brings_its_files_to_the_checks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    from dml.features.encoders import registry
+    from dml.encoders import registry
 
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     data = bring_in(name, tmp_path)

@@ -11,7 +11,7 @@ import yaml
 
 from dml.cohorts.slide_table import write_slides
 from dml.data.feature_store import read_bags
-from dml.features.encoders.registry import register
+from dml.encoders.registry import register
 from pipelines import extract_features as embed
 from pipelines import tile
 from tests.painted import FAKE, fake_card, tissue_pixels, write_slide

@@ -1,4 +1,4 @@
-"""Linear baselines on the same folds: principal components of each source and a penalised Cox or logistic model.
+"""Linear baselines on the same folds: principal components of each source and a penalised linear model.
 
 Everything is fitted on the fold's training patients; validation and test patients are only predicted.
 """

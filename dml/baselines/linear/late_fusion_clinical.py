@@ -1,7 +1,8 @@
-"""Late fusion with age and sex: a Cox or logistic model on a base model's out-of-fold predictions and the covariates.
+"""Late fusion with age and sex: a linear model on a base model's out-of-fold predictions and the covariates.
 
     survival         h(t) = h_0(t) exp(b eta + c . z),     eta = mean over the horizons of log(-log S(t))
     classification   p = softmax(W [log-odds of the model; z])
+    regression       y = a + b . [number of the model; z]
 
 eta is the model's log hazard ratio wherever hazards are proportional. A few coefficients are fitted on predictions for
 inner validation patients (stacking: Wolpert 1992), so that every model is shown without and with the covariates at no

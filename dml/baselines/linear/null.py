@@ -1,4 +1,4 @@
-"""Models without inputs: Kaplan-Meier survival, or the class shares of the training patients."""
+"""Models without inputs: Kaplan-Meier survival, class shares, or the mean number of the training patients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
+
+from dml.core.tasks import INTERVAL_ENDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +56,25 @@ class ClassShares:
     def describe(self) -> dict[str, Any]:
         """Shares for model.json."""
         return {"kind": "class_shares", "classes": list(self.classes), "shares": self.shares.tolist()}
+
+
+@dataclass(frozen=True, slots=True)
+class MeanNumber:
+    """Every patient has the mean of the training patients, and the interval of their quantiles."""
+
+    mean: float
+    ends: Float[np.ndarray, "2"]
+
+    @classmethod
+    def fit(cls, values: Float[np.ndarray, "n"]) -> "MeanNumber":
+        """Average; the interval contains the mean however skewed the numbers are."""
+        mean, (low, high) = float(np.mean(values)), np.quantile(values, INTERVAL_ENDS)
+        return cls(mean, np.array([min(float(low), mean), max(float(high), mean)]))
+
+    def predict(self, columns: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n 3"]:
+        """Return the same number and interval for every patient."""
+        return np.tile([self.mean, *self.ends], (len(columns), 1))
+
+    def describe(self) -> dict[str, Any]:
+        """Mean and interval for model.json."""
+        return {"kind": "mean", "mean": self.mean, "interval": self.ends.tolist()}

@@ -1,4 +1,4 @@
-"""The regression of a linear baseline on a design matrix: Cox for survival, multinomial logistic for a label.
+"""The regression of a linear baseline on a design matrix: Cox for survival, logistic for classes, ridge for numbers.
 
 Shape legend: n patients, k columns.
 """
@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml.baselines.linear.null import ClassShares, KaplanMeierNull
-from dml.core.tasks import ClassificationTask, SurvivalTask, horizon_columns, make_task
+from dml.baselines.linear.null import ClassShares, KaplanMeierNull, MeanNumber
+from dml.core.tasks import (
+    VALUE_COLUMNS,
+    ClassificationTask,
+    RegressionTask,
+    SurvivalTask,
+    horizon_columns,
+    make_task,
+)
 from dml.core.types import Case
 from dml.models.linear.cox import Cox
 from dml.models.linear.logistic import Logistic
+from dml.models.linear.ridge import Ridge
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,36 @@ class ClassRegression:
         return np.asarray(log_p[:, 1:] - log_p[:, :1])
 
 
-Regression = SurvivalRegression | ClassRegression
+@dataclass(frozen=True, slots=True)
+class NumberRegression:
+    """Ridge regression of a number."""
+
+    task: RegressionTask
+
+    def fit(self, columns: np.ndarray, cases: Sequence[Case], penalty: float) -> Ridge | MeanNumber:
+        """Fit ridge regression, or the mean without columns."""
+        values = self._values(cases)
+        return Ridge.fit(columns, values, penalty) if columns.shape[1] else MeanNumber.fit(values)
+
+    def predict(self, model: Any, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
+        """Return the number, the ends of its interval, and the target."""
+        outputs = dict(zip(VALUE_COLUMNS, model.predict(columns).T, strict=True))
+        return {**outputs, "target": self._values(cases)}
+
+    def metadata(self, model: Any, columns: np.ndarray, cases: Sequence[Case]) -> dict[str, Any]:
+        """Return the metadata of predictions; a cut-off and follow-up do not apply."""
+        unused: dict[str, Any] = {"train_cutoff": None, "train_days": [], "train_event": []}
+        return {"task": self.task.name, "kind": self.task.kind, "classes": [], **unused}
+
+    def linear_predictor(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return the predicted numbers [n 1]."""
+        return rows[[VALUE_COLUMNS[0]]].to_numpy(float)
+
+    def _values(self, cases: Sequence[Case]) -> np.ndarray:
+        return np.array([case.values[self.task.name] for case in cases], float)
+
+
+Regression = SurvivalRegression | ClassRegression | NumberRegression
 
 
 def make_regression(task: str, classes: Mapping[str, Sequence[str]], years: Sequence[float]) -> Regression:
@@ -89,13 +126,15 @@ def make_regression(task: str, classes: Mapping[str, Sequence[str]], years: Sequ
     task : str
         "survival", or a label.
     classes : mapping
-        Classes of each label of the cohort.
+        Classes of each label of the cohort; none of a number.
     years : sequence of float
         Horizons at which survival is predicted.
     """
     definition = make_task(task, classes)
     if isinstance(definition, SurvivalTask):
         return SurvivalRegression(horizon_columns(years))
+    if isinstance(definition, RegressionTask):
+        return NumberRegression(definition)
     return ClassRegression(definition)
 
 

@@ -16,6 +16,9 @@ horizon: ``horizon`` in days and ``survival`` ``[n]`` at it.
 Of classification into k classes: ``label``, ``predicted`` ``[n]``: index of the true and of the most probable class;
 ``probabilities`` ``[n k]``; ``classes``: k; ``fold``. Of a metric per class: ``positive``: its index, ``inside``
 ``[n]``: whether it is the true one, ``score`` = ``probability`` ``[n]`` of it.
+
+Of regression: ``target``, ``value``, ``lower``, ``upper`` ``[n]``: the number, its prediction and the ends of the
+interval of 80 %, in the target's unit; ``fold``.
 """
 
 from collections.abc import Callable

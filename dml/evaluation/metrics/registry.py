@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -95,7 +95,7 @@ def entries(kind: Kind | None = None) -> list[MetricEntry]:
     """Return the metrics in the order of tables, those of one kind or all (survival first)."""
     _load()
     chosen = [entry for entry in _REGISTERED.values() if kind in (None, entry.kind)]
-    return sorted(chosen, key=lambda entry: (entry.kind != "survival", entry.order, entry.name))
+    return sorted(chosen, key=lambda entry: (get_args(Kind).index(entry.kind), entry.order, entry.name))
 
 
 def find(name: str, kind: Kind | None = None) -> MetricEntry | None:

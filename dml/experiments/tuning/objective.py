@@ -10,6 +10,7 @@ import pandas as pd
 
 from dml.config.params import Params
 from dml.core.errors import ConfigError, InputError
+from dml.core.tasks import make_task
 from dml.core.types import SURVIVAL, Cohort
 from dml.data.cohort_store import CohortStore
 from dml.data.patient_reader import Patient
@@ -77,6 +78,7 @@ class Objective:
         InputError
             If a fold has no validation patient with a target.
         """
+        check_objective(params, task, cohort.classes)
         folds = {index: make_fold(cohort, splits, index) for index in tuned_folds(params)}
         for index, fold in folds.items():
             if not any(case.has_target(task) for case in fold.validation().cases):
@@ -144,13 +146,21 @@ def tuned_folds(params: Params) -> tuple[int, ...]:
     return params.tuning.folds or params.folds
 
 
-def check_objective(params: Params, task: str) -> None:
-    """Raise ConfigError if there is no such task, or `tuning.objective` is not a metric of it."""
+def check_objective(params: Params, task: str, classes: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Raise ConfigError if there is no such task, or `tuning.objective` is not a metric of it.
+
+    Of a label without known `classes` (the cohort is read later) the metrics of classes and of numbers pass.
+    """
     if task not in params.tasks:
         raise ConfigError(f"no task {task!r}; tasks of params.yaml are {', '.join(params.tasks)}")
-    leading, objective = PRIMARY["survival" if task == SURVIVAL else "classification"], params.tuning.objective
-    if objective not in ("validation_loss", leading):
-        raise ConfigError(f"tuning.objective: {objective} is no metric of {task}; choose validation_loss or {leading}")
+    if task == SURVIVAL or classes is not None:
+        leading = [PRIMARY[make_task(task, classes or {}).kind]]
+    else:
+        leading = [PRIMARY["classification"], PRIMARY["regression"]]
+    objective = params.tuning.objective
+    if objective not in ("validation_loss", *leading):
+        choices = " or ".join(["validation_loss", *leading])
+        raise ConfigError(f"tuning.objective: {objective} is no metric of {task}; choose {choices}")
 
 
 def teacher_folder(params: Params, task: str, fold: int) -> Path:

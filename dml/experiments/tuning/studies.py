@@ -25,7 +25,7 @@ from dml.tracking import lineage
 
 STUDIES = Path("studies")
 LOCKS = STUDIES / ".locks"
-MAXIMISED = ("c_index", "auc")
+MAXIMISED = ("c_index", "auc", "spearman")
 _IDENTITY, _SPACE = "identity", "space."
 _HARDWARE = tuple(f"optimisation.{name}" for name in ("device", "devices", "compile", "threads", "workers"))
 """Parameters that decide where a trial is trained, not its result."""

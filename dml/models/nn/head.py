@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dml.core.distributions import distribution_of
 from dml.core.types import Batch, Kind, ModelOutput
 
 MIN_MAPS = 2
@@ -77,7 +78,9 @@ class BranchHead(nn.Module):
 
 
 def entropy(logits: Float[Tensor, "*s k"], kind: Kind) -> Float[Tensor, "*s"]:
-    """Entropy in nats: of the classes, or the mean over the bins' Bernoulli hazards."""
+    """Entropy in nats: of the classes, the mean over the bins' Bernoulli hazards, or of a number up to a constant."""
+    if kind == "regression":
+        return distribution_of(logits).log_width(logits)
     if kind == "classification":
         log_p = torch.log_softmax(logits, -1)
         return -(log_p.exp() * log_p).sum(-1)

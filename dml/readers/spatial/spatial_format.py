@@ -15,6 +15,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from dml.config.params import Section
 from dml.core.errors import InputError
+from dml.readers.region_units import RegionUnits
 
 SPOT_COLUMNS = ("spot_id", "array_x", "array_y", "x_px", "y_px", "on_tissue")
 """Of the table of spots that a reader returns."""
@@ -92,6 +93,7 @@ class SpatialFormat(Section):
         default=0.8, gt=0, le=1, description="share of spots, and of rows of counts, that must have the same ids"
     )
     annotations: Annotations = Annotations()
+    regions: RegionUnits | None = Field(default=None, description="cut sections into regions that are learnt from")
 
     @model_validator(mode="after")
     def _check_geometry(self) -> "SpatialFormat":

@@ -2,7 +2,8 @@
 
     L = L_task + a T^2 KL(teacher || student) + b MSE([embedding_T; embedding_M], [f_T; f_M])
 
-The divergence is the task's own: between class distributions, or between the Bernoulli hazards of each time bin.
+The divergence is the task's own: between class distributions, or between the Bernoulli hazards of each time bin. For
+numbers it is the mean squared difference of the standardised predictions, which have no temperature.
 Differs from the authors' code, which takes a softmax over hazards and distils clusters of arbitrary order onto [tumor,
 TME].
 
@@ -40,7 +41,9 @@ def feature_distillation(inputs: LossInputs) -> Float[Tensor, ""] | None:
 def prediction_divergence(
     teacher: Float[Tensor, "b k"], student: Float[Tensor, "b k"], temperature: float, kind: Kind
 ) -> Float[Tensor, "b"]:
-    """T^2 KL(teacher || student) at temperature T, per patient; mean over the bins for hazards."""
+    """T^2 KL(teacher || student) at temperature T, per patient; mean over the bins for hazards; numbers have no T."""
+    if not LIKELIHOODS[kind].has_temperature:
+        return LIKELIHOODS[kind].divergence(teacher, student)
     return temperature**2 * LIKELIHOODS[kind].divergence(teacher / temperature, student / temperature)
 
 

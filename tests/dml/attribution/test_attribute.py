@@ -81,7 +81,7 @@ def _offset(preprocessor: Preprocessor, name: str) -> LinearOffset:
     reader = PatientReader(preprocessor, cohort)
     folds = [i % 3 for i in range(len(cohort.cases))]
     sources = SOURCES["slide", "genes"] if name == "teacher" else SOURCES[("slide",)]
-    outcomes = read_outcomes(cohort.cases, preprocessor.task)
+    outcomes = read_outcomes(cohort.cases, preprocessor)
     return fit_linear_offset(reader.source_rows(cohort.cases), folds, sources, outcomes, 3)
 
 
@@ -99,7 +99,7 @@ def close(result: Attribution) -> None:
     assert (np.abs(result.residual) <= 1e-3 * size + 1e-5).all(), (result.residual, size)
 
 
-@pytest.mark.parametrize("task", ["survival", "grade"])
+@pytest.mark.parametrize("task", ["survival", "grade", "score"])
 @pytest.mark.parametrize("offset", [False, True])
 @pytest.mark.parametrize("name", ["teacher", "student"])
 def test_contributions_sum_to_the_output_less_the_reference(name: str, task: str, offset: bool) -> None:
@@ -258,3 +258,11 @@ def test_refusals_name_the_patient_and_the_model() -> None:
         contributions_of(torch.nn.Linear(2, 2), batch, None, "survival")
     with pytest.raises(InputError, match=r"There are: tumor at 0\.5"):
         attribute([fold_model("student")], one()).part("stroma", 0.5)
+
+
+@pytest.mark.parametrize("offset", [False, True])
+def test_contributions_to_a_number_are_in_its_unit(offset: bool) -> None:
+    model, patient = fold_model("teacher", "score", offset), one()
+    result = attribute([model], patient)
+    assert result.outputs == ("score",)
+    assert result.output[0] == pytest.approx(model.predict(patient)["value"][0], rel=1e-4)

@@ -73,7 +73,11 @@ def test_labels_and_numbers() -> None:
     assert labels["share_a"].tolist() == pytest.approx([2 / 3, 1 / 3])
     assert labels["distance"].tolist() == pytest.approx([2 / 3, 2 / 3])
     assert labels["known_a"].tolist() == [3, 3]
-    numbers = compare_numbers(a, b).set_index("quantity")
+    a["purity"], b["purity"] = [0.2, 0.4, None, 0.6], 0.5
+    assert compare_labels(a, b, {"purity": []}).empty
+    numbers = compare_numbers(a, b, ["purity", "elsewhere"]).set_index("quantity")
+    assert numbers.loc["purity", ["a", "b"]].tolist() == pytest.approx([0.4, 0.5])
+    assert "elsewhere" not in numbers.index
     assert numbers.loc["age", ["a", "b"]].tolist() == [60.0, 80.0]
     assert numbers.loc["days of follow-up (median)", ["a", "b"]].tolist() == [25.0, 250.0]
     assert numbers.loc["share of deaths", ["a", "b"]].tolist() == [1.0, 0.25]

@@ -60,3 +60,17 @@ def test_two_of_three_classes_are_enough_to_be_judged() -> None:
 def test_an_unknown_task() -> None:
     with pytest.raises(ConfigError, match="tasks: idh is no task of this cohort; there are survival, grade"):
         check_folds(split("abc"), patients(), ["idh"], CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([1, 1, 1, 2, 3, 4], "purity, fold 0: the 3 test patients with a number have 1 different ones"),
+        ([1, 2, 3, 4, 4, 4], "purity, fold 0: the 3 training patients with a number have 1 different ones"),
+        ([1, 2, 3, None, None, None], "purity, fold 0: the 0 training patients with a number have 0 different ones"),
+    ],
+)
+def test_a_fold_whose_numbers_do_not_vary(numbers: list[float | None], message: str) -> None:
+    check_folds(split("abc"), patients().assign(purity=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), ["purity"], {"purity": []})
+    with pytest.raises(CheckFailed, match=message):
+        check_folds(split("abc"), patients().assign(purity=numbers), ["purity"], {"purity": []})

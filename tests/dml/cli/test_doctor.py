@@ -172,7 +172,7 @@ def test_an_encoder_that_cannot_be_imported_is_seen(here: Path) -> None:
 def test_a_package_that_an_encoder_needs_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from dml.features.encoders import registry
+    from dml.encoders import registry
 
     card = replace(painted.fake_card("tiny"), requirements=("no-such-package", "numpy"))
     monkeypatch.setitem(registry._registered, "tiny", card)

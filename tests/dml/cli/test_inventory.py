@@ -60,12 +60,15 @@ def test_a_cohort_is_counted_by_what_is_known(tmp_path: Path) -> None:
             "event": pa.array([True, None, False]),
             "age": [50.0, None, None],
             "grade": ["G2", None, "G4"],
+            "purity": [0.5, None, 0.25],
         }
     )
-    write_parquet(tmp_path / "patients.parquet", patients, {"classes": {"grade": ["G2", "G3", "G4"]}})
+    classes = {"grade": ["G2", "G3", "G4"], "purity": []}
+    write_parquet(tmp_path / "patients.parquet", patients, {"classes": classes})
     found = {row["what"]: row["number"] for row in inventory.summary(tmp_path)}
     assert (found["patients"], found["sites"], found["with survival"], found["deaths"]) == (3, 2, 2, 1)
     # the one who died at 10 days was followed until then; the other until 30
     assert found["median follow-up in days (reverse Kaplan-Meier)"] == 30
     assert (found["grade = G2"], found["grade = G3"], found["grade = G4"]) == (1, 0, 1)
+    assert found["with purity"] == 2
     assert found["slides"] is None

@@ -139,6 +139,13 @@ BROKEN: dict[str, tuple[Callable[[], object], str]] = {
         ),
         r"label g: b has the classes high, low, another low, high\. Write them alike",
     ),
+    "a number in one part": (
+        lambda: (
+            write_part("a", people("P"), classes={"g": ["low", "high"]}, g="low"),
+            write_part("b", people("Q"), classes={"g": []}, g=1.5),
+        ),
+        r"label g: a number in b, with the classes low, high in another\. Give the two different names",
+    ),
     "part is missing": (
         lambda: write_part("a", people("P")),
         r"data/raw/both/b/patients\.parquet: the file does not exist",

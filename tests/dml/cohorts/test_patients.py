@@ -12,6 +12,7 @@ from dml.cohorts.description import CohortDescription
 from dml.cohorts.patients import build_patients, write_patients
 from dml.cohorts.store_files import read_patients
 from dml.core.errors import InputError
+from dml.data.cohort_store import CohortStore
 from dml.readers.columns import PatientTable
 
 
@@ -171,3 +172,63 @@ def test_rows_of_other_diagnoses_are_not_read(describe, tables) -> None:
     assert build_patients(reading("primary"))["survival_days"].max() < 99 * 30
     with pytest.raises(InputError, match=r"no row is left by where: \{'kind': \('x',\)\}\. Correct patients\.where"):
         build_patients(reading("x"))
+
+
+def numbered(raw: Path, cells: list[object], **label: object) -> CohortDescription:
+    """One table with a column of numbers, declared as a label."""
+    rows = frame([(f"P{i}", 1, 1) for i in range(len(cells))]).assign(tils=cells)
+    description = described(raw, {"t": rows}).model_dump(by_alias=True)
+    source = {"table": "t", "column": "tils", "unknown": ["NA", "n/d"]}
+    labels = {"tils": {"kind": "number", "sources": [source], **label}}
+    return CohortDescription.model_validate({**description, "labels": labels})
+
+
+def test_a_number_is_read_written_and_marked_by_having_no_classes(tmp_path: Path) -> None:
+    description = numbered(tmp_path, ["0.5", "1e2", "", "n/d", "-3"], unit="%", range=(-10, 100))
+    patients = build_patients(description)
+    np.testing.assert_array_equal(patients["tils"], [0.5, 100, np.nan, np.nan, -3])
+    classes = {name: label.classes for name, label in description.labels.items()}
+    write_patients(tmp_path / "patients.parquet", patients, classes, "x")
+    stored = read_patients(tmp_path / "patients.parquet")
+    assert stored.attrs["classes"] == {"tils": []}
+    assert stored["tils"].dtype == np.float64
+    cohort = CohortStore(tmp_path).clinical_cohort()
+    assert [case.values for case in cohort.cases] == [{"tils": 0.5}, {"tils": 100.0}, {}, {}, {"tils": -3.0}]
+    assert all(case.labels == {} for case in cohort.cases)
+    assert [case.has_target("tils") for case in cohort.cases] == [True, True, False, False, True]
+
+
+def test_numbers_of_one_patient_must_agree(tmp_path: Path) -> None:
+    rows = frame([("A", 1, 1), ("A", 1, 1)]).assign(n=[1.0, 2.0])
+    description = described(tmp_path, {"t": rows}).model_dump(by_alias=True)
+    labels = {"n": {"kind": "number", "sources": [{"table": "t", "column": "n"}]}}
+    with pytest.raises(InputError, match="rows of the same patient disagree in 'n'"):
+        build_patients(CohortDescription.model_validate({**description, "labels": labels}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["0.5", "high"], r"t\.csv: column 'tils' holds high in row 3, which is not a number"),
+        (["0.5", "inf"], r"column 'tils' holds inf in row 3, which is not a number"),
+        (["0.5", "140"], r"column 'tils' holds 140\.0 in row 3\. The label's range is 0 to 100: correct the cells"),
+        (["-1", "5"], r"holds -1\.0 in row 2\. The label's range is 0 to 100"),
+    ],
+)
+def test_text_and_numbers_out_of_range_are_refused(tmp_path: Path, cells: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_patients(numbered(tmp_path, cells, range=(0, 100)))
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ({"classes": ["low", "high"]}, "a number has neither `classes` nor `values`"),
+        ({"range": (5, 5)}, "the lowest number comes first"),
+        ({"kind": "class"}, "name at least two, or `kind: number`"),
+        ({"kind": "class", "classes": ["low", "high"], "unit": "%"}, "`unit` and `range` are of numbers"),
+    ],
+)
+def test_a_label_that_is_half_a_number_is_refused(tmp_path: Path, label: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        numbered(tmp_path, ["1", "2"], **label)

@@ -155,7 +155,9 @@ def test_what_cannot_be_split_is_said() -> None:
         match=r"4 patients can be tested \(paired\); 5 folds need at least 10\. .*split\.test_population: ",
     ):
         make_splits(patients, set(patients["patient_id"][:4]), 5, Split(), 0)
-    with pytest.raises(InputError, match=r"2 sites or groups cannot be kept together in 5 parts\. Set split\.group_sites: false"):
+    with pytest.raises(
+        InputError, match=r"2 sites or groups cannot be kept together in 5 parts\. Set split\.group_sites: false"
+    ):
         make_splits(patients, paired_of(patients), 5, Split(group_sites=True), 0)
     with pytest.raises(ConfigError, match=r"split\.stratify: no column 'gade'; there are survival, patient_id"):
         make_splits(patients, paired_of(patients), 5, Split(stratify=("gade",)), 0)

@@ -66,5 +66,5 @@ def test_the_message_names_the_patient(tmp_path, invented):
 
 def test_an_unknown_kind_is_refused(tmp_path, invented):
     rows, metadata = invented.rows("survival", "teacher", 0.8, fold=0)
-    with pytest.raises(InputError, match="metadata 'kind' is 'regression'"):
-        write_predictions(tmp_path / "predictions.parquet", rows, metadata | {"kind": "regression"})
+    with pytest.raises(InputError, match="metadata 'kind' is 'ranking'"):
+        write_predictions(tmp_path / "predictions.parquet", rows, metadata | {"kind": "ranking"})

@@ -52,12 +52,13 @@ def stores(client: MlflowClient) -> Callable[..., None]:
                 "survival_days": [c.survival.days if c.survival else None for c in whole.cases],
                 "event": [c.survival.event if c.survival else None for c in whole.cases],
                 "grade": [c.labels["grade"] for c in whole.cases],
+                "purity": [c.values["purity"] for c in whole.cases],
             }
         )
         write_parquet(
             folder / "patients.parquet",
             pa.Table.from_pandas(patients),
-            {"classes": {"grade": ["G2", "G3", "G4"]}, "cohort": "other"},
+            {"classes": {"grade": ["G2", "G3", "G4"], "purity": []}, "cohort": "other"},
         )
         values = np.array([case.expression for case in whole.cases])[:, :genes]
         ids = tuple(case.patient_id for case in whole.cases)
@@ -115,6 +116,32 @@ def test_an_incompatible_cohort_is_refused(
     stores(**stored)
     with pytest.raises(InputError, match=reason):
         validate_external(registered(model), "other", SETTINGS)
+
+
+def test_a_number_is_predicted_scored_and_recalibrated(
+    stores: Callable[..., None], registered: Callable[..., str]
+) -> None:
+    stores(patients=60)
+    out = validate_external(registered("student", "purity"), "other", SETTINGS)
+    metrics = read_json(out / "metrics.json")
+    assert set(metrics) == {"student", "student-recalibrated"}
+    rows = pd.read_parquet(out / "predictions.parquet")
+    assert set(rows["target"].round(6)) == {round(0.2 + 0.1 * k, 6) for k in range(7)}
+    assert abs(metrics["student-recalibrated"]["bias"]["value"]) < 0.02
+    assert metrics["student-recalibrated"]["r2"]["value"] >= min(metrics["student"]["r2"]["value"], -0.1)
+    assert "External evaluation of demo-purity-student version 1" in (out / "report.html").read_text()
+
+
+def test_a_number_where_the_model_has_classes_is_refused(
+    stores: Callable[..., None], registered: Callable[..., str]
+) -> None:
+    stores()
+    path = Path("data/other/patients.parquet")
+    rows = pd.read_parquet(path).assign(grade=1.5, purity="low")
+    write_parquet(path, pa.Table.from_pandas(rows), {"classes": {"grade": [], "purity": ["low", "high"]}})
+    for model, task, reason in (("student", "grade", "grade has numbers"), ("student", "purity", "trained on numbers")):
+        with pytest.raises(InputError, match=reason):
+            validate_external(registered(model, task), "other", SETTINGS)
 
 
 def test_zero_shot_and_recalibrated_stand_apart(stores: Callable[..., None], registered: Callable[..., str]) -> None:

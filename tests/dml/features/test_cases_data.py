@@ -11,7 +11,7 @@ from dml.cohorts.description import CohortDescription
 from dml.cohorts.slide_table import build_slides
 from dml.config.params import Embed, Tiles
 from dml.core.errors import InputError
-from dml.features.encoders.registry import get
+from dml.encoders.registry import get
 from dml.features.import_features import import_features
 from dml.slides.reader import open_slide
 from dml.slides.tile_slide import TiledSlide, tile_slide

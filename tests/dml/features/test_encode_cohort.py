@@ -12,10 +12,10 @@ import torch
 from dml.config.params import Embed, Tiles
 from dml.core.errors import CheckFailed, ConfigError, InputError
 from dml.data.feature_store import read_bags, read_features
+from dml.encoders.card import TileEncoder
+from dml.encoders.registry import register
 from dml.features.encode_cohort import encode_cohort
 from dml.features.encode_slide import encode_slide
-from dml.features.encoders.card import TileEncoder
-from dml.features.encoders.registry import register
 from dml.features.manifest import read_manifest
 from dml.features.tile_cohort import tile_cohort
 from dml.slides.grid_store import read_grid

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dml.core.types import Mpp, TileGrid
+from dml.encoders.registry import get
 from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
-from dml.features.encoders.registry import get
 from dml.slides.reader import Slide
 from tests.painted import ColourStatistics, tissue_pixels, with_a_hole, write_slide
 

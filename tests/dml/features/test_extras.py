@@ -47,13 +47,13 @@ def test_the_pinned_torch_stays(overlay: Path) -> None:
 @pytest.mark.network
 def test_encoders_of_every_extra_run(overlay: Path) -> None:
     """Tiny random networks of timm and transformers from a local folder, TorchScript and ONNX, none skipped."""
-    output = run(overlay, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/dml/features/test_backends.py")
+    output = run(overlay, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/dml/encoders/test_backends.py")
     assert "SKIPPED" not in output
 
 
 @pytest.mark.slow
 @pytest.mark.network
-@pytest.mark.parametrize("tests", ["tests/dml/readers/expression/test_h5ad.py", "tests/dml/features/test_runtimes.py"])
+@pytest.mark.parametrize("tests", ["tests/dml/readers/expression/test_h5ad.py", "tests/dml/encoders/test_runtimes.py"])
 def test_h5ad_and_runtimes_of_encoders_run(overlay: Path, tests: str) -> None:
     """Files that anndata itself writes, of today's and of its oldest kind; OpenVINO beside ONNX Runtime."""
     output = run(overlay, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", tests)

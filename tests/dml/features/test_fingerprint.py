@@ -8,7 +8,8 @@ import pytest
 from dml.config.params import Tiles
 from dml.core.errors import InputError
 from dml.core.types import Microns, Mpp, TileGrid
-from dml.features.fingerprint import encoding_key, importing_key, slide_fingerprint, tiling_key
+from dml.features.fingerprint import encoding_key, importing_key, tiling_key
+from dml.slides.slide_fingerprint import slide_fingerprint
 
 
 def grid(shift: float = 0.0, mpp: float = 0.5) -> TileGrid:

@@ -22,8 +22,8 @@ from pathlib import Path
 import pandas as pd
 from tests.painted import FAKE, fake_card
 from dml.config.params import Embed, Tiles
-from dml.features.encoders.card import EncoderCard
-from dml.features.encoders.registry import register
+from dml.encoders.card import EncoderCard
+from dml.encoders.registry import register
 from dml.features.encode_cohort import encode_cohort
 from dml.features.tile_cohort import tile_cohort
 

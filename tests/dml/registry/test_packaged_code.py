@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from dml.config.params import Params
 from dml.core.errors import InputError
-from dml.features.encoders import registry as encoders
+from dml.encoders import registry as encoders
 from dml.models import registry as models
 from dml.registry import packaging, versions
 from dml.registry import predict as prediction

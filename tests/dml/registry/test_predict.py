@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from dml.config.params import Params
 from dml.core.errors import InputError
 from dml.core.files import read_parquet, write_json, write_parquet
-from dml.features.encoders import registry as encoders
+from dml.encoders import registry as encoders
 from dml.registry import predict as prediction
 from dml.registry.versions import register
 from tests import painted

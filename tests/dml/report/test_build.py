@@ -25,7 +25,7 @@ def written(tmp_path_factory, invent):
     """The models and the report of both kinds of task, evaluated once."""
     folder = tmp_path_factory.mktemp("written")
     invented = invent(seed=5)
-    for kind in ("survival", "classification"):
+    for kind in ("survival", "classification", "regression"):
         models = invented.write(folder / "models" / kind, kind)
         evaluate(models, invented.patients, QUICK, 7, folder / "reports" / kind, ReportContext("<invented>", flow=FLOW))
     return folder
@@ -90,7 +90,7 @@ def test_teacher_and_student_are_compared_with_their_references(report):
     assert compared["teacher"]["null"]["c_index"]["ci_low"] > 0
 
 
-@pytest.mark.parametrize("kind", ["survival", "classification"])
+@pytest.mark.parametrize("kind", ["survival", "classification", "regression"])
 def test_the_same_predictions_give_the_same_bytes(written, tmp_path, invented, kind):
     first, second = written / "reports" / kind, tmp_path
     evaluate(written / "models" / kind, invented.patients, QUICK, 7, tmp_path, ReportContext("<invented>", flow=FLOW))
@@ -161,7 +161,7 @@ def test_an_empty_subgroup_is_left_out(tmp_path, invented):
     assert "c_index_women" in metrics
 
 
-@pytest.mark.parametrize("kind", ["survival", "classification"])
+@pytest.mark.parametrize("kind", ["survival", "classification", "regression"])
 def test_the_page_stands_alone(report, kind):
     page = (report(kind) / "report.html").read_text()
     assert "http" not in page
@@ -170,7 +170,7 @@ def test_the_page_stands_alone(report, kind):
     figures = [base64.b64decode(found) for found in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)]
     assert len(figures) >= 3
     assert all(b"<svg" in figure for figure in figures)
-    primary = {"survival": "c_index", "classification": "auc"}[kind]
+    primary = {"survival": "c_index", "classification": "auc", "regression": "spearman"}[kind]
     assert f"{read_json(report(kind) / 'metrics.json')['teacher'][primary]['value']:.3f}" in page
 
 
@@ -208,7 +208,7 @@ def test_who_is_lost_on_the_way_is_counted(report):
     assert "10 of unknown outcome" in page
 
 
-@pytest.mark.parametrize("kind", ["survival", "classification"])
+@pytest.mark.parametrize("kind", ["survival", "classification", "regression"])
 def test_every_item_of_the_reporting_guideline_has_a_line(report, kind):
     page = (report(kind) / "report.html").read_text()
     for number in ("5a", "8a", "12e", "18e-f", "20a", "23a", "27a-c"):
@@ -271,3 +271,34 @@ def test_ablation_and_permutation_test_are_read_from_beside_the_report(tmp_path,
     assert context.probes == {"permutation_test": null}
     write_json(tmp_path / "reports/x/survival/probes.json", {"permutation_test": {"value": 0.49}})
     assert read_context("x", "survival", tmp_path).probes == {"permutation_test": {"value": 0.49}}
+
+
+def test_the_page_of_a_number_shows_its_calibration(report):
+    out = report("regression")
+    metrics = read_json(out / "metrics.json")
+    wanted = {"spearman", "r2", "mae", "bias", "coverage", "interval_width"}
+    wanted |= {"calibration_slope", "calibration_intercept"}
+    assert wanted <= set(metrics["teacher"])
+    assert metrics["null"]["spearman"]["value"] == 0
+    assert "calibration_slope" not in metrics["null"]
+    assert {"spearman", "r2", "mae"} == set(read_json(out / "comparisons.json")["teacher"]["linear_slide"])
+    details = read_json(out / "details.json")
+    assert details["numbers"]["min"] < details["numbers"]["median"] < details["numbers"]["max"]
+    page = (out / "report.html").read_text()
+    assert "Measured and predicted" in page
+    assert "Confusion" not in page
+    assert {"measured.svg", "calibration.svg", "spearman.svg"} <= {path.name for path in (out / "figures").iterdir()}
+    assert "Predicts purity, a number" in (out / "cards" / "teacher.md").read_text()
+
+
+def test_a_calibration_that_is_off_is_among_the_conclusions(invented, tmp_path):
+    models = invented.write(tmp_path / "models", "regression", {"teacher": 0.9, "student": 0.5, "null": 0.0})
+    for path in models.glob("student/fold-*/predictions.parquet"):
+        rows, metadata = read_predictions(path)
+        narrow = {"value_lower": rows["value"] - 0.1, "value_upper": rows["value"] + 0.1}
+        write_predictions(path, rows.assign(**narrow), metadata)
+    patients = invented.patients.assign(purity=invented.purity)
+    evaluate(models, patients, QUICK, 7, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "purity, median" in page
+    assert re.search(r"The student: Coverage of the 80 % interval 0\.0\d\d .* where 0\.8 is right", page)

@@ -13,7 +13,7 @@ EVIL = "<script>alert(1)</script>"
 QUICK = Evaluation(resamples=20)
 
 
-@pytest.mark.parametrize("kind", ["survival", "classification"])
+@pytest.mark.parametrize("kind", ["survival", "classification", "regression"])
 def test_no_name_becomes_html_in_report_card_and_table(tmp_path: Path, invented, kind: str) -> None:
     invented.patients["site"] = invented.patients["site"].map(lambda site: f"{site}{EVIL}")
     models = invented.write(tmp_path / "models", kind, {"teacher": 0.8, "student": 0.6})

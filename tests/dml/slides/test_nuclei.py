@@ -13,7 +13,7 @@ from dml.config.params import Tiles
 from dml.core.errors import InputError
 from dml.slides.nuclei import MIN_NUCLEI, PLAUSIBLE_UM, measure_nuclei, median_diameter
 from dml.slides.reader import open_slide
-from dml.slides.tile_slide import tile_file, tile_slide
+from dml.slides.tile_slide import SlideOptions, tile_file, tile_slide
 from tests.painted import write_slide
 
 TILES = Tiles(mpps=(0.5,), tile_px=256)
@@ -63,7 +63,7 @@ def test_nuclei_of_double_size_are_noted_and_of_fourfold_refused(tmp_path: Path)
 
 def test_the_word_of_the_cohort_counts_more(tmp_path: Path) -> None:
     fourfold = slide_with(tmp_path / "fourfold.tif", 28.0)
-    assert tile_file(fourfold, TILES, mpp_from="file").facts["notes"] == ""
+    assert tile_file(fourfold, TILES, SlideOptions(mpp_from="file")).facts["notes"] == ""
 
 
 def test_a_real_slide_is_plausible(shared_data: Path) -> None:

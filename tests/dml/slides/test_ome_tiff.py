@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from dml.core.errors import InputError
-from dml.slides.ome_tiff import OmeTiff, _undecodable
+from dml.slides.ome_tiff import OmeTiff, name_undecodable
 from dml.slides.reader import open_slide
 from tests.painted import tissue_pixels, write_slide
 
@@ -89,7 +89,9 @@ def test_without_imagecodecs_openslide_reads_jpeg_and_the_xml_counts(
 
 def test_a_compression_that_needs_imagecodecs_names_the_extra(tmp_path: Path) -> None:
     slide = OmeTiff(write_ome(tmp_path / "s.ome.tif"))
-    error = _undecodable(slide.path, 0, (0, 0), ValueError("<COMPRESSION.JPEG: 7> requires the 'imagecodecs' package"))
+    error = name_undecodable(
+        slide.path, 0, (0, 0), ValueError("<COMPRESSION.JPEG: 7> requires the 'imagecodecs' package")
+    )
     slide.close()
     assert "pip install -e '.[ome]'" in str(error)
 

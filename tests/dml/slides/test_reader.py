@@ -149,8 +149,9 @@ def truncated(path: Path, share: float) -> Path:
     [
         (None, "the file does not exist"),
         (b"", r"the file is empty \(0 bytes\)"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(2000), "not a slide"),
-        (b"II*\0" + b"\xff" * 2000, "a TIFF that is truncated or not tiled"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(2000), "cannot be read"),
+        (b"GIF89a" + bytes(2000), "not a slide"),
+        (b"II*\0" + b"\xff" * 2000, "cannot be read .*Is it truncated or damaged"),
     ],
 )
 def test_not_a_slide(tmp_path: Path, content: bytes | None, message: str) -> None:

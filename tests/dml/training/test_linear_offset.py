@@ -122,7 +122,7 @@ def test_a_patient_without_the_sources_has_no_offset(inputs: tuple[Source, ...])
     cases = fold(data).learning.cases
     model = train_teacher(fold(data), PARAMS, "survival").model
     rows = model.reader(data).source_rows(cases)
-    outcomes = read_outcomes(cases, model.spec.preprocessor.task)
+    outcomes = read_outcomes(cases, model.spec.preprocessor)
     offset = fit_linear_offset(rows, [i % 3 for i in range(len(cases))], SOURCES[inputs], outcomes, 4)
     empty = {source: np.full_like(values[:2], np.nan) for source, values in rows.items()}
     np.testing.assert_array_equal(offset(empty, [None, 1]), np.zeros((2, 1)))
