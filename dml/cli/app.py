@@ -16,6 +16,7 @@ from dml.cli import (
     probe,
     registry,
     results,
+    spatial,
     teachability,
     tune,
     ui,
@@ -46,6 +47,7 @@ app.command("teachability")(teachability.teachability)
 app.command("predict")(predict.predict)
 app.command("heatmap")(heatmap.heatmap)
 app.command("validate-external")(experiments.validate_external)
+app.command("spatial")(spatial.spatial)
 app.add_typer(probe.app, name="probe")
 app.command("reproduce")(experiments.reproduce)
 app.add_typer(registry.app, name="registry")

@@ -47,6 +47,14 @@ class Probes(Section):
     permutations: int = Field(0, ge=0, description="trainings per fold on permuted outcomes; 0 = none")
 
 
+class Spatial(Section):
+    """Spatial validation: draws of the null, and blocks of the intervals."""
+
+    draws: int = Field(999, ge=99, description="moves of every section under the null")
+    resamples: PositiveInt = Field(1000, description="of spatial blocks within sections")
+    block_um: PositiveFloat = Field(800.0, description="side of a block in microns")
+
+
 class Promotion(Section):
     """Gates between a registered challenger and the alias champion."""
 

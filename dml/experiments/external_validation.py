@@ -110,7 +110,7 @@ def load_inputs(version: RegisteredVersion, store: CohortStore) -> ValidationInp
     cohort = store.cohort(spec.preprocessor.encoder, spec.preprocessor.mpps)
     check_cohort(cohort, store.folder, spec)
     if "genes" in spec.entry.inputs:
-        cohort = _convert_expression(cohort, store.expression_path, spec)
+        cohort = convert_expression(cohort, store.expression_path, spec)
     internal = packaging.packed_predictions(f"models:/{version.name}/{version.version}")
     tested = set() if internal is None else set(internal[0]["patient_id"])
     trained = {patient for fold in ensemble.folds for patient in fold.spec.training_patient_hashes}
@@ -201,7 +201,7 @@ def _flow(inputs: ValidationInputs, selected: Cohort) -> ExternalFlow:
     )
 
 
-def _convert_expression(cohort: Cohort, path: Path, spec: ModelSpec) -> Cohort:
+def convert_expression(cohort: Cohort, path: Path, spec: ModelSpec) -> Cohort:
     """Convert the transcriptomes to the unit of the model."""
     with_values = [case for case in cohort.cases if case.has_expression]
     if not with_values:

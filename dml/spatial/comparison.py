@@ -1,0 +1,199 @@
+"""Comparisons of maps with measurements over the sections of a cohort: value, interval, and p-values of a table.
+
+A statistic is the mean over sections, each with its own ranks; a draw of the null moves every section by a move of its
+own, the same for all comparisons. An interval is that of spatial blocks drawn within sections: it covers other tissue
+of the same sections, not other patients.
+
+Shape legend: n spots, b resamples, d draws.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from dml.core.errors import InputError
+from dml.evaluation.intervals import rounded
+from dml.spatial.null import MIN_OVERLAP, Moves, draw_moves, null_correlations
+from dml.spatial.spot_grid import SpotGrid
+from dml.spatial.statistics import auc, interval, p_values, spearman, table_p_values
+
+Statistic = Literal["spearman", "auc"]
+CHANCE: Mapping[str, float] = {"spearman": 0.0, "auc": 0.5}
+"""Value of a statistic without association."""
+MIN_SPOTS = 20
+"""Least spots of a section with both values."""
+MIN_CLASS_SPOTS = 5
+"""Least spots of a section inside a region, and outside of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpotSection:
+    """Spots of one section (n): their grid, and a column a map or measurement, NaN where missing."""
+
+    section_id: str
+    grid: SpotGrid
+    values: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One row of a table: a map against a measurement (for an AUC 0 or 1), or the difference of two maps against it."""
+
+    map: str
+    measurement: str
+    statistic: Statistic = "spearman"
+    less: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Draws of the null, resamples of blocks, their side in spots, confidence of intervals, seed, least overlap."""
+
+    draws: int = 999
+    resamples: int = 1000
+    block: int = 4
+    confidence: float = 0.95
+    seed: int = 0
+    min_overlap: float = MIN_OVERLAP
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedPair:
+    """A statistic of one map and one measurement in one section: its value, null (d) and resamples (b)."""
+
+    value: float
+    correlation: float
+    null: Float[np.ndarray, "d"]
+    resampled: Float[np.ndarray, "b"]
+    spots: int
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonResult:
+    """A comparison over all sections; `sections` has the value of each, `p_table` is corrected over the table."""
+
+    comparison: Comparison
+    value: float
+    low: float
+    high: float
+    p: float
+    p_table: float
+    draws: int
+    spots: int
+    sections: Mapping[str, float]
+
+    @property
+    def shown(self) -> bool:
+        """Whether the corrected p-value is below 0.05 and the interval does not cover chance."""
+        chance = 0.0 if self.comparison.less else CHANCE[self.comparison.statistic]
+        return bool(self.p_table < 0.05 and (self.low > chance or self.high < chance))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a row of ``spatial.json``."""
+        named = {name: getattr(self.comparison, name) for name in ("map", "less", "measurement", "statistic")}
+        numbers = {"value": self.value, "ci_low": self.low, "ci_high": self.high, "p": self.p, "p_table": self.p_table}
+        sections = {section: rounded(value) for section, value in self.sections.items()}
+        counts = {"shown": self.shown, "spots": self.spots, "draws": self.draws, "sections": sections}
+        return {**named, **{name: rounded(value) for name, value in numbers.items()}, **counts}
+
+
+class SpotComparer:
+    """Compares maps with measurements; pairs are computed once and shared by the rows of all tables.
+
+    Parameters
+    ----------
+    sections : sequence of SpotSection
+        Of one cohort.
+
+    Raises
+    ------
+    InputError
+        If there is no section, or one has too few spots to be moved.
+    """
+
+    def __init__(self, sections: Sequence[SpotSection], settings: Settings) -> None:
+        if not sections:
+            raise InputError("spots", "no section with maps", "See dml cohort show")
+        self.sections, self.settings = tuple(sections), settings
+        seeds = np.random.SeedSequence(settings.seed).generate_state(len(sections))
+        full = [draw_moves(s.grid, 1, 0, settings.min_overlap).available for s in sections]
+        self.draws = min(settings.draws, math.prod(full))
+        self._moves: dict[str, Moves] = {}
+        self._weights: dict[str, np.ndarray] = {}
+        for section, seed in zip(sections, seeds, strict=True):
+            name, grid = section.section_id, section.grid
+            self._moves[name] = draw_moves(grid, self.draws, int(seed), settings.min_overlap)
+            blocks = grid.block_weights(settings.block, settings.resamples, int(seed))
+            self._weights[name] = np.concatenate([np.ones((1, len(grid)), blocks.dtype), blocks])
+        self._pairs: dict[tuple[str, str, str, Statistic], ComparedPair | None] = {}
+
+    def table(self, comparisons: Sequence[Comparison], step_down: bool = False) -> list[ComparisonResult]:
+        """Compute the rows of one table; p-values are corrected over all of them."""
+        parts = [self._combine(comparison) for comparison in comparisons]
+        nulls = np.stack([part[1] for part in parts]) if parts else np.zeros((0, self.draws))
+        observed = np.array([part[0] for part in parts])
+        resampled = np.stack([part[2] for part in parts]) if parts else np.zeros((0, self.settings.resamples))
+        p = p_values(observed, nulls)
+        corrected = np.maximum(p, table_p_values(observed, nulls, step_down))
+        low, high = interval(resampled, self.settings.confidence)
+        return [
+            ComparisonResult(c, value, *(float(each[i]) for each in (low, high, p, corrected)), self.draws, n, sections)
+            for i, (c, (_, _, _, value, n, sections)) in enumerate(zip(comparisons, parts, strict=True))
+        ]
+
+    def _combine(self, comparison: Comparison) -> tuple[float, np.ndarray, np.ndarray, float, int, dict[str, float]]:
+        """Return correlation, null, resamples, value, spots and the values of sections, as means over sections."""
+        parts = {s.section_id: part for s in self.sections if (part := self._part(s, comparison)) is not None}
+        if not parts:
+            nothing = np.full(self.draws, np.nan), np.full(self.settings.resamples, np.nan)
+            return np.nan, *nothing, np.nan, 0, {}
+        correlation, value = (float(np.mean([getattr(p, n) for p in parts.values()])) for n in ("correlation", "value"))
+        null, resampled = (np.mean([getattr(p, n) for p in parts.values()], axis=0) for n in ("null", "resampled"))
+        sections = {name: part.value for name, part in parts.items()}
+        return correlation, null, resampled, value, sum(p.spots for p in parts.values()), sections
+
+    def _part(self, section: SpotSection, comparison: Comparison) -> ComparedPair | None:
+        first = self._pair(section, comparison.map, comparison.measurement, comparison.statistic)
+        if comparison.less is None or first is None:
+            return first
+        second = self._pair(section, comparison.less, comparison.measurement, comparison.statistic)
+        if second is None:
+            return None
+        return ComparedPair(
+            first.value - second.value,
+            first.correlation - second.correlation,
+            first.null - second.null,
+            first.resampled - second.resampled,
+            min(first.spots, second.spots),
+        )
+
+    def _pair(self, section: SpotSection, map_: str, measurement: str, statistic: Statistic) -> ComparedPair | None:
+        key = (section.section_id, map_, measurement, statistic)
+        if key not in self._pairs:
+            self._pairs[key] = self._compare(section, map_, measurement, statistic)
+        return self._pairs[key]
+
+    def _compare(self, section: SpotSection, map_: str, measurement: str, statistic: Statistic) -> ComparedPair | None:
+        if map_ not in section.values or measurement not in section.values:
+            return None
+        x, y = (section.values[name].to_numpy(float) for name in (map_, measurement))
+        both = np.isfinite(x) & np.isfinite(y)
+        if not _enough(x[both], y[both], statistic):
+            return None
+        weights = self._weights[section.section_id][:, both]
+        correlations = spearman(x[both], y[both], weights[:1] if statistic == "auc" else weights)
+        values = auc(x[both], y[both] > 0.5, weights) if statistic == "auc" else correlations
+        null = null_correlations(section.grid, x, y[None], self._moves[section.section_id])[0]
+        return ComparedPair(float(values[0]), float(correlations[0]), null, values[1:], int(both.sum()))
+
+
+def _enough(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], statistic: Statistic) -> bool:
+    """Whether there are spots enough, in both classes of an AUC, and both values vary."""
+    if len(x) < MIN_SPOTS or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return False
+    return statistic == "spearman" or min((y > 0.5).sum(), (y <= 0.5).sum()) >= MIN_CLASS_SPOTS
