@@ -144,8 +144,15 @@ def score(inputs: ValidationInputs, selected: Cohort, settings: config.Evaluatio
     }
     root = inputs.store.folder.parent.parent
     description, licence = read_cohort_description(cohort, root)
-    surroundings = {"coverage": coverage, "external": True, "finer_tiles": count_finer_tiles(cohort, root)}
-    context = ReportContext(cohort, description, licence, _flow(inputs, selected), **surroundings)
+    context = ReportContext(
+        cohort,
+        description,
+        licence,
+        _flow(inputs, selected),
+        coverage=coverage,
+        external=True,
+        finer_tiles=count_finer_tiles(cohort, root),
+    )
     subgroups = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
     settings = settings.model_copy(update={"subgroups": subgroups, "years": spec.years})
     with TemporaryDirectory() as temporary:
