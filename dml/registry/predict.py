@@ -48,9 +48,9 @@ def request_table(
     expression : Path, optional
         Table with the patients' transcriptomes.
     slide_table : Path, optional
-        ``data/<cohort>/slides.parquet``, with the patient of each slide, and its resolution; for slides below ``data/raw/<cohort>`` that
-        cohort's is used if it exists. Without it the patient is the one in a feature file of the store, else the TCGA
-        barcode (first 12 characters), else the file's name.
+        ``data/<cohort>/slides.parquet``, with patient and resolution of each slide; for slides below
+        ``data/raw/<cohort>`` that cohort's is used if it exists. Without it the patient is the one in a feature file of
+        the store, else the TCGA barcode (first 12 characters), else the file's name.
     mpp : float, optional
         Microns per pixel of slides whose file does not say, where the table of slides does not say it either.
     upsample : bool
@@ -182,9 +182,8 @@ def _list_files(path: Path) -> list[Path]:
     # one file stands for all resolutions of a slide in our store: the model reads the others beside it
     first = {(file.parent.parent, file.name) if file.suffix == ".parquet" else file: file for file in reversed(files)}
     if not first:
-        raise InputError(
-            path, "no slide or feature file inside", f"Known: {', '.join((*SLIDES, *IMAGE_SUFFIXES, *FEATURES))}"
-        )
+        known = ", ".join((*SLIDES, *IMAGE_SUFFIXES, *FEATURES))
+        raise InputError(path, "no slide or feature file inside", f"Known: {known}")
     return sorted(first.values())
 
 
