@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import nn
 
-from dml.adaptation.expression_programs import group_score, log_counts, make_programs
+from dml.adaptation.expression_programs import ExpressionPrograms, group_score, log_counts, make_programs
 from dml.adaptation.spot_tiles import SpotTiles
 from dml.adaptation.train_adapter import AdapterSettings, TrainableTail, train_adapter
 from dml.cohorts.spot_store import REGION
@@ -76,7 +76,8 @@ def leave_sections_out(
     kinds: dict[str, str] = {}
     for number, section in enumerate(names):
         test = sections == section
-        adapted, _ = train_adapter(tail, *stack_programs(logs, spots, groups, ~test), settings)
+        programs, rows = stack_programs(logs, spots, groups, ~test)
+        adapted, _ = train_adapter(tail, programs, rows, settings)
         tokens = {"frozen": encode(tail, tail.tail, len(test)), "adapted": encode(tail, adapted, len(test))}
         weights = draw_blocks(spots.spots[test], spacing_um, resamples, settings.seed + number)
         for target in probe_targets(spots, logs, groups, ~test):
@@ -87,11 +88,13 @@ def leave_sections_out(
     return _summarise(draws, kinds, confidence)
 
 
-def stack_programs(logs: np.ndarray, spots: SpotTiles, groups: GeneGroups, training: Bool[np.ndarray, "n"]):  # type: ignore[no-untyped-def]
+def stack_programs(
+    logs: np.ndarray, spots: SpotTiles, groups: GeneGroups, training: Bool[np.ndarray, "n"]
+) -> tuple[ExpressionPrograms, Int[np.ndarray, "m"]]:
     """Return the programs of the tiles of all resolutions, and the rows of training tiles among them."""
     programs = make_programs(logs, spots.genes, groups, training)
     copies = len(spots.tiles)
-    stacked = type(programs)(np.tile(programs.values, (copies, 1)), programs.weights)
+    stacked = ExpressionPrograms(np.tile(programs.values, (copies, 1)), programs.weights)
     return stacked, np.flatnonzero(np.tile(training, copies))
 
 
@@ -142,7 +145,7 @@ def _score(
         min(target.values[part].sum(), (~target.values[part]).sum()) < MIN_SPOTS for part in (train, inside)
     ):
         return None
-    own = weights[:, target.known[test]]
+    of_known = weights[:, target.known[test]]
     rows = []
     for matrix in tokens.values():
         mean, scale = matrix[train].mean(axis=0), np.maximum(matrix[train].std(axis=0), 1e-6)
@@ -150,7 +153,7 @@ def _score(
         probe: Probe = _classify if target.is_region else _regress
         predicted = probe(scaled[train], target.values[train], scaled[inside])
         statistic = auc if target.is_region else spearman
-        rows.append(statistic(predicted, target.values[inside], own))
+        rows.append(statistic(predicted, target.values[inside], of_known))
     return np.stack(rows)
 
 

@@ -71,8 +71,8 @@ def read_spot_tiles(table: SpotTable, slides: pd.DataFrame, mpps: Sequence[float
         if section not in files.index or pd.isna(files.at[section, "path"]):
             problem = f"section {section} has no slide file"
             raise InputError("slides.parquet", problem, "Adaptation reads pixels; embed.source: import has none")
-        stated = files.at[section, "mpp"]
-        with open_slide(Path(str(files.at[section, "path"])), None if pd.isna(stated) else float(stated)) as slide:
+        file = files.loc[section].to_dict()
+        with open_slide(Path(file["path"]), None if pd.isna(file["mpp"]) else float(file["mpp"])) as slide:
             for mpp, array in tiles.items():
                 half = tile_px * mpp / slide.mpp / 2
                 for i, x, y in zip(part.index, part["x_px"], part["y_px"], strict=True):

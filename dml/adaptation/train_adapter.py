@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -113,7 +113,7 @@ class TrainableTail:
 
 
 def train_adapter(
-    tail: TrainableTail, programs: ExpressionPrograms, training: Sequence[int], settings: AdapterSettings
+    tail: TrainableTail, programs: ExpressionPrograms, training: Int[np.ndarray, "m"], settings: AdapterSettings
 ) -> tuple[nn.Module, dict[str, Tensor]]:
     """Train an adapter on some tiles.
 
@@ -123,7 +123,7 @@ def train_adapter(
         Frozen maps of all tiles.
     programs : ExpressionPrograms
         Targets of all tiles (of several resolutions: stacked).
-    training : sequence of int
+    training : array of int, m
         Rows of the tiles that may be trained on.
     settings : AdapterSettings
         How.
@@ -169,8 +169,7 @@ class _Heads(nn.Module):
 
     def __init__(self, base: Float[Tensor, "n d"], programs: int, settings: AdapterSettings) -> None:
         super().__init__()
-        self.register_buffer("mean", base.mean(dim=0))
-        self.register_buffer("scale", base.std(dim=0).clamp_min(1e-3))
+        self.mean, self.scale = base.mean(dim=0), base.std(dim=0).clamp_min(1e-3)
         self.predict = nn.Sequential(nn.Dropout(0.3), nn.Linear(base.shape[1], programs))
         self.settings = settings
         if settings.contrastive_weight:
@@ -179,12 +178,12 @@ class _Heads(nn.Module):
     def forward(self, tokens: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return the loss of a batch: weighted squared error, and the contrastive term."""
         scaled = (tokens - self.mean) / self.scale
-        loss = ((self.predict(scaled) - targets) ** 2 * weights).sum(dim=1).mean()
+        loss: Tensor = ((self.predict(scaled) - targets) ** 2 * weights).sum(dim=1).mean()
         if not self.settings.contrastive_weight:
             return loss
         one = functional.normalize(self.of_tile(scaled), dim=1)
         other = functional.normalize(self.of_programs(targets * weights.sqrt()), dim=1)
         similarity = one @ other.T / self.settings.temperature
         same = torch.arange(len(tokens))
-        both = functional.cross_entropy(similarity, same) + functional.cross_entropy(similarity.T, same)
+        both: Tensor = functional.cross_entropy(similarity, same) + functional.cross_entropy(similarity.T, same)
         return loss + self.settings.contrastive_weight * both / 2

@@ -30,5 +30,6 @@ def adapt(
     folder = CohortStore.of(params.cohort).folder
     made = adapt_encoder(folder, params, encoder, name, settings, tuple(without or ()), evaluate, Path("encoders"))
     if made.comparison is not None:
-        show(made.comparison.round(3).to_dict("records"), as_json)
+        rows = made.comparison.round(3).to_dict("records")
+        show([{str(key): value for key, value in row.items()} for row in rows], as_json)
     note(f"{made.description}: {made.tiles} tiles of {len(made.sections)} sections, {made.seconds:.0f} s")

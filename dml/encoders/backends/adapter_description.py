@@ -1,8 +1,10 @@
-"""The description of an encoder with an adapter: ``encoders/<name>.yaml``, as `dml adapt` writes it::
+"""The description of an encoder with an adapter: ``encoders/<name>.yaml``, as `dml adapt` writes it.
 
-    base: efficientnet_lite0
-    adapter: efficientnet_lite0_her2st.safetensors   # beside this file
-    trained_on: {cohort: her2st, patients: [her2st_C], sections: [C2, C3, C4]}
+For example::
+
+base: efficientnet_lite0
+adapter: efficientnet_lite0_her2st.safetensors   # beside this file
+trained_on: {cohort: her2st, patients: [her2st_C], sections: [C2, C3, C4]}
 """
 
 from pathlib import Path
