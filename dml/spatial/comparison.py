@@ -142,8 +142,18 @@ class SpotComparer:
         corrected = np.maximum(p, table_p_values(observed, nulls, step_down))
         low, high = interval(resampled, self.settings.confidence)
         return [
-            ComparisonResult(c, value, *(float(each[i]) for each in (low, high, p, corrected)), self.draws, n, sections)
-            for i, (c, (_, _, _, value, n, sections)) in enumerate(zip(comparisons, parts, strict=True))
+            ComparisonResult(
+                comparison=comparison,
+                value=value,
+                low=float(low[i]),
+                high=float(high[i]),
+                p=float(p[i]),
+                p_table=float(corrected[i]),
+                draws=self.draws,
+                spots=spots,
+                sections=sections,
+            )
+            for i, (comparison, (_, _, _, value, spots, sections)) in enumerate(zip(comparisons, parts, strict=True))
         ]
 
     def _combine(self, comparison: Comparison) -> tuple[float, np.ndarray, np.ndarray, float, int, dict[str, float]]:

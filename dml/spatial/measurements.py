@@ -102,14 +102,15 @@ class _Expression:
         if (counts > 0).sum() < MIN_SPOTS_OF_GENE:
             return None
         share = np.divide(counts, self._library, out=np.full(len(counts), np.nan), where=self._library > 0)
-        return np.log1p(COUNTS_PER * share)
+        return np.asarray(np.log1p(COUNTS_PER * share))
 
     def score(self, genes: Sequence[str]) -> Float[np.ndarray, "n"] | None:
         """Return the mean of the standardised genes, None if too few are counted."""
         counted = [values for gene in genes if (values := self.gene(gene)) is not None and np.nanstd(values) > 0]
         if len(counted) < MIN_GENES:
             return None
-        return np.mean([(values - np.nanmean(values)) / np.nanstd(values) for values in counted], axis=0)
+        standardised = [(values - np.nanmean(values)) / np.nanstd(values) for values in counted]
+        return np.asarray(np.mean(standardised, axis=0))
 
 
 def _regions(regions: pd.Series, terms: Terms) -> dict[str, np.ndarray]:

@@ -164,14 +164,15 @@ def _resample(tiles: Sequence[TileMap], spots_um: np.ndarray, diameter_um: float
             maps[map_name(branch, what, level.mpp)] = at_spots
             levels.setdefault((branch, what), []).append(at_spots)
     for (branch, what), each in levels.items():
-        joined = {"attention": np.mean, "contribution": np.sum, "deviation": _root_sum}[what](each, axis=0)
-        maps[map_name(branch, what)] = joined
+        maps[map_name(branch, what)] = _join_levels(what, np.array(each))
     return maps
 
 
-def _root_sum(values: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    result: np.ndarray = np.sqrt(np.sum(np.square(values), axis=axis))
-    return result
+def _join_levels(what: str, each: np.ndarray) -> np.ndarray:
+    """Join the levels [m n] of a map."""
+    if what == "contribution":
+        return np.asarray(each.sum(0))
+    return np.asarray(each.mean(0) if what == "attention" else np.sqrt(np.square(each).sum(0)))
 
 
 def _resample_tokens(

@@ -96,7 +96,7 @@ def disc_area_on_square(centre: Float[np.ndarray, "t 2"], side: float) -> Float[
         - _corner_area(high[:, 0], low[:, 1])
         + _corner_area(low[:, 0], low[:, 1])
     )
-    return np.maximum(area, 0.0)
+    return np.asarray(np.maximum(area, 0.0))
 
 
 def _corner_area(x: Float[np.ndarray, "t"], y: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:

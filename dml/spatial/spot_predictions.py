@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from dml.attribution.outputs import explained_outputs, output_names
+from dml.attribution.outputs import explained_outputs, output_names, output_scale
 from dml.core.device import torch_threads
 from dml.core.types import Bag, Case, Cohort, Mpp
 from dml.data.batches import collate
@@ -45,7 +45,7 @@ def predict_spots(
     Returns
     -------
     array, n
-        Risk in standard deviations of the training risk, the centred logit of a class, or the value of a regression.
+        Risk in standard deviations of the training risk, the centred logit of a class, or a number in its own unit.
     """
     bags = _section_bags(units, folds[0].spec.preprocessor.mpps)
     fields = _fields(bags, spots_um, diameter_um)
@@ -67,7 +67,8 @@ def _predict(fold: FoldModel, cohort: Cohort, output: str | None) -> Float[np.nd
         batch = collate([read(case) for case in cohort.cases], spec.preprocessor)
         each = [explained_outputs(member(batch).logits, kind)[:, chosen].double() for member in fold.members]
         mean: np.ndarray = torch.stack(each).mean(0).numpy()
-    return (mean - spec.train_cutoff) / spec.train_risk_deviation if kind == "survival" else mean
+    scale, centre = output_scale(spec)
+    return (mean - centre) / scale
 
 
 def _section_bags(units: SectionUnits, mpps: Sequence[float]) -> dict[Mpp, Bag]:

@@ -98,7 +98,7 @@ def validate_model(
         raise InputError(data.name, problem, "Give the folder of all folds, or another cohort")
     compared = [section.compared for section in sections]
     comparer = SpotComparer(compared, settings)
-    columns = list(dict.fromkeys(column for section in compared for column in section.values))
+    columns = list(dict.fromkeys(str(column) for section in compared for column in section.values))
     tables = {key: comparer.table(rows) for key, rows in make_tables(columns, spec.preprocessor.mpps).items()}
     task = spec.preprocessor.task
     unit = {"survival": "SD of training risk", "classification": "logit"}.get(task.kind, "unit of the target")
@@ -143,5 +143,5 @@ def _enrichment(sections: Sequence[SectionMaps], subspace: str, mpp: float) -> d
     name = f"{subspace}.tokens.{mpp:g}"
     weights = pd.concat([s.maps[name] / s.maps[name].mean() for s in sections], ignore_index=True)
     measured = pd.concat([s.measured for s in sections], ignore_index=True)
-    regions = [column for column in measured if column.startswith(REGION_PREFIX)]
+    regions = [str(column) for column in measured if str(column).startswith(REGION_PREFIX)]
     return {r.removeprefix(REGION_PREFIX): rounded(float(weights[measured[r] == 1].mean())) for r in regions}
