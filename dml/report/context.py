@@ -28,6 +28,8 @@ class ReportContext:
         How well the cohort fits a model of another cohort: content of coverage.json.
     external : bool
         Whether the models were trained on another cohort.
+    unit : str
+        Of the task's number, as the cohort's description states it.
     """
 
     cohort: str
@@ -39,6 +41,7 @@ class ReportContext:
     ablation: Mapping[str, Any] | None = None
     coverage: Mapping[str, Any] | None = None
     external: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +106,26 @@ def read_context(cohort: str, task: str, root: Path = Path()) -> ReportContext:
         checks={stage: content for stage, content in checks.items() if content is not None},
         probes=probes,
         ablation=_read(reports / task / "ablation.json"),
+        unit=read_unit(cohort, task, root),
     )
 
 
 def read_cohort_description(cohort: str, root: Path = Path()) -> tuple[str, str]:
     """Return description and licence of ``cohorts/<cohort>.yaml``; empty where there is no such file."""
-    path = root / "cohorts" / f"{cohort}.yaml"
-    content = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    content = _description(cohort, root)
     return str(content.get("description", "")).strip(), str(content.get("licence", "")).strip()
+
+
+def read_unit(cohort: str, task: str, root: Path = Path()) -> str:
+    """Return the unit of a number in ``cohorts/<cohort>.yaml``; empty where it states none."""
+    label = (_description(cohort, root).get("labels") or {}).get(task) or {}
+    return str(label.get("unit", "")).strip()
+
+
+def _description(cohort: str, root: Path) -> dict[str, Any]:
+    path = root / "cohorts" / f"{cohort}.yaml"
+    content: dict[str, Any] = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    return content
 
 
 def _read(path: Path) -> Any:
