@@ -113,7 +113,7 @@ def describe_section(table: SpotTable, section: str, slide: pd.Series, remove_in
     displaced = find_displaced(spots, section)
     return {
         "section": section, "spots": len(spots), **_measures(orientation),
-        "better": orientation.better, "displaced": len(displaced), "examples": listed(displaced, 3),
+        "better": orientation.better, "shifted": orientation.shifted, "displaced": len(displaced), "examples": listed(displaced, 3),
         "mpp": round(float(slide["mpp"]), 4), "mpp_of_spots": round(mpp, 4),
     }  # fmt: skip
 
@@ -144,7 +144,9 @@ def spot_tables(sections: pd.DataFrame, failed: Mapping[str, str], config: Check
     """Return the tables: one row a section that is tiled, and one a section in all."""
     frame = sections.copy()
     if len(frame):
-        frame["oriented"] = yes_no(frame["better"] == "")
+        shifted = frame["shifted"].astype(bool)
+        frame["oriented"] = yes_no((frame["better"] == "") | shifted)
+        frame["centred"] = yes_no(~shifted)
         frame["on_grid"] = yes_no(frame["displaced"] == 0)
         frame["resolution"] = yes_no((frame["mpp_of_spots"] / frame["mpp"] - 1).abs() <= MAX_MPP_ERROR)
         frame["stain_alike"] = yes_no(~(frame["library_size_rank"] < MIN_RANK))
@@ -169,9 +171,8 @@ def _rules(config: Checks) -> tuple[Expectation, ...]:
     section = "Are these the counts of this section?"
     return (
         Expectation("on_tissue", "between", on_tissue, look, {"min_value": config.min_on_tissue}),
-        Expectation(
-            "oriented", "in_set", "no mirrored, rotated or shifted table fits the tissue better", transform, YES
-        ),
+        Expectation("oriented", "in_set", "no mirrored or rotated table fits the tissue better", transform, YES),
+        Expectation("centred", "in_set", "no shifted table fits the tissue better", transform, YES, "warning"),
         Expectation("resolution", "in_set", agree, spacing, YES),
         Expectation("on_grid", "in_set", "all spots are near their place on the array", displaced, YES, "warning"),
         Expectation("stain_alike", "in_set", alike, section, YES, "warning", "library_size"),
