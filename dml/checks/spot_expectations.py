@@ -113,7 +113,8 @@ def describe_section(table: SpotTable, section: str, slide: pd.Series, remove_in
     displaced = find_displaced(spots, section)
     return {
         "section": section, "spots": len(spots), **_measures(orientation),
-        "better": orientation.better, "shifted": orientation.shifted, "displaced": len(displaced), "examples": listed(displaced, 3),
+        "better": orientation.better, "shifted": orientation.shifted,
+        "displaced": len(displaced), "examples": listed(displaced, 3),
         "mpp": round(float(slide["mpp"]), 4), "mpp_of_spots": round(mpp, 4),
     }  # fmt: skip
 
