@@ -202,14 +202,18 @@ def _known_slides(slide_table: Path | None) -> dict[str, dict[str, Any]]:
     if slide_table is None:
         return {}
     rows = read_parquet(slide_table)[0].to_pylist()
-    by_file = {Path(row["path"]).stem: row for row in rows if row["path"]}
+    by_file: dict[str, dict[str, Any]] = {}
+    for row in (row for row in rows if row["path"]):
+        known = by_file.setdefault(Path(row["path"]).stem, dict(row))
+        if known["patient_id"] != row["patient_id"]:  # fields of one image that are patients of their own
+            known["patient_id"] = None
     return {str(row["slide_id"]): row for row in rows} | by_file
 
 
 def _patient(file: Path, known: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the patient of a file."""
-    if file.stem in known:
-        return str(known[file.stem]["patient_id"])
+    if (patient := known.get(file.stem, {}).get("patient_id")) is not None:
+        return str(patient)
     barcode = _TCGA.match(file.stem)
     return _stored_patient(file) or (barcode.group() if barcode else file.stem)
 

@@ -183,6 +183,13 @@ def test_the_severity_of_a_rule_can_be_set(built, tmp_path: Path, caplog) -> Non
         with_severity("ignore", "patient.age")
 
 
+def test_interpolated_slides_warn_and_fields_do_not_matter(built, tmp_path: Path, caplog) -> None:
+    fields = [[[0, 0, 5, 5]]] * 25
+    on_slides(lambda slides: slides.assign(upsample=True, fields_px=fields))(tmp_path / "data")
+    check(built, tmp_path)
+    assert "no tile may be finer than its image: failed for slide_id P00-S1" in caplog.text
+
+
 def test_a_site_that_is_unlike_the_others_warns(built, tmp_path: Path) -> None:
     def shifted(m: ExpressionMatrix) -> ExpressionMatrix:
         values = m.values.copy()
