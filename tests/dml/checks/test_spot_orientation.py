@@ -60,7 +60,7 @@ def test_a_table_mirrored_within_its_array_is_told_with_its_own_formula() -> Non
 
 def test_a_shifted_table_is_told_as_shifted() -> None:
     points, sizes = spots()
-    result = find_orientation(points + (3 * STEP_PX, -STEP_PX), sizes, STEPS, tissue())
+    result = find_orientation(points + np.array([3 * STEP_PX, -STEP_PX]), sizes, STEPS, tissue())
     assert result.shifted
     assert result.better == "shifted (x = x - 120, y = y + 40)"
 

@@ -71,9 +71,9 @@ def test_what_the_description_cannot_mean_is_refused(tmp_path: Path) -> None:
     write_st(tmp_path, make_section())
     folder = {"folder": "images", "patient_id": "P1", "mpp": {"from": "spots", "spacing_um": 100}}
     spots = pd.DataFrame({"section_id": ["B1"]})
-    with pytest.raises(ConfigError, match="spacing_um is 100, spatial.spacing_um 200"):
+    with pytest.raises(ConfigError, match=r"spacing_um is 100, spatial\.spacing_um 200"):
         build_cohort(describe(tmp_path, slides={"folder": folder}), spots)
-    with pytest.raises(InputError, match="no spots of A1. Run: dvc repro spots"):
+    with pytest.raises(InputError, match=r"no spots of A1\. Run: dvc repro spots"):
         build_cohort(describe(tmp_path), spots)
     with pytest.raises(InputError, match="no spots to take the resolution from"):
         build_cohort(describe(tmp_path))

@@ -173,6 +173,6 @@ def test_stores_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     write_spots(tmp_path / "part", rows)
     (tmp_path / "whole/spots.parquet").write_bytes((tmp_path / "part/spots.parquet").read_bytes())
     with pytest.raises(
-        InputError, match="spots or genes that spots.parquet has not. Delete it and run: dvc repro spots"
+        InputError, match=r"spots or genes that spots\.parquet has not\. Delete it and run: dvc repro spots"
     ):
         read_spots(tmp_path / "whole")

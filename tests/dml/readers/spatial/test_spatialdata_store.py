@@ -20,7 +20,7 @@ needs_library = pytest.mark.skipif(
 
 
 def write_store(path: Path) -> Any:
-    """A store as spatialdata-io makes one of Visium: circles in full-resolution pixels, and a table that annotates them."""
+    """A store as spatialdata-io makes one of Visium: circles in full-resolution pixels, and their table."""
     import spatialdata as sd
     from spatialdata.models import ShapesModel, TableModel
     from spatialdata.transformations import Identity, Scale
@@ -73,5 +73,5 @@ def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(spatialdata_store, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs the library spatialdata.*pip install -e '.\[spatialdata\]'"):
         SpatialDataStore(**SPATIAL).read_tables(tmp_path, "A1")
-    with pytest.raises(InputError, match="B1.zarr: there is no such store"):
+    with pytest.raises(InputError, match=r"B1\.zarr: there is no such store"):
         SpatialDataStore(**SPATIAL).read_tables(tmp_path, "B1")
