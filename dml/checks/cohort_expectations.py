@@ -121,7 +121,7 @@ def _sizes(cohort: CohortTables, config: Checks, tasks: Sequence[str], tested: T
 
 
 def _slides(cohort: CohortTables) -> CheckTable:
-    frame = cohort.slides.copy()
+    frame = cohort.slides.drop(columns="fields_px", errors="ignore")
     frame["patient_known"] = yes_no(frame["patient_id"].isin(cohort.patients["patient_id"]))
     frame["file_there"] = [None if path is None else ("yes" if Path(path).exists() else "no") for path in frame["path"]]
     add = "Add the patient to a table, or list patient or slide under `exclude` in the cohort description"
@@ -130,13 +130,17 @@ def _slides(cohort: CohortTables) -> CheckTable:
         "Stage tile will record it as failed",
         "microns per pixel are plausible",
     )
-    expectations = (
+    expectations: tuple[Expectation, ...] = (
         Expectation("slide_id", "not_null", "every slide has an id", table, name="id_present"),
         Expectation("slide_id", "unique", "slide ids are not repeated", table, name="id_unique"),
         Expectation("patient_known", "in_set", "every slide belongs to a known patient", add, YES),
         Expectation("mpp", "between", mpp, "Correct `mpp`", {"min_value": 0.05, "max_value": 20}),
         Expectation("file_there", "in_set", "every slide file exists", failed, YES, "warning"),
     )
+    if "upsample" in frame:
+        frame["own_pixels"] = yes_no(frame["upsample"].isna())
+        rule, remedy = "no tile may be finer than its image", "slides.upsample allows it; the report counts such slides"
+        expectations += (Expectation("own_pixels", "in_set", rule, remedy, YES, "warning"),)
     return CheckTable("slides", "slides.parquet", frame, ("slide_id", "patient_id"), expectations)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,24 +123,25 @@ def check_slides() -> Finding:
     table = Path("data") / config.load().cohort / "slides.parquet"
     if not table.exists():
         return Finding("slides", "ok", f"{library}; no slide table yet")
-    paths = [path for path in read_parquet(table, ["path"])[0]["path"].to_pylist() if path]
-    if not paths:
+    rows = [row for row in read_parquet(table)[0].to_pylist() if row["path"]]
+    if not rows:
         return Finding("slides", "ok", f"{library}; features are imported, no slide files needed")
-    sample = paths[:: max(1, len(paths) // N_SLIDES)][:N_SLIDES]
-    problems = [problem for path in sample if (problem := _slide_problem(Path(path)))]
+    sample = rows[:: max(1, len(rows) // N_SLIDES)][:N_SLIDES]
+    problems = [problem for row in sample if (problem := _slide_problem(row))]
     if problems:
         remedy = "Correct or remove them; up to tiles.max_failed of the slides may fail"
         result = f"{library}; {len(problems)} of {len(sample)} cannot be read: {problems[0]}"
         return Finding("slides", "warn", result, remedy)
-    return Finding("slides", "ok", f"{library}; {len(sample)} of {len(paths)} slides opened")
+    finer = "; tiles may be finer than an image (slides.upsample)" if any(row.get("upsample") for row in rows) else ""
+    return Finding("slides", "ok", f"{library}; {len(sample)} of {len(rows)} slides opened{finer}")
 
 
-def _slide_problem(path: Path) -> str:
+def _slide_problem(row: Mapping[str, Any]) -> str:
     """Why a slide cannot be read at a known resolution; empty if it can."""
     from dml.slides.reader import open_slide
 
     try:
-        with open_slide(path) as slide:
+        with open_slide(Path(row["path"]), row.get("mpp"), row.get("mpp_from")) as slide:
             slide.read_tile(0, 0, CORNER_PX, slide.mpp)
     except (DmlError, OSError) as error:
         return " ".join(str(error).split())

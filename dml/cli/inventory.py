@@ -49,11 +49,22 @@ def summary(folder: Path) -> list[Row]:
         "with age": int(rows["age"].notna().sum()),
         "with expression": _count(folder / "expression.parquet"),
         "slides": _count(folder / "slides.parquet"),
+        **_slide_options(folder / "slides.parquet"),
     }
     for label, classes in metadata.get("classes", {}).items():
         counts = rows[label].value_counts()
         numbers |= {f"{label} = {name}": int(counts.get(name, 0)) for name in classes}
     return [{"what": name, "number": value} for name, value in numbers.items()] + _features(folder / "features")
+
+
+def _slide_options(path: Path) -> dict[str, int]:
+    """Count slides of which only fields are cut, and those whose tiles may be finer than the image."""
+    if not path.exists():
+        return {}
+    table = read_parquet(path)[0]
+    named = {"slides cut inside fields": "fields_px", "slides that may be interpolated (slides.upsample)": "upsample"}
+    there = {name: table[column].to_pylist() for name, column in named.items() if column in table.schema.names}
+    return {name: sum(bool(value) for value in values) for name, values in there.items()}
 
 
 def _follow_up(known: "pd.DataFrame") -> int | None:

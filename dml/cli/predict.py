@@ -20,6 +20,12 @@ def predict(
     attention: Annotated[
         Path | None, typer.Option(help="Folder for attention maps: <patient>.parquet, a row a tile.")
     ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(min=0.0, help="Microns per pixel of slides that do not say it, as JPEG and PNG.")
+    ] = None,
+    upsample: Annotated[
+        bool, typer.Option("--upsample", help="Interpolate slides that are coarser than the model's tiles.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Predict patients from slides or features; unusable ones are rows with status refused and a reason."""
@@ -30,7 +36,7 @@ def predict(
     prediction.check_format(out)
     table = Path("data") / cohort / "slides.parquet" if cohort else None
     rows = prediction.predict(
-        model, slides, expression, table, partial(bar, label="predicting"), attention=attention is not None
+        model, slides, expression, table, partial(bar, label="predicting"), attention is not None, mpp, upsample
     )
     if attention is not None:
         rows = prediction.split_attention(rows, attention)

@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 OPTIONAL = pa.schema(
     [("mpp_from", pa.string()), ("upsample", pa.bool_()), ("fields_px", pa.list_(pa.list_(pa.int64())))]
 )
-"""Columns that are there only where the cohort says them: `slides.mpp_from`, `slides.upsample`, `slides.table.fields`."""
+"""Columns that are there only where the cohort says so: `slides.mpp_from`, `slides.upsample`, `slides.table.fields`."""
 
 
 def build_slides(description: CohortDescription, ledger: Ledger | None = None) -> pd.DataFrame:

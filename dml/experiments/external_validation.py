@@ -25,7 +25,7 @@ from dml.registry import packaging
 from dml.registry.packaged_code import download
 from dml.registry.versions import RegisteredVersion, resolve
 from dml.report.build import evaluate
-from dml.report.context import ReportContext, read_cohort_description
+from dml.report.context import ReportContext, count_finer_tiles, read_cohort_description
 from dml.report.patient_flow import ExternalFlow
 from dml.training.checkpoint import ModelSpec
 
@@ -142,8 +142,17 @@ def score(inputs: ValidationInputs, selected: Cohort, settings: config.Evaluatio
         "home": _internal_metric(inputs, settings, seed),
         **coverage_report(inputs.cohort, selected, spec, sorted(inputs.developed_with)),
     }
-    description, licence = read_cohort_description(cohort, inputs.store.folder.parent.parent)
-    context = ReportContext(cohort, description, licence, _flow(inputs, selected), coverage=coverage, external=True)
+    root = inputs.store.folder.parent.parent
+    description, licence = read_cohort_description(cohort, root)
+    context = ReportContext(
+        cohort,
+        description,
+        licence,
+        _flow(inputs, selected),
+        coverage=coverage,
+        external=True,
+        finer_tiles=count_finer_tiles(cohort, root),
+    )
     subgroups = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
     settings = settings.model_copy(update={"subgroups": subgroups, "years": spec.years})
     with TemporaryDirectory() as temporary:

@@ -16,7 +16,7 @@ from dml.slides.tile_slide import SlideOptions, tile_file
 
 
 def encode_slide(
-    path: Path, encoder: str, tiles: Tiles, embed: Embed | None = None, options: SlideOptions | None = None
+    path: Path, encoder: str, tiles: Tiles, embed: Embed | None = None, slide: SlideOptions | None = None
 ) -> MultiScaleBags:
     """Cut and encode one slide; nothing is written.
 
@@ -30,7 +30,7 @@ def encode_slide(
         As in the cohort that the model was trained on.
     embed : config.Embed, optional
         Workers, batch size, precision, device, runtime; its encoder and source are ignored.
-    options : SlideOptions, optional
+    slide : SlideOptions, optional
         Resolution and fields.
 
     Returns
@@ -46,7 +46,7 @@ def encode_slide(
     options = embed or Embed()
     device = str(resolve_device(options.device, "embed.device"))
     loaded = _load_encoder(get(encoder), device, options.precision, options.runtime)
-    grids = tile_file(path, tiles, options).grids
+    grids = tile_file(path, tiles, slide).grids
     jobs = [EncodingJob(path.stem, path, grid) for grid in grids.values()]
     results = encode_tiles(jobs, loaded, options.workers, options.batch_size)
     return {result.job.grid.mpp: _bag(result, encoder) for result in results}

@@ -19,7 +19,7 @@ from dml.inference.attention_maps import attention_map
 from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import ExpressionProfile, read_profile
 from dml.inference.file_access import ANY_FILE, FileAccess
-from dml.inference.slide_inputs import NoUsableSlide, read_slides
+from dml.inference.slide_inputs import NoUsableSlide, SlideRequest, read_slides
 
 ATTENTION = "attention"
 """Column, and inference parameter that asks for it."""
@@ -68,7 +68,9 @@ class Predictor:
         ----------
         table : DataFrame
             One row a slide: patient_id, path (a slide, or its features), and optionally expression (path to a table
-            that has the patient), age (years), sex (1 female, 0 male). Rows of one patient are taken together.
+            that has the patient), age (years), sex (1 female, 0 male), mpp (microns per pixel of a slide whose file
+            does not say), upsample (whether to interpolate where that is too coarse). Rows of one patient are taken
+            together.
         attention : bool
             Add a column ``attention``: as JSON, one object a tile (see `dml.inference.attention_maps.attention_map`).
 
@@ -117,7 +119,7 @@ class Predictor:
         try:
             if rows["patient_id"].isna().any() or rows["path"].isna().any():
                 raise InputError("request", "a row without patient_id or path", "Give both")
-            inputs = read_slides([Path(path) for path in rows["path"]], self.ensemble.spec, self._access)
+            inputs = read_slides([*_requests(rows)], self.ensemble.spec, self._access)
             profile = self._expression(patient, rows)
         except (InputError, NoUsableSlide) as error:
             return _PatientInputs(patient, str(error))
@@ -137,6 +139,12 @@ class Predictor:
         if path is None or "genes" not in self.ensemble.spec.entry.inputs:
             return None
         return read_profile(self._access.file(Path(str(path))), patient, self.ensemble.spec.preprocessor)
+
+
+def _requests(rows: pd.DataFrame) -> Iterator[SlideRequest]:
+    for row in rows.to_dict("records"):
+        mpp, upsample = (None if pd.isna(row.get(name)) else row[name] for name in ("mpp", "upsample"))
+        yield SlideRequest(Path(row["path"]), None if mpp is None else float(mpp), bool(upsample))
 
 
 def _first(rows: pd.DataFrame, column: str) -> object | None:

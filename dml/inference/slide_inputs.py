@@ -30,6 +30,14 @@ class NoUsableSlide(DmlError):
     exit_code = 3
 
 
+class SlideRequest(NamedTuple):
+    """A row of a request: a slide or feature file; of a slide what `open_slide` is to know of its resolution."""
+
+    path: Path
+    mpp: float | None = None
+    upsample: bool = False
+
+
 class SlideInputs(NamedTuple):
     """What was read of a patient: one bag per resolution, names of its slides by index, why others are left out."""
 
@@ -38,7 +46,7 @@ class SlideInputs(NamedTuple):
     reasons: list[str]
 
 
-def read_slides(paths: Sequence[Path], spec: ModelSpec, access: FileAccess) -> SlideInputs:
+def read_slides(requests: Sequence[SlideRequest], spec: ModelSpec, access: FileAccess) -> SlideInputs:
     """Read all slides of a patient, given as slides, as feature files, or mixed.
 
     Feature files of one slide at several resolutions have the same file name; those that lie beside a given file as in
@@ -51,9 +59,10 @@ def read_slides(paths: Sequence[Path], spec: ModelSpec, access: FileAccess) -> S
     """
     slides: dict[str, dict[Mpp, dict[Path, Bag]]] = {}
     reasons: dict[str, str] = {}
-    for path in dict.fromkeys(paths):
+    for request in dict.fromkeys(requests):
+        path = request.path
         try:
-            for file, bag in _read(path, spec, access):
+            for file, bag in _read(request, spec, access):
                 slides.setdefault(path.stem, {}).setdefault(bag.mpp, {})[file.resolve()] = bag
         except _UNREADABLE as error:
             reasons[path.stem] = _one_line(path, error)
@@ -73,16 +82,18 @@ def read_slides(paths: Sequence[Path], spec: ModelSpec, access: FileAccess) -> S
     return SlideInputs(bags, tuple(usable), list(reasons.values()))
 
 
-def _read(path: Path, spec: ModelSpec, access: FileAccess) -> list[tuple[Path, Bag]]:
+def _read(request: SlideRequest, spec: ModelSpec, access: FileAccess) -> list[tuple[Path, Bag]]:
     """Bags of one file and of those beside it that belong to the same slide, each with the file it is from."""
-    file = access.file(path)
+    path, file = request.path, access.file(request.path)
     if path.suffix == ".parquet":
         return [(each, _stored(each, spec)) for each in (file, *_beside(file, spec, access))]
     if path.suffix in FOREIGN:
         return [(file, _foreign(file, spec))]
     from dml.features.encode_slide import encode_slide
+    from dml.slides.tile_slide import SlideOptions
 
-    bags = encode_slide(file, spec.preprocessor.encoder, spec.tiles, spec.embed)
+    options = SlideOptions(request.mpp, upsample=request.upsample)
+    bags = encode_slide(file, spec.preprocessor.encoder, spec.tiles, spec.embed, options)
     return [(file, _nonempty(file, bag)) for bag in bags.values()]
 
 

@@ -159,7 +159,7 @@ def signature(ensemble: Ensemble) -> "ModelSignature":
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
     inputs: list[Any] = [ColSpec("string", name) for name in ("patient_id", "path")]
-    optional = {"expression": "string", "age": "double", "sex": "double"}
+    optional = {"expression": "string", "age": "double", "sex": "double", "mpp": "double", "upsample": "boolean"}
     inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
     text: list[Any] = [ColSpec("string", name) for name in ("patient_id", "status", "reason")]
     # a refused patient has neither numbers nor a decision

@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,13 +12,17 @@ import pyarrow.parquet as pq
 from dml.core.errors import InputError
 from dml.core.files import atomic, read_parquet, write_csv, write_parquet
 from dml.inference.slide_inputs import FEATURES
+from dml.readers.slide_files import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SLIDES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
-"""Files of a folder that are taken for slides; a file given by name is tried whatever it is called."""
+SLIDES = (*SLIDE_SUFFIXES, ".czi")
+"""Files of a folder that are taken for slides, as are JPEG and PNG where there is nothing else; a file given by name is
+tried whatever it is called."""
 TABLES = (".csv", ".tsv")
+COLUMNS = ("patient_id", "path", "expression", "age", "sex", "mpp", "upsample")
+"""Of a table of slides; the first two are required."""
 FORMATS = (".csv", ".parquet", ".json")
 DIGITS = "%.6g"
 """Of numbers in a CSV, which people read; Parquet keeps all."""
@@ -27,20 +31,30 @@ ATTENTION = "attention"
 _TCGA = re.compile(r"^TCGA-..-....")
 
 
-def request_table(slides: Path, expression: Path | None = None, slide_table: Path | None = None) -> "pd.DataFrame":
+def request_table(
+    slides: Path,
+    expression: Path | None = None,
+    slide_table: Path | None = None,
+    mpp: float | None = None,
+    upsample: bool = False,
+) -> "pd.DataFrame":
     """Make the table a registered model takes.
 
     Parameters
     ----------
     slides : Path
         A slide, a feature file, a folder of either, or a CSV with columns patient_id and path (and optionally
-        expression, age, sex).
+        expression, age, sex, mpp, upsample).
     expression : Path, optional
         Table with the patients' transcriptomes.
     slide_table : Path, optional
-        ``data/<cohort>/slides.parquet``, with the patient of each slide; for slides below ``data/raw/<cohort>`` that
-        cohort's is used if it exists. Without it the patient is the one in a feature file of the store, else the TCGA
-        barcode (first 12 characters), else the file's name.
+        ``data/<cohort>/slides.parquet``, with patient and resolution of each slide; for slides below
+        ``data/raw/<cohort>`` that cohort's is used if it exists. Without it the patient is the one in a feature file of
+        the store, else the TCGA barcode (first 12 characters), else the file's name.
+    mpp : float, optional
+        Microns per pixel of slides whose file does not say, where the table of slides does not say it either.
+    upsample : bool
+        Interpolate where a slide is coarser than the model's tiles, instead of refusing it.
 
     Raises
     ------
@@ -52,8 +66,16 @@ def request_table(slides: Path, expression: Path | None = None, slide_table: Pat
     if slides.suffix in TABLES and slides.exists():
         table = _read_list(slides)
     else:
-        files, patient_of = _list_files(slides), _patient_lookup(slide_table or _slide_table_of(slides))
-        table = pd.DataFrame({"patient_id": [patient_of(file) for file in files], "path": [str(f) for f in files]})
+        files, known = _list_files(slides), _known_slides(slide_table or _slide_table_of(slides))
+        names = {"patient_id": [_patient(file, known) for file in files], "path": [str(file) for file in files]}
+        table = pd.DataFrame(names)
+        stated = [known.get(file.stem, {}).get("mpp") for file in files]
+        if any(value is not None for value in stated):
+            table["mpp"] = pd.Series(stated, dtype=float)
+    if mpp is not None:
+        table["mpp"] = table["mpp"].fillna(mpp) if "mpp" in table else mpp
+    if upsample:
+        table["upsample"] = True
     return table if expression is None else table.assign(expression=str(expression))
 
 
@@ -64,6 +86,8 @@ def predict(
     slide_table: Path | None = None,
     progress: Callable[[Sequence["pd.DataFrame"]], Iterable["pd.DataFrame"]] = iter,
     attention: bool = False,
+    mpp: float | None = None,
+    upsample: bool = False,
 ) -> "pd.DataFrame":
     """Predict every patient of some slides with a registered model, through the code it was packed with.
 
@@ -75,6 +99,8 @@ def predict(
         Wraps the sequence of patients, to show how far it is.
     attention : bool
         Ask for the column ``attention``, too.
+    mpp, upsample
+        As `request_table` takes them.
 
     Returns
     -------
@@ -92,7 +118,7 @@ def predict(
     from dml.registry.versions import resolve
 
     version = resolve(reference)
-    table = request_table(slides, expression, slide_table)
+    table = request_table(slides, expression, slide_table, mpp, upsample)
     patients = [pd.DataFrame(rows) for _, rows in table.groupby("patient_id", sort=False)]
     params = {ATTENTION: True} if attention else {}
     with load_with_packaged_code(version) as predict_rows:
@@ -141,7 +167,7 @@ def _read_list(path: Path) -> "pd.DataFrame":
     missing = [column for column in ("patient_id", "path") if column not in table.columns]
     if missing:
         raise InputError(path, f"no column {' or '.join(missing)}", f"Found {', '.join(table.columns)}")
-    return table[[name for name in ("patient_id", "path", "expression", "age", "sex") if name in table.columns]]
+    return table[[name for name in COLUMNS if name in table.columns]]
 
 
 def _list_files(path: Path) -> list[Path]:
@@ -149,12 +175,15 @@ def _list_files(path: Path) -> list[Path]:
         return [path]
     if not path.exists():
         raise InputError(path, "does not exist", "Give a slide, a feature file, or a folder of them")
-    named = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in (*SLIDES, *FEATURES)]
+    everything = sorted(path.rglob("*"))
+    named = [file for file in everything if file.suffix.lower() in (*SLIDES, *FEATURES)]
+    named = named or [file for file in everything if file.suffix.lower() in IMAGE_SUFFIXES]
     files = [file for file in named if file.is_file() and file.name != "manifest.parquet"]
     # one file stands for all resolutions of a slide in our store: the model reads the others beside it
     first = {(file.parent.parent, file.name) if file.suffix == ".parquet" else file: file for file in reversed(files)}
     if not first:
-        raise InputError(path, "no slide or feature file inside", f"Known: {', '.join((*SLIDES, *FEATURES))}")
+        known = ", ".join((*SLIDES, *IMAGE_SUFFIXES, *FEATURES))
+        raise InputError(path, "no slide or feature file inside", f"Known: {known}")
     return sorted(first.values())
 
 
@@ -168,19 +197,21 @@ def _slide_table_of(slides: Path) -> Path | None:
     return None
 
 
-def _patient_lookup(slide_table: Path | None) -> Callable[[Path], str]:
-    """Return the function from a file to its patient."""
-    patients: dict[str, str] = {}
-    if slide_table is not None:
-        rows = read_parquet(slide_table)[0].to_pylist()
-        patients = {str(row["slide_id"]): row["patient_id"] for row in rows}
-        patients |= {Path(row["path"]).stem: row["patient_id"] for row in rows if row["path"]}
+def _known_slides(slide_table: Path | None) -> dict[str, dict[str, Any]]:
+    """Return the rows of a table of slides by slide id, and by the name of the file without its suffix."""
+    if slide_table is None:
+        return {}
+    rows = read_parquet(slide_table)[0].to_pylist()
+    by_file = {Path(row["path"]).stem: row for row in rows if row["path"]}
+    return {str(row["slide_id"]): row for row in rows} | by_file
 
-    def patient(file: Path) -> str:
-        barcode = _TCGA.match(file.stem)
-        return patients.get(file.stem) or _stored_patient(file) or (barcode.group() if barcode else file.stem)
 
-    return patient
+def _patient(file: Path, known: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the patient of a file."""
+    if file.stem in known:
+        return str(known[file.stem]["patient_id"])
+    barcode = _TCGA.match(file.stem)
+    return _stored_patient(file) or (barcode.group() if barcode else file.stem)
 
 
 def _stored_patient(file: Path) -> str | None:

@@ -1,10 +1,12 @@
 """What a report is made of: its surroundings (cohort, checks, probes, ablation), and its numbers and figures."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
 
 from dml.core.files import read_json
@@ -12,6 +14,23 @@ from dml.core.types import Kind
 from dml.evaluation.metric_sets import PRIMARY
 from dml.evaluation.results import PAIR
 from dml.report.patient_flow import PatientFlow, count_flow
+
+
+@dataclass(frozen=True, slots=True)
+class FinerTiles:
+    """Slides whose tiles are finer than the image, so that their pixels are interpolated (`slides.upsample`).
+
+    Attributes
+    ----------
+    interpolated, slides : int
+        How many slides have such tiles, of how many with features.
+    factor : float
+        Largest number of pixels of a tile along one pixel of its image.
+    """
+
+    interpolated: int
+    slides: int
+    factor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,8 @@ class ReportContext:
         How well the cohort fits a model of another cohort: content of coverage.json.
     external : bool
         Whether the models were trained on another cohort.
+    finer_tiles : FinerTiles, optional
+        Where the cohort allows tiles that are finer than its images.
     """
 
     cohort: str
@@ -39,6 +60,7 @@ class ReportContext:
     ablation: Mapping[str, Any] | None = None
     coverage: Mapping[str, Any] | None = None
     external: bool = False
+    finer_tiles: FinerTiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +125,32 @@ def read_context(cohort: str, task: str, root: Path = Path()) -> ReportContext:
         checks={stage: content for stage, content in checks.items() if content is not None},
         probes=probes,
         ablation=_read(reports / task / "ablation.json"),
+        finer_tiles=count_finer_tiles(cohort, root),
     )
 
 
 def read_cohort_description(cohort: str, root: Path = Path()) -> tuple[str, str]:
     """Return description and licence of ``cohorts/<cohort>.yaml``; empty where there is no such file."""
-    path = root / "cohorts" / f"{cohort}.yaml"
-    content = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    content = _description(cohort, root)
     return str(content.get("description", "")).strip(), str(content.get("licence", "")).strip()
+
+
+def count_finer_tiles(cohort: str, root: Path = Path()) -> FinerTiles | None:
+    """Count the slides with tiles finer than the image, as their features say; None unless the cohort allows them."""
+    if not (_description(cohort, root).get("slides") or {}).get("upsample"):
+        return None
+    factors: dict[str, float] = {}
+    for path in sorted((root / "data" / cohort / "features").glob("*/*/*.parquet")):
+        facts = json.loads((pq.read_schema(path).metadata or {}).get(b"dml", b"{}"))
+        if "slide_mpp" in facts:
+            factors[path.stem] = max(factors.get(path.stem, 0.0), facts["slide_mpp"] / facts["mpp"])
+    return FinerTiles(sum(f > 1 for f in factors.values()), len(factors), max(factors.values(), default=1.0))
+
+
+def _description(cohort: str, root: Path) -> dict[str, Any]:
+    path = root / "cohorts" / f"{cohort}.yaml"
+    content: dict[str, Any] = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    return content
 
 
 def _read(path: Path) -> Any:

@@ -76,13 +76,14 @@ def _as_cohort(path: Path):  # type: ignore[no-untyped-def]
     """The slide of one file as a cohort of one patient."""
     from dataclasses import replace
 
-    from dml.inference.slide_inputs import read_slides
+    from dml.inference.slide_inputs import SlideRequest, read_slides
     from dml.training.checkpoint import FoldModel
 
     spec = FoldModel.load(path.parents[1] / "student" / "fold-0").spec
     whole = cohort()
     return replace(
-        whole, cases=(replace(whole.cases[0], bags=read_slides([path], spec, ANY_FILE).bags, covariates={}),)
+        whole,
+        cases=(replace(whole.cases[0], bags=read_slides([SlideRequest(path)], spec, ANY_FILE).bags, covariates={}),),
     )
 
 
