@@ -10,7 +10,7 @@ from scipy.signal import oaconvolve
 
 from dml.checks.engine import YES, CheckTable, Expectation, validate, yes_no
 from dml.checks.spot_orientation import Orientation, TissueMap, find_orientation
-from dml.cohorts.spot_spacing import find_displaced, fit_array
+from dml.cohorts.spot_resolution import find_displaced, fit_array
 from dml.cohorts.spot_store import SpotTable, read_spots
 from dml.config.params import Checks
 from dml.core.errors import InputError, listed

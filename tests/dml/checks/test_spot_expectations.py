@@ -77,7 +77,7 @@ def test_spots_off_tissue_stop_the_pipeline(tmp_path: Path, section: Section) ->
 
 
 def test_counts_of_another_section_with_the_same_ids_are_a_warning(tmp_path: Path, section: Section) -> None:
-    order = np.random.default_rng(5).permutation(len(section.counts))
+    order = np.random.default_rng(6).permutation(len(section.counts))
     section.counts = section.counts[order]
     report = check(tmp_path, section)
     assert report["success"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dml.cohorts.spot_spacing import find_displaced, fit_array, fit_mpp
+from dml.cohorts.spot_resolution import find_displaced, fit_array, fit_mpp
 from dml.cohorts.stores import build_cohort
 from dml.core.errors import ConfigError, InputError
 from tests.dml.cohorts.test_spots import describe
