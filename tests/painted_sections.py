@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from painted import GLASS, write_slide
 from scipy import sparse
 from scipy.ndimage import gaussian_filter, map_coordinates
 
@@ -22,6 +21,7 @@ from dml.training.checkpoint import FoldModel
 from dml.training.folds import make_fold
 from dml.training.model_store import ModelStore
 from dml.training.train import distill_student, train_teacher
+from tests.painted import GLASS, write_slide
 
 COHORT, TASK, ENCODER = "sections", "burden", "planted"
 SECTIONS, SIDE, SPACING_UM, DIAMETER_UM, SLIDE_MPP = ("S1", "S2", "S3"), 14, 200.0, 100.0, 2.0

@@ -1,6 +1,7 @@
 """Files of a spatial validation: spatial.json, spots.parquet, figures, and spatial.html, a page that works offline."""
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -116,6 +117,8 @@ def estimate(row: ComparisonResult) -> str:
     if not row.sections:
         return "not computed: too few spots with both"
     sign = "" if row.comparison.statistic == "auc" and row.comparison.less is None else "+"
+    if not math.isfinite(row.low):
+        return f"{row.value:{sign}.2f} (no interval: too few blocks with both)"
     return f"{row.value:{sign}.2f} ({row.low:{sign}.2f} to {row.high:{sign}.2f})"
 
 
