@@ -10,11 +10,7 @@ from scipy.signal import oaconvolve
 
 from dml.checks.engine import YES, CheckTable, Expectation, validate, yes_no
 from dml.checks.spot_orientation import Orientation, TissueMap, find_orientation
-<<<<<<< HEAD
-from dml.cohorts.spot_array import find_displaced, fit_array
-=======
 from dml.cohorts.spot_resolution import find_displaced, fit_array
->>>>>>> 81ca8aa49f348a11dc1830056d2a364b341ab968
 from dml.cohorts.spot_store import SpotTable, read_spots
 from dml.cohorts.store_files import read_slides
 from dml.config.params import Checks
@@ -119,13 +115,8 @@ def describe_section(table: SpotTable, section: str, slide: pd.Series, remove_in
     displaced = find_displaced(spots, section)
     return {
         "section": section, "spots": len(spots), **_measures(orientation),
-<<<<<<< HEAD
-        "better": orientation.better, "shifted": orientation.shifted,
-        "displaced": len(displaced), "examples": listed(displaced, 3),
-=======
         "better": orientation.better, "shifted": orientation.shifted, "displaced": len(displaced),
         "examples": listed(displaced, 3),
->>>>>>> 81ca8aa49f348a11dc1830056d2a364b341ab968
         "mpp": round(float(slide["mpp"]), 4), "mpp_of_spots": round(mpp, 4),
     }  # fmt: skip
 
