@@ -7,6 +7,7 @@ import numpy as np
 import tifffile
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from dml.encoders.card import EncoderCard
 
@@ -54,6 +55,13 @@ def write_slide(
             height, width = (side // 2 for side in pixels.shape[:2])
             halves = pixels[: height * 2, : width * 2].reshape(height, 2, width, 2, 3)
             pixels = halves.mean(axis=(1, 3)).round().astype(np.uint8)
+    return path
+
+
+def write_image(path: Path, pixels: NDArray[np.uint8]) -> Path:
+    """Write a JPEG or PNG, which says nothing of its resolution."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
     return path
 
 

@@ -112,7 +112,7 @@ def write_store(data: Cohort, folder: Path) -> CohortStore:
             "survival_days": [c.survival.days if c.survival else np.nan for c in data.cases],
             "event": pd.array([c.survival.event if c.survival else None for c in data.cases], dtype="boolean"),
             "age": [c.covariates.get("age", np.nan) for c in data.cases],
-            **{label: [c.labels.get(label) for c in data.cases] for label in data.classes},
+            **{label: [c.target(label) for c in data.cases] for label in data.classes},
         }
     )
     write_patients(store.patients_path, patients, data.classes, data.name)

@@ -15,8 +15,6 @@ from dml.core.errors import ConfigError
 from dml.core.types import SUBSPACES, SURVIVAL
 
 MAX_FOLLOW_UP_DAYS = 40 * 365.25
-LARGEST = float(np.finfo(np.float32).max)
-"""Largest number of a label: infinite ones are beyond it."""
 
 
 def cohort_counts(cohort: CohortTables) -> dict[str, int | str]:
@@ -93,13 +91,9 @@ def _patients(cohort: CohortTables) -> CheckTable:
         for name, classes in cohort.classes.items()
         if len(classes)
     ]
-    expectations += [
-        Expectation(
-            name, "between", f"{name} is a finite number", source, {"min_value": -LARGEST, "max_value": LARGEST}
-        )
-        for name, classes in cohort.classes.items()
-        if not len(classes)
-    ]
+    for name in (name for name, classes in cohort.classes.items() if not len(classes)):
+        frame[f"{name}_finite"] = yes_no(~np.isinf(frame[name]))
+        expectations.append(Expectation(f"{name}_finite", "in_set", f"{name} is a finite number", source, YES))
     return CheckTable("patients", "patients.parquet", frame, ("patient_id",), tuple(expectations))
 
 

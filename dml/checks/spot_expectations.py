@@ -10,7 +10,7 @@ from scipy.signal import oaconvolve
 
 from dml.checks.engine import YES, CheckTable, Expectation, validate, yes_no
 from dml.checks.spot_orientation import Orientation, TissueMap, find_orientation
-from dml.cohorts.spot_array import find_displaced, fit_array
+from dml.cohorts.spot_resolution import find_displaced, fit_array
 from dml.cohorts.spot_store import SpotTable, read_spots
 from dml.cohorts.store_files import read_slides
 from dml.config.params import Checks
@@ -24,6 +24,8 @@ MAX_MPP_ERROR = 0.1
 """Share by which the resolution of a slide may differ from the one that follows from its spots."""
 MIN_RANK = 0.1
 """Correlation of library size and stain density below which a section is reported."""
+ONE_SIDED_95 = 1.645
+"""Quantile of the normal distribution: a smaller correlation of few spots could be chance, too."""
 
 
 def check_spots(folder: Path, cohort: str, config: Checks, out: Path, remove_ink: bool = True) -> None:
@@ -113,7 +115,8 @@ def describe_section(table: SpotTable, section: str, slide: pd.Series, remove_in
     displaced = find_displaced(spots, section)
     return {
         "section": section, "spots": len(spots), **_measures(orientation),
-        "better": orientation.better, "displaced": len(displaced), "examples": listed(displaced, 3),
+        "better": orientation.better, "shifted": orientation.shifted, "displaced": len(displaced),
+        "examples": listed(displaced, 3),
         "mpp": round(float(slide["mpp"]), 4), "mpp_of_spots": round(mpp, 4),
     }  # fmt: skip
 
@@ -144,10 +147,13 @@ def spot_tables(sections: pd.DataFrame, failed: Mapping[str, str], config: Check
     """Return the tables: one row a section that is tiled, and one a section in all."""
     frame = sections.copy()
     if len(frame):
-        frame["oriented"] = yes_no(frame["better"] == "")
+        shifted = frame["shifted"].astype(bool)
+        frame["oriented"] = yes_no((frame["better"] == "") | shifted)
+        frame["centred"] = yes_no(~shifted)
         frame["on_grid"] = yes_no(frame["displaced"] == 0)
         frame["resolution"] = yes_no((frame["mpp_of_spots"] / frame["mpp"] - 1).abs() <= MAX_MPP_ERROR)
-        frame["stain_alike"] = yes_no(~(frame["library_size_rank"] < MIN_RANK))
+        lowest = np.maximum(MIN_RANK, ONE_SIDED_95 / np.sqrt(np.maximum(frame["spots"] - 3, 1)))
+        frame["stain_alike"] = yes_no(~(frame["library_size_rank"].astype(np.float64) < lowest))
     rules = _rules(config)
     keys = ("section", "spots", "better", "score", "best_score", "on_tissue", "empty_on_tissue", "library_size_rank",
             "mpp", "mpp_of_spots", "examples")  # fmt: skip
@@ -164,14 +170,13 @@ def _rules(config: Checks) -> tuple[Expectation, ...]:
     transform = "Transform the pixel positions as `better` says, or correct the columns of the spot table"
     spacing = "Correct spatial.spacing_um, or the mpp of the slide ({from: spots} takes it from the spacing)"
     displaced = "Correct these spots: array place and pixels contradict each other"
-    alike = f"spots of dense tissue have more counts (rank correlation {MIN_RANK:g} or more)"
+    alike = f"spots of dense tissue have more counts (rank correlation {MIN_RANK:g} or more, and not by chance)"
     agree = f"spacing and resolution agree within {MAX_MPP_ERROR:.0%}"
     section = "Are these the counts of this section?"
     return (
         Expectation("on_tissue", "between", on_tissue, look, {"min_value": config.min_on_tissue}),
-        Expectation(
-            "oriented", "in_set", "no mirrored, rotated or shifted table fits the tissue better", transform, YES
-        ),
+        Expectation("oriented", "in_set", "no mirrored or rotated table fits the tissue better", transform, YES),
+        Expectation("centred", "in_set", "no shifted table fits the tissue better", transform, YES, "warning"),
         Expectation("resolution", "in_set", agree, spacing, YES),
         Expectation("on_grid", "in_set", "all spots are near their place on the array", displaced, YES, "warning"),
         Expectation("stain_alike", "in_set", alike, section, YES, "warning", "library_size"),

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from dml.cli import (
+    adapt,
     cohort,
     doctor,
     experiments,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("doctor")(doctor.doctor)
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(features.app, name="features")
+app.command("adapt")(adapt.adapt)
 app.command("results")(results.results)
 app.command("teachability")(teachability.teachability)
 app.command("predict")(predict.predict)

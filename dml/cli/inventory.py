@@ -62,12 +62,12 @@ def summary(folder: Path) -> list[Row]:
 
 def _slide_options(path: Path) -> dict[str, int]:
     """Count slides of which only fields are cut, and those whose tiles may be finer than the image."""
-    table = read_parquet(path)[0] if path.exists() else None
+    if not path.exists():
+        return {}
+    table = read_parquet(path)[0]
     named = {"slides cut inside fields": "fields_px", "slides that may be interpolated (slides.upsample)": "upsample"}
-    columns = {
-        name: table[column].to_pylist() for name, column in named.items() if table and column in table.schema.names
-    }
-    return {name: sum(bool(value) for value in values) for name, values in columns.items()}
+    there = {name: table[column].to_pylist() for name, column in named.items() if column in table.schema.names}
+    return {name: sum(bool(value) for value in values) for name, values in there.items()}
 
 
 def _follow_up(known: "pd.DataFrame") -> int | None:

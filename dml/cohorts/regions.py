@@ -13,7 +13,7 @@ from dml.cohorts.description import CohortDescription
 from dml.cohorts.gene_groups import declare_gene_groups
 from dml.cohorts.provenance import Ledger, Record
 from dml.cohorts.slide_table import build_slides
-from dml.cohorts.spot_array import fill_resolution
+from dml.cohorts.spot_resolution import fill_resolution
 from dml.cohorts.spot_store import SpotTable
 from dml.cohorts.store_files import ExpressionMatrix
 from dml.cohorts.stores import CohortTables

@@ -135,7 +135,7 @@ def _from_folder(raw: Path, spec: SlideFolder) -> pd.DataFrame:
     else:
         patients = _patients(folder, list(files), spec.patient, "slides.folder.patient")
     paths = [str(folder / name) for name in files.values()]
-    mpp = spec.mpp if isinstance(spec.mpp, float) else np.nan  # from spots: `spot_array`
+    mpp = spec.mpp if isinstance(spec.mpp, float) else np.nan  # from spots: `spot_resolution`
     slides = pd.DataFrame({"slide_id": list(files), "patient_id": patients, "path": paths, "mpp": mpp})
     return slides.assign(file=[f"{spec.folder}/{name}" for name in files.values()], row=None)
 

@@ -13,7 +13,7 @@ from dml.cohorts.gene_groups import declare_gene_groups, write_gene_groups
 from dml.cohorts.patients import build_patients, write_patients
 from dml.cohorts.provenance import Ledger, Record, read_provenance, write_provenance
 from dml.cohorts.slide_table import build_slides, write_slides
-from dml.cohorts.spot_array import fill_resolution
+from dml.cohorts.spot_resolution import fill_resolution
 from dml.cohorts.store_files import (
     DeclaredGroups,
     ExpressionMatrix,

@@ -71,7 +71,7 @@ class Checks(Section):
     min_class_size: PositiveInt = 5
     min_site_patients: PositiveInt = Field(10, description="sites of fewer patients are not compared with the rest")
     max_drift: Fraction = Field(0.25, description="share of genes or feature dimensions a site may be off in")
-    min_on_tissue: Fraction = Field(0.7, description="share of the spots of a section that must be on tissue")
+    min_on_tissue: Fraction = Field(0.5, description="share of the spots of a section that must be on tissue")
     severity: dict[str, Severity] = Field(
         default_factory=dict, description="<table>.<expectation> as in the summary: error, warning or ignore"
     )

@@ -51,6 +51,8 @@ class EncoderCard:
         Packages on PyPI, beyond those of a slide reader, that encoding with it needs; a packed model lists them.
     aliases : tuple of str
         Its names in other tools; case and punctuation do not matter.
+    trained_on : frozenset of str
+        Patients and sections whose expression an adapter was trained on: they cannot test a model.
     source : str
         The file that a user described it in and with, for messages.
     """
@@ -70,6 +72,7 @@ class EncoderCard:
     requirements: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     source: str = ""
+    trained_on: frozenset[str] = frozenset()
 
     @property
     def import_only(self) -> bool:

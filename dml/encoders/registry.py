@@ -13,6 +13,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from dml.core.errors import ConfigError
+from dml.encoders.backends.adapted_encoder import adapted_encoder_card
+from dml.encoders.backends.adapter_description import read_adapted_encoder
 from dml.encoders.backends.user_encoder import user_encoder_card
 from dml.encoders.card import EncoderCard
 
@@ -89,7 +91,12 @@ def get(name: str) -> EncoderCard:
         raise ConfigError(f"embed.encoder: unknown encoder {name!r}; there are: {', '.join(names())}")
     description = USER_ENCODERS / f"{name}.yaml"
     if description.exists():  # read anew each time: a file may change
-        return user_encoder_card(description)
+        adapted = read_adapted_encoder(description)
+        if adapted is None:
+            return user_encoder_card(description)
+        if adapted.base == name:
+            raise ConfigError(f"{description}: base: an encoder cannot be its own base")
+        return adapted_encoder_card(description, get(adapted.base), adapted)
     installed = {point.name: point for point in entry_points(group=_ENTRY_POINTS)}
     if name in installed:
         card: EncoderCard = installed[name].load()

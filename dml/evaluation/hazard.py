@@ -77,13 +77,15 @@ def fit_hazard_ratios(model: ModelResult, patients: pd.DataFrame, columns: Seque
 
 
 def _clinical(joined: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Age per decade, sex, and 0/1 columns of the labels."""
+    """Age per decade, sex, numbers per standard deviation, and 0/1 columns of the labels."""
     covariates: dict[str, pd.Series] = {}
     for name in (name for name in columns if name in joined and joined[name].notna().mean() >= MIN_COVERAGE):
         if name == "age":
             covariates["age, per 10 y"] = joined[name].astype(float) / 10
         elif name == "sex":
             covariates["female"] = joined[name].astype(float)
+        elif joined[name].dtype == float:
+            covariates[f"{name}, per standard deviation"] = joined[name] / (joined[name].std() or 1.0)
         else:
             covariates |= _indicators(joined[name].astype("string"), name)
     return pd.DataFrame(covariates, index=joined.index)

@@ -25,7 +25,7 @@ from dml.registry import packaging
 from dml.registry.packaged_code import download
 from dml.registry.versions import RegisteredVersion, resolve
 from dml.report.build import evaluate
-from dml.report.context import ReportContext, count_finer_tiles, read_cohort_description
+from dml.report.context import ReportContext, count_finer_tiles, read_cohort_description, read_unit
 from dml.report.patient_flow import ExternalFlow
 from dml.training.checkpoint import ModelSpec
 
@@ -144,10 +144,11 @@ def score(inputs: ValidationInputs, selected: Cohort, settings: config.Evaluatio
     }
     root = inputs.store.folder.parent.parent
     description, licence = read_cohort_description(cohort, root)
-    flow, finer_tiles = _flow(inputs, selected), count_finer_tiles(cohort, root)
+    unit, flow = read_unit(cohort, spec.preprocessor.task.name, root), _flow(inputs, selected)
     context = ReportContext(
-        cohort, description, licence, flow, coverage=coverage, external=True, finer_tiles=finer_tiles
-    )
+        cohort, description, licence, flow, coverage=coverage, external=True, unit=unit,
+        finer_tiles=count_finer_tiles(cohort, root),
+    )  # fmt: skip
     subgroups = {name: rule for name, rule in settings.subgroups.items() if set(rule) <= set(patients.columns)}
     settings = settings.model_copy(update={"subgroups": subgroups, "years": spec.years})
     with TemporaryDirectory() as temporary:

@@ -17,7 +17,6 @@ from dml.core.files import inside, read_json, write_json, write_parquet
 from dml.core.progress import Advance, progress
 from dml.features.executors import Executor, LocalExecutor, ParallelTask
 from dml.features.fingerprint import tiling_key
-from dml.slides.fields import parse_fields
 from dml.slides.grid_store import write_grid
 from dml.slides.reader import open_slide
 from dml.slides.slide_fingerprint import slide_fingerprint
@@ -144,13 +143,11 @@ def _tile_one(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | None) -
 
 def _tile_or_reuse(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | None) -> dict[str, Any]:
     """Tile a slide, or reuse what an earlier run has tiled, and link the results into `out`."""
-    path, slide_id, options = Path(row["path"]), row["slide_id"], _options(row)
-    stated = [each for each in (options.mpp, options.mpp_from) if each is not None]
-    stated += ["upsample"] * options.upsample + [list(field) for field in options.fields]
+    path, slide_id, options = Path(row["path"]), row["slide_id"], SlideOptions.of_row(row)
     if not path.is_file():
         open_slide(path)
     fingerprint = slide_fingerprint(path)
-    folder = inside(cache_dir("tiles", tiling_key(fingerprint, tiles, stated), work), slide_id)
+    folder = inside(cache_dir("tiles", tiling_key(fingerprint, tiles, options.stated), work), slide_id)
     done = folder / "done.json"
     if not done.exists():
         result = tile_file(path, tiles, options, folder / "overview.jpg")
@@ -161,13 +158,6 @@ def _tile_or_reuse(row: dict[str, Any], out: Path, tiles: Tiles, work: Path | No
         hardlink(source, target)
     facts: dict[str, Any] = read_json(done)
     return facts
-
-
-def _options(row: dict[str, Any]) -> SlideOptions:
-    mpp, mpp_from, upsample = (
-        None if pd.isna(row.get(name)) else row[name] for name in ("mpp", "mpp_from", "upsample")
-    )
-    return SlideOptions(mpp, mpp_from, bool(upsample), parse_fields(row.get("fields_px")))
 
 
 def _links(folder: Path, out: Path, tiles: Tiles, slide_id: str) -> Iterator[tuple[Path, Path]]:

@@ -36,9 +36,8 @@ def read_field_file(path: Path, slides: Collection[str]) -> dict[str, list[Box]]
     ids = identifiers(frame, path, Column(column="slide_id"))
     unknown = ~ids.isin(set(slides))
     if unknown.any():
-        problem = (
-            f"fields of slides that are not in the slide table: {listed(sorted(set(ids[unknown])))} in {rows(unknown)}"
-        )
+        names = listed(sorted(set(ids[unknown])))
+        problem = f"fields of slides that are not in the slide table: {names} in {rows(unknown)}"
         raise InputError(path, problem, "Correct slide_id, or delete the rows")
     boxes = pd.DataFrame({name: numbers(column(frame, path, name), path) for name in COLUMNS})
     wrong = pd.Series([_problem(box) != "" for box in boxes.to_numpy().tolist()], index=frame.index, dtype=bool)
@@ -71,7 +70,7 @@ def parse_boxes(cells: pd.Series, path: Path) -> list[list[Box] | None]:
     return [None if isinstance(each, str) else each for each in parsed]
 
 
-def _parse_cell(cell: object) -> list[Box] | None | str:
+def _parse_cell(cell: object) -> list[Box] | str | None:
     """Return the boxes of a cell, or what is wrong with it."""
     if cell is None or pd.isna(cell) or str(cell).strip() in MISSING:  # type: ignore[call-overload]
         return None

@@ -29,7 +29,7 @@ class SlideTable(Section):
     )
     fields: str | None = Field(
         default=None,
-        description="boxes outside of which nothing is cut: a column, or a file with slide_id, x, y, width, height [px]",
+        description="boxes that tiles are cut inside: a column, or a file with slide_id, x, y, width, height [px]",
     )
 
 

@@ -48,9 +48,9 @@ def request_table(
     expression : Path, optional
         Table with the patients' transcriptomes.
     slide_table : Path, optional
-        ``data/<cohort>/slides.parquet``, with the patient of each slide, and its resolution; for slides below ``data/raw/<cohort>`` that
-        cohort's is used if it exists. Without it the patient is the one in a feature file of the store, else the TCGA
-        barcode (first 12 characters), else the file's name.
+        ``data/<cohort>/slides.parquet``, with patient and resolution of each slide; for slides below
+        ``data/raw/<cohort>`` that cohort's is used if it exists. Without it the patient is the one in a feature file of
+        the store, else the TCGA barcode (first 12 characters), else the file's name.
     mpp : float, optional
         Microns per pixel of slides whose file does not say, where the table of slides does not say it either.
     upsample : bool
@@ -182,9 +182,8 @@ def _list_files(path: Path) -> list[Path]:
     # one file stands for all resolutions of a slide in our store: the model reads the others beside it
     first = {(file.parent.parent, file.name) if file.suffix == ".parquet" else file: file for file in reversed(files)}
     if not first:
-        raise InputError(
-            path, "no slide or feature file inside", f"Known: {', '.join((*SLIDES, *IMAGE_SUFFIXES, *FEATURES))}"
-        )
+        known = ", ".join((*SLIDES, *IMAGE_SUFFIXES, *FEATURES))
+        raise InputError(path, "no slide or feature file inside", f"Known: {known}")
     return sorted(first.values())
 
 
@@ -203,14 +202,18 @@ def _known_slides(slide_table: Path | None) -> dict[str, dict[str, Any]]:
     if slide_table is None:
         return {}
     rows = read_parquet(slide_table)[0].to_pylist()
-    by_file = {Path(row["path"]).stem: row for row in rows if row["path"]}
+    by_file: dict[str, dict[str, Any]] = {}
+    for row in (row for row in rows if row["path"]):
+        known = by_file.setdefault(Path(row["path"]).stem, dict(row))
+        if known["patient_id"] != row["patient_id"]:  # fields of one image that are patients of their own
+            known["patient_id"] = None
     return {str(row["slide_id"]): row for row in rows} | by_file
 
 
 def _patient(file: Path, known: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the patient of a file."""
-    if file.stem in known:
-        return str(known[file.stem]["patient_id"])
+    if (patient := known.get(file.stem, {}).get("patient_id")) is not None:
+        return str(patient)
     barcode = _TCGA.match(file.stem)
     return _stored_patient(file) or (barcode.group() if barcode else file.stem)
 

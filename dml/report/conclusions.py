@@ -6,7 +6,7 @@ from typing import Any
 
 from dml.core.model_name import ModelName
 from dml.core.tasks import COVERAGE
-from dml.evaluation.metrics.registry import entries, find
+from dml.evaluation.metrics.registry import entries, find, metric_form
 from dml.models.registry import entry as model_entry
 from dml.models.registry import is_baseline
 from dml.report.context import ReportData
@@ -113,7 +113,7 @@ def number_miscalibration(data: ReportData) -> list[dict[str, Any]]:
     if data.kind != "regression":
         return []
     return [
-        {"model": model, "metric": name, "result": result, "wanted": wanted}
+        {"model": model, "metric": name, "result": result, "wanted": wanted, "form": metric_form(name)}
         for model in data.pair
         for name, wanted in NUMBER_TARGETS.items()
         if (result := data.metrics[model].get(name)) is not None and not result["ci_low"] <= wanted <= result["ci_high"]

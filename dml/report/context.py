@@ -52,6 +52,8 @@ class ReportContext:
         Whether the models were trained on another cohort.
     finer_tiles : FinerTiles, optional
         Where the cohort allows tiles that are finer than its images.
+    unit : str
+        Of the task's number, as the cohort's description states it.
     """
 
     cohort: str
@@ -65,6 +67,7 @@ class ReportContext:
     coverage: Mapping[str, Any] | None = None
     external: bool = False
     finer_tiles: FinerTiles | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ def read_context(cohort: str, task: str, root: Path = Path()) -> ReportContext:
         ablation=_read(reports / task / "ablation.json"),
         teachability=read_teachability(reports / task / "teachability"),
         finer_tiles=count_finer_tiles(cohort, root),
+        unit=read_unit(cohort, task, root),
     )
 
 
@@ -150,6 +154,12 @@ def count_finer_tiles(cohort: str, root: Path = Path()) -> FinerTiles | None:
         if "slide_mpp" in facts:
             factors[path.stem] = max(factors.get(path.stem, 0.0), facts["slide_mpp"] / facts["mpp"])
     return FinerTiles(sum(f > 1 for f in factors.values()), len(factors), max(factors.values(), default=1.0))
+
+
+def read_unit(cohort: str, task: str, root: Path = Path()) -> str:
+    """Return the unit of a number in ``cohorts/<cohort>.yaml``; empty where it states none."""
+    label = (_description(cohort, root).get("labels") or {}).get(task) or {}
+    return str(label.get("unit", "")).strip()
 
 
 def _description(cohort: str, root: Path) -> dict[str, Any]:

@@ -46,9 +46,10 @@ def draw_all(
         figures.append(Figure("discrimination", out / f"{primary}.svg"))
     if horizons:
         figures += _draw_survival(models, horizons, out)
+    elif results.kind == "regression":
+        figures += _draw_numbers(results, models, context.unit, out)
     else:
-        draw = _draw_numbers if results.kind == "regression" else _draw_classes
-        figures += draw(results, models, out)
+        figures += _draw_classes(results, models, out)
     if draw_subgroups(subgroups["groups"], primary, out / "subgroups.svg", chance):
         figures.append(Figure("subgroups", out / "subgroups.svg"))
     if context.probes is not None:
@@ -83,8 +84,8 @@ def _draw_classes(results: Results, models: list[ModelResult], out: Path) -> lis
     return [Figure(section, out / name) for section, name in files.items()]
 
 
-def _draw_numbers(results: Results, models: list[ModelResult], out: Path) -> list[Figure]:
-    name = results.task.replace("_", " ")
+def _draw_numbers(results: Results, models: list[ModelResult], unit: str, out: Path) -> list[Figure]:
+    name = results.task.replace("_", " ") + (f" [{unit}]" if unit else "")
     draw_measured(models, name, out / "measured.svg")
     draw_number_calibration(models, name, out / "calibration.svg")
     return [Figure("groups", out / "measured.svg"), Figure("calibration", out / "calibration.svg")]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dml.core.files import atomic
 from dml.core.model_name import ModelName
 from dml.evaluation.metric_sets import MAIN
-from dml.evaluation.metrics.registry import entries, metric_label
+from dml.evaluation.metrics.registry import entries, metric_form, metric_label
 from dml.models.registry import description, is_baseline
 from dml.models.registry import label as model_label
 from dml.report import conclusions, tables, teachability_tables
@@ -56,7 +56,8 @@ def write_cards(data: ReportData, folder: Path) -> None:
     template = _template("model_card.md")
     for model in data.pair:
         names = tables.overall({model: data.metrics[model]}, data.subgroups)
-        rows = tuple((metric_label(name), format_estimate(data.metrics[model][name])) for name in names)
+        values = data.metrics[model]
+        rows = tuple((metric_label(name), format_estimate(values[name], form=metric_form(name))) for name in names)
         metrics = Table(("metric", "value (interval)"), rows)
         text = template.render(d=data, say=Sentences(data, model), model=model, metrics=metrics, t=tables)
         _write(folder / f"{model}.md", _escape_tags(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from dml.core.types import SUBSPACES, Kind
 from dml.evaluation.metric_sets import MAIN
-from dml.evaluation.metrics.registry import entries, find, metric_label
+from dml.evaluation.metrics.registry import entries, find, metric_form, metric_label
 from dml.evaluation.results import PAIR
 from dml.models.registry import description
 from dml.models.registry import label as model_label
@@ -83,7 +83,7 @@ def fold_table(metrics: Metrics, metric: str) -> Table:
 def comparison_table(compared: Mapping[str, Any], included: Callable[[str], bool] = lambda metric: True) -> Table:
     """One row a paired difference of the metrics that are included."""
     rows = (
-        (model_label(model), model_label(reference), metric_label(metric), *_difference_cells(entry))
+        (model_label(model), model_label(reference), metric_label(metric), *_difference_cells(entry, metric))
         for model, references in compared.items()
         for reference, differences in references.items()
         for metric, entry in differences.items()
@@ -254,15 +254,15 @@ def ablation_difference(row: Mapping[str, Any]) -> dict[str, Any] | None:
     return {name: row[key] for name, key in {**names, "p_holm": "p_holm"}.items()}
 
 
-def _difference_cells(entry: Mapping[str, Any] | None) -> tuple[str, str, str]:
+def _difference_cells(entry: Mapping[str, Any] | None, metric: str = "") -> tuple[str, str, str]:
     if entry is None:
         return "", "", ""
-    return format_difference(entry), format_p(entry["p"]), format_p(entry["p_holm"])
+    return format_difference(entry, metric_form(metric)), format_p(entry["p"]), format_p(entry["p_holm"])
 
 
 def _by_model(metrics: Metrics, names: Sequence[str]) -> Table:
     rows = (
-        (model_label(model), *(format_estimate(values.get(name)) for name in names))
+        (model_label(model), *(format_estimate(values.get(name), form=metric_form(name)) for name in names))
         for model, values in metrics.items()
     )
     return Table(("model", *(metric_label(name) for name in names)), tuple(rows))

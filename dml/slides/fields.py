@@ -1,4 +1,4 @@
-"""Fields of a slide: boxes in level-0 pixels outside of which nothing is cut (regions of interest, cores of an array)."""
+"""Fields of a slide: boxes in level-0 pixels that tiles are cut inside (regions of interest, cores of an array)."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -44,8 +44,6 @@ def check_fields(path: Path, fields: Sequence[Field], dimensions: tuple[int, int
         if min(field.x, field.y) < 0 or field.x + field.width > width or field.y + field.height > height
     ]
     if outside:
-        problem = (
-            f"{', '.join(outside)} of the slide's {len(fields)} lies outside the image of {width} x {height} pixels"
-        )
+        problem = f"{', '.join(outside)} of {len(fields)} reaches beyond the image of {width} x {height} pixels"
         remedy = "Correct these rows of slides.table.fields: corner, width and height in pixels of the full image"
         raise InputError(path, problem, remedy)

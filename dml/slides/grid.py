@@ -58,11 +58,10 @@ class _Lattice:
         x, y = (s + (n - k * side) / 2 for s, n, k in zip(starts, lengths, (columns, rows), strict=True))
         allowed = np.zeros((rows, columns), bool)
         for field in fields:
-            first = [max(0, math.ceil((field[axis] - start) / side - 1e-6)) for axis, start in ((0, x), (1, y))]
-            last = [
-                math.floor((field[axis] + field[axis + 2] - start) / side + 1e-6) for axis, start in ((0, x), (1, y))
-            ]
-            allowed[first[1] : max(last[1], 0), first[0] : max(last[0], 0)] = True
+            left, top = (max(0, math.ceil((field[axis] - (x, y)[axis]) / side - 1e-6)) for axis in (0, 1))
+            ends = ((field[axis] + field[axis + 2] - (x, y)[axis]) / side for axis in (0, 1))
+            right, bottom = (max(0, math.floor(end + 1e-6)) for end in ends)
+            allowed[top:bottom, left:right] = True
         return cls(side, x, y, allowed)
 
 

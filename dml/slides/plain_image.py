@@ -1,9 +1,9 @@
 """Plain images as slides: JPEG, PNG, and TIFF in strips; colour of 8 bits, transparent parts white.
 
-`PlainImage` has the part of OpenSlide's interface that `dml.slides.reader` uses. Such a file has one resolution and, but
-for TIFF, cannot be read in parts. So it is decoded once, upright, into a temporary file without a name that is mapped
-into memory (`dml.slides.pixel_file`): reading a tile costs nothing, the disk is free again when the last handle of the
-image is closed, even if the process is killed. Levels 2, 4 and 8 times coarser are averages of whole pixels.
+`PlainImage` has the part of OpenSlide's interface that `dml.slides.reader` uses. Such a file has one resolution and,
+but for TIFF, cannot be read in parts. So it is decoded once, upright, into a temporary file without a name (see
+`dml.slides.pixel_file`): reading a tile costs nothing, and the disk is free again when the last handle of the image is
+closed, even by a kill. Levels 2, 4 and 8 times coarser are averages of whole pixels.
 
 A resolution is taken from the tags of a TIFF only: the 72 dpi of a JPEG or PNG are of a screen or a printer.
 """
@@ -85,9 +85,7 @@ class PlainImage:
         most = current().image_pixels
         if width * height > most:
             problem = f"an image of {width} x {height} pixels, more than the {most} that are decoded"
-            raise InputError(
-                path, problem, "If it is a slide, raise limits.image_pixels (section limits of params.yaml)"
-            )
+            raise InputError(path, problem, "If it is a slide, raise limits.image_pixels (params.yaml)")
         self.properties = source.properties
         downsamples = tuple(down for down in DOWNSAMPLES if down <= min(width, height))
         self.level_downsamples = tuple(map(float, downsamples))
@@ -197,9 +195,7 @@ def _largest_page(file: Any) -> Any:
 def _check_tiff(path: Path, page: Any) -> None:
     """Refuse what is not 8-bit colour, what is stored turned, and tiles: they are OpenSlide's, where they are whole."""
     if page.is_tiled:
-        problem = (
-            f"a tiled TIFF that OpenSlide does not know: truncated, or compressed otherwise ({page.compression.name})"
-        )
+        problem = f"a tiled TIFF ({page.compression.name}) that OpenSlide does not know: truncated, or of another kind"
         raise InputError(path, problem, "Copy it again, or export it with JPEG or Deflate compression")
     if page.dtype != np.uint8 or page.bitspersample != 8:
         raise _not_colour(path, f"{page.bitspersample} bits a channel ({page.dtype})")
@@ -237,9 +233,8 @@ def _decode_tiff(path: Path) -> Bands:
 
 
 def _is_mappable(page: Any) -> bool:
-    return bool(
-        page.is_memmappable and page.photometric == _RGB and page.samplesperpixel == 3 and page.planarconfig == 1
-    )
+    interleaved = page.photometric == _RGB and page.samplesperpixel == 3 and page.planarconfig == 1
+    return bool(interleaved and page.is_memmappable)
 
 
 def _paste_band(canvas: UInt8[np.ndarray, "h w 4"], page: Any, top: int) -> None:

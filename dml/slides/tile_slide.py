@@ -1,7 +1,7 @@
 """Cut one open slide into tiles: tissue mask, nested grids, facts about the slide, overview picture."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from dml.config.params import Tiles
 from dml.core.errors import InputError, refuse_unreadable
 from dml.core.limited_process import call_limited
 from dml.core.types import Mpp, TileGrid, magnification
-from dml.slides.fields import Field, check_fields
+from dml.slides.fields import Field, check_fields, parse_fields
 from dml.slides.grid import largest_share, tile_grids
 from dml.slides.nuclei import LARGEST_UM, PLAUSIBLE_UM, measure_nuclei
 from dml.slides.reader import Slide, open_slide
@@ -43,6 +43,18 @@ class SlideOptions:
     mpp_from: str | None = None
     upsample: bool = False
     fields: tuple[Field, ...] = ()
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> "SlideOptions":
+        """Read a row of a slide table: mpp, and mpp_from, upsample and fields_px where it has them."""
+        stated = {name: row[name] for name in ("mpp", "mpp_from") if name in row and row[name] == row[name]}  # not NaN
+        return cls(**stated, upsample=row.get("upsample") in (True,), fields=parse_fields(row.get("fields_px")))
+
+    @property
+    def stated(self) -> list[Any]:
+        """What is stated of the slide, as a part of the key of its tiles."""
+        resolution = [each for each in (self.mpp, self.mpp_from) if each is not None]
+        return [*resolution, *(["upsample"] if self.upsample else []), *map(list, self.fields)]
 
 
 def tile_file(
@@ -187,8 +199,8 @@ def _too_little(slide: Slide, tissue: Tissue, tiles: Tiles, fields: Sequence[Fie
     """Say which setting would give the slide a tile."""
     largest = largest_share(slide, tissue.mask, tiles, fields)
     if fields and largest == 0:
-        side = math.ceil(min(tiles.mpps) * tiles.tile_px / slide.mpp)
-        problem = f"no tile with tissue lies inside its fields (a tile is {side} x {side} pixels of the image)"
+        side_px = math.ceil(min(tiles.mpps) * tiles.tile_px / slide.mpp)
+        problem = f"no tile with tissue lies inside its fields (a tile is {side_px} x {side_px} pixels of the image)"
         return InputError(slide.path, problem, "Enlarge or move the fields, or leave the slide out")
     if largest < tiles.min_tissue:
         side = min(tiles.mpps) * tiles.tile_px

@@ -126,6 +126,8 @@ def _check_counts(cohort: Cohort, folds: Sequence[FoldPatients], task: str, sett
     if task == "survival":
         events = sum(case.survival is not None and case.survival.event for case in tested)
         what = "deaths"
+    elif not cohort.classes[task]:
+        events, what = len({case.values[task] for case in tested}), "different numbers"
     else:
         counts = pd.Series([case.labels[task] for case in tested]).value_counts()
         events, what = int(counts.sum() - counts.max()), "patients outside the most frequent class"
@@ -143,9 +145,11 @@ def _fold_of(rows: pd.DataFrame) -> np.ndarray:
 
 def _counts(rows: pd.DataFrame, folds: Sequence[FoldPatients], task: str) -> dict[str, Any]:
     one = rows[rows["arm"] == "slide"]
-    events: dict[str, Any] = (
-        {"deaths": int(one["event"].sum())} if task == "survival" else {"labels": one["label"].value_counts().to_dict()}
-    )
+    events: dict[str, Any] = {}
+    if task == "survival":
+        events["deaths"] = int(one["event"].sum())
+    elif "label" in one:
+        events["labels"] = one["label"].value_counts().to_dict()
     learning = [sum(case.has_slide and case.has_expression for case in fold.learning) for fold in folds]
     return {"patients": len(one), **events, "folds": len(folds), "learning_pairs": learning}
 

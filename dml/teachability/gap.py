@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Real
 
-from dml.core.tasks import class_column
+from dml.core.tasks import VALUE_COLUMNS, class_column
 from dml.core.types import Kind
 from dml.evaluation.intervals import MAX_UNDEFINED_SHARE, evaluate_resamples, rounded, two_sided_p
 from dml.evaluation.metrics import Metric
@@ -44,6 +44,8 @@ def bind_metric(rows: pd.DataFrame, kind: Kind, classes: Sequence[str]) -> Metri
     if kind == "classification":
         inputs["probabilities"] = rows[[class_column(name) for name in classes]].to_numpy(float)
         inputs["label"] = rows["label"].map({name: k for k, name in enumerate(classes)}).to_numpy(int)
+    elif kind == "regression":
+        inputs |= {name: rows[name].to_numpy(float) for name in (VALUE_COLUMNS[0], "target")}
     else:
         inputs["days"], inputs["event"] = rows["days"].to_numpy(float), rows["event"].to_numpy(bool)
         inputs["risk"] = rows["risk"].to_numpy(float)

@@ -1,9 +1,10 @@
 """Scores of one training set: the slide's risk, the genes' risk, and the genes' risk predicted from the slide.
 
 The first two are the linear baselines `linear_slide` and `linear_genes`: principal components and a penalised Cox or
-logistic regression. A score is the log hazard ratio of survival, or the log-odds of each class but the first.
+logistic or ridge regression. A score is the log hazard ratio of survival, the log-odds of each class but the first, or
+the predicted number.
 
-Shape legend: n patients, k scores (1 of survival, classes - 1 of a label).
+Shape legend: n patients, k scores (1 of survival and numbers, classes - 1 of a label).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from dml.baselines.linear.regression import Regression, SurvivalRegression
+from dml.baselines.linear.regression import NumberRegression, Regression, SurvivalRegression
 from dml.config import params as config
 from dml.core.types import Case, Cohort
 from dml.models.linear.design_matrix import DesignMatrix, Reduction, source_matrix
@@ -120,9 +121,11 @@ class Stack:
 
 
 def score(regression: Regression, model: Any, columns: np.ndarray) -> Float[np.ndarray, "n k"]:
-    """Return log hazard ratios [n 1], or log-odds of each class against the first [n k-1]."""
+    """Return log hazard ratios [n 1], log-odds of each class against the first [n k-1], or predicted numbers [n 1]."""
     if isinstance(regression, SurvivalRegression):
         return np.asarray(model.risk(columns), float).reshape(-1, 1)
+    if isinstance(regression, NumberRegression):
+        return np.asarray(model.predict(columns)[:, :1], float)
     log_p = np.log(np.clip(model.probabilities(columns), 1e-6, 1.0))
     return np.asarray(log_p[:, 1:] - log_p[:, :1])
 

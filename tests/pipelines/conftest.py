@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.tracking_fixtures import client, template_store, workplace
+
+__all__ = ["client", "template_store", "workplace"]
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -40,6 +40,7 @@ def project(tmp_path, monkeypatch):
             "event": [case.survival.event for case in invented.cases],
             "age": [case.covariates["age"] for case in invented.cases],
             "grade": [case.labels["grade"] for case in invented.cases],
+            "score": [case.values["score"] for case in invented.cases],
         }
     )
     group = np.arange(90) % 3
@@ -57,8 +58,10 @@ def project(tmp_path, monkeypatch):
     return invented, splits
 
 
-@pytest.mark.parametrize(("task", "metric"), [("survival", "c_index"), ("grade", "auc")])
-def test_baselines_of_all_folds_become_a_report(project, tmp_path, task, metric):
+@pytest.mark.parametrize(
+    ("task", "metric", "chance"), [("survival", "c_index", 0.5), ("grade", "auc", 0.5), ("score", "spearman", 0.0)]
+)
+def test_baselines_of_all_folds_become_a_report(project, tmp_path, task, metric, chance):
     invented, splits = project
     for fold in PARAMS.folds:
         job = Job(PARAMS, task, fold)
@@ -70,7 +73,7 @@ def test_baselines_of_all_folds_become_a_report(project, tmp_path, task, metric)
     metrics = read_json(out / "metrics.json")
     assert set(metrics) == set(registry.linear_names())
     assert metrics["linear_slide_genes"][metric]["value"] > 0.7
-    assert metrics["null"][metric]["value"] == 0.5
+    assert metrics["null"][metric]["value"] == chance
     together = read_parquet(out / "predictions.parquet")[0].to_pandas()
     assert together.groupby("model")["patient_id"].nunique().eq(90).all()
     page = (out / "report.html").read_text()

@@ -42,6 +42,7 @@ class MetricEntry:
     chance: float | Callable[[int], float] | None = None  # of a model that knows nothing; may depend on n classes
     null: str | None = None  # name of the metric that is the value of a model that knows nothing
     min_classes: int = 0  # not computed with fewer classes
+    in_unit: bool = False  # in the unit of the target: printed with significant digits
     renamed: Mapping[str, str] = field(default_factory=dict)  # parameter to the input that fills it, if not its name
 
     @property
@@ -101,6 +102,12 @@ def entries(kind: Kind | None = None) -> list[MetricEntry]:
 def find(name: str, kind: Kind | None = None) -> MetricEntry | None:
     """Return the metric of a key of metrics.json (``auc_3y``, ``recall_G2``); None if there is none."""
     return next((entry for entry in entries(kind) if entry.match(name) is not None), None)
+
+
+def metric_form(name: str) -> str:
+    """Return how tables print a metric: "g" (significant digits) of one in the unit of its target, else "f"."""
+    entry = find(name)
+    return "g" if entry is not None and entry.in_unit else "f"
 
 
 def metric_label(name: str) -> str:

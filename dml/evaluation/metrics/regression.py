@@ -47,7 +47,7 @@ def r_squared(weights: Weights, *, target: Vector, value: Vector) -> Values:
 
 
 @metric("mae", kind="regression", label="Mean absolute error", order=30, higher_is_better=False, main=True,
-        compared=True)  # fmt: skip
+        compared=True, in_unit=True)  # fmt: skip
 def mean_absolute_error(weights: Weights, *, target: Vector, value: Vector) -> Values:
     """Mean distance of the prediction from the target, in its unit."""
     return weighted_mean(weights, terms=np.abs(target - value))
@@ -61,13 +61,14 @@ def calibration_slope(weights: Weights, *, target: Vector, value: Vector) -> Val
 
 
 @metric("calibration_intercept", kind="regression", label="Calibration intercept", order=50, higher_is_better=None,
-        calibration=True, overall_only=True)  # fmt: skip
+        calibration=True, overall_only=True, in_unit=True)  # fmt: skip
 def calibration_intercept(weights: Weights, *, target: Vector, value: Vector) -> Values:
     """Intercept of that line, in the target's unit; 0 where the slope is 1 and the mean is right."""
     return calibration_line(weights, target, value)[1]
 
 
-@metric("bias", kind="regression", label="Mean error", order=60, higher_is_better=None, calibration=True)
+@metric("bias", kind="regression", label="Mean error", order=60, higher_is_better=None, calibration=True,
+        in_unit=True)  # fmt: skip
 def bias(weights: Weights, *, target: Vector, value: Vector) -> Values:
     """Mean of prediction less target, in its unit; 0 is right on average."""
     return weighted_mean(weights, terms=value - target)
@@ -81,7 +82,7 @@ def interval_coverage(weights: Weights, *, target: Vector, lower: Vector, upper:
 
 
 @metric("interval_width", kind="regression", label="Width of the 80 % interval", order=80, higher_is_better=False,
-        calibration=True)  # fmt: skip
+        calibration=True, in_unit=True)  # fmt: skip
 def interval_width(weights: Weights, *, lower: Vector, upper: Vector) -> Values:
     """Mean width of the interval, in the target's unit: of two with the same coverage the narrower says more."""
     return weighted_mean(weights, terms=upper - lower)

@@ -23,7 +23,7 @@ SECTIONS: Mapping[Kind, tuple[str, ...]] = {
     "student": ("distillation",),  # the student's model and optimisation are the teacher's, too: tuned with it
 }
 """Sections of params.yaml that each kind of study may tune."""
-REDEFINING = ("inputs.time_bins", "optimisation.cox_loss_weight")
+REDEFINING = ("inputs.time_bins", "optimisation.cox_loss_weight", "optimisation.regression_loss")
 """Parameters that change the definition of the validation loss."""
 SIGNIFICANT_DIGITS = 4
 """Of a sampled number, so that trials train with what `dml tune apply` writes."""
@@ -160,7 +160,8 @@ def _check(params: Params, kind: Kind, domains: Mapping[str, Domain], name: str,
     field = _field(name, key)
     if name in REDEFINING and params.tuning.objective == "validation_loss":
         what = name.split(".")[1]
-        raise ConfigError(f"{key}: losses of different {what} cannot be compared; set tuning.objective to c_index")
+        ranking = "spearman" if what == "regression_loss" else "c_index"
+        raise ConfigError(f"{key}: losses of different {what} cannot be compared; set tuning.objective to {ranking}")
     for other in domain.when:
         _field(other, f"{key}.when")
         if other in domains and domains[other].when:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dml.attribution.attribute import LINEAR, Attribution, attribute
 from dml.core.errors import InputError, listed
-from dml.core.types import Cohort
+from dml.core.types import Cohort, Kind
 from dml.data.cohort_store import CohortStore
 from dml.training.checkpoint import FoldModel
 from dml.training.model_store import ModelStore
@@ -31,11 +31,13 @@ class SlideMap:
     stated_mpp : float or None
         Microns per pixel in the slide table, for a file that does not say.
     output : str
-        ``risk``, or a class.
+        ``risk``, a class, or the name of a number.
     tiles : DataFrame
         branch, mpp, tile_um, x_um, y_um (centre), attention, contribution, deviation (over members): a row per tile,
         branch and resolution. Contributions of one patient's slides, branches, resolutions and genes sum to the
         output less the reference.
+    kind : str
+        Kind of the task.
     """
 
     slide_id: str
@@ -46,11 +48,12 @@ class SlideMap:
     stated_mpp: float | None
     output: str
     tiles: pd.DataFrame
+    kind: Kind = "survival"
 
     @property
     def unit(self) -> str:
-        """Unit of the contributions."""
-        return "SD of training risk" if self.output == "risk" else "logit"
+        """Unit of the contributions: of a number, its own."""
+        return {"survival": "SD of training risk", "classification": "logit", "regression": self.task}[self.kind]
 
     @property
     def branches(self) -> list[str]:
@@ -77,7 +80,7 @@ def make_slide_map(
     model : str
         Key of the model registry: teacher, student or a deep baseline.
     output : str, optional
-        A class; by default the risk or the class of the largest logit.
+        A class; by default the risk, the number, or the class of the largest logit.
 
     Raises
     ------
@@ -101,8 +104,9 @@ def make_slide_map(
     if tiles["x_um"].isna().any():
         raise InputError(slide_id, "features without coordinates", "A map needs them; attention is in dml predict")
     mpp: float | None = None if pd.isna(row["mpp"]) else float(row["mpp"])
-    task = folds[0].spec.preprocessor.task.name
-    return SlideMap(slide_id, patient, model, task, Path(row["path"]), mpp, result.outputs[chosen], tiles)
+    task = folds[0].spec.preprocessor.task
+    path, name = Path(row["path"]), result.outputs[chosen]
+    return SlideMap(slide_id, patient, model, task.name, path, mpp, name, tiles, task.kind)
 
 
 def out_of_fold_models(store: CohortStore, models: ModelStore, model: str, patient: str) -> list[FoldModel]:

@@ -35,12 +35,13 @@ def draw_measured(models: Sequence[ModelResult], name: str, path: Path) -> None:
 def draw_number_calibration(models: Sequence[ModelResult], name: str, path: Path) -> None:
     """Draw the mean measured number against the mean prediction with its 95 % interval, by fifths of the prediction."""
     points = [_fifths(model) for model in models]
+    ends = np.concatenate([[*p[:, 0], *(p[:, 1] - p[:, 2]), *(p[:, 1] + p[:, 2])] for p in points])
     with drawing(path, 2.9 * len(models) + 0.4, 3.5) as figure:
         panels = _panels(figure.subplots(1, len(models), sharey=True))
         for axes, model, fifths in zip(panels, models, points, strict=True):
             predicted, measured, half = fifths.T
             axes.errorbar(predicted, measured, half, fmt="o-", color=LOW, linewidth=1, markersize=4)
-            _square(axes, np.concatenate([part[:, :2].ravel() for part in points]), model_label(model.name), name)
+            _square(axes, ends, model_label(model.name), name)
         figure.axes[0].set_ylabel(f"measured {name}, mean")
 
 

@@ -183,6 +183,13 @@ def test_the_severity_of_a_rule_can_be_set(built, tmp_path: Path, caplog) -> Non
         with_severity("ignore", "patient.age")
 
 
+def test_interpolated_slides_warn_and_fields_do_not_matter(built, tmp_path: Path, caplog) -> None:
+    fields = [[[0, 0, 5, 5]]] * 25
+    on_slides(lambda slides: slides.assign(upsample=True, fields_px=fields))(tmp_path / "data")
+    check(built, tmp_path)
+    assert "no tile may be finer than its image: failed for slide_id P00-S1" in caplog.text
+
+
 def test_a_site_that_is_unlike_the_others_warns(built, tmp_path: Path) -> None:
     def shifted(m: ExpressionMatrix) -> ExpressionMatrix:
         values = m.values.copy()
@@ -282,3 +289,32 @@ def test_a_patient_in_two_cohorts_fails(built, tmp_path: Path) -> None:
         check_disjoint(tmp_path / "data", other)
     write_patients(other / "patients.parquet", patients.assign(patient_id=["Q1", "Q3", "Q2"]), {}, "other")
     check_disjoint(tmp_path / "data", other)
+
+
+def with_number(built, folder: Path, numbers: list[float | None]) -> None:
+    """Check the cohort with a column of numbers as its task."""
+    path = folder / "data" / "patients.parquet"
+    patients = read_patients(path)
+    patients["purity"] = numbers[: len(patients)]
+    write_patients(path, patients, {"grade": ["low", "high"], "purity": []}, "plain")
+    check(built, folder, ("purity",))
+
+
+def test_numbers_that_vary_pass_and_missing_ones_are_not_known(built, tmp_path: Path) -> None:
+    with_number(built, tmp_path, [None, None, *(0.1 * i for i in range(30))])
+    assert read_patients(tmp_path / "data" / "patients.parquet")["purity"].isna().sum() == 2
+
+
+def test_numbers_that_do_not_vary_fail(built, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"quantity different numbers of purity, count 1, needed 2"):
+        with_number(built, tmp_path, [0.5] * 40)
+
+
+def test_an_infinite_number_fails(built, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"purity is a finite number: failed for patient_id P03\."):
+        with_number(built, tmp_path, [0.1, 0.2, 0.3, np.inf, *(0.1 * i for i in range(30))])
+
+
+def test_too_few_patients_with_a_number_fail(built, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"quantity patients with a number for purity, count 12, needed 20"):
+        with_number(built, tmp_path, [*(0.1 * i for i in range(12)), *([None] * 30)])

@@ -207,6 +207,15 @@ def test_doctor_opens_slides_and_names_one_that_cannot_be_read(run: Dml) -> None
     assert "1 of 2 cannot be read: broken.tif" in found["result"]
 
 
+def test_doctor_reads_an_image_at_the_resolution_of_the_table(run: Dml) -> None:
+    painted.write_image(Path("photo.jpg"), painted.tissue_pixels(256, 256))
+    table = {"slide_id": ["a"], "patient_id": ["p"], "path": ["photo.jpg"], "mpp": [0.69], "upsample": [True]}
+    write_parquet(Path("data/demo/slides.parquet"), pa.table(table))
+    (slides,) = [row for row in json.loads(run("doctor", "--json")[1]) if row["check"] == "slides"]
+    assert slides["status"] == "ok"
+    assert "1 of 1 slides opened; tiles may be finer than an image (slides.upsample)" in slides["result"]
+
+
 def test_ui_serves_only_this_machine_with_the_right_store(run: Dml, tmp_path: Path) -> None:
     code, _, err = run("ui", "--dry-run", "--port", "5055")
     assert code == 0

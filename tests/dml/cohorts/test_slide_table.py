@@ -11,6 +11,7 @@ from dml.cohorts.store_files import read_slides
 from dml.core.errors import InputError
 from dml.readers.raw_files import Features
 from dml.readers.slide_files import feature_files
+from dml.slides.tile_slide import SlideOptions
 
 HIPT = {"path": "f.zip", "encoder": "hipt", "width": 4, "mpp": 0.5, "tile_um": 2048, "patient": "^(P..)"}
 
@@ -153,3 +154,33 @@ def test_how_features_match_the_slide_table_is_told(describe, tables) -> None:
     assert (join.name, join.matched, join.left, join.right) == ("features of f.zip to slides", 1, 3, 25)
     assert join.hint == "1 more match if dots, underscores and blanks are read as dashes: P01_S1 is P01-S1"
     assert [r.source for r in ledger.records if r.status == "left out"] == ["P01_S1", "P99-S1"]
+
+
+TABLE = {"file": "slides.csv", "id": "slide", "patient": "patient", "path": "file", "mpp": 0.69}
+
+
+@pytest.mark.parametrize("source", ["boxes", "boxes.csv"])
+def test_fields_are_a_column_or_a_file_and_come_back_from_the_store(
+    describe, tables, source: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tables["slides"]["file"] = "slides/section.jpg"  # all are fields of one image
+    tables["slides"]["boxes"] = ["0 0 100 80; 200 0 100 80"] * (len(tables["slides"]) - 1) + [""]
+    slides = {"table": {**TABLE, "fields": source}, "upsample": True}
+    description = describe(tables, slides=slides)
+    named = tables["slides"]["slide"][:-1]
+    lines = [f"{slide},{x},0,100,80" for slide in named for x in (0, 200)]
+    (description.raw_folder / "boxes.csv").write_text("\n".join(["slide_id,x,y,width,height", *lines]))
+    built = build_slides(description)
+    assert set(built["path"]) == {str(description.raw_folder / "slides/section.jpg")}
+    write_slides(tmp_path / "s.parquet", built)
+    stored = read_slides(tmp_path / "s.parquet").set_index("slide_id")
+    options = {name: SlideOptions.of_row(row) for name, row in stored.to_dict("index").items()}
+    whole = options.pop("P00-S2")
+    assert (whole.fields, whole.upsample, whole.mpp) == ((), True, 0.69)
+    assert {each.fields for each in options.values()} == {((0, 0, 100, 80), (200, 0, 100, 80))}
+    assert "1 slides without fields are cut whole: P00-S2" in caplog.text
+
+
+def test_without_fields_and_upsample_the_store_is_as_before(describe, tables, tmp_path: Path) -> None:
+    write_slides(tmp_path / "s.parquet", build_slides(describe(tables)))
+    assert read_slides(tmp_path / "s.parquet").columns.tolist() == ["slide_id", "patient_id", "path", "mpp"]

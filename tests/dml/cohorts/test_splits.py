@@ -176,3 +176,12 @@ def test_written_and_read_back(tmp_path: Path) -> None:
     back = read_splits(tmp_path / "s.parquet")
     assert back.attrs["report"]["0"]["patients"]["test"] == 20
     pd.testing.assert_frame_equal(back, splits, check_dtype=False)
+
+
+def test_a_number_is_balanced_by_its_quartiles() -> None:
+    patients = cohort(120).assign(purity=np.random.default_rng(4).gamma(2.0, size=120))
+    splits = make_splits(patients, paired_of(patients), 4, Split(stratify=("purity",)), seed=3)
+    tested = splits[splits["role"] == "test"].merge(patients[["patient_id", "purity"]], on="patient_id")
+    quartile = pd.qcut(tested["purity"], 4, labels=False)
+    counts = pd.crosstab(tested["fold"], quartile).to_numpy()
+    assert counts.max() - counts.min() <= 1

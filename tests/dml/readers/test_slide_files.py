@@ -49,6 +49,18 @@ def test_what_looks_like_a_slide_and_is_left_out_is_named(tmp_path: Path, caplog
     assert "notes" not in caplog.text
 
 
+def test_images_are_slides_in_a_folder_of_them_and_pictures_beside_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path / "images", "C2.jpg", "C3.JPEG", "C4.png")
+    assert slide_files(tmp_path / "images", SLIDE_PATTERN) == {"C2": "C2.jpg", "C3": "C3.JPEG", "C4": "C4.png"}
+    touch(tmp_path / "scans", "a.svs", "a.jpg", "b-label.png")
+    assert slide_files(tmp_path / "scans", SLIDE_PATTERN) == {"a": "a.svs"}
+    assert "look like slides, and do not match" in caplog.text
+    assert "a.jpg, b-label.png" in caplog.text
+    assert slide_files(tmp_path / "scans", r"(b-.*)[.]png$") == {"b-label": "b-label.png"}
+
+
 def test_a_dicom_series_is_one_slide(tmp_path: Path) -> None:
     touch(tmp_path, "P1-A/1.dcm", "P1-A/2.dcm", "P2-B/x.DCM", "P3.svs")
     assert slide_files(tmp_path, SLIDE_PATTERN) == {"P1-A": "P1-A/1.dcm", "P2-B": "P2-B/x.DCM", "P3": "P3.svs"}

@@ -64,6 +64,31 @@ def test_slides_of_an_imported_cohort_are_known_by_its_table(tmp_path: Path) -> 
     assert patients(prediction.request_table(tmp_path / "data/raw/demo/slides")) == {"a.svs": "p1"}
 
 
+def test_images_are_slides_where_nothing_else_is(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/a.jpg", "photos/b.JPEG", "photos/c.png", "mixed/a.svs", "mixed/a.jpg")
+    assert set(patients(prediction.request_table(tmp_path / "photos"))) == {"a.jpg", "b.JPEG", "c.png"}
+    assert set(patients(prediction.request_table(tmp_path / "mixed"))) == {"a.svs"}
+
+
+def test_the_resolution_is_that_of_the_slide_table_else_the_one_given(tmp_path: Path) -> None:
+    touch(tmp_path / "photos", "a.jpg", "b.jpg", "c.jpg")
+    rows = {
+        "slide_id": ["a1", "a2", "b"],
+        "patient_id": ["p1", "p2", "p3"],
+        "path": ["a.jpg", "a.jpg", "b.jpg"],
+        "mpp": [0.69, 0.69, None],
+    }
+    write_parquet(tmp_path / "slides.parquet", pa.table(rows))
+    photos, slides = tmp_path / "photos", tmp_path / "slides.parquet"
+    table = prediction.request_table(photos, slide_table=slides, mpp=0.5, upsample=True)
+    assert patients(table) == {"a.jpg": "a", "b.jpg": "p3", "c.jpg": "c"}, "two patients on one image: neither"
+    assert table["mpp"].tolist() == [0.69, 0.5, 0.5]
+    assert table["upsample"].all()
+    assert "mpp" not in prediction.request_table(photos)
+    (tmp_path / "list.csv").write_text("patient_id,path,mpp\n1,a.jpg,0.7\n2,b.jpg,\n")
+    assert prediction.request_table(tmp_path / "list.csv", mpp=0.4)["mpp"].tolist() == [0.7, 0.4]
+
+
 def test_single_file_is_tried_whatever_it_is_called(tmp_path: Path) -> None:
     touch(tmp_path, "odd.name")
     table = prediction.request_table(tmp_path / "odd.name", expression=Path("genes.csv"))
@@ -124,3 +149,11 @@ def test_slides_on_disk_are_encoded_and_predicted_or_refused(
     assert result.loc["TCGA-02-0001", "survival_365"] > result.loc["TCGA-02-0001", "survival_730"] > 0
     assert "no tissue" in result.loc["glass", "reason"]
     assert "broken.tif" in result.loc["broken", "reason"]
+    painted.write_image(tmp_path / "photos/TCGA-02-0001-01Z.png", tissue)
+    same, unknown = (prediction.predict(f"{name}@challenger", tmp_path / "photos", mpp=mpp) for mpp in (0.5, None))
+    # the levels of the slide are averages of rounded averages
+    assert same["risk"][0] == pytest.approx(result.loc["TCGA-02-0001", "risk"], abs=0.01)
+    assert "microns per pixel unknown" in unknown["reason"][0]
+    coarse = [prediction.predict(f"{name}@challenger", tmp_path / "photos", mpp=0.8, upsample=u) for u in (True, False)]
+    assert [table["status"][0] for table in coarse] == ["ok", "refused"]
+    assert "--upsample of dml predict" in coarse[1]["reason"][0]

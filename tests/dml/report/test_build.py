@@ -12,7 +12,7 @@ from dml.core.errors import InputError
 from dml.core.files import read_json, read_parquet, write_json, write_parquet
 from dml.core.predictions import read_predictions, write_predictions
 from dml.report.build import evaluate
-from dml.report.context import ReportContext, read_context
+from dml.report.context import FinerTiles, ReportContext, read_context
 from dml.report.patient_flow import PatientFlow
 from tests.dml.report.test_sentences import ABLATION
 
@@ -235,6 +235,15 @@ def test_an_ablation_is_a_section_of_the_page_where_there_is_one(tmp_path, inven
     assert "Inside lower grade" in page
     assert (tmp_path / "with" / "figures" / "ablation.svg").exists()
     assert "Ablation study" not in (tmp_path / "without" / "report.html").read_text()
+
+
+def test_interpolated_pixels_are_told_on_the_page_and_the_cards(tmp_path, invented):
+    models = invented.write(tmp_path / "models", "survival", {"teacher": 0.8, "student": 0.6})
+    text = "3 of 5 slides have tiles that are finer than the image, up to 1.4 times"
+    for name, finer in (("with", FinerTiles(3, 5, 1.38)), ("without", None)):
+        evaluate(models, invented.patients, QUICK, 7, tmp_path / name, ReportContext("invented", finer_tiles=finer))
+        pages = [tmp_path / name / "report.html", tmp_path / name / "cards" / "student.md"]
+        assert [text in page.read_text() for page in pages] == [finer is not None] * 2
 
 
 def test_names_are_escaped_in_the_page(tmp_path, invented):

@@ -243,7 +243,7 @@ def test_truncated_images_are_refused_before_tiles_are_read(tmp_path: Path, how:
         with open_slide(path, MPP) as slide:
             slide.probe(MPP)
 
-    with pytest.raises(InputError, match="cut: .*(truncated|the file ends)"):
+    with pytest.raises(InputError, match=r"cut: .*(truncated|the file ends)"):
         look()
 
 
@@ -270,7 +270,7 @@ def test_too_little_room_for_the_pixels_is_said(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(pixel_file.shutil, "disk_usage", lambda _: full)
     with (
         open_slide(write(tmp_path / "image", "PNG"), MPP) as slide,
-        pytest.raises(InputError, match="are free.*TMPDIR"),
+        pytest.raises(InputError, match=r"are free.*TMPDIR"),
     ):
         slide.probe(MPP)
 

@@ -59,5 +59,5 @@ def test_hallmark_sets_are_read_where_the_cohort_has_a_file(tmp_path):
     (tmp_path / "hallmarks_signatures.csv").write_text("HALLMARK_A,Other\nTP53,EGFR\nPTEN,\n")
     assert read_hallmark_sets(tmp_path) == {"HALLMARK_A": ["TP53", "PTEN"]}
     (tmp_path / "hallmarks_signatures.csv").write_text("\n")
-    with pytest.raises(InputError, match="hallmarks_signatures.csv"):
+    with pytest.raises(InputError, match=r"hallmarks_signatures\.csv"):
         read_hallmark_sets(tmp_path)

@@ -234,6 +234,26 @@ def test_report_gives_every_model_the_same_keys_once(client: MlflowClient, param
     assert len(client.get_metric_history(logged["student"].info.run_id, "c_index")) == 1
 
 
+def test_teachability_is_logged_once_on_the_runs_of_the_models(client: MlflowClient, params: Build) -> None:
+    folder = Path("reports/demo/survival")
+    (folder / "teachability").mkdir(parents=True)
+    gaps = {"gap": {"difference": 0.1}, "teachable": {"difference": 0.04}}
+    summary = {"protocols": {"patients": {"gaps": {"all": gaps}}, "sites": {"left_out": "one site"}}}
+    share = {"value": 0.5}
+    row = {"model": "student", "protocol": "patients", "group": "all", "teachable_share": share, "whole_share": share}
+    (folder / "teachability/summary.json").write_text(json.dumps(summary))
+    (folder / "details.json").write_text(json.dumps({"teachability": [row]}))
+    with fold_run(params(), "survival", "student", 1):
+        pass
+    for _ in range(2):
+        run_reports.log_teachability(params(), "survival", folder)
+    run_id = runs.parent_run(params(), "survival", "student")
+    logged = client.get_run(run_id).data.metrics
+    assert logged["teachability/patients_teachable_share_closed"] == 0.5
+    assert logged["teachability/patients_gap"] == 0.1
+    assert len(client.get_metric_history(run_id, "teachability/patients_gap")) == 1
+
+
 def test_a_page_lists_one_row_a_model_the_best_first(client: MlflowClient, params: Build) -> None:
     folder = Path("reports/demo/survival")
     folder.mkdir(parents=True)
