@@ -32,9 +32,9 @@ def read_spatial_cohort(store: CohortStore) -> SpotTable:
 
 def settings_of(params: config.Params, spacing_um: float, draws: int | None = None) -> Settings:
     """Return the settings of params.yaml, blocks in spots; `draws` overrides."""
-    block = max(1, round(params.spatial.block_um / spacing_um))
-    chosen = params.spatial.draws if draws is None else draws
-    return Settings(chosen, params.spatial.resamples, block, params.evaluation.confidence, params.seed)
+    block = max(1, round(params.spatial_validation.block_um / spacing_um))
+    chosen = params.spatial_validation.draws if draws is None else draws
+    return Settings(chosen, params.spatial_validation.resamples, block, params.evaluation.confidence, params.seed)
 
 
 def validate_and_report(
