@@ -48,7 +48,8 @@ def sentence(summary: Mapping[str, Any], protocol: str, group: str = "all") -> s
     texts: Mapping[Verdict, str] = {
         "no gap": f"There is nothing to distil: genes do not measurably add to the slide ({metric} {gap})",
         "gap not shown": (
-            f"Whether there is anything to distil is not shown: genes add {gap} in {metric}, the slide predicts {teachable}"
+            f"Whether there is anything to distil is not shown: genes add {gap} in {metric}, of which the slide "
+            f"predicts {teachable}"
         ),
         "pays": f"Distillation can pay: of the {gap} in {metric} that genes add, the slide predicts {teachable}",
         "too little": (
