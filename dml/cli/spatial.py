@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def spatial(
     model: Annotated[str, typer.Option(help="<name>@<alias>, <name>/<version>, or models/<cohort>/<task>/<model>.")],
     cohort: Annotated[str, typer.Option(help="A spatial cohort whose stores are in data/<cohort>.")],
-    draws: Annotated[int | None, typer.Option(min=99, help="Moves under the null; default spatial.draws.")] = None,
+    draws: Annotated[int | None, typer.Option(min=99, help="Moves under the null; default in params.yaml.")] = None,
     output: Annotated[
         str | None, typer.Option(help="Output that is mapped; default risk, value or last class.")
     ] = None,

@@ -47,7 +47,7 @@ class Probes(Section):
     permutations: int = Field(0, ge=0, description="trainings per fold on permuted outcomes; 0 = none")
 
 
-class SpatialValidation(Section):
+class SpatialComparison(Section):
     """Spatial validation: draws of the null, and blocks of the intervals."""
 
     draws: int = Field(999, ge=99, description="moves of every section under the null")

@@ -17,7 +17,7 @@ from dml.config.data_sections import Tiles as Tiles
 from dml.config.evaluation_sections import Evaluation as Evaluation
 from dml.config.evaluation_sections import Probes as Probes
 from dml.config.evaluation_sections import Promotion as Promotion
-from dml.config.evaluation_sections import SpatialValidation as SpatialValidation
+from dml.config.evaluation_sections import SpatialComparison as SpatialComparison
 from dml.config.evaluation_sections import Teachability as Teachability
 from dml.config.model_sections import Baselines as Baselines
 from dml.config.model_sections import Distillation as Distillation
@@ -64,7 +64,7 @@ class Params(Section):
     evaluation: Evaluation = Evaluation()
     teachability: Teachability = Teachability()
     probes: Probes = Probes()
-    spatial_validation: SpatialValidation = SpatialValidation()
+    spatial_validation: SpatialComparison = SpatialComparison()
     promotion: Promotion = Promotion()
     tuning: Tuning = Tuning()
     limits: Limits = Limits()

@@ -1,8 +1,9 @@
 """Comparisons of maps with measurements over the sections of a cohort: value, interval, and p-values of a table.
 
-A statistic is the mean over sections, each with its own ranks; a draw of the null moves every section by a move of its
-own, the same for all comparisons. An interval is that of spatial blocks drawn within sections: it covers other tissue
-of the same sections, not other patients.
+A statistic is the mean over sections, each with its own ranks. A draw of the null moves all sections of one patient at
+once, those of each patient by a move of their own, the same for all comparisons; the blocks of an interval are drawn in
+all sections of a patient, too. So cuts of one block do not count as independent. An interval covers other places of the
+same tissue, not other patients.
 
 Shape legend: n spots, b resamples, d draws.
 """
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from dml.core.errors import InputError
 from dml.evaluation.intervals import rounded
 from dml.spatial.null import MIN_OVERLAP, Moves, draw_moves, null_correlations
-from dml.spatial.spot_grid import SpotGrid
+from dml.spatial.spot_grid import SpotGrid, block_weights
 from dml.spatial.statistics import auc, interval, p_values, spearman, table_p_values
 
 Statistic = Literal["spearman", "auc"]
@@ -33,9 +34,10 @@ MIN_CLASS_SPOTS = 5
 
 @dataclass(frozen=True, slots=True)
 class SpotSection:
-    """Spots of one section (n): their grid, and a column a map or measurement, NaN where missing."""
+    """Spots of one section (n) of a patient: their grid, and a column a map or measurement, NaN where missing."""
 
     section_id: str
+    patient_id: str
     grid: SpotGrid
     values: pd.DataFrame
 
@@ -120,16 +122,22 @@ class SpotComparer:
         if not sections:
             raise InputError("spots", "no section with maps", "See dml cohort show")
         self.sections, self.settings = tuple(sections), settings
-        seeds = np.random.SeedSequence(settings.seed).generate_state(len(sections))
-        full = [draw_moves(s.grid, 1, 0, settings.min_overlap).available for s in sections]
-        self.draws = min(settings.draws, math.prod(full))
+        patients: dict[str, list[SpotSection]] = {}
+        for section in sections:
+            patients.setdefault(section.patient_id, []).append(section)
+        seeds = dict(zip(patients, np.random.SeedSequence(settings.seed).generate_state(len(patients)), strict=True))
+        grids = {patient: [section.grid for section in each] for patient, each in patients.items()}
+        self.available = math.prod(draw_moves(g, 1, 0, settings.min_overlap).available for g in grids.values())
+        self.draws = min(settings.draws, self.available)
         self._moves: dict[str, Moves] = {}
         self._weights: dict[str, np.ndarray] = {}
-        for section, seed in zip(sections, seeds, strict=True):
-            name, grid = section.section_id, section.grid
-            self._moves[name] = draw_moves(grid, self.draws, int(seed), settings.min_overlap)
-            blocks = grid.block_weights(settings.block, settings.resamples, int(seed))
-            self._weights[name] = np.concatenate([np.ones((1, len(grid)), blocks.dtype), blocks])
+        for patient, each in patients.items():
+            seed = int(seeds[patient])
+            moves = draw_moves(grids[patient], self.draws, seed, settings.min_overlap)
+            blocks = block_weights(grids[patient], settings.block, settings.resamples, seed)
+            for section, weights in zip(each, blocks, strict=True):
+                self._moves[section.section_id] = moves
+                self._weights[section.section_id] = np.concatenate([np.ones_like(weights[:1]), weights])
         self._pairs: dict[tuple[str, str, str, Statistic], ComparedPair | None] = {}
 
     def table(self, comparisons: Sequence[Comparison], step_down: bool = False) -> list[ComparisonResult]:

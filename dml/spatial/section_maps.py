@@ -98,7 +98,8 @@ class SectionMaps:
         grid = SpotGrid.of(
             self.spots["array_x"].to_numpy(float), self.spots["array_y"].to_numpy(float), name=self.section_id
         )
-        return SpotSection(self.section_id, grid, pd.concat([self.measured, self.maps], axis=1))
+        patient = str(self.spots["patient_id"].iloc[0])
+        return SpotSection(self.section_id, patient, grid, pd.concat([self.measured, self.maps], axis=1))
 
 
 def map_section(

@@ -113,12 +113,13 @@ def validate_model(
 def describe_null(settings: Settings, spacing_um: float) -> dict[str, Any]:
     """Return how the null and the intervals were made, for ``spatial.json``."""
     return {
-        "null": "toroidal shifts, mirror images and half turns within each section, with an empty margin of its size",
+        "null": "toroidal shifts, mirror images and turns within sections, with an empty margin as large as a section; "
+        "all sections of one patient are moved at once",
         "draws": settings.draws,
         "least_overlap": MIN_OVERLAP,
         "p": "(1 + draws at least as large) / (1 + draws), two-sided",
         "p_table": "the same for the maximum over all rows of a table (max-T)",
-        "interval": f"{settings.confidence:.0%}, {settings.resamples} resamples of spatial blocks within sections",
+        "interval": f"{settings.confidence:.0%}, {settings.resamples} resamples of spatial blocks of tissue",
         "block_um": rounded(settings.block * spacing_um),
         "seed": settings.seed,
     }

@@ -27,7 +27,7 @@ def make_section(seed: int, side: int = 16) -> SpotSection:
     columns = {"truth": truth, "good": truth + 0.5 * noise, "other": field(), "region": (truth > 0.5).astype(float)}
     values = pd.DataFrame(columns)
     values.loc[[0, 5], "good"] = np.nan
-    return SpotSection(f"S{seed}", SpotGrid.of(x, y), values)
+    return SpotSection(f"S{seed}", f"P{seed}", SpotGrid.of(x, y), values)
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +70,17 @@ def test_equal_seeds_give_equal_numbers_and_spots_may_come_in_any_order(sections
     shuffled = []
     for section in sections:
         order = np.random.default_rng(0).permutation(len(section.grid))
-        grid = SpotGrid(section.grid.rows[order], section.grid.columns[order], section.grid.shape)
-        shuffled.append(SpotSection(section.section_id, grid, section.values.iloc[order]))
+        grid = SpotGrid(section.grid.rows[order], section.grid.columns[order])
+        shuffled.append(SpotSection(section.section_id, section.patient_id, grid, section.values.iloc[order]))
     for row, other in zip(first, SpotComparer(shuffled, SETTINGS).table(ROWS[:3]), strict=True):
         assert (row.value, row.p, row.p_table) == pytest.approx((other.value, other.p, other.p_table))
 
 
 def test_a_monotone_map_changes_no_value_and_no_p(sections: list[SpotSection]) -> None:
-    monotone = [SpotSection(s.section_id, s.grid, s.values.assign(good=np.exp(s.values["good"]))) for s in sections]
+    monotone = [
+        SpotSection(s.section_id, s.patient_id, s.grid, s.values.assign(good=np.exp(s.values["good"])))
+        for s in sections
+    ]
     for row, other in zip(*(SpotComparer(s, SETTINGS).table(ROWS[:4]) for s in (sections, monotone)), strict=True):
         assert row.to_json() == other.to_json()
 

@@ -14,15 +14,15 @@ from dml.spatial.comparison import Comparison, Settings, SpotComparer, SpotSecti
 from dml.spatial.measurements import TUMOR_REGIONS, Terms, measure_spots
 from dml.spatial.spot_grid import SpotGrid
 
-SECTION = "C3"
+SECTIONS = ("C2", "C3", "C4", "C5", "C6")
 
 
-def read_section(folder: Path) -> tuple[SpotTable, pd.DataFrame]:
+def read_section(folder: Path, name: str) -> tuple[SpotTable, pd.DataFrame]:
     """Spots with counts and region, and the mean colour of the image at each."""
-    spots = pd.read_csv(folder / f"spots/{SECTION}_selection.tsv", sep="\t")
-    counts = pd.read_csv(folder / f"counts/{SECTION}.tsv.gz", sep="\t", index_col=0)
+    spots = pd.read_csv(folder / f"spots/{name}_selection.tsv", sep="\t")
+    counts = pd.read_csv(folder / f"counts/{name}.tsv.gz", sep="\t", index_col=0)
     regions = pd.read_csv(folder / "regions.tsv", sep="\t")
-    region = regions[regions["section"] == SECTION].set_index("spot")["region"]
+    region = regions[regions["section"] == name].set_index("spot")["region"]
     ids = spots["x"].astype(str) + "x" + spots["y"].astype(str)
     chosen = ids.isin(counts.index).to_numpy()
     spots, ids = spots[chosen].reset_index(drop=True), ids[chosen].reset_index(drop=True)
@@ -30,7 +30,7 @@ def read_section(folder: Path) -> tuple[SpotTable, pd.DataFrame]:
     section = SpotTable(table, sparse.csr_matrix(counts.loc[ids].to_numpy(np.float32)), tuple(counts), 200.0, 100.0)
     Image.MAX_IMAGE_PIXELS, limit = None, Image.MAX_IMAGE_PIXELS
     try:
-        with Image.open(folder / f"images/{SECTION}.jpg") as image:
+        with Image.open(folder / f"images/{name}.jpg") as image:
             image.draft("RGB", (image.width // 8, image.height // 8))
             scale = image.width / 9270 if image.width < 5000 else 1.0
             pixels = np.asarray(image, float)
@@ -48,15 +48,18 @@ def test_epithelial_genes_and_colours_know_the_invasive_regions(shared_data: Pat
     folder = shared_data / "her2st"
     if not folder.exists():
         pytest.skip(f"no {folder}")
-    section, colours = read_section(folder)
-    measured = measure_spots(section, Terms.read(), GeneGroups((), ()))
-    grid = SpotGrid.of(colours["x"].to_numpy(float), colours["y"].to_numpy(float))
-    values = pd.concat([measured, colours[["red", "green", "blue"]]], axis=1)
-    comparer = SpotComparer([SpotSection(SECTION, grid, values)], Settings(resamples=200))
-    epcam, green = comparer.table(
-        [Comparison("gene.EPCAM", TUMOR_REGIONS, "auc"), Comparison("green", TUMOR_REGIONS, "auc")]
+    sections = []
+    for name in SECTIONS:
+        section, colours = read_section(folder, name)
+        measured = measure_spots(section, Terms.read(), GeneGroups((), ()))
+        grid = SpotGrid.of(colours["x"].to_numpy(float), colours["y"].to_numpy(float))
+        sections.append(SpotSection(name, "C", grid, pd.concat([measured, colours[["red"]]], axis=1)))
+    comparer = SpotComparer(sections, Settings(resamples=200))
+    red, epcam = comparer.table(
+        [Comparison("red", TUMOR_REGIONS, "auc"), Comparison("signature.tumor", TUMOR_REGIONS, "auc")]
     )
-    assert comparer.draws < 999, "one section of 180 spots has fewer moves"
-    assert epcam.value > 0.7
-    assert epcam.p <= 0.05
-    assert green.value < 0.4, "invasive tissue is darker"
+    assert comparer.draws == 999
+    assert red.value < 0.35, "invasive tissue is darker"
+    assert red.shown
+    assert 0.6 < epcam.value < 0.8
+    assert epcam.p < 0.1, "cuts of one block are one pattern"

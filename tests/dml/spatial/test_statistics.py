@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
 
-from dml.spatial.spot_grid import SpotGrid
+from dml.spatial.spot_grid import SpotGrid, block_weights
 from dml.spatial.statistics import auc, interval, p_values, spearman, table_p_values, weighted_ranks
 
 RANDOM = np.random.default_rng(0)
@@ -85,10 +85,16 @@ def test_an_interval_is_undefined_where_resamples_are() -> None:
 def test_blocks_are_drawn_whole_and_cover_smooth_maps() -> None:
     y, x = (each.ravel().astype(float) for each in np.mgrid[:12, :12])
     grid = SpotGrid.of(x, y)
-    weights = grid.block_weights(4, 400, 0)
-    assert np.array_equal(weights, grid.block_weights(4, 400, 0))
+    weights, again, single = (block_weights([grid], side, 400, 0)[0] for side in (4, 4, 1))
+    assert np.array_equal(weights, again)
     assert weights.mean() == pytest.approx(1, abs=0.05)
-    single = grid.block_weights(1, 400, 0)
     field = np.sin(x / 4) + np.cos(y / 5)
     means = [(w * field).sum(1) / w.sum(1) for w in (weights, single)]
     assert means[0].std() > 2 * means[1].std(), "blocks know that neighbours are alike"
+
+
+def test_blocks_are_drawn_in_all_sections_of_a_patient() -> None:
+    y, x = (each.ravel().astype(float) for each in np.mgrid[:9, :9])
+    first, second = block_weights([SpotGrid.of(x, y), SpotGrid.of(x + 3, y)], 3, 50, 0)
+    assert np.array_equal(first, second)
+    assert len(np.unique(first)) > 1
