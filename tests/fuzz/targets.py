@@ -51,6 +51,7 @@ from tests.fuzz.mutations import (
     to_yaml,
     write_table,
 )
+from tests.fuzz.spatial_targets import spatial_anndata, spot_store, st_tsv, visium
 from tests.painted import tissue_pixels, write_image, write_slide
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -360,4 +361,5 @@ GROUPS: dict[str, dict[str, Case]] = {
     "features": {s: partial(features, s) for s in (".h5", ".pt", ".npy", ".npz", ".safetensors")},
     "slides": {name: partial(slide, name) for name in SLIDES},
     "stores": {"store": store},
+    "spatial": {"st_tsv": st_tsv, "visium": visium, "anndata": spatial_anndata, "spots": spot_store},
 }

@@ -5,6 +5,7 @@
 ``spatial/scalefactors_json.json``. Layouts: 10x Genomics, support.10xgenomics.com/spatial-gene-expression.
 """
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +15,9 @@ from pydantic import Field
 from scipy import sparse
 
 from dml.core.errors import InputError, listed, refuse_unreadable
-from dml.core.files import read_json
 from dml.core.hdf5 import get_local
 from dml.core.limited_process import call_limited
-from dml.readers.archives import existing
+from dml.readers.archives import existing, read_text
 from dml.readers.h5ad_parts import read_array, to_text
 from dml.readers.spatial.image_scale import ScaledFormat, array_places, make_spots
 from dml.readers.spatial.spatial_format import SpatialSection, fill_slide
@@ -48,10 +48,7 @@ class Visium(ScaledFormat):
         """
         folder = raw / fill_slide(self.folder, slide_id)
         where, spatial = existing(folder / self.matrix), folder / "spatial"
-        factors = read_json(spatial / SCALES) if (spatial / SCALES).is_file() else None
-        if factors is not None and not isinstance(factors, dict):
-            raise InputError(spatial / SCALES, "no scale factors, but a list or a value", "Copy the file again")
-        scale = self.read_scale(factors, spatial / SCALES)
+        scale = self.read_scale(_read_factors(spatial / SCALES), spatial / SCALES)
         where_spots, positions = _read_positions(spatial)
         with refuse_unreadable(where, "Is it a feature-barcode matrix of Space Ranger? Copy it again"):
             barcodes, genes, counts = call_limited(where, _read_matrix, where)
@@ -60,6 +57,16 @@ class Visium(ScaledFormat):
         places = array_places(frame["array_row"].to_numpy(), frame["array_col"].to_numpy())
         spots = make_spots(list(frame["barcode"]), places, pixels, frame["in_tissue"].to_numpy() > 0)
         return SpatialSection(spots, tuple(barcodes), counts, tuple(genes), where, where_spots)
+
+
+def _read_factors(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    with refuse_unreadable(path, "Copy the file of Space Ranger again"):
+        factors = json.loads(read_text(path))
+    if not isinstance(factors, dict):
+        raise InputError(path, "no scale factors, but a list or a value", "Copy the file of Space Ranger again")
+    return factors
 
 
 def _read_positions(folder: Path) -> tuple[Path, pd.DataFrame]:

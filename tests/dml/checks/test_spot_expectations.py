@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from dml.checks.spot_expectations import check_spots
+from dml.cohorts.slide_table import write_slides
 from dml.cohorts.spot_store import empty_spots, write_spots
 from dml.cohorts.spots import build_spots
+from dml.cohorts.stores import build_cohort
 from dml.config.params import Checks
 from dml.core.errors import CheckFailed, InputError
 from dml.core.files import read_json
@@ -25,7 +27,10 @@ def section() -> Section:
 def check(folder: Path, section: Section, mpp: float = MPP, status: str = "ok", **checks: Any) -> dict[str, Any]:
     """Write the section, build its spots, pretend that its slide is tiled, and check; return the report."""
     write_st(folder / "raw", section)
-    write_spots(folder / "data", build_spots(describe(folder / "raw")))
+    description = describe(folder / "raw")
+    table = build_spots(description)
+    write_spots(folder / "data", table)
+    write_slides(folder / "data/slides.parquet", build_cohort(description, table.spots).slides)
     row = {"slide_id": "A1", "path": str(folder / "raw/images/A1.jpg"), "mpp": mpp, "width": WIDTH, "height": HEIGHT}
     (folder / "data/tiles").mkdir()
     pd.DataFrame([{**row, "status": status, "reason": "blurred"}]).to_parquet(folder / "data/tiles/slides.parquet")

@@ -59,6 +59,9 @@ def test_a_scale_factor_that_is_not_there_or_none_is_refused(tmp_path: Path) -> 
         InputError, match="tissue_hires_scalef is None, not above 0 and at most 1; there are tissue_lowres"
     ):
         Visium(**SPATIAL, image="hires").read_tables(tmp_path, "A1")
+    path.write_text('{"tissue_hires_scalef": ')
+    with pytest.raises(InputError, match=r"scalefactors_json\.json: cannot be read .*Copy the file of Space Ranger"):
+        Visium(**SPATIAL).read_tables(tmp_path, "A1")
     path.write_text("[1]")
     with pytest.raises(InputError, match="no scale factors, but a list"):
         Visium(**SPATIAL).read_tables(tmp_path, "A1")
