@@ -71,11 +71,8 @@ class TrainableTail:
         names = [name for name, _ in changeable_layers(network)][-settings.layers :]
         if not names:
             raise InputError("encoder", "its network has no layer that can be adapted", "Adapt another encoder")
-        self._first = int(names[0].split(".")[0]) if isinstance(network, nn.Sequential) else 0
-        self._is_sequence = isinstance(network, nn.Sequential)
-        frozen: nn.Module = network[: self._first] if isinstance(network, nn.Sequential) else nn.Identity()
-        self.tail: nn.Module = network[self._first :] if isinstance(network, nn.Sequential) else network
-        self.names = [self._inside(name) for name in names]
+        frozen, self.tail = split_network(network, names[0])
+        self.names = names
         self.maps = [
             torch.cat([self._run(encoder, frozen, part, turns) for part in tiles]) for turns in range(settings.views)
         ]
@@ -88,28 +85,23 @@ class TrainableTail:
                 module.inplace = False  # parametrised weights are needed again in the backward pass
         return tail, attach(tail, self.names, rank)
 
-    def named_in_network(self, changes: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return changes of the tail by the names of the whole network."""
-        if not self._is_sequence:
-            return changes
-        renamed = {}
-        for name, tensor in changes.items():
-            number, rest = name.split(".", 1)
-            renamed[f"{int(number) + self._first}.{rest}"] = tensor
-        return renamed
-
-    def _inside(self, name: str) -> str:
-        if not self._is_sequence:
-            return name
-        number, *rest = name.split(".")
-        return ".".join([str(int(number) - self._first), *rest])
-
     @torch.no_grad()
     def _run(self, encoder: TileEncoderRunner, frozen: nn.Module, tiles: np.ndarray, turns: int) -> Tensor:
         turned = np.rot90(tiles, turns, axes=(1, 2))
         sized = resize_tiles(np.ascontiguousarray(turned), encoder.input_px)
         chunks = (torch.from_numpy(sized[i : i + _CHUNK]) for i in range(0, len(sized), _CHUNK))
         return torch.cat([frozen(encoder.normalise(chunk)).half() for chunk in chunks])
+
+
+def split_network(network: nn.Module, first: str) -> tuple[nn.Module, nn.Module]:
+    """Split a sequence before the child that holds the layer `first`; any other network has no frozen part.
+
+    The names of layers stay those of the whole network.
+    """
+    if not isinstance(network, nn.Sequential):
+        return nn.Identity(), network
+    at = list(dict(network.named_children())).index(first.split(".")[0])
+    return network[:at], network[at:]
 
 
 def train_adapter(
@@ -133,7 +125,7 @@ def train_adapter(
     tail : nn.Module
         The trained end of the network, in evaluation mode.
     changes : dict
-        Its changes, by the names of the whole network, as `low_rank.merge` takes them.
+        Its changes by layer, as `low_rank.merge` takes them.
     """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
@@ -161,7 +153,7 @@ def train_adapter(
             loss.backward()
             optimiser.step()
             schedule.step()
-    return network.eval(), tail.named_in_network(changes_of(network))
+    return network.eval(), changes_of(network)
 
 
 class _Heads(nn.Module):

@@ -23,17 +23,19 @@ def teachability(
     import time
 
     from dml.data.cohort_store import CohortStore
-    from dml.report.teachability_tables import association_table, gap_table, sentences
+    from dml.report.teachability_tables import association_rows, association_table, gap_table, sentences
     from dml.teachability.analysis import analyse
     from dml.teachability.gene_targets import read_hallmark_sets
+    from dml.teachability.teacher_risk import associate_teacher
 
     start, params = time.perf_counter(), params_for(cohort)
     store = CohortStore.of(params.cohort)
     patients = store.cohort(params.embed.encoder, params.tiles.mpps)
     hallmark = read_hallmark_sets(store.raw_folder)
     result = analyse(patients, store.splits(), store.patients(), params, task, hallmark)
+    teacher = associate_teacher(Path("models") / params.cohort / task / "teacher", patients, params, task)
     if as_json:
-        typer.echo(json.dumps(result.summary, indent=2))
+        typer.echo(json.dumps({**result.summary, "teacher": teacher}, indent=2))
         return
     for line in sentences(result.summary):
         typer.echo(line)
@@ -42,6 +44,8 @@ def teachability(
         content = table(result.summary)
         rows = [dict(zip(content.columns, row, strict=True)) for row in content.rows]
         show(rows, False, f"{params.cohort}, {task}: {title}")
+    if teacher:
+        show(association_rows(teacher), False, f"{params.cohort}, {task}: the trained teacher, from the slide")
     typer.echo(f"{time.perf_counter() - start:.0f} s; docs/teachability.md defines every row")
 
 

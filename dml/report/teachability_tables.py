@@ -72,6 +72,14 @@ def association_table(summary: Mapping[str, Any], most: int = MOST) -> Table:
     return Table(("folds", "target", "r", "R2", "information (nats)"), tuple(rows))
 
 
+def association_rows(associations: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return one row a target: its name, r, R2 and nats with intervals."""
+    return [
+        {"target": target["name"], **{name: interval(target[name], "value") for name in ("r", "r2", "nats")}}
+        for target in associations
+    ]
+
+
 def share_table(shares: Sequence[Mapping[str, Any]]) -> Table:
     """Return one row a model and group of patients."""
     rows = [

@@ -187,8 +187,8 @@ def _summarise(table: pd.DataFrame, draws: pd.Series, confidence: float) -> dict
         r = np.stack(draws[rows.index].to_list(), axis=1)
         summary = {
             "number": len(rows),
-            "median_r": describe(np.median(r, axis=1), confidence),
-            "share_above": describe((r > CLEARLY_PREDICTED).mean(axis=1), confidence),
+            "median_r": describe(np.nanmedian(r, axis=1), confidence),  # a rare gene may not vary in a resample
+            "share_above": describe((r > CLEARLY_PREDICTED).sum(axis=1) / np.isfinite(r).sum(axis=1), confidence),
         }
         ordered = rows.sort_values("r", ascending=False) if kind != "component" else rows
         listed = ordered.head(10) if kind == "gene" else ordered

@@ -98,7 +98,8 @@ def test_the_command_begins_with_one_sentence(root, monkeypatch, capsys):
     for row in ("slide + genes", "teachable: predicted from the slide", "gene risk", "group tumor"):
         assert any(row in line for line in lines), row
     code, out, _ = run(monkeypatch, capsys, "--task", "grade", "--json")
-    assert json.loads(out)["metric"] == "auc"
+    content = json.loads(out)
+    assert (content["metric"], content["teacher"]) == ("auc", [])
 
 
 def test_the_command_refuses_a_cohort_without_pairs_or_an_unknown_one(root, monkeypatch, capsys):

@@ -90,6 +90,7 @@ def difference(value, low, high):
     [
         ((-0.01, -0.05, 0.03), (0.0, -0.01, 0.01), "no gap", "nothing to distil"),
         ((0.004, -0.001, 0.009), (0.002, -0.001, 0.004), "no gap", "nothing to distil"),
+        ((0.02, -0.01, 0.05), (0.03, 0.01, 0.05), "gap not shown", "Whether there is anything to distil is not shown"),
         ((0.10, 0.05, 0.15), (0.06, 0.03, 0.09), "pays", "Distillation can pay"),
         ((0.10, 0.05, 0.15), (0.00, -0.01, 0.005), "too little", "can hardly pay"),
         ((0.10, 0.05, 0.15), (0.02, -0.01, 0.05), "undecided", "is not shown"),
@@ -101,5 +102,5 @@ def test_the_first_sentence_follows_from_the_intervals(gap, teachable, verdict, 
     summary = {"metric_label": "Harrell C", "protocols": {"patients": {"gaps": {"all": gaps}}}}
     text = sentence(summary, "patients")
     assert words in text
-    assert text.endswith("40 % of the gap.") == (gap[0] > 0)
+    assert text.endswith("40 % of the gap.") == (gap[1] > 0)
     assert f"{gap[0]:+.3f}" in text
