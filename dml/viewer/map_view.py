@@ -168,7 +168,7 @@ def prediction_rows(prediction: Mapping[str, Any], kind: str, folds: int) -> lis
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _rounded(value: Any) -> float:
