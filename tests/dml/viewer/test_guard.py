@@ -48,7 +48,8 @@ def test_a_ticket_opens_once(viewer: Viewer) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", f"127.0.0.1:{PORT + 1}", f"127.0.0.1.nip.io:{PORT}", ""]
+    "host",
+    ["evil.example", f"evil.example:{PORT}", "127.0.0.1", f"127.0.0.1:{PORT + 1}", f"127.0.0.1.nip.io:{PORT}", ""],
 )
 @pytest.mark.parametrize("path", ["/", "/api/slides", f"/?token={TOKEN}"])
 def test_another_host_is_refused_even_with_cookie_and_token(client: TestClient, host: str, path: str) -> None:

@@ -46,7 +46,9 @@ def test_ids_hold_no_path_and_are_the_same_at_every_start(store: CohortStore) ->
     assert all(entry.key.isalnum() and entry.patient_id not in entry.key for entry in first)
 
 
-@pytest.mark.parametrize("path", ["../secret.tif", "/etc/passwd", "synthetic/../../elsewhere/secret.tif", "..", "", None])
+@pytest.mark.parametrize(
+    "path", ["../secret.tif", "/etc/passwd", "synthetic/../../elsewhere/secret.tif", "..", "", None]
+)
 def test_paths_of_a_slide_table_that_lead_out_are_not_opened(store: CohortStore, path: str | None) -> None:
     collection = CohortSlides(store, ensemble().spec)
     raw = store.raw_folder.parent
