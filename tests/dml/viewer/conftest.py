@@ -23,7 +23,7 @@ from tests.synthetic import write_store
 
 PORT, TOKEN = 8899, "the-token"
 HOST = f"http://127.0.0.1:{PORT}"
-PAINTED, WITHOUT_PIXELS, WITHOUT_COORDINATES, OUTSIDE, UNENCODED = (f"P{i:03d}" for i in range(5))
+PAINTED, WITHOUT_PIXELS, WITHOUT_COORDINATES, OUTSIDE, UNENCODED = "P001", "P002", "P003", "P000", "P004"
 
 
 def _cohort() -> Cohort:
