@@ -75,6 +75,7 @@ def draw_section(section: SectionMaps, panels: Sequence[Panel], path: Path, diam
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     spots, total = section.spots, len(panels) + 2 * tissue
     left, right = spots["x_um"].min() - diameter_um, spots["x_um"].max() + diameter_um
@@ -83,7 +84,8 @@ def draw_section(section: SectionMaps, panels: Sequence[Panel], path: Path, diam
     rows = -(-total // columns)
     height = PANEL * (bottom - top) / (right - left) + 0.75
     with mpl.rc_context({"font.size": 7, "axes.titlesize": 7, "text.color": INK, "axes.edgecolor": MUTED}):
-        figure = Figure(figsize=(PANEL * columns, height * rows), layout="constrained")
+        layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.04)
+        figure = Figure(figsize=(PANEL * columns, height * rows), layout=layout)
         axes = list(np.atleast_1d(np.asarray(figure.subplots(rows, columns))).ravel())
         for axis in axes:
             axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
