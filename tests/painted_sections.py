@@ -65,11 +65,13 @@ class Fields:
         )
 
 
-def write_cohort(root: Path, block_um: float = BLOCK_UM) -> CohortStore:
-    """Write data/sections with all stores under `root`; units are square regions of each section."""
-    store = CohortStore.of(COHORT, root / "data")
+def write_cohort(
+    root: Path, name: str = COHORT, sections: tuple[str, ...] = SECTIONS, block_um: float = BLOCK_UM, seed: int = 0
+) -> CohortStore:
+    """Write data/<name> with all stores under `root`; units are square regions of each section."""
+    store = CohortStore.of(name, root / "data")
     units, slides, manifest, spots = [], [], [], []
-    for number, section in enumerate(SECTIONS):
+    for number, section in enumerate(sections, start=seed):
         fields, random = Fields.draw(number), np.random.default_rng(100 + number)
         path = _paint(root / "slides" / f"{section}.tif", fields)
         spots.append(_spots(section, fields, random))
@@ -163,7 +165,7 @@ def _write_units(store: CohortStore, units: pd.DataFrame) -> None:
             "group": order["section"],
         }
     )
-    metadata = {"classes": {TASK: ["low", "high"]}, "cohort": COHORT}
+    metadata = {"classes": {TASK: ["low", "high"]}, "cohort": store.folder.name}
     write_parquet(store.patients_path, pa.Table.from_pandas(patients, preserve_index=False), metadata)
     means = np.concatenate([order[["tumor"]].to_numpy().repeat(len(TUMOR_GENES), 1),
                             order[["tme"]].to_numpy().repeat(len(TME_GENES), 1)], axis=1)  # fmt: skip

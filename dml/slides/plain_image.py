@@ -27,6 +27,8 @@ from dml.slides.pixel_file import PixelFile, share_pixels
 
 DOWNSAMPLES = (1, 2, 4, 8)
 """Of the levels: pixels of the image along one side of a pixel of the level."""
+MAX_EXPANSION = 2000
+"""Bytes of pixels to a byte of a file beyond which there is no tissue: white is 512 in JPEG, 1032 at most in PNG."""
 NOTE = "dml.note"
 """Property with what a person should know of the image."""
 _PILLOW: Mapping[bytes, tuple[str, type[ImageFile]]] = {
@@ -74,7 +76,8 @@ class PlainImage:
     Raises
     ------
     InputError
-        If the header cannot be read, the image has more than `limits.image_pixels` pixels, or is not 8-bit colour.
+        If the header cannot be read, declares more than `limits.image_pixels` pixels or more than fit into the file, or
+        the image is not 8-bit colour.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,6 +89,9 @@ class PlainImage:
         if width * height > most:
             problem = f"an image of {width} x {height} pixels, more than the {most} that are decoded"
             raise InputError(path, problem, "If it is a slide, raise limits.image_pixels (params.yaml)")
+        size = path.stat().st_size
+        if not 0 < 3 * width * height <= max(current().free_bytes, MAX_EXPANSION * size):
+            raise InputError(path, f"it declares {width} x {height} pixels in {size} bytes", _AGAIN)
         self.properties = source.properties
         downsamples = tuple(down for down in DOWNSAMPLES if down <= min(width, height))
         self.level_downsamples = tuple(map(float, downsamples))

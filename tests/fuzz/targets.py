@@ -52,7 +52,7 @@ from tests.fuzz.mutations import (
     write_table,
 )
 from tests.fuzz.spatial_targets import spatial_anndata, spot_store, st_tsv, visium
-from tests.painted import tissue_pixels, write_slide
+from tests.painted import tissue_pixels, write_image, write_slide
 
 ROOT = Path(__file__).resolve().parents[2]
 Case = Callable[[Draw, Path], Callable[[], object]]
@@ -253,6 +253,9 @@ def read_checked(path: Path, layout: FileLayout) -> None:
     assert coords is None or np.isfinite(coords).all()
 
 
+SLIDES = ("plain.tif", "aperio.svs", "ome.ome.tif", "a.jpg", "a.png", "strips.tif")
+
+
 @cache
 def slide_file(name: str, work: Path) -> bytes:
     path, pixels = work / f"valid-{name}", tissue_pixels(256, 256, seed=3)
@@ -261,6 +264,12 @@ def slide_file(name: str, work: Path) -> bytes:
 
         size = {"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
         tifffile.imwrite(path, pixels, ome=True, photometric="rgb", tile=(128, 128), compression="zlib", metadata=size)
+    elif name == "strips.tif":
+        import tifffile
+
+        tifffile.imwrite(path, pixels, photometric="rgb", rowsperstrip=32, compression="zlib")
+    elif not name.endswith((".tif", ".svs")):
+        write_image(path, pixels)
     else:
         aperio = "Aperio painted|AppMag = 20|MPP = 0.5" if name.endswith("svs") else None
         write_slide(path, pixels, levels=2, description=aperio)
@@ -350,7 +359,7 @@ GROUPS: dict[str, dict[str, Case]] = {
     "expression": {kind: partial(expression, kind) for kind in ("matrix", "gdc", "cbioportal", "xena", "h5ad")},
     "descriptions": {"cohort": cohort, "yaml": description, "params": parameters, "migrate": old_parameters},
     "features": {s: partial(features, s) for s in (".h5", ".pt", ".npy", ".npz", ".safetensors")},
-    "slides": {name: partial(slide, name) for name in ("plain.tif", "aperio.svs", "ome.ome.tif")},
+    "slides": {name: partial(slide, name) for name in SLIDES},
     "stores": {"store": store},
     "spatial": {"st_tsv": st_tsv, "visium": visium, "anndata": spatial_anndata, "spots": spot_store},
 }
