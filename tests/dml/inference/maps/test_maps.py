@@ -1,6 +1,7 @@
 """Maps of a slide: outlines against areas counted by hand, QuPath's form, pixels of the picture at known tiles."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from dml.inference.maps.export import export_map
 from dml.inference.maps.geojson import region_features, tile_features, trace_outline
 from dml.inference.maps.slide_map import TOTAL, SlideMap, make_slide_map
 from tests.dml.attribution.test_attribute import fold_model, patients
-from tests.painted import tissue_pixels, write_slide
+from tests.painted import tissue_pixels, write_image, write_slide
 
 SIDE, GRID = 128.0, 6
 
@@ -145,3 +146,15 @@ def test_refusals_name_what_is_missing() -> None:
         make_slide_map(*stores(tested=False), patients(), "student", "P007-1")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="The model has: low, high"):
         make_slide_map(*stores(), patients(), "student", "P007-1", "G4")  # type: ignore[arg-type]
+
+
+def test_a_map_over_an_image_takes_the_resolution_of_the_slide_table(made: SlideMap, tmp_path: Path) -> None:
+    path = write_image(tmp_path / "s.png", tissue_pixels(1800, 1600))
+    image = replace(made, path=path, stated_mpp=0.5)
+    of_slide, of_image = (
+        export_map(each, tmp_path / each.path.suffix, ["geojson"], 0.5, 0.1) for each in (made, image)
+    )
+    assert [file.read_bytes() for file in of_image] == [file.read_bytes() for file in of_slide]
+    assert export_map(image, tmp_path / "picture", ["png"], 0.5, 0.1)[0].stat().st_size > 10_000
+    with pytest.raises(InputError, match="microns per pixel unknown"):
+        export_map(replace(image, stated_mpp=None), tmp_path / "picture", ["png"], 0.5, 0.1)
