@@ -1,5 +1,6 @@
 """The viewer: start, first paint of a slide whose map exists, a deep-zoom tile of 40,000 x 40,000 pixels."""
 
+import math
 import shutil
 import statistics
 import threading
@@ -30,7 +31,8 @@ def write_pyramid(path: Path, side: int = SIDE) -> Path:
             file.write(
                 (tiles[i % len(tiles)] for i in range(count)),
                 shape=(size, size, 3), dtype=np.uint8, tile=(TILE, TILE), photometric="rgb", compression="jpeg",
-                resolution=(1e4 / MPP, 1e4 / MPP), resolutionunit="CENTIMETER", metadata=None, subfiletype=int(level > 0),
+                resolution=(1e4 / MPP, 1e4 / MPP), resolutionunit="CENTIMETER", metadata=None,
+                subfiletype=int(level > 0),
             )  # fmt: skip
     return path
 
