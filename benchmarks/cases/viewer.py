@@ -27,7 +27,7 @@ def write_pyramid(path: Path, side: int = SIDE) -> Path:
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         for level in range(8):
             size = side >> level
-            count = -((-size // TILE) ** 2)
+            count = math.ceil(size / TILE) ** 2
             file.write(
                 (tiles[i % len(tiles)] for i in range(count)),
                 shape=(size, size, 3), dtype=np.uint8, tile=(TILE, TILE), photometric="rgb", compression="jpeg",
