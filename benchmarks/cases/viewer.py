@@ -68,8 +68,9 @@ def _time_first_paint() -> Measurement:
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,820"):
         options.add_argument(argument)
     with TemporaryDirectory() as folder:
+        path = write_pyramid(Path(folder) / "slide.tif")
         start = time.perf_counter()
-        viewer, server, address = _start(Path(folder))
+        viewer, server, address = _start(path)
         started = time.perf_counter() - start
         entry = next(iter(viewer.slides.values()))
         viewer.maps.request(entry.patient_id).result(120)
@@ -92,8 +93,8 @@ def _time_first_paint() -> Measurement:
     return Measurement(statistics.median(walls), statistics.median(cpus), {"start s": started})
 
 
-def _start(folder: Path) -> tuple[Any, Any, str]:
-    """Serve a folder with the large slide and 5,000 tiles at the finer resolution, by an untrained student."""
+def _start(path: Path) -> tuple[Any, Any, str]:
+    """Serve the large slide and 5,000 tiles at the finer resolution, by an untrained student."""
     import torch
     import uvicorn
 
@@ -116,7 +117,6 @@ def _start(folder: Path) -> tuple[Any, Any, str]:
         train_cutoff=0.0, train_risk_deviation=1.0,
     )  # fmt: skip
     ensemble = Ensemble((FoldModel(spec, (spec.build().eval(),)),))
-    path = write_pyramid(folder / "slide.tif")
     bags = {}
     for mpp, side in ((0.5, 70), (1.0, 35)):
         x, y = np.meshgrid(np.arange(side), np.arange(side))

@@ -23,7 +23,6 @@ def test_only_loopback_is_bound_and_a_taken_port_is_named() -> None:
     with bind(0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
         port = listener.getsockname()[1]
-        listener.listen()
         with pytest.raises(DmlError, match=f"port {port} cannot be used .* --port"):
             bind(port)
 
