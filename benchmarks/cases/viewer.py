@@ -1,5 +1,6 @@
 """The viewer: start, first paint of a slide whose map exists, a deep-zoom tile of 40,000 x 40,000 pixels."""
 
+import math
 import shutil
 import statistics
 import threading
@@ -26,11 +27,12 @@ def write_pyramid(path: Path, side: int = SIDE) -> Path:
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         for level in range(8):
             size = side >> level
-            count = -((-size // TILE) ** 2)
+            count = math.ceil(size / TILE) ** 2
             file.write(
                 (tiles[i % len(tiles)] for i in range(count)),
                 shape=(size, size, 3), dtype=np.uint8, tile=(TILE, TILE), photometric="rgb", compression="jpeg",
-                resolution=(1e4 / MPP, 1e4 / MPP), resolutionunit="CENTIMETER", metadata=None, subfiletype=int(level > 0),
+                resolution=(1e4 / MPP, 1e4 / MPP), resolutionunit="CENTIMETER", metadata=None,
+                subfiletype=int(level > 0),
             )  # fmt: skip
     return path
 
@@ -66,8 +68,9 @@ def _time_first_paint() -> Measurement:
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,820"):
         options.add_argument(argument)
     with TemporaryDirectory() as folder:
+        path = write_pyramid(Path(folder) / "slide.tif")
         start = time.perf_counter()
-        viewer, server, address = _start(Path(folder))
+        viewer, server, address = _start(path)
         started = time.perf_counter() - start
         entry = next(iter(viewer.slides.values()))
         viewer.maps.request(entry.patient_id).result(120)
@@ -90,8 +93,8 @@ def _time_first_paint() -> Measurement:
     return Measurement(statistics.median(walls), statistics.median(cpus), {"start s": started})
 
 
-def _start(folder: Path) -> tuple[Any, Any, str]:
-    """Serve a folder with the large slide and 5,000 tiles at the finer resolution, by an untrained student."""
+def _start(path: Path) -> tuple[Any, Any, str]:
+    """Serve the large slide and 5,000 tiles at the finer resolution, by an untrained student."""
     import torch
     import uvicorn
 
@@ -114,7 +117,6 @@ def _start(folder: Path) -> tuple[Any, Any, str]:
         train_cutoff=0.0, train_risk_deviation=1.0,
     )  # fmt: skip
     ensemble = Ensemble((FoldModel(spec, (spec.build().eval(),)),))
-    path = write_pyramid(folder / "slide.tif")
     bags = {}
     for mpp, side in ((0.5, 70), (1.0, 35)):
         x, y = np.meshgrid(np.arange(side), np.arange(side))

@@ -27,6 +27,7 @@ def bind(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen()  # who comes before the server is up waits for it
     except OSError as error:
         listener.close()
         raise DmlError(f"port {port} cannot be used ({error}). Try another: dml view --port <number>") from None

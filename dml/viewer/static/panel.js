@@ -67,7 +67,7 @@ export function showTile(slide, level, content, unit, output) {
     byId("tile").replaceChildren(make("p", { class: "soft" }, "Click a tile for its numbers."));
     return;
   }
-  const head = ["", "contribution", "± members", "rank", "attention"].map((text, i) =>
+  const head = ["", "contribution", "±", "rank", "attention"].map((text, i) =>
     make("th", { class: i ? "number" : "" }, text));
   const rows = content.branches.map((row) => make("tr", { "data-branch": row.branch }, make("td", {}, nameOf(row.branch)),
     number(signed(row.contribution)), number(short(row.deviation)), number(String(row.rank)),
@@ -79,7 +79,7 @@ export function showTile(slide, level, content, unit, output) {
   byId("tile").replaceChildren(
     make("h2", {}, `Tile ${content.tile} of ${content.tiles}, ${content.tile_um} µm, at ${millimetres} mm`),
     make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)),
-    make("p", { class: "soft" }, `Contribution to ${output} in ${unit}; attention: 1× is an equal share.`),
+    make("p", { class: "soft" }, `Contribution to ${output} in ${unit}; ± between members; attention: 1× is an equal share.`),
     make("div", { class: "pictures" }, ...pictures));
 }
 

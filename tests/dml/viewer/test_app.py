@@ -5,6 +5,7 @@ import os
 from io import BytesIO
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +20,7 @@ from dml.viewer.app import STATIC, Viewer
 from dml.viewer.map_cache import MapCache
 from dml.viewer.slide_collection import CohortSlides
 from tests.dml.viewer.conftest import (
+    HOST,
     OUTSIDE,
     PAINTED,
     UNENCODED,
@@ -168,9 +170,8 @@ HOSTILE = (
 def test_hostile_addresses_get_nothing(client: TestClient, viewer: Viewer, form: str, name: str) -> None:
     path = form.replace("KEY", slide_of(viewer, PAINTED).key).replace("{}", name)
     try:
-        response = client.get("http://127.0.0.1:8899" + path, follow_redirects=False)
-    except Exception as error:  # noqa: BLE001 the client refuses some addresses itself
-        assert type(error).__module__.startswith(("httpx", "anyio")), repr(error)
+        response = client.get(HOST + path, follow_redirects=False)
+    except httpx2.InvalidURL:  # the client itself refuses control characters and endless addresses
         return
     assert response.status_code in (404, 307) or (response.status_code == 200 and "error" in response.text)
     assert "root:" not in response.text

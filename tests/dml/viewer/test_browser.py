@@ -123,7 +123,7 @@ def test_the_list_opens_a_slide(browser: webdriver.Chrome, viewer: Viewer) -> No
     assert TOKEN not in browser.current_url
     image = browser.find_element(By.CSS_SELECTOR, "#rows img")
     wait(lambda: browser.execute_script("return arguments[0].naturalWidth > 0", image), "a thumbnail")
-    browser.find_element(By.CSS_SELECTOR, "#rows a[href]:not([tabindex='-1'])").click()
+    browser.find_element(By.LINK_TEXT, f"slide-{PAINTED}").click()
     wait(lambda: browser.find_element(By.ID, "slide").is_displayed(), "the slide")
     wait_ready(browser)
     assert browser.find_element(By.ID, "title").text == f"slide-{PAINTED}"
@@ -138,7 +138,7 @@ def test_the_colour_of_a_pixel_is_that_of_its_number(
     browser: webdriver.Chrome, viewer: Viewer, layer: str, level: int, scale: str
 ) -> None:
     """The number by the attribution itself, the colour by matplotlib, the pixel by a screenshot."""
-    open_slide_page(browser, viewer, PAINTED, f"?level={level}&layers={layer}:1")
+    open_slide_page(browser, viewer, PAINTED, f"?x=384&y=384&z=2&level={level}&layers={layer}:1")
     rows = tile_table(attribute(viewer.ensemble.folds, viewer.collection.read_patient(PAINTED).patient), 0)
     rows = rows[rows["mpp"] == sorted(set(rows["mpp"]))[level]]
     signed = {branch: part["contribution"].to_numpy() for branch, part in rows.groupby("branch")}

@@ -78,6 +78,7 @@ def test_an_ome_tiff_is_shown_as_any_slide(tmp_path: Path) -> None:
     tifffile.imwrite(path, image, ome=True, photometric="rgb", tile=(256, 256), metadata={"axes": "YXS", **sizes})
     pixels = SlidePixels(path, None)
     np.testing.assert_array_equal(np.asarray(pixels.tile(pixels.max_level, 1, 0)), image[:256, 256:512])
+    pixels.close()
 
 
 def test_a_damaged_part_does_not_spoil_the_rest(tmp_path: Path) -> None:
