@@ -14,7 +14,6 @@ from pipelines import check_spots, cohort, spots, tile
 from tests.spatial_sections import MINIMAL, MPP, WIDTH, make_section, write_st
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared/data"
 
 
 @pytest.fixture
@@ -59,11 +58,11 @@ def test_a_cohort_without_spatial_passes_both_stages(repository: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_the_sections_of_her2st_are_read_and_fit_their_tissue(repository: Path) -> None:
-    if not (SHARED / "her2st").is_dir():
-        pytest.skip(f"no her2st in {SHARED}")
+def test_the_sections_of_her2st_are_read_and_fit_their_tissue(repository: Path, shared_data: Path) -> None:
+    if not (shared_data / "her2st").is_dir():
+        pytest.skip(f"no her2st in {shared_data}")
     shutil.copy(ROOT / "cohorts/her2st.yaml", "cohorts")
-    import_cohort("her2st", SHARED)
+    import_cohort("her2st", shared_data)
     use_cohort("her2st")
     assert [stage.main() for stage in (spots, cohort)] == [0, 0]
     table = read_spots(Path("data/her2st"))
