@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from queue import Empty, LifoQueue
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,9 @@ MAX_REDUCTION = 16
 """Largest ratio at which a tile is read in one go; a coarser one is made of four tiles of the next finer level."""
 TILE_BYTES = 48 * 2**20
 """Of encoded tiles in memory."""
-OPEN_SLIDES = 4
+OPEN_SLIDES = 3
+HANDLES = 2
+"""Of one slide: each has a cache of its own."""
 
 
 class TileCache:
@@ -62,6 +64,7 @@ class SlidePixels:
 
     def __init__(self, path: Path, stated_mpp: float | None) -> None:
         self._path, self._stated, self._idle = path, stated_mpp, LifoQueue[Slide]()
+        self._free = BoundedSemaphore(HANDLES)
         slide = open_slide(path, stated_mpp)
         self.dimensions, self.mpp = slide.dimensions, slide.mpp
         self.max_level = math.ceil(math.log2(max(max(self.dimensions), 1)))
@@ -70,6 +73,11 @@ class SlidePixels:
 
     @contextmanager
     def _handle(self) -> Iterator[Slide]:
+        with self._free, self._one_handle() as slide:
+            yield slide
+
+    @contextmanager
+    def _one_handle(self) -> Iterator[Slide]:
         try:
             slide = self._idle.get_nowait()
         except Empty:
