@@ -8,8 +8,9 @@ closed, even by a kill. Levels 2, 4 and 8 times coarser are averages of whole pi
 A resolution is taken from the tags of a TIFF only: the 72 dpi of a JPEG or PNG are of a screen or a printer.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ DOWNSAMPLES = (1, 2, 4, 8)
 """Of the levels: pixels of the image along one side of a pixel of the level."""
 MAX_EXPANSION = 2000
 """Bytes of pixels to a byte of a file beyond which there is no tissue: white is 512 in JPEG, 1032 at most in PNG."""
+MAX_PAGES = 100
+"""Images in one TIFF."""
 NOTE = "dml.note"
 """Property with what a person should know of the image."""
 _PILLOW: Mapping[bytes, tuple[str, type[ImageFile]]] = {
@@ -185,17 +188,26 @@ def _read_tiff_header(path: Path) -> _Source:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        page = _largest_page(file)
+        pages = _pages(file)
+        page = _largest(pages)
+        if len(pages) > MAX_PAGES:
+            problem = f"more than {MAX_PAGES} images in one TIFF: a stack, or its directories are damaged"
+            raise InputError(path, problem, "Export the slide as one image")
         _check_tiff(path, page)
         properties = {"openslide.vendor": "plain-tiff", **tag_resolution(page)}
-        if len(file.pages) > 1:
-            properties[NOTE] = f"the largest of {len(file.pages)} images in the file is used"
+        if len(pages) > 1:
+            properties[NOTE] = f"the largest of {len(pages)} images in the file is used"
         size = page.imagewidth, page.imagelength
     return _Source(size, properties, lambda: _decode_tiff(path))
 
 
-def _largest_page(file: Any) -> Any:
-    return max((page.aspage() for page in file.pages), key=lambda page: page.imagewidth * page.imagelength)
+def _pages(file: Any) -> list[Any]:
+    """Return the images of a TIFF, no more than `MAX_PAGES` and one: damaged directories may go round in circles."""
+    return [page.aspage() for page in islice(file.pages, MAX_PAGES + 1)]
+
+
+def _largest(pages: Sequence[Any]) -> Any:
+    return max(pages, key=lambda page: page.imagewidth * page.imagelength)
 
 
 def _check_tiff(path: Path, page: Any) -> None:
@@ -221,7 +233,7 @@ def _decode_tiff(path: Path) -> Bands:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        page = _largest_page(file)
+        page = _largest(_pages(file))
         strip = min(page.rowsperstrip, page.imagelength)
         uncompressed = tifffile.memmap(path, page=page.index, mode="r") if _is_mappable(page) else None
         rows = _ROWS if uncompressed is not None else strip * -(-_ROWS // strip)

@@ -233,6 +233,14 @@ def test_the_largest_image_of_a_tiff_counts(tmp_path: Path) -> None:
         assert slide.notes == ("the largest of 2 images in the file is used",)
 
 
+def test_directories_without_end_are_refused(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "stack.tif") as tif:
+        for _ in range(105):
+            tif.write(PIXELS[:8, :8], photometric="rgb", metadata=None)
+    with pytest.raises(InputError, match=r"more than 100 images in one TIFF.*Export the slide as one image"):
+        open_slide(tmp_path / "stack.tif", MPP)
+
+
 @pytest.mark.parametrize("how", ["JPEG", "PNG", "strips", "deflate", "one strip"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
 def test_truncated_images_are_refused_before_tiles_are_read(tmp_path: Path, how: str, share: float) -> None:
