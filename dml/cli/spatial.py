@@ -36,9 +36,9 @@ def spatial(
 
     params, store = config.load(), CohortStore.of(cohort)
     spots = read_spatial_cohort(store)
-    name, folds, units = _load(model, store)
+    name, result, folds, units = _load(model, store)
     settings = settings_of(params, spots.spacing_um, draws)
-    folder = out or Path("reports") / cohort / "spatial" / name
+    folder = out or Path("reports") / cohort / "spatial" / result
     (validation,) = validate_and_report({name: folds}, store, spots, units, settings, folder, model, output)
     rows = [row.to_json() for row in validation.claims]
     columns = ("map", "less", "measurement", "statistic", "value", "ci_low", "ci_high", "p", "p_table", "shown")
@@ -47,8 +47,11 @@ def spatial(
     note(f"{hidden} of {len(rows)} are not shown; written: {folder}/spatial.html, spatial.json, spots.parquet, figures")
 
 
-def _load(model: str, store: "CohortStore") -> "tuple[str, Sequence[FoldModel], Cohort]":
-    """Load the folds of a folder or of a registered version, and the units that they can read."""
+def _load(model: str, store: "CohortStore") -> "tuple[str, str, Sequence[FoldModel], Cohort]":
+    """Load the folds of a folder or of a registered version, and the units that they can read.
+
+    Also returns the name of the model among teacher, student and the baselines, and the name of its folder of results.
+    """
     from dml.experiments.external_validation import convert_expression
     from dml.inference.compatibility import check_features
     from dml.inference.ensemble import Ensemble
@@ -56,14 +59,14 @@ def _load(model: str, store: "CohortStore") -> "tuple[str, Sequence[FoldModel], 
     from dml.registry.versions import resolve
 
     if Path(model).is_dir():
-        folder, name = Path(model), Path(model).resolve().name
+        folder, result = Path(model), Path(model).resolve().name
     else:
         version = resolve(model)
-        folder, name = download(version) / "artifacts" / "folds", version.name
+        folder, result = download(version) / "artifacts" / "folds", version.name
     ensemble = Ensemble.load(folder)
     spec = ensemble.spec
     check_features(store.features_folder, spec)
     units = store.cohort(spec.preprocessor.encoder, spec.preprocessor.mpps)
     if "genes" in spec.entry.inputs:
         units = convert_expression(units, store.expression_path, spec)
-    return name, ensemble.folds, units
+    return spec.name, result, ensemble.folds, units
