@@ -32,7 +32,9 @@ def main() -> None:
 def _build(description: CohortDescription, folder: Path) -> CohortTables:
     if description.combines:
         return merge_cohorts(description)
-    if description.spatial is not None and description.spatial.regions is not None:
+    if description.spatial is None:
+        return build_cohort(description)
+    if description.spatial.regions is not None:
         return build_region_cohort(description, read_spots(folder))
     return build_cohort(description, read_spot_positions(folder)[0])
 

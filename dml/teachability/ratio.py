@@ -55,7 +55,7 @@ def fieller(numerator: Float[np.ndarray, "r"], denominator: Float[np.ndarray, "r
     >>> wide.value, wide.low
     (0.5, None)
     >>> sharp = fieller(np.r_[0.5, 0.5 + 0.1 * draws[0]], np.r_[1.0, 1.0 + 0.1 * draws[1]], 0.95)
-    >>> round(sharp.low, 1), round(sharp.high, 1)
+    >>> round(float(sharp.low), 1), round(float(sharp.high), 1)
     (0.3, 0.7)
     """
     top, bottom = float(numerator[0]), float(denominator[0])

@@ -18,7 +18,7 @@ from dml.core.files import read_json, read_parquet
 from dml.encoders.registry import register
 from pipelines import check_cohort, check_features, cohort, extract_features, tile
 from tests import portals
-from tests.painted import fake_card, tissue_pixels, write_slide
+from tests.painted import fake_card, tissue_pixels, write_image, write_slide
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/howto/bring-your-data.md").read_text()
@@ -44,6 +44,20 @@ def slides_only(folder: Path) -> None:
     pd.DataFrame(outcome).to_csv(folder / "outcome.csv", index=False)
     for i, patient in enumerate(ids):
         write_slide(folder / f"wsi/{patient}-A1.tif", tissue_pixels(384, 320, seed=i, cover=0.9), levels=1)
+
+
+def photos(folder: Path) -> None:
+    """Twenty JPEGs, each with two fields that hold the tissue between them."""
+    ids = [f"P{i:03d}" for i in range(20)]
+    outcome = {"case": ids, "months": range(20), "status": ["dead", "alive"] * 10}
+    pd.DataFrame(outcome).to_csv(folder / "outcome.csv", index=False)
+    images = {"image": ids, "case": ids, "file": [f"images/{patient}.jpg" for patient in ids], "um_px": 0.7}
+    pd.DataFrame(images).to_csv(folder / "images.csv", index=False)
+    fields = [(patient, x, 0, 260, 384) for patient in ids for x in (0, 260)]
+    columns = ["slide_id", "x", "y", "width", "height"]
+    pd.DataFrame(fields, columns=columns).to_csv(folder / "fields.csv", index=False)
+    for i, patient in enumerate(ids):
+        write_image(folder / f"images/{patient}.jpg", tissue_pixels(520, 384, seed=i, cover=0.9))
 
 
 def from_trident(folder: Path) -> None:
@@ -85,8 +99,20 @@ def from_xena(folder: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     writer.__name__: writer
-    for writer in (slides_only, from_trident, from_stamp, from_clam, from_mcat, from_gdc, from_cbioportal, from_xena)
+    for writer in (
+        slides_only,
+        photos,
+        from_trident,
+        from_stamp,
+        from_clam,
+        from_mcat,
+        from_gdc,
+        from_cbioportal,
+        from_xena,
+    )
 }
+PIXELS = ("slides_only", "photos")
+"""Recipes whose features are extracted from pixels."""
 
 
 def bring_in(name: str, repository: Path) -> Path:
@@ -100,7 +126,7 @@ def bring_in(name: str, repository: Path) -> Path:
     for command in (["import", name, "--source", str(source)], ["use", name]):
         done = CliRunner().invoke(app, ["cohort", *command], catch_exceptions=False)
         assert done.exit_code == 0, done.output
-    if name == "slides_only":
+    if name in PIXELS:
         register(fake_card("efficientnet_lite0"))
         text = (repository / "params.yaml").read_text().replace("tile_px: 256", "tile_px: 64")
         (repository / "params.yaml").write_text(text)
@@ -124,7 +150,7 @@ def test_a_recipe_brings_its_files_to_the_checks(name: str, tmp_path: Path, monk
     data = bring_in(name, tmp_path)
     assert load().cohort == name
     patients = read_patients(data / "patients.parquet")
-    assert len(patients) == (20 if name == "slides_only" else 24)
+    assert len(patients) == (20 if name in PIXELS else 24)
     manifest = read_parquet(data / "features/manifest.parquet")[0].to_pandas()
     assert set(manifest["status"]) == {"ok"}
     assert set(manifest["patient_id"]) == set(patients["patient_id"])
@@ -132,7 +158,7 @@ def test_a_recipe_brings_its_files_to_the_checks(name: str, tmp_path: Path, monk
     checks = tmp_path / "reports" / name / "checks"
     assert read_json(checks / "features.json")["success"]
     summary = (checks / "cohort/summary.txt").read_text()
-    if name in ("slides_only", "from_trident", "from_stamp", "from_clam"):
+    if name in (*PIXELS, "from_trident", "from_stamp", "from_clam"):
         assert expression.unit == "absent"
         return
     assert set(expression.patient_ids) == set(PATIENTS)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from dml.features.encoders.registry import register
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,6 +15,7 @@ from dml.config.params import Embed, Tiles
 from dml.core.errors import InputError
 from dml.core.types import Mpp, TileGrid
 from dml.data.feature_store import read_features
+from dml.encoders.registry import register
 from dml.features.encode_cohort import encode_cohort
 from dml.features.tile_cohort import tile_cohort
 from dml.report.context import FinerTiles, count_finer_tiles
