@@ -35,12 +35,12 @@ def write_adapter(
     Path
         The description.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
     weights, description = folder / f"{name}.safetensors", folder / f"{name}.yaml"
     with atomic(weights) as path:
-        save_file({key: tensor.contiguous() for key, tensor in changes.items()}, path)
+        path.write_bytes(save({key: tensor.contiguous() for key, tensor in changes.items()}))
     content = {
         "base": base,
         "adapter": weights.name,
