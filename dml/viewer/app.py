@@ -89,7 +89,7 @@ class Viewer:
             maps = future.result(WAIT_S)
         except TimeoutError:
             return None
-        task = self.ensemble.spec.preprocessor.task.name
+        task = self.ensemble.spec.preprocessor.task
         return MapView(maps.slide_map(entry, self.model, task, output), maps)
 
     def picture(self, key: tuple[object, ...], make: Callable[[], Any]) -> Response:

@@ -13,6 +13,7 @@ import pandas as pd
 from dml.attribution.attribute import Attribution, attribute
 from dml.core.errors import InputError
 from dml.core.files import digest
+from dml.core.tasks import Task
 from dml.core.types import SUBSPACES
 from dml.inference.ensemble import Ensemble
 from dml.inference.maps.slide_map import SlideMap, choose_output, tile_table
@@ -51,7 +52,7 @@ class PatientMaps:
     folds: int
     members: int
 
-    def slide_map(self, entry: SlideEntry, model: str, task: str, output: str | None) -> SlideMap:
+    def slide_map(self, entry: SlideEntry, model: str, task: Task, output: str | None) -> SlideMap:
         """Return the tiles of one slide for one output; by default the risk, or the class of the largest logit.
 
         Raises
@@ -69,7 +70,9 @@ class PatientMaps:
         tiles = tiles.drop(columns="slide").reset_index(drop=True)
         name = self.attribution.outputs[chosen]
         path = entry.file or Path(entry.slide_id)
-        return SlideMap(entry.slide_id, entry.patient_id, model, task, path, entry.stated_mpp, name, tiles)
+        return SlideMap(
+            entry.slide_id, entry.patient_id, model, task.name, path, entry.stated_mpp, name, tiles, task.kind
+        )
 
     def subspace_sums(self, output: str) -> dict[str, float]:
         """Return the sum of contributions of the patient's tiles and genes, per branch; with the reference."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dml.core.errors import InputError, listed
-from dml.core.tasks import DAYS_PER_YEAR, class_column
+from dml.core.tasks import DAYS_PER_YEAR, VALUE_COLUMNS, class_column
 from dml.inference.ensemble import Ensemble
 from dml.inference.maps.slide_map import SlideMap
 from dml.viewer.layers import SCALES, Layer, colour_table, layer_range, layer_values, list_layers
@@ -17,6 +17,8 @@ from dml.viewer.map_cache import PatientMaps
 GALLERY = 8
 """Tiles at each end."""
 DIGITS = 6
+VALUE_LABELS = dict(zip(VALUE_COLUMNS, ("prediction", "lower end of the interval", "upper end"), strict=True))
+"""Names of what is predicted of a number, as the page has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,9 @@ def prediction_text(prediction: Mapping[str, Any], kind: str) -> tuple[str, floa
     if kind == "survival":
         risk = float(prediction["risk"])
         return f"{prediction['risk_group']} risk ({_signed(risk)} SD)", risk
+    if kind == "regression":
+        value, lower, upper = (float(prediction[name]) for name in VALUE_COLUMNS)
+        return f"{value:.3g} ({lower:.3g} to {upper:.3g})", value
     likeliest = str(prediction["prediction"])
     probability = float(prediction[class_column(likeliest)])
     return f"{likeliest} ({probability:.0%})", probability
@@ -156,6 +161,8 @@ def prediction_rows(prediction: Mapping[str, Any], kind: str, folds: int) -> lis
         if name == "spread":
             label = "deviation between folds"
             text = f"{value:.2f}" + (" SD" if kind == "survival" else "")
+        elif kind == "regression":
+            label, text = VALUE_LABELS.get(name, name), f"{value:.3g}"
         elif name == "risk":
             label, text = "risk, 0 = cut-off", f"{_signed(value)} SD"
         elif name.startswith("survival_"):

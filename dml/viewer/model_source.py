@@ -80,7 +80,7 @@ def stored_predictions(folder: Path, ensemble: Ensemble) -> dict[str, Mapping[st
         if task.kind == "survival":
             risk = (rows["risk"] - fold.spec.train_cutoff) / fold.spec.train_risk_deviation
             rows = rows.assign(risk=risk, risk_group=np.where(risk > 0, "high", "low"))
-        else:
+        elif task.kind == "classification":
             names = task.output_columns()
             best = rows[names].to_numpy(float).argmax(axis=1)
             rows = rows.assign(prediction=np.array(task.classes, dtype=object)[best])

@@ -215,7 +215,7 @@ def _outcome(case: Case | None, task: str) -> str:
         assert case is not None
         assert case.survival is not None
         return f"{'died' if case.survival.event else 'censored'} at {case.survival.days:.0f} days"
-    return str(target)
+    return f"{target:.3g}" if isinstance(target, float) else str(target)
 
 
 def by_key(entries: Sequence[SlideEntry]) -> dict[str, SlideEntry]:

@@ -48,7 +48,7 @@ class SlideMap:
     stated_mpp: float | None
     output: str
     tiles: pd.DataFrame
-    kind: Kind = "survival"
+    kind: Kind
 
     @property
     def unit(self) -> str:

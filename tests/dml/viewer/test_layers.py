@@ -1,5 +1,8 @@
 """Layers: sums, scales and colours against matplotlib."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -8,6 +11,7 @@ from matplotlib.colors import Normalize, to_hex
 
 from dml.inference.maps.slide_map import TOTAL, SlideMap
 from dml.viewer.layers import SCALES, colour_table, layer_range, layer_values, list_layers
+from dml.viewer.map_view import prediction_rows, prediction_text
 
 
 @pytest.fixture
@@ -19,7 +23,7 @@ def slide() -> SlideMap:
         attention = rng.dirichlet(np.ones(50))
         common = {"mpp": 0.5, "tile_um": 128.0, "x_um": 1.0, "y_um": 1.0, "deviation": np.abs(values)}
         parts.append(pd.DataFrame({"branch": branch, **common, "attention": attention, "contribution": values}))
-    return SlideMap("s", "p", "student", "survival", __import__("pathlib").Path("s"), None, "risk", pd.concat(parts))
+    return SlideMap("s", "p", "student", "survival", Path("s"), None, "risk", pd.concat(parts), "survival")
 
 
 def values_of(slide: SlideMap) -> dict[str, np.ndarray]:
@@ -67,3 +71,12 @@ def lightness(colour: str) -> float:
 @pytest.mark.parametrize("scale", ["viridis", "cividis"])
 def test_sequential_scales_grow_lighter(scale: str) -> None:
     assert (np.diff([lightness(colour) for colour in colour_table(scale)]) > -1e-3).all()
+
+
+def test_a_number_is_said_with_its_interval_and_contributions_are_in_its_unit(slide: SlideMap) -> None:
+    prediction = {"value": 0.5, "value_lower": 0.25, "value_upper": 0.75}
+    assert prediction_text(prediction, "regression") == ("0.5 (0.25 to 0.75)", 0.5)
+    names = [row["name"] for row in prediction_rows(prediction, "regression", folds=1)]
+    assert names == ["prediction", "lower end of the interval", "upper end"]
+    assert replace(slide, kind="regression", task="tils").unit == "tils"
+    assert replace(slide, kind="classification").unit == "logit"

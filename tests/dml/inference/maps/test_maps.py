@@ -59,7 +59,7 @@ def made(tmp_path: Path) -> SlideMap:
     tiles = pd.concat(
         pd.DataFrame({"branch": b, **common, "attention": 1 / GRID**2, "contribution": v}) for b, v in parts.items()
     )
-    return SlideMap("s", "p", "student", "survival", path, None, "risk", tiles.reset_index(drop=True))
+    return SlideMap("s", "p", "student", "survival", path, None, "risk", tiles.reset_index(drop=True), "survival")
 
 
 def test_tiles_are_squares_in_pixels_of_the_slide_with_their_numbers(made: SlideMap) -> None:
