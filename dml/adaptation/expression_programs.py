@@ -13,9 +13,8 @@ from sklearn.decomposition import PCA
 
 from dml.core.errors import InputError
 from dml.core.types import SUBSPACES, GeneGroups
+from dml.spatial.measurements import COUNTS_PER
 
-COUNTS_PER_SPOT = 1e4
-"""Counts are scaled to this sum before the logarithm, as usual for spots and cells."""
 MIN_GENES = 3
 """Measured genes that a group needs for a score."""
 
@@ -24,7 +23,7 @@ def log_counts(counts: Any) -> Float[np.ndarray, "n g"]:
     """Return log(1 + counts per 10,000); `counts` may be sparse."""
     total = np.asarray(counts.sum(axis=1), np.float64).reshape(-1, 1)
     dense = np.asarray(counts.todense() if hasattr(counts, "todense") else counts, np.float64)
-    return np.log1p(dense / np.maximum(total, 1) * COUNTS_PER_SPOT)
+    return np.log1p(dense / np.maximum(total, 1) * COUNTS_PER)
 
 
 def group_score(

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from dml.cohorts.spot_store import SpotTable
+from dml.cohorts.store_files import section_ids
 from dml.core.errors import InputError
 from dml.slides.reader import open_slide
 
@@ -60,8 +61,7 @@ def read_spot_tiles(table: SpotTable, slides: pd.DataFrame, mpps: Sequence[float
     InputError
         If a section has no slide file, or no spot is on tissue.
     """
-    section_of = slides["section_id"] if "section_id" in slides else slides["slide_id"]
-    files = slides.assign(section_id=section_of).drop_duplicates("section_id").set_index("section_id")
+    files = slides.assign(section_id=section_ids(slides)).drop_duplicates("section_id").set_index("section_id")
     rows = np.flatnonzero(table.spots["on_tissue"].to_numpy(bool))
     if not len(rows):
         raise InputError("spots.parquet", "no spot is on tissue", "Is it a spatial cohort? Run: dvc repro spots")

@@ -12,7 +12,7 @@ from dml.checks.engine import YES, CheckTable, Expectation, validate, yes_no
 from dml.checks.spot_orientation import Orientation, TissueMap, find_orientation
 from dml.cohorts.spot_resolution import find_displaced, fit_array
 from dml.cohorts.spot_store import SpotTable, read_spots
-from dml.cohorts.store_files import read_slides
+from dml.cohorts.store_files import read_slides, section_ids
 from dml.config.params import Checks
 from dml.core.errors import InputError, listed
 from dml.core.files import read_parquet
@@ -70,10 +70,9 @@ def check_spots(folder: Path, cohort: str, config: Checks, out: Path, remove_ink
 def read_section_slides(folder: Path) -> dict[str, pd.Series]:
     """Read one tiled slide of each section, by section id: the slide itself, or the first region that was tiled."""
     tiled = read_parquet(folder / "tiles" / "slides.parquet")[0].to_pandas()
-    slides = read_slides(folder / "slides.parquet").set_index("slide_id")
-    tiled["section_id"] = (
-        tiled["slide_id"] if "section_id" not in slides else tiled["slide_id"].map(slides["section_id"])
-    )
+    slides = read_slides(folder / "slides.parquet")
+    section_of = dict(zip(slides["slide_id"], section_ids(slides), strict=True))
+    tiled["section_id"] = tiled["slide_id"].map(section_of)
     tiled["failed"] = tiled["status"] != "ok"
     first: pd.DataFrame = tiled.sort_values(["failed", "slide_id"]).drop_duplicates("section_id")
     return {str(row["section_id"]): row for _, row in first.iterrows()}

@@ -32,6 +32,12 @@ def read_slides(path: Path) -> pd.DataFrame:
     return slides
 
 
+def section_ids(slides: pd.DataFrame) -> pd.Series:
+    """Return the section of each slide: its column `section_id` where slides are regions, else the slide itself."""
+    sections: pd.Series = slides["section_id" if "section_id" in slides else "slide_id"]
+    return sections
+
+
 def _read_columns(path: Path, *columns: str) -> tuple[pa.Table, dict[str, Any]]:
     table, metadata = read_parquet(path)
     if absent := [name for name in columns if name not in table.column_names]:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from dml.config import params as config
-from dml.core.errors import InputError, listed
 from dml.core.model_name import ModelName
 from dml.evaluation.horizons import Horizons
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm, rounded
@@ -18,6 +17,7 @@ from dml.evaluation.metric_sets import class_metrics, number_metrics, survival_m
 from dml.evaluation.metrics import Metric
 from dml.evaluation.metrics.registry import entries, find
 from dml.evaluation.results import Results, reads_clinical
+from dml.evaluation.subgroup_rules import patients_in_subgroup
 from dml.models.registry import is_baseline, our_names
 
 log = logging.getLogger(__name__)
@@ -137,24 +137,6 @@ def _add_holm(compared: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[
         for reference, value in holm(raw).items():
             compared[reference][metric]["p_holm"] = rounded(value)
     return compared
-
-
-def patients_in_subgroup(patients: pd.DataFrame, rule: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """Ids of the patients whose columns have one of the allowed values (numbers are compared as printed, 1.0 as "1").
-
-    Raises
-    ------
-    InputError
-        If there is no such column.
-    """
-    inside = np.ones(len(patients), bool)
-    for column, allowed in rule.items():
-        if column not in patients.columns:
-            remedy = f"Correct evaluation.subgroups in params.yaml; columns are {listed(list(patients.columns), 20)}"
-            raise InputError("patients.parquet", f"no column {column!r} to form a subgroup", remedy)
-        printed = patients[column].map(lambda cell: f"{cell:g}" if isinstance(cell, float) else str(cell))
-        inside &= printed.isin(list(allowed)).to_numpy()
-    return set(patients.loc[inside, "patient_id"])
 
 
 def comparison_pairs(models: Iterable[str]) -> dict[str, list[str]]:

@@ -24,7 +24,7 @@ from dml.data.cohort_store import CohortStore
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate, holm
 from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.evaluation.metrics import Metric
-from dml.evaluation.scorer import patients_in_subgroup
+from dml.evaluation.subgroup_rules import patients_in_subgroup
 from dml.experiments.ablation_variants import FULL, Variant, list_variants, train
 from dml.training.checkpoint import FoldModel
 from dml.training.folds import make_fold, predict_fold, select_test_patients

@@ -13,7 +13,8 @@ from dml.core.model_name import ModelName
 from dml.core.types import CLINICAL
 from dml.evaluation.horizons import select_horizons
 from dml.evaluation.results import Results, read_results
-from dml.evaluation.scorer import Scorer, comparison_pairs, patients_in_subgroup
+from dml.evaluation.scorer import Scorer, comparison_pairs
+from dml.evaluation.subgroup_rules import patients_in_subgroup
 from dml.evaluation.subgroups import make_groups, score_subgroups
 from dml.report.context import ReportContext, ReportData
 from dml.report.details import describe

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dml.cohorts.spot_store import SpotTable
+from dml.cohorts.store_files import section_ids
 from dml.core.errors import InputError, listed
 from dml.core.types import Cohort, GeneGroups
 from dml.data.cohort_store import CohortStore
@@ -52,9 +53,8 @@ class SpatialCohort:
 
     def slide_of(self, section_id: str) -> tuple[Path | None, float | None]:
         """Return file and stated resolution of a section's slide."""
-        section_of = self.slides["section_id"] if "section_id" in self.slides else self.slides["slide_id"]
         groups = self.slides["patient_id"].map(self.groups)
-        rows = self.slides[(section_of == section_id) | (groups == section_id)]
+        rows = self.slides[(section_ids(self.slides) == section_id) | (groups == section_id)]
         if rows.empty:
             known = listed(sorted(self.slides["slide_id"]), 5)
             raise InputError("slides.parquet", f"no slide of section {section_id}", f"There are: {known}")

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from dml.attribution.attribute import LINEAR, Attribution, attribute
+from dml.cohorts.store_files import section_ids
 from dml.core.errors import InputError, listed
 from dml.core.files import digest
 from dml.core.types import Bag, Case, Cohort, Mpp
@@ -74,9 +75,8 @@ def section_units(
     groups : mapping
         Unit to its value of the column `group` of patients.parquet: the section, where regions are units.
     """
-    section_of = slides["section_id"] if "section_id" in slides else slides["slide_id"]
     patients = slides["patient_id"].map(groups)
-    chosen = set(slides.loc[(section_of == section_id) | (patients == section_id), "slide_id"])
+    chosen = set(slides.loc[(section_ids(slides) == section_id) | (patients == section_id), "slide_id"])
     complete = manifest[manifest["status"] == "ok"]
     numbers: dict[str, frozenset[int]] = {}
     for patient, rows in complete.groupby("patient_id"):

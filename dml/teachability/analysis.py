@@ -5,7 +5,7 @@ trains a network; 400 patients with 1,544 genes take well under a minute.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.types import Cohort
 from dml.evaluation.intervals import bootstrap_weights
+from dml.evaluation.subgroup_rules import patients_in_subgroup
 from dml.teachability.association import Association, associate
 from dml.teachability.cross_fit import CrossFit, FoldResult, Predicted
 from dml.teachability.fold_patients import FoldPatients, TooFewPatients, divide
@@ -218,7 +219,7 @@ def _decompose(
     tested = by_arm["slide"]["patient_id"]
     groups = {"all": np.ones(len(tested), bool)}
     for name, rule in settings.subgroups.items():
-        groups[name] = tested.isin(members(patients, rule)).to_numpy()
+        groups[name] = tested.isin(patients_in_subgroup(patients, rule)).to_numpy()
     content: dict[str, Any] = {}
     for name, inside in groups.items():
         if inside.sum() < settings.min_patients:
@@ -229,13 +230,3 @@ def _decompose(
         }
         content[name] = {"patients": int(inside.sum()), **decompose(draws, settings.confidence)}
     return content
-
-
-def members(patients: pd.DataFrame, rule: Mapping[str, Sequence[str]]) -> set[str]:
-    """Return the ids of patients whose columns have one of the allowed values."""
-    inside = np.ones(len(patients), bool)
-    for column, allowed in rule.items():
-        if column not in patients.columns:
-            raise InputError("patients.parquet", f"no column {column!r}", "Correct evaluation.subgroups in params.yaml")
-        inside &= patients[column].map(lambda v: f"{v:g}" if isinstance(v, float) else str(v)).isin(allowed).to_numpy()
-    return set(patients.loc[inside, "patient_id"])
