@@ -11,9 +11,9 @@ from dml.core.files import write_json
 from dml.core.types import Cohort
 from dml.data.cohort_store import CohortStore
 from dml.tracking.fold_run import fold_run
-from dml.training.ensemble_trainer import TrainingResult
 from dml.training.folds import Fold, make_fold, predict_fold, select_test_patients
 from dml.training.model_store import ModelStore
+from dml.training.training_result import TrainingResult
 from pipelines.stage import parse_arguments
 
 
@@ -75,6 +75,6 @@ def train_model(job: Job, inputs: Inputs, name: str, train: Callable[[], Trainin
             write_json(folder / "model.json", {"name": name, "left_out": reason})
             return
         test = select_test_patients(inputs.cohort, inputs.splits, job.fold)
-        job.models.write(name, job.fold, trained, *predict_fold(trained.model, inputs.fold, test, name))
+        job.models.write(name, job.fold, trained, *predict_fold(trained, inputs.fold, test, name))
         run.log_epochs(trained.history)
         run.log_artifacts(folder)

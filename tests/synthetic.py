@@ -38,7 +38,9 @@ PARAMS = config.Params(
     cohort="synthetic",
     tasks=("survival", "grade"),
     folds=(0, 1),
-    model=config.Model(width=16, heads=2, n_queries=3, gene_width=16, dropout=0.1),
+    model=config.Model(
+        width=16, heads=2, n_queries=3, gene_width=16, dropout=0.1, linear_offset=config.LinearOffset(components=0)
+    ),
     optimisation=config.Optimisation(epochs=12, batch_size=8, learning_rate=3e-3, patience=12, device="cpu"),
 )
 """A small model, trained long enough to learn the known factors."""

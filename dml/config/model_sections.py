@@ -1,17 +1,32 @@
 """Sections of params.yaml about models: architecture, optimisation, the teacher, the student, baselines."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from dml.config.base import Fraction, Section
+
+SMALL_COHORT, SMALL_BATCH = 200, 16
+"""Patients below which batches are small, and their size; twice as large otherwise."""
+STEPS, MIN_EPOCHS, MAX_EPOCHS, MIN_PATIENCE = 128, 5, 30, 4
+"""Steps of a training, within these limits of epochs; least patience."""
+
+
+class Schedule(NamedTuple):
+    """Length of a training: passes over the patients, patients in a batch, epochs without gain before it stops."""
+
+    epochs: int
+    batch_size: int
+    patience: int
 
 
 class LinearOffset(Section):
     """Ridge-penalised linear model whose prediction is added to the logits (the offset of a GLM)."""
 
-    components: int = Field(0, ge=0, description="principal components of each source; 0 = no offset")
-    tasks: Literal["survival", "all"] = Field("survival", description="tasks that get an offset")
+    components: NonNegativeInt | None = Field(
+        None, description="principal components of each source; null: one for ten patients, at most 15; 0 = no offset"
+    )
+    tasks: Literal["survival", "all"] = Field("survival", description="tasks in whose training it is added")
 
 
 class Model(Section):
@@ -35,12 +50,17 @@ class Model(Section):
 class Optimisation(Section):
     """Optimiser, schedule (linear warm-up, cosine to zero at the last step) and hardware of a training."""
 
-    epochs: PositiveInt = 40
-    batch_size: PositiveInt = 16
-    learning_rate: PositiveFloat = 3e-4
+    epochs: PositiveInt | None = Field(None, description="null: about 128 steps by the number of patients, 5 to 30")
+    batch_size: PositiveInt | None = Field(None, description="null: 16 for fewer than 200 patients, else 32")
+    learning_rate: PositiveFloat = 5e-4
     weight_decay: float = Field(1e-2, ge=0)
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
-    patience: PositiveInt = Field(10, description="epochs without a better validation loss before stopping")
+    shrinkage: PositiveFloat | None = Field(
+        0.2, description="prior deviation of the weights of network and linear model after training; null: as trained"
+    )
+    patience: PositiveInt | None = Field(
+        None, description="epochs without a better validation loss before stopping; null: a quarter of them, at least 4"
+    )
     grad_clip_norm: PositiveFloat = 1.0
     cox_loss_weight: Fraction = Field(0.0, description="share of the Cox partial likelihood in the survival loss")
     regression_loss: Literal["quantile", "gaussian"] = Field(
@@ -64,6 +84,18 @@ class Optimisation(Section):
     precision: Literal["float32", "medium", "bfloat16"] = Field(
         "float32", description="medium: factors of matrix products are rounded to bfloat16; bfloat16: autocast"
     )
+
+    def schedule(self, patients: int) -> "Schedule":
+        """Return epochs, batch size and patience of a training; what is null follows from the number of patients.
+
+        Examples
+        --------
+        >>> Optimisation().schedule(52), Optimisation(epochs=3).schedule(531)
+        (Schedule(epochs=30, batch_size=16, patience=7), Schedule(epochs=3, batch_size=32, patience=4))
+        """
+        batch_size = self.batch_size or (SMALL_BATCH if patients < SMALL_COHORT else 2 * SMALL_BATCH)
+        epochs = self.epochs or min(max(round(STEPS * batch_size / max(patients, 1)), MIN_EPOCHS), MAX_EPOCHS)
+        return Schedule(epochs, batch_size, self.patience or max(MIN_PATIENCE, epochs // 4))
 
 
 class Teacher(Section):
@@ -103,7 +135,7 @@ class Distillation(Section):
     aggregation: Literal["subspace_queries", "density_peaks", "none"] = "subspace_queries"
     use_unpaired: bool = Field(True, description="train on patients without transcriptome or without label, too")
     use_linear_offset: bool = Field(
-        True, description="add the slide's linear offset, where model.linear_offset has one"
+        False, description="add the slide's linear offset in training, where model.linear_offset has one"
     )
 
 

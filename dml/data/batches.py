@@ -48,7 +48,7 @@ def collate(patients: Sequence[Patient], preprocessor: Preprocessor) -> Batch:
     }
     ids = tuple(p.patient_id for p in patients)
     offsets = (_stack([p.offset for p in patients]), _stack([p.offset_without_genes for p in patients]))
-    return Batch(ids, levels, expression, covariates, _target(patients, preprocessor), auxiliary, *offsets)
+    return Batch(ids, levels, expression, covariates, make_target(patients, preprocessor), auxiliary, *offsets)
 
 
 def _stack(offsets: Sequence[np.ndarray | None]) -> Tensor | None:
@@ -80,7 +80,8 @@ def _collate_level(patients: Sequence[Patient], preprocessor: Preprocessor, inde
     )
 
 
-def _target(patients: Sequence[Patient], preprocessor: Preprocessor) -> Target:
+def make_target(patients: Sequence[Patient], preprocessor: Preprocessor) -> Target:
+    """Return what was observed of some patients, as a model is trained for it."""
     if preprocessor.task.kind == "classification":
         return _class_target([p.label for p in patients], preprocessor.task.classes)
     if preprocessor.task.kind == "regression":

@@ -82,10 +82,10 @@ class Ablation:
         log.info("training: %s, seed %d, fold %d", cell.variant.name, cell.seed, cell.fold)
         fold = make_fold(self.cohort, self.splits, cell.fold)
         params = self.params.model_copy(update={"seed": cell.seed})
-        model = train(cell.variant, fold, params, self.task, self._teacher(cell)).model
-        model.save(self.folder(cell))
+        trained = train(cell.variant, fold, params, self.task, self._teacher(cell))
+        trained.model.save(self.folder(cell))
         test = select_test_patients(self.cohort, self.splits, cell.fold)
-        rows, metadata = predict_fold(model, fold, test, cell.variant.name)
+        rows, metadata = predict_fold(trained, fold, test, cell.variant.name)
         write_predictions(self.folder(cell) / "predictions.parquet", rows, metadata)
 
     def _teacher(self, cell: Cell) -> FoldModel | None:

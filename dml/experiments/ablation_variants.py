@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 
 from dml.config import params as config
 from dml.training.checkpoint import FoldModel
-from dml.training.ensemble_trainer import TrainingResult
 from dml.training.folds import Fold
 from dml.training.loss_terms.registry import LossTerm, loss_terms
 from dml.training.train import distill_student, train_teacher
+from dml.training.training_result import TrainingResult
 
 Kind = Literal["teacher", "student"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

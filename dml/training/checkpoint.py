@@ -174,13 +174,6 @@ class FoldModel:
         """Return the preprocessing of a cohort's patients for this model."""
         return PatientReader(self.spec.preprocessor, cohort, self.spec.linear_offset, inner_fold_of)
 
-    def members_by_inner_fold(self, n_inner_folds: int) -> dict[int, list[int]]:
-        """Return the members that were selected on each inner fold, and so did not train on it."""
-        by_inner_fold: dict[int, list[int]] = {}
-        for member in range(len(self.members)):
-            by_inner_fold.setdefault(member % n_inner_folds, []).append(member)
-        return by_inner_fold
-
     def distillation_targets(
         self, patients: Sequence[Patient], member: int, batch_size: int = 16
     ) -> dict[str, DistillationTargets]:

@@ -21,24 +21,21 @@ from dml.data.preprocessing import Preprocessor
 from dml.models import registry
 from dml.models.multi_scale import BranchModel
 from dml.training.checkpoint import FoldModel, ModelSpec
+from dml.training.cross_stopping import cross_stop
 from dml.training.distributed import SingleProcess, launch
 from dml.training.fit_offset import SOURCES, fit_linear_offset, read_outcomes
 from dml.training.folds import Fold
 from dml.training.fork_map import fork_map
 from dml.training.objectives import Objective
+from dml.training.out_of_fold import OutOfFold, shrink
 from dml.training.runtime import reproducible
 from dml.training.trainer import TrainConfig, Trainer
+from dml.training.training_result import TrainingResult
 
 log = logging.getLogger(__name__)
 Weights = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """A fold's model and its training history, one block of epochs per member."""
-
-    model: FoldModel
-    history: pd.DataFrame
+MemberResult = tuple[Weights, pd.DataFrame, Mapping[str, np.ndarray]]
+"""Weights and history of one member, and its logits for each patient that it was validated on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,9 @@ class SharedState:
     Attributes
     ----------
     spec : ModelSpec
-        Architecture, preprocessing and linear offset.
+        Architecture, preprocessing, and the linear offset where it is added in training.
+    reference : LinearOffset or None
+        The linear model that the trained network is weighed against.
     fold : Fold
         Its patients and inner folds.
     cases : Cohort
@@ -58,9 +57,19 @@ class SharedState:
     """
 
     spec: ModelSpec
+    reference: LinearOffset | None
     fold: Fold
     cases: Cohort
     inner_fold_of: Mapping[str, int]
+
+    def offsets(self, patient_ids: Sequence[str]) -> np.ndarray:
+        """Return the linear model's predictions of training patients (n k), none fitted on its own outcome."""
+        by_id = {case.patient_id: case for case in self.cases.cases}
+        cases = [by_id[patient] for patient in patient_ids]
+        if self.reference is None:
+            return np.zeros((len(cases), 1), np.float32)
+        rows = PatientReader(self.spec.preprocessor, self.cases).source_rows(cases)
+        return self.reference(rows, [self.inner_fold_of[patient] for patient in patient_ids])
 
     def split(self, patients: Sequence[Patient], member: int) -> tuple[list[Patient], list[Patient]]:
         """Return the training and the validation patients of a member; validated are those with a known target."""
@@ -97,6 +106,7 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         c.patient_id: fold.inner_fold_of.get(c.patient_id, i % max(fold.n_inner_folds, 1))
         for i, c in enumerate(fold.learning.cases)
     }
+    reference = _fit_reference(name, fold, params, preprocessor, inner_fold_of)
     spec = ModelSpec(
         name=name,
         preprocessor=preprocessor,
@@ -108,27 +118,33 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         years=params.evaluation.years,
         members=params.optimisation.ensemble_size,
         seed=params.seed,
-        linear_offset=_fit_offset(name, fold, params, preprocessor, inner_fold_of),
+        linear_offset=reference if _trains_with_offset(name, params, preprocessor) else None,
         training_patient_hashes=tuple(sorted(digest(case.patient_id) for case in fold.learning.cases)),
         versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
     )
-    return SharedState(spec, fold, fold.learning.subset({case.patient_id for case in cases}), inner_fold_of)
+    return SharedState(spec, reference, fold, fold.learning.subset({case.patient_id for case in cases}), inner_fold_of)
 
 
-def _fit_offset(
+def _trains_with_offset(name: str, params: config.Params, preprocessor: Preprocessor) -> bool:
+    """Whether a network is trained with the linear model's prediction added to its logits."""
+    for_task = preprocessor.task.kind == "survival" or params.model.linear_offset.tasks == "all"
+    return for_task and ("genes" in registry.entry(name).inputs or params.distillation.use_linear_offset)
+
+
+def _fit_reference(
     name: str, fold: Fold, params: config.Params, preprocessor: Preprocessor, inner_fold_of: Mapping[str, int]
 ) -> LinearOffset | None:
-    """Fit the linear offset of our models on the sources they read; None where it is switched off."""
+    """Fit the linear reference of our models on the sources they read; None where nothing uses it."""
     settings, entry = params.model.linear_offset, registry.entry(name)
-    wanted = preprocessor.task.kind == "survival" or settings.tasks == "all"
-    wanted &= "genes" in entry.inputs or params.distillation.use_linear_offset
-    if not settings.components or not wanted or entry.family != "ours" or fold.n_inner_folds < 2:
+    wanted = params.optimisation.shrinkage is not None or _trains_with_offset(name, params, preprocessor)
+    if settings.components == 0 or not wanted or entry.family != "ours" or fold.n_inner_folds < 2:
         return None
     cases = fold.learning.cases
     rows = PatientReader(preprocessor, fold.learning).source_rows(cases)
     outcomes = read_outcomes(cases, preprocessor)
     inner_folds = [inner_fold_of[c.patient_id] for c in cases]
-    return fit_linear_offset(rows, inner_folds, SOURCES[entry.inputs], outcomes, settings.components)
+    fitted = fit_linear_offset(rows, inner_folds, SOURCES[entry.inputs], outcomes, settings.components)
+    return fitted if fitted.models else None
 
 
 class EnsembleTrainer:
@@ -160,16 +176,24 @@ class EnsembleTrainer:
     def train(self) -> TrainingResult:
         """Train all members; the model knows the median risk of its training patients."""
         spec, cases = self.shared.spec, self.shared.cases
-        weights, histories = zip(*self._train_members(), strict=True)
+        weights, histories, validated = zip(*self._train_members(), strict=True)
         model = FoldModel(spec, tuple(self._restore(i, member) for i, member in enumerate(weights)))
+        out_of_fold = OutOfFold.average(validated, self.patients, self.shared.offsets, spec)
+        deviation = self.config.optimisation.shrinkage
+        can_shrink = spec.entry.family == "ours" and isinstance(model.members[0], BranchModel)
+        if deviation is not None and can_shrink:  # a student that imputes genes has the frozen head of its teacher
+            shrinkage = out_of_fold.fit(deviation)
+            model, out_of_fold = shrink(model, shrinkage, self.shared.reference), out_of_fold.shrunk(shrinkage)
+        spec = model.spec
         accepted = cases.subset({case.patient_id for case in cases.cases if spec.accepts(case)})
         risk = model.predict(accepted).get("risk", pd.Series(dtype=float))
         if len(risk):
             update = {"train_cutoff": float(risk.median()), "train_risk_deviation": float(risk.std(ddof=0)) or 1.0}
             model = FoldModel(spec.model_copy(update=update), model.members)
-        return TrainingResult(model, pd.concat(histories, ignore_index=True))
+        history = pd.concat(histories, ignore_index=True)
+        return TrainingResult(model, history, out_of_fold.table(spec.years), out_of_fold.loss)
 
-    def _train_members(self) -> list[tuple[Weights, pd.DataFrame]]:
+    def _train_members(self) -> list[MemberResult]:
         """Train one after the other on several devices, or side by side in processes of the CPU."""
         settings, count = self.config.optimisation, self.shared.spec.members
         device, has_callback = resolve_device(settings.device), self.config.on_epoch is not None
@@ -179,7 +203,7 @@ class EnsembleTrainer:
         workers = 1 if one_process else settings.workers
         return fork_map(lambda i: self._train_member(i, SingleProcess(device)), count, workers)
 
-    def _train_member(self, index: int, process: SingleProcess) -> tuple[Weights, pd.DataFrame]:
+    def _train_member(self, index: int, process: SingleProcess) -> MemberResult:
         """Train one member; the result can be sent between processes."""
         spec, settings = self.shared.spec, self.config.optimisation
         seed = int(np.random.SeedSequence([spec.seed, self.shared.fold.index, index]).generate_state(1)[0])
@@ -189,9 +213,12 @@ class EnsembleTrainer:
                 torch.manual_seed(seed + process.rank)
             config = replace(self.config, seed=seed)
             trainer = Trainer(member, self.objective(index), spec.preprocessor, config, process)
-            history = trainer.fit(*self.shared.split(self.patients, index))
+            training, validation = self.shared.split(self.patients, index)
+            history = trainer.fit(training, validation)
         weights = {name: value.cpu().numpy() for name, value in member.state_dict().items()}
-        return weights, history.assign(member=index)
+        stopped = cross_stop(trainer.validation_logits, trainer.validation_target, spec.seed).numpy()
+        validated = dict(zip((p.patient_id for p in validation), stopped, strict=True))
+        return weights, history.assign(member=index), validated
 
     def _build(self, index: int) -> nn.Module:
         member = self.shared.spec.build()

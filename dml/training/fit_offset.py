@@ -36,6 +36,8 @@ SOURCES: Mapping[tuple[Source, ...], tuple[tuple[Source, ...], ...]] = {
 PENALTY = 0.1
 """Ridge penalty on the coefficients of components of unit variance."""
 SLOPE_GRID = np.linspace(0.0, 1.5, 31)
+PATIENTS_PER_COMPONENT, MAX_COMPONENTS = 10, 15
+"""Where the number of components is not given."""
 MIN_PATIENTS = 30
 """Training patients with a source below which no linear model of it is fitted."""
 
@@ -125,7 +127,7 @@ def fit_linear_offset(
     inner_folds: Sequence[int],
     sources: Sequence[tuple[Source, ...]],
     outcomes: Outcomes,
-    components: int,
+    components: int | None,
 ) -> LinearOffset:
     """Fit on the training patients of a fold.
 
@@ -139,8 +141,8 @@ def fit_linear_offset(
         Combinations of sources to fit, most sources first.
     outcomes : Outcomes
         What was observed.
-    components : int
-        Principal components of each source.
+    components : int or None
+        Principal components of each source; None: one for ten patients, at most 15.
     """
     inner_fold, n_inner_folds = np.array(inner_folds), max(inner_folds) + 1
     models: dict[str, tuple[LinearModel, ...]] = {}
@@ -148,9 +150,10 @@ def fit_linear_offset(
     for combination in sources:
         complete = outcomes.known & np.all([has_values(rows[source]) for source in combination], axis=0)
         name = "+".join(combination)
+        count = components or min(max(int(complete.sum()) // PATIENTS_PER_COMPONENT, 1), MAX_COMPONENTS)
         try:
             fitted = tuple(
-                _fit_model(rows, complete & (inner_fold != j), combination, outcomes, components)
+                _fit_model(rows, complete & (inner_fold != j), combination, outcomes, count)
                 for j in range(n_inner_folds)
             )
         except InputError as error:

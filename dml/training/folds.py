@@ -14,6 +14,7 @@ import pandas as pd
 from dml.core.errors import InputError
 from dml.core.types import Cohort
 from dml.training.checkpoint import FoldModel
+from dml.training.training_result import TrainingResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +84,13 @@ def select_test_patients(cohort: Cohort, splits: pd.DataFrame, index: int) -> Co
     return cohort.subset(set(rows["patient_id"]))
 
 
-def predict_out_of_fold(model: FoldModel, fold: Fold) -> pd.DataFrame:
-    """Predict the training patients of a fold, each only by ensemble members that did not train on it.
-
-    With as many members as inner folds these are all patients with an inner fold; with one member, inner fold 0.
-    """
-    by_inner_fold = model.members_by_inner_fold(fold.n_inner_folds).items()
-    predictions = [
-        model.predict(fold.validation(inner_fold), members=members, inner_fold_of=fold.inner_fold_of)
-        for inner_fold, members in by_inner_fold
-    ]
-    return pd.concat(predictions)
-
-
-def predict_fold(model: FoldModel, fold: Fold, test: Cohort, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def predict_fold(trained: TrainingResult, fold: Fold, test: Cohort, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Predict a fold's validation patients out of fold, and its test patients by all members.
 
     Parameters
     ----------
-    model, fold
-        The trained model and its patients.
+    trained, fold
+        The trained model with its out-of-fold predictions, and its patients.
     test : Cohort
         The fold's test patients.
     name : str
@@ -115,8 +103,9 @@ def predict_fold(model: FoldModel, fold: Fold, test: Cohort, name: str) -> tuple
     metadata : dict
         Task, classes, median training risk, follow-up of the training patients.
     """
+    model = trained.model
     task = model.spec.preprocessor.task.name
-    parts = {"validation": (fold.learning, predict_out_of_fold(model, fold)), "test": (test, model.predict(test))}
+    parts = {"validation": (fold.learning, trained.out_of_fold), "test": (test, model.predict(test))}
     rows = pd.concat([_add_targets(*part, task).assign(role=role) for role, part in parts.items()], ignore_index=True)
     return rows.assign(fold=fold.index, model=name), _make_metadata(model, fold)
 

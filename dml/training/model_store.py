@@ -8,7 +8,7 @@ import pandas as pd
 from dml.core.files import atomic
 from dml.core.predictions import read_predictions, write_predictions
 from dml.training.checkpoint import FoldModel
-from dml.training.ensemble_trainer import TrainingResult
+from dml.training.training_result import TrainingResult
 
 MODELS = Path("models")
 """Where trained models are stored."""

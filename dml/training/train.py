@@ -10,10 +10,11 @@ from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel
 from dml.training.distillation import DistillationTargets
 from dml.training.distillation import shuffle_targets as shuffle
-from dml.training.ensemble_trainer import EnsembleTrainer, SharedState, TrainingResult, fit_shared
+from dml.training.ensemble_trainer import EnsembleTrainer, SharedState, fit_shared
 from dml.training.folds import Fold
 from dml.training.objectives import Objective, TaskObjective
 from dml.training.trainer import EpochCallback, TrainConfig
+from dml.training.training_result import TrainingResult
 
 
 def train_teacher(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dml.config import params as config
 from dml.core.errors import DmlError
-from dml.core.types import Batch, ModelOutput
+from dml.core.types import Batch, ModelOutput, Target
 from dml.data.batch_sampler import bucketed_batches, micro_batches
 from dml.data.batches import collate, concatenate_targets, make_batches
 from dml.data.patient_reader import Patient
@@ -94,7 +94,7 @@ class Trainer:
         )
 
     def fit(self, training: Sequence[Patient], validation: Sequence[Patient]) -> pd.DataFrame:
-        """Train the model and leave it at its best validation loss.
+        """Train the model and leave it at its best validation loss; `validation_logits` (e n k) has every epoch.
 
         Returns
         -------
@@ -109,16 +109,20 @@ class Trainer:
         """
         keep_freed_memory()
         generator = torch.Generator().manual_seed(self.config.seed)
-        steps = math.ceil(len(training) / self.settings.batch_size) * self.settings.epochs
+        self.plan = self.settings.schedule(len(training))
+        steps = math.ceil(len(training) / self.plan.batch_size) * self.plan.epochs
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimiser, lambda step: lr_factor(step, steps, self.settings.warmup_fraction)
         )
         history: list[dict[str, float]] = []
+        outputs: list[Tensor] = []
         best, best_state, waited = math.inf, copy.deepcopy(self.model.state_dict()), 0
-        for epoch in range(self.settings.epochs):
+        for epoch in range(self.plan.epochs):
             row = {"epoch": float(epoch), "learning_rate": float(self.schedule.get_last_lr()[0])}
             row |= self._train_epoch(training, generator)
-            loss = row["validation_loss"] = self.process.broadcast(self.validation_loss(validation))
+            logits, target = self.predict(validation)
+            outputs.append(logits)
+            loss = row["validation_loss"] = self.process.broadcast(self._loss(logits, target))
             if not math.isfinite(loss):
                 raise DmlError(f"training diverged in epoch {epoch}: lower optimisation.learning_rate in params.yaml")
             waited = 0 if loss < best else waited + 1
@@ -127,31 +131,35 @@ class Trainer:
                 best, best_state = loss, copy.deepcopy(self.model.state_dict())
             if self.config.on_epoch is not None:
                 self.config.on_epoch(epoch, loss)
-            if waited >= self.settings.patience:
+            if waited >= self.plan.patience:
                 break
         self.model.load_state_dict(best_state)
         self.model.eval()
+        self.validation_logits, self.validation_target = torch.stack(outputs), target
         return pd.DataFrame(history)
 
-    def validation_loss(self, patients: Sequence[Patient]) -> float:
-        """Task loss over all known patients at once, without class weights or dropout."""
+    def predict(self, patients: Sequence[Patient]) -> tuple[Tensor, Target]:
+        """Return logits (n k) and targets of some patients, without dropout."""
         self.model.eval()
         logits, targets = [], []
         with torch.inference_mode():
-            for batch in make_batches(patients, self.preprocessor, self.settings.batch_size):
+            for batch in make_batches(patients, self.preprocessor, self.plan.batch_size):
                 logits.append(self.model(to_device(batch, self.process.device)).logits.cpu())
                 targets.append(batch.target)
-            target = concatenate_targets(targets)
-            if not target.known.any():
-                raise DmlError("no validation patient has a target: raise split.validation_share or use fewer folds")
-            return float(task_loss(torch.cat(logits), target, cox_weight=self.settings.cox_loss_weight))
+        return torch.cat(logits), concatenate_targets(targets)
+
+    def _loss(self, logits: Tensor, target: Target) -> float:
+        """Task loss over all known patients at once, without class weights."""
+        if not target.known.any():
+            raise DmlError("no validation patient has a target: raise split.validation_share or use fewer folds")
+        return float(task_loss(logits, target, cox_weight=self.settings.cox_loss_weight))
 
     def _train_epoch(self, training: Sequence[Patient], generator: torch.Generator) -> dict[str, float]:
         """Train one epoch and return the mean of each metric over its steps."""
         self.model.train()
         sums: dict[str, Tensor] = {}
         steps = 0
-        for patients in bucketed_batches(training, self.settings.batch_size, generator):
+        for patients in bucketed_batches(training, self.plan.batch_size, generator):
             for name, value in self._train_step(patients):
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
             steps += 1

@@ -19,10 +19,10 @@ from dml.evaluation.metrics import unweighted
 from dml.experiments.tuning.search_space import Kind
 from dml.training.checkpoint import FoldModel
 from dml.training.distillation import DistillationTargets
-from dml.training.ensemble_trainer import TrainingResult
-from dml.training.folds import Fold, make_fold, predict_out_of_fold
+from dml.training.folds import Fold, make_fold
 from dml.training.train import distill_student, train_teacher
 from dml.training.trainer import EpochCallback
+from dml.training.training_result import TrainingResult
 
 N_COUNTED_PATIENTS, GFLOP_DECIMALS = 16, 6
 """Patients whose predictions are counted for the cost, and its decimals."""
@@ -100,7 +100,7 @@ class Objective:
             trained = train_teacher(part, params, self.task, on_epoch)
         else:
             trained = distill_student(part, params, self.task, self.teachers[fold], on_epoch)
-        value = _best_loss(trained) if self.metric == "validation_loss" else self._ranking(trained, part)
+        value = trained.validation_loss if self.metric == "validation_loss" else self._ranking(trained, part)
         costed = params.tuning.second_objective == "gflops"
         return Score(value, count_gflops(trained.model, part.learning) if costed else None)
 
@@ -108,7 +108,7 @@ class Objective:
         """Score out-of-fold predictions of the training patients; pairs of the same inner fold are compared."""
         task = trained.model.spec.preprocessor.task
         targets = {case.patient_id: task.target_values(case) for case in fold.learning.cases if task.is_known(case)}
-        predicted = predict_out_of_fold(trained.model, fold)
+        predicted = trained.out_of_fold
         rows = predicted[predicted["patient_id"].isin(targets)].reset_index(drop=True)
         observed = pd.DataFrame([targets[patient] for patient in rows["patient_id"]], columns=[*task.target_columns])
         rows = pd.concat([rows, observed], axis=1).assign(fold=rows["patient_id"].map(fold.inner_fold_of))
@@ -186,8 +186,3 @@ def read_teachers(params: Params, task: str) -> dict[int, CachedTeacher]:
             raise InputError(folder, "trained with other `model` or `teacher` parameters", "Run dvc repro")
         teachers[fold] = CachedTeacher(teacher.spec, teacher.members)
     return teachers
-
-
-def _best_loss(trained: TrainingResult) -> float:
-    """Lowest validation loss of each member, averaged."""
-    return float(trained.history.groupby("member")["validation_loss"].min().mean())

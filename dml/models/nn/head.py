@@ -71,6 +71,13 @@ class BranchHead(nn.Module):
         share = self.bias / len(self.inputs)
         return [layer(f) + share for f, layer in zip(embeddings, self.maps, strict=True)]
 
+    @torch.no_grad()
+    def shrink(self, weight: float, constant: Float[Tensor, "k"]) -> None:
+        """Multiply the logits by a weight and add a constant, in the parameters."""
+        for parameter in [*self.maps.parameters(), *(self.covariates.parameters() if self.covariates else ())]:
+            parameter.mul_(weight)
+        self.bias.mul_(weight).add_(constant.to(self.bias))
+
     def auxiliary_logits(self, embeddings: Sequence[Float[Tensor, "b d"]]) -> dict[str, Tensor]:
         """Return the logits of the auxiliary labels."""
         joined = self.dropout(torch.cat(list(embeddings), -1))

@@ -14,7 +14,7 @@ from dml.data.patient_reader import PatientReader
 from dml.training.augmentation import drop_tokens_and_genes
 from dml.training.checkpoint import FoldModel
 from dml.training.fit_offset import SOURCES, ClassOutcomes, fit_linear_offset, read_outcomes
-from dml.training.folds import make_fold, predict_out_of_fold, select_test_patients
+from dml.training.folds import make_fold, select_test_patients
 from dml.training.train import distill_student, train_teacher
 from tests.synthetic import PARAMS, change, cohort, concordance, fold, splits
 
@@ -23,6 +23,7 @@ LINEAR = change(
     model={"linear_offset": config.LinearOffset(components=5, tasks="all")},
     optimisation={"epochs": 1, "learning_rate": 1e-9, "ensemble_size": 3},
 )
+AS_TRAINED = change(LINEAR, optimisation={"shrinkage": None})
 
 
 def columns(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +72,8 @@ def _offset_of(patient: str, data: Cohort) -> np.ndarray:
 def test_before_training_the_network_predicts_what_the_linear_model_predicts() -> None:
     """A learning rate of almost zero: risk is ordered as by the linear model."""
     data = cohort(150)
-    model = train_teacher(fold(data), LINEAR, "survival").model
+    trained = train_teacher(fold(data), LINEAR, "survival")
+    model = trained.model
     test = select_test_patients(data, splits(data), 0)
     read = PatientReader(model.spec.preprocessor, data, model.spec.linear_offset)
     linear = pd.DataFrame(
@@ -79,7 +81,7 @@ def test_before_training_the_network_predicts_what_the_linear_model_predicts() -
     )
     assert concordance(linear, test) > 0.65
     assert concordance(model.predict(test), test) > concordance(linear, test) - 0.05
-    rows = predict_out_of_fold(model, fold(data))
+    rows = trained.out_of_fold
     assert sorted(rows["patient_id"]) == sorted(fold(data).inner_fold_of)
 
 
@@ -93,10 +95,10 @@ def test_saved_and_loaded_it_is_the_same(tmp_path) -> None:
 
 
 def test_labels_have_no_offset_unless_asked_for() -> None:
-    only_survival = change(LINEAR, model={"linear_offset": config.LinearOffset(components=5)})
+    only_survival = change(AS_TRAINED, model={"linear_offset": config.LinearOffset(components=5)})
     data = cohort(40)
     assert train_teacher(fold(data), only_survival, "grade").model.spec.linear_offset is None
-    assert train_teacher(fold(data), LINEAR, "grade").model.spec.linear_offset is not None
+    assert train_teacher(fold(data), AS_TRAINED, "grade").model.spec.linear_offset is not None
 
 
 def test_a_hidden_transcriptome_is_hidden_from_the_offset_too() -> None:
@@ -138,9 +140,9 @@ def test_it_is_off_without_assign_inner_folds_to_cross() -> None:
 
 def test_a_student_need_not_have_an_offset_as_its_teacher_has() -> None:
     data = cohort(45)
-    off = change(LINEAR, distillation={"use_linear_offset": False})
+    off = change(AS_TRAINED, distillation={"use_linear_offset": False})
     taught = train_teacher(fold(data), off, "survival").model
     assert taught.spec.linear_offset is not None
-    started, free = (distill_student(fold(data), params, "survival", taught).model for params in (LINEAR, off))
+    started, free = (distill_student(fold(data), params, "survival", taught).model for params in (AS_TRAINED, off))
     assert started.spec.linear_offset is not None
     assert free.spec.linear_offset is None

@@ -15,7 +15,7 @@ from tests.synthetic import PARAMS, change, cohort, fold, splits
 def test_a_model_with_history_and_predictions(tmp_path: Path) -> None:
     data = cohort(20)
     result = train_baseline(fold(data), change(PARAMS, optimisation={"epochs": 1}), "grade", "mean_pool")
-    rows, metadata = predict_fold(result.model, fold(data), select_test_patients(data, splits(data), 0), "mean_pool")
+    rows, metadata = predict_fold(result, fold(data), select_test_patients(data, splits(data), 0), "mean_pool")
     store = ModelStore.of("synthetic", "grade", tmp_path)
     store.write("mean_pool", 0, result, rows, metadata)
     assert store.fold_folder("mean_pool", 0) == tmp_path / "synthetic" / "grade" / "mean_pool" / "fold-0"

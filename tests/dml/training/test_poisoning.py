@@ -18,9 +18,9 @@ from dml.baselines.linear.regression import make_regression
 from dml.config import params as config
 from dml.core.types import Bag, Case, Cohort, Survival
 from dml.models import registry
-from dml.training.checkpoint import FoldModel
 from dml.training.folds import Fold, predict_fold, select_test_patients
 from dml.training.train import distill_student, train_baseline, train_teacher
+from dml.training.training_result import TrainingResult
 from tests.synthetic import PARAMS, change, cohort, fold, splits
 
 PARAMS = change(
@@ -54,29 +54,29 @@ def both() -> tuple[Cohort, Cohort]:
     return data, replace(data, cases=tuple(spoilt(c) if c.patient_id in tested else c for c in data.cases))
 
 
-def student(part: Fold, task: str) -> FoldModel:
-    return distill_student(part, PARAMS, task, train_teacher(part, PARAMS, task).model).model
+def student(part: Fold, task: str) -> TrainingResult:
+    return distill_student(part, PARAMS, task, train_teacher(part, PARAMS, task).model)
 
 
-def imputing(part: Fold, task: str) -> FoldModel:
+def imputing(part: Fold, task: str) -> TrainingResult:
     params = change(PARAMS, distillation={"architecture": "gene_imputation"})
-    return distill_student(part, params, task, train_teacher(part, params, task).model).model
+    return distill_student(part, params, task, train_teacher(part, params, task).model)
 
 
-def deep(name: str) -> Callable[[Fold, str], FoldModel]:
-    def trained(part: Fold, task: str) -> FoldModel:
+def deep(name: str) -> Callable[[Fold, str], TrainingResult]:
+    def trained(part: Fold, task: str) -> TrainingResult:
         result = train_baseline(part, PARAMS, task, name)
         assert result is not None
-        return result.model
+        return result
 
     return trained
 
 
-TRAINED: dict[str, Callable[[Fold, str], FoldModel]] = {
-    "teacher": lambda part, task: train_teacher(part, PARAMS, task).model,
+TRAINED: dict[str, Callable[[Fold, str], TrainingResult]] = {
+    "teacher": lambda part, task: train_teacher(part, PARAMS, task),
     "student": student,
     "student that imputes genes": imputing,
-    "student, undistilled": lambda part, task: distill_student(part, PARAMS, task, None).model,
+    "student, undistilled": lambda part, task: distill_student(part, PARAMS, task, None),
     **{name: deep(name) for name in registry.deep_names()},
 }
 
@@ -85,13 +85,13 @@ TRAINED: dict[str, Callable[[Fold, str], FoldModel]] = {
 @pytest.mark.parametrize("kind", TRAINED)
 def test_no_network_depends_on_the_test_patients(both: tuple[Cohort, Cohort], kind: str, task: str) -> None:
     clean, dirty = (TRAINED[kind](fold(data), task) for data in both)
-    assert clean.spec.model_dump_json() == dirty.spec.model_dump_json()
-    for one, other in zip(clean.members, dirty.members, strict=True):
+    assert clean.model.spec.model_dump_json() == dirty.model.spec.model_dump_json()
+    for one, other in zip(clean.model.members, dirty.model.members, strict=True):
         weights, others = one.state_dict(), other.state_dict()
         assert weights.keys() == others.keys()
         assert all(torch.equal(weights[name], others[name]) for name in weights)
-    rows = [predict_fold(model, fold(data), select_test_patients(data, splits(data), 0), kind)[0]
-            for model, data in zip((clean, dirty), both, strict=True)]  # fmt: skip
+    rows = [predict_fold(trained, fold(data), select_test_patients(data, splits(data), 0), kind)[0]
+            for trained, data in zip((clean, dirty), both, strict=True)]  # fmt: skip
     validation = [part[part["role"] == "validation"] for part in rows]
     pd.testing.assert_frame_equal(*validation, check_exact=True)
 
@@ -126,8 +126,9 @@ def test_late_fusion_does_not_depend_on_the_test_patients(both: tuple[Cohort, Co
     for version in (data, replace(data, cases=turned)):
         part = fold(version)
         regression = make_regression(task, part.learning.classes, YEARS)
-        model = train_teacher(part, PARAMS, task).model
-        rows = predict_fold(model, part, select_test_patients(version, splits(version), 0), "teacher")[0]
+        rows = predict_fold(
+            train_teacher(part, PARAMS, task), part, select_test_patients(version, splits(version), 0), "teacher"
+        )[0]
         fused = fit_late_fusion("teacher", rows, version, regression)
         assert not isinstance(fused, str), fused
         results.append(fused)

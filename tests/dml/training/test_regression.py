@@ -25,6 +25,7 @@ from dml.training.loss_terms.distillation import prediction_divergence
 from dml.training.losses import log_likelihood, task_loss
 from dml.training.objectives import TaskObjective
 from dml.training.train import distill_student, train_baseline, train_teacher
+from dml.training.training_result import TrainingResult
 from tests.synthetic import PARAMS, change, cohort, splits
 
 PATIENTS = cohort(160)
@@ -43,10 +44,10 @@ def scores(rows: pd.DataFrame) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module", params=LOSSES)
-def trained(request: pytest.FixtureRequest) -> tuple[config.Params, FoldModel, FoldModel]:
+def trained(request: pytest.FixtureRequest) -> tuple[config.Params, TrainingResult, TrainingResult]:
     settings = params(request.param)
-    teacher = train_teacher(FOLD, settings, "score").model
-    return settings, teacher, distill_student(FOLD, settings, "score", teacher).model
+    teacher = train_teacher(FOLD, settings, "score")
+    return settings, teacher, distill_student(FOLD, settings, "score", teacher.model)
 
 
 def test_teacher_and_student_learn_what_the_linear_model_learns(trained, tmp_path) -> None:
@@ -71,7 +72,7 @@ def test_teacher_and_student_learn_what_the_linear_model_learns(trained, tmp_pat
 
 
 def test_predictions_are_in_the_unit_of_the_label(trained, tmp_path) -> None:
-    _, teacher, _ = trained
+    teacher = trained[1].model
     numbers = np.array([case.values["score"] for case in PATIENTS.cases])
     rows = teacher.predict(TEST)
     assert rows.columns.tolist() == ["patient_id", "value", "value_lower", "value_upper"]
@@ -151,8 +152,7 @@ def test_distillation_compares_standardised_predictions_at_any_temperature() -> 
 def test_the_linear_offset_moves_the_number_and_leaves_the_width() -> None:
     offset = config.LinearOffset(components=4, tasks="all")
     settings = change(params(epochs=1, learning_rate=1e-9, ensemble_size=3), model={"linear_offset": offset})
-    model = train_teacher(FOLD, settings, "score").model
-    rows, _ = predict_fold(model, FOLD, TEST, "teacher")
+    rows, _ = predict_fold(train_teacher(FOLD, settings, "score"), FOLD, TEST, "teacher")
     width = (rows["value_upper"] - rows["value_lower"]).to_numpy()
     assert scores(rows)["r2"] > 0.4
     assert width.std() < 0.2 * width.mean()
@@ -176,7 +176,7 @@ def test_a_constant_number_and_one_that_is_not_finite_are_refused() -> None:
 def test_patients_without_a_number_are_not_predicted_against_one() -> None:
     cases = tuple(replace(c, values={}) if i % 3 == 0 else c for i, c in enumerate(PATIENTS.cases))
     some = replace(PATIENTS, cases=cases)
-    model = train_baseline(make_fold(some, SPLITS, 0), params(epochs=1), "score", "mean_pool").model
+    model = train_baseline(make_fold(some, SPLITS, 0), params(epochs=1), "score", "mean_pool")
     rows, _ = predict_fold(model, make_fold(some, SPLITS, 0), select_test_patients(some, SPLITS, 0), "mean_pool")
     known = {case.patient_id for case in cases if case.values}
     assert set(rows["patient_id"]) <= known
