@@ -179,11 +179,12 @@ class EnsembleTrainer:
         weights, histories, validated = zip(*self._train_members(), strict=True)
         model = FoldModel(spec, tuple(self._restore(i, member) for i, member in enumerate(weights)))
         out_of_fold = OutOfFold.average(validated, self.patients, self.shared.offsets, spec)
-        deviation = self.config.optimisation.shrinkage
-        can_shrink = spec.entry.family == "ours" and isinstance(model.members[0], BranchModel)
-        if deviation is not None and can_shrink:  # a student that imputes genes has the frozen head of its teacher
+        deviation, reference = self.config.optimisation.shrinkage, self.shared.reference
+        if (
+            deviation is not None and reference is not None and isinstance(model.members[0], BranchModel)
+        ):  # a student that imputes genes has the frozen head of its teacher
             shrinkage = out_of_fold.fit(deviation)
-            model, out_of_fold = shrink(model, shrinkage, self.shared.reference), out_of_fold.shrunk(shrinkage)
+            model, out_of_fold = shrink(model, shrinkage, reference), out_of_fold.shrunk(shrinkage)
         spec = model.spec
         accepted = cases.subset({case.patient_id for case in cases.cases if spec.accepts(case)})
         risk = model.predict(accepted).get("risk", pd.Series(dtype=float))

@@ -106,7 +106,7 @@ class OutOfFold:
         return torch.from_numpy(np.asarray(self.preprocessor.base_logits))
 
 
-def shrink(model: FoldModel, shrinkage: Shrinkage, reference: LinearOffset | None) -> FoldModel:
+def shrink(model: FoldModel, shrinkage: Shrinkage, reference: LinearOffset) -> FoldModel:
     """Return a model whose networks (changed in place) and linear offset have their weights."""
     base = torch.from_numpy(np.asarray(model.spec.preprocessor.base_logits))
     for member in model.members:

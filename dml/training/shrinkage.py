@@ -17,6 +17,7 @@ Shape legend: n patients, k outputs.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,15 +25,15 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from dml.core.types import Target
+from dml.core.types import Kind, Target
 from dml.data.linear_offset import LinearOffset
 from dml.models.multi_scale import BranchModel
 from dml.training.losses import log_likelihood
 
 log = logging.getLogger(__name__)
 
-LEVEL_DEVIATION = 0.1
-"""Prior standard deviation of the change of each output's level, in units of logits."""
+LEVEL_DEVIATION: Mapping[Kind, float] = {"survival": 0.1, "classification": 0.1, "regression": 1.0}
+"""Prior standard deviation of the change of each output's level: base rates hardly move, the width of numbers may."""
 
 
 MIN_NETWORK = 0.01
@@ -65,10 +66,8 @@ class Shrinkage:
         if isinstance(model, BranchModel):
             model.head.shrink(self.network, (1 - self.network) * base + self.level)
 
-    def apply_to_offset(self, offset: LinearOffset | None) -> LinearOffset | None:
+    def apply_to_offset(self, offset: LinearOffset) -> LinearOffset:
         """Return the linear offset with its weight."""
-        if offset is None:
-            return None
         slopes = {name: self.linear * slope for name, slope in offset.slopes.items()}
         return offset.model_copy(update={"slopes": slopes})
 
@@ -102,7 +101,7 @@ def fit_shrinkage(
         network, linear, level = values[0], values[1], values[2:]
         logits = base + level + linear * offset + network * (head - base)
         prior = (network.square() + (linear - 1).square()) / (2 * deviation**2)
-        prior = prior + level.square().sum() / (2 * LEVEL_DEVIATION**2)
+        prior = prior + level.square().sum() / (2 * LEVEL_DEVIATION[target.kind] ** 2)
         return prior - log_likelihood(logits, target).sum()
 
     def evaluate(x: object) -> tuple[float, object]:

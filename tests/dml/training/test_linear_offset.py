@@ -96,7 +96,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path) -> None:
 
 def test_labels_have_no_offset_unless_asked_for() -> None:
     only_survival = change(AS_TRAINED, model={"linear_offset": config.LinearOffset(components=5)})
-    data = cohort(40)
+    data = cohort(90)
     assert train_teacher(fold(data), only_survival, "grade").model.spec.linear_offset is None
     assert train_teacher(fold(data), AS_TRAINED, "grade").model.spec.linear_offset is not None
 
@@ -139,7 +139,7 @@ def test_it_is_off_without_assign_inner_folds_to_cross() -> None:
 
 
 def test_a_student_need_not_have_an_offset_as_its_teacher_has() -> None:
-    data = cohort(45)
+    data = cohort(90)
     off = change(AS_TRAINED, distillation={"use_linear_offset": False})
     taught = train_teacher(fold(data), off, "survival").model
     assert taught.spec.linear_offset is not None
