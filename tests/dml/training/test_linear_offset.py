@@ -143,6 +143,7 @@ def test_a_student_need_not_have_an_offset_as_its_teacher_has() -> None:
     off = change(AS_TRAINED, distillation={"use_linear_offset": False})
     taught = train_teacher(fold(data), off, "survival").model
     assert taught.spec.linear_offset is not None
-    started, free = (distill_student(fold(data), params, "survival", taught).model for params in (AS_TRAINED, off))
+    on = change(AS_TRAINED, distillation={"use_linear_offset": True})
+    started, free = (distill_student(fold(data), params, "survival", taught).model for params in (on, off))
     assert started.spec.linear_offset is not None
     assert free.spec.linear_offset is None
