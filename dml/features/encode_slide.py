@@ -73,7 +73,7 @@ def encode_slide(
         grid = grids[mpp] if coarser is None else select(coarser, grids[mpp])
         bags |= encode(grid)
         coarser = bags[mpp]
-    return bags
+    return dict(sorted(bags.items()))
 
 
 @lru_cache(maxsize=1)
