@@ -42,7 +42,12 @@ def cohort(patients: int = 24, mpps: tuple[float, ...] = MPPS) -> Cohort:
 
 
 def write_folds(
-    folder: Path, name: str, folds: int = 2, task: str = "survival", mpps: tuple[float, ...] = MPPS
+    folder: Path,
+    name: str,
+    folds: int = 2,
+    task: str = "survival",
+    mpps: tuple[float, ...] = MPPS,
+    zoom: float | None = None,
 ) -> Path:
     """Write the folds of one model; the same call writes the same weights."""
     params = config.Params.model_validate(
@@ -53,6 +58,7 @@ def write_folds(
             "tiles": {"mpps": mpps},
             "embed": {"encoder": ENCODER},
             "model": {"width": 8, "heads": 2, "n_queries": 4, "gene_width": 8},
+            "distillation": {"zoom": zoom},
         }
     )
     for fold in range(folds):

@@ -56,9 +56,14 @@ def offset_shares(offset: LinearOffset, preprocessor: Preprocessor, patient: Coh
         for source in models[0].maps:
             each = [_column_shares(model.maps[source], rows[source][0], reference[source][0]) for model in models]
             shares[source] = offset.slopes[name] * np.mean(each, axis=0)
-    tiles = tuple(
+    pooled = [
         _divide(case, Mpp(mpp), shares["slide"][i * width : (i + 1) * width], rows["slide"][0], i, preprocessor)
-        for i, mpp in enumerate(preprocessor.mpps)
+        for i, mpp in enumerate(preprocessor.linear_mpps)
+    ]
+    by_mpp = dict(zip(preprocessor.linear_mpps, pooled, strict=True))
+    tiles = tuple(
+        by_mpp[mpp] if mpp in by_mpp else np.zeros((len(case.bags.get(Mpp(mpp), ())), offset.outputs))
+        for mpp in preprocessor.mpps
     )
     groups = np.split(shares["genes"], [len(preprocessor.tumor_genes)])
     return OffsetShares(tiles, dict(zip(("tumor", "tme"), groups, strict=True)), start)
@@ -67,7 +72,7 @@ def offset_shares(offset: LinearOffset, preprocessor: Preprocessor, patient: Coh
 def _reference_rows(preprocessor: Preprocessor, rows: Mapping[Source, np.ndarray]) -> dict[Source, np.ndarray]:
     """Mean tokens and genes; missing where the patient's are, so that a missing value contributes nothing."""
     means = {
-        "slide": np.tile(preprocessor.tokens.mean.astype(float), len(preprocessor.mpps)),
+        "slide": np.tile(preprocessor.tokens.mean.astype(float), len(preprocessor.linear_mpps)),
         "genes": np.concatenate([preprocessor.tumor.mean, preprocessor.tme.mean]).astype(float),
     }
     return {source: np.where(np.isfinite(rows[source]), means[source], np.nan) for source in rows}

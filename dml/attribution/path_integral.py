@@ -103,6 +103,7 @@ class _Path:
         network = model if self._imputation is None else self._imputation.teacher
         if not isinstance(network, MultiScaleModel):
             raise ConfigError(f"contributions are defined for networks with branches, not for {type(model).__name__}")
+        batch = network.select_tokens(batch)  # the same tiles all along the path
         self.network, self.batch, self.kind = network, batch, kind
         if batch.offset is None:
             self._offset = self._offset_reference = None

@@ -137,6 +137,15 @@ class Distillation(Section):
     use_linear_offset: bool = Field(
         False, description="add the slide's linear offset in training, where model.linear_offset has one"
     )
+    zoom: float | None = Field(
+        None, gt=0, le=1, description="share of coarse tiles inside of which finer ones are read; null: all are read"
+    )
+
+    @model_validator(mode="after")
+    def _attends(self) -> "Distillation":
+        if self.zoom is not None and (self.architecture, self.aggregation) != ("subspace_tokens", "subspace_queries"):
+            raise ValueError("zoom follows attention: it needs subspace_tokens and subspace_queries")
+        return self
 
 
 class Baselines(Section):

@@ -99,13 +99,13 @@ class PatientReader:
         )
 
     def source_rows(self, cases: Sequence[Case]) -> dict[Source, np.ndarray]:
-        """Return the inputs of a linear model: mean tokens of all resolutions, and raw genes; NaN where missing."""
+        """Return the inputs of a linear model: mean tokens of `linear_mpps`, and raw genes; NaN where missing."""
         genes = [np.concatenate([_select_genes(c.expression, at) for at in (self._tumor, self._tme)]) for c in cases]
         return {"slide": np.array([self._mean_tokens(case) for case in cases]), "genes": np.array(genes)}
 
     def _mean_tokens(self, case: Case) -> np.ndarray:
         width = len(self.preprocessor.tokens.mean)
-        bags = [case.bags.get(Mpp(mpp)) for mpp in self.preprocessor.mpps]
+        bags = [case.bags.get(Mpp(mpp)) for mpp in self.preprocessor.linear_mpps]
         means = [np.full(width, np.nan) if b is None or not len(b) else b.tokens.double().mean(0).numpy() for b in bags]
         return np.concatenate(means)
 

@@ -102,6 +102,8 @@ class Preprocessor(BaseModel):
     covariates: Scaling
     auxiliary: Mapping[str, tuple[str, ...]] = {}
     target_scale: TargetScale = TargetScale()
+    pooled_mpps: tuple[float, ...] = ()
+    """Resolutions whose mean tokens linear models read; none: all."""
 
     @classmethod
     def fit(cls, training: Cohort, params: config.Params, task: str) -> "Preprocessor":
@@ -152,6 +154,11 @@ class Preprocessor(BaseModel):
             covariates=_covariate_scaling(training, names),
             auxiliary=_auxiliary_labels(training, params.inputs.auxiliary, task),
         )
+
+    @property
+    def linear_mpps(self) -> tuple[float, ...]:
+        """Resolutions whose mean tokens are the columns of a linear model, in order."""
+        return self.pooled_mpps or self.mpps
 
     @property
     def dims(self) -> ModelDims:

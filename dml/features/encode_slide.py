@@ -1,5 +1,6 @@
 """Encode one slide file in memory, as prediction does; `encode_cohort` gives the same bits."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -7,16 +8,24 @@ import torch
 
 from dml.config.params import Embed, Tiles
 from dml.core.device import resolve_device
-from dml.core.types import Bag, MultiScaleBags
+from dml.core.types import Bag, Mpp, MultiScaleBags, TileGrid
 from dml.encoders.card import EncoderCard, TileEncoder
 from dml.encoders.registry import get
 from dml.features.encode_tiles import EncodingJob, EncodingResult, encode_tiles
 from dml.features.load_encoder import load_encoder
 from dml.slides.tile_slide import SlideOptions, tile_file
 
+Selection = Callable[[Bag, TileGrid], TileGrid]
+"""From the tokens of a resolution and the grid of the next finer one to the tiles of it that are read."""
+
 
 def encode_slide(
-    path: Path, encoder: str, tiles: Tiles, embed: Embed | None = None, slide: SlideOptions | None = None
+    path: Path,
+    encoder: str,
+    tiles: Tiles,
+    embed: Embed | None = None,
+    slide: SlideOptions | None = None,
+    select: Selection | None = None,
 ) -> MultiScaleBags:
     """Cut and encode one slide; nothing is written.
 
@@ -32,11 +41,14 @@ def encode_slide(
         Workers, batch size, precision, device, runtime; its encoder and source are ignored.
     slide : SlideOptions, optional
         Resolution and fields.
+    select : callable, optional
+        Which tiles of each finer resolution are read; all by default.
 
     Returns
     -------
     mapping of mpp to Bag
-        The same numbers, bit by bit, as `encode_cohort` stores for this slide.
+        The same numbers, bit by bit, as `encode_cohort` stores for this slide; with `select`, of the tiles that it
+        selects, the coarsest resolution first.
 
     Raises
     ------
@@ -47,9 +59,21 @@ def encode_slide(
     device = str(resolve_device(options.device, "embed.device"))
     loaded = _load_encoder(get(encoder), device, options.precision, options.runtime)
     grids = tile_file(path, tiles, slide).grids
-    jobs = [EncodingJob(path.stem, path, grid) for grid in grids.values()]
-    results = encode_tiles(jobs, loaded, options.workers, options.batch_size)
-    return {result.job.grid.mpp: _bag(result, encoder) for result in results}
+
+    def encode(*chosen: TileGrid) -> dict[Mpp, Bag]:
+        jobs = [EncodingJob(path.stem, path, grid) for grid in chosen]
+        results = encode_tiles(jobs, loaded, options.workers, options.batch_size)
+        return {result.job.grid.mpp: _bag(result, encoder) for result in results}
+
+    if select is None:
+        return encode(*grids.values())
+    bags: dict[Mpp, Bag] = {}
+    coarser: Bag | None = None
+    for mpp in sorted(grids, reverse=True):
+        grid = grids[mpp] if coarser is None else select(coarser, grids[mpp])
+        bags |= encode(grid)
+        coarser = bags[mpp]
+    return dict(sorted(bags.items()))
 
 
 @lru_cache(maxsize=1)

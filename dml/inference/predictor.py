@@ -20,6 +20,7 @@ from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import ExpressionProfile, read_profile
 from dml.inference.file_access import ANY_FILE, FileAccess
 from dml.inference.slide_inputs import NoUsableSlide, SlideRequest, read_slides
+from dml.inference.zoom import TileSelector
 
 ATTENTION = "attention"
 """Column, and inference parameter that asks for it."""
@@ -60,6 +61,8 @@ class Predictor:
 
     def __init__(self, ensemble: Ensemble, access: FileAccess = ANY_FILE) -> None:
         self.ensemble, self._access = ensemble, access
+        zooms = ensemble.spec.distillation.zoom is not None and "genes" not in ensemble.spec.entry.inputs
+        self._select = TileSelector(ensemble) if zooms else None
 
     def __call__(self, table: pd.DataFrame, attention: bool = False) -> pd.DataFrame:
         """Predict every patient of a table.
@@ -119,7 +122,7 @@ class Predictor:
         try:
             if rows["patient_id"].isna().any() or rows["path"].isna().any():
                 raise InputError("request", "a row without patient_id or path", "Give both")
-            inputs = read_slides([*_requests(rows)], self.ensemble.spec, self._access)
+            inputs = read_slides([*_requests(rows)], self.ensemble.spec, self._access, self._select)
             profile = self._expression(patient, rows)
         except (InputError, NoUsableSlide) as error:
             return _PatientInputs(patient, str(error))

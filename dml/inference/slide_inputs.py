@@ -5,7 +5,7 @@ Everything here raises a DmlError with a reason; the caller turns it into a refu
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from dml.data.feature_store import concatenate_bags
 from dml.features.file_arrays import READERS
 from dml.inference.file_access import FileAccess
 from dml.training.checkpoint import ModelSpec
+
+if TYPE_CHECKING:
+    from dml.features.encode_slide import Selection
 
 FOREIGN = tuple(READERS)
 """Feature files of other tools; ``.parquet`` is our own store, anything else is taken for a slide."""
@@ -46,11 +49,14 @@ class SlideInputs(NamedTuple):
     reasons: list[str]
 
 
-def read_slides(requests: Sequence[SlideRequest], spec: ModelSpec, access: FileAccess) -> SlideInputs:
+def read_slides(
+    requests: Sequence[SlideRequest], spec: ModelSpec, access: FileAccess, select: "Selection | None" = None
+) -> SlideInputs:
     """Read all slides of a patient, given as slides, as feature files, or mixed.
 
     Feature files of one slide at several resolutions have the same file name; those that lie beside a given file as in
-    the store (``<mpp>/<slide>.parquet``) are read without being named.
+    the store (``<mpp>/<slide>.parquet``) are read without being named. With `select`, a patient's only slide is
+    read where it says; of several slides all tiles are, since where a model zooms depends on all of them.
 
     Raises
     ------
@@ -62,7 +68,7 @@ def read_slides(requests: Sequence[SlideRequest], spec: ModelSpec, access: FileA
     for request in dict.fromkeys(requests):
         path = request.path
         try:
-            for file, bag in _read(request, spec, access):
+            for file, bag in _read(request, spec, access, select if len(requests) == 1 else None):
                 slides.setdefault(path.stem, {}).setdefault(bag.mpp, {})[file.resolve()] = bag
         except _UNREADABLE as error:
             reasons[path.stem] = _one_line(path, error)
@@ -82,7 +88,9 @@ def read_slides(requests: Sequence[SlideRequest], spec: ModelSpec, access: FileA
     return SlideInputs(bags, tuple(usable), list(reasons.values()))
 
 
-def _read(request: SlideRequest, spec: ModelSpec, access: FileAccess) -> list[tuple[Path, Bag]]:
+def _read(
+    request: SlideRequest, spec: ModelSpec, access: FileAccess, select: "Selection | None"
+) -> list[tuple[Path, Bag]]:
     """Bags of one file and of those beside it that belong to the same slide, each with the file it is from."""
     path, file = request.path, access.file(request.path)
     if path.suffix == ".parquet":
@@ -93,7 +101,7 @@ def _read(request: SlideRequest, spec: ModelSpec, access: FileAccess) -> list[tu
     from dml.slides.tile_slide import SlideOptions
 
     options = SlideOptions(request.mpp, upsample=request.upsample)
-    bags = encode_slide(file, spec.preprocessor.encoder, spec.tiles, spec.embed, options)
+    bags = encode_slide(file, spec.preprocessor.encoder, spec.tiles, spec.embed, options, select)
     return [(file, _nonempty(file, bag)) for bag in bags.values()]
 
 

@@ -104,9 +104,13 @@ class MultiScaleModel(BranchModel):
         """Return the embeddings of branches that are the same at all magnifications; none for most models."""
         return {}
 
+    def select_tokens(self, batch: Batch) -> Batch:
+        """Mask the tokens that this network does not read; it reads all of them unless a subclass zooms."""
+        return batch
+
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict a batch."""
-        return self.predict(batch, self.embed_genes(batch.expression))
+        return self.predict(self.select_tokens(batch), self.embed_genes(batch.expression))
 
     def predict(self, batch: Batch, genes: Mapping[str, Tensor]) -> ModelOutput:
         """Predict a batch whose gene embeddings are given."""

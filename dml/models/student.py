@@ -3,20 +3,25 @@
     embedding_s^m = Aggregation_s(P^m)
     logits        = BranchHead(embedding_T, embedding_M, z)
 
+With ``distillation.zoom`` it reads the coarsest magnification first, and finer tiles only where it attends there.
+
 Its branches have the teacher's names, tumor and TME, so that each is distilled from its own counterpart.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, MagnificationTokens
+from dml.core.types import SUBSPACES, Batch, MagnificationTokens
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry, ModelSections
 from dml.models.gene_imputation import GeneImputationStudent
 from dml.models.multi_scale import LevelEncoding, MultiScaleModel
 from dml.models.nn.aggregation import DensityPeaks, NoAggregation, SubspaceQueries
+from dml.models.nn.zoom import attended_children
 
 AGGREGATIONS = {"subspace_queries": SubspaceQueries, "density_peaks": DensityPeaks}
 
@@ -27,8 +32,9 @@ class Student(MultiScaleModel):
     branches = SUBSPACES
     has_auxiliary = True
 
-    def __init__(self, dims: ModelDims, config: config.Model, aggregation: str) -> None:
+    def __init__(self, dims: ModelDims, config: config.Model, aggregation: str, zoom: float | None = None) -> None:
         super().__init__(dims, config)
+        self.zoom = zoom
         self.aggregate: nn.Module
         if aggregation == "none":
             self.aggregate = NoAggregation(config.width)
@@ -40,7 +46,21 @@ class Student(MultiScaleModel):
     @classmethod
     def build(cls, dims: ModelDims, sections: ModelSections) -> "Student":
         """Build an untrained student."""
-        return cls(dims, sections.model, sections.distillation.aggregation)
+        return cls(dims, sections.model, sections.distillation.aggregation, sections.distillation.zoom)
+
+    def select_tokens(self, batch: Batch) -> Batch:
+        """Mask all tiles but those inside of the most attended tiles of the next coarser level, from the coarsest."""
+        if self.zoom is None:
+            return batch
+        levels = list(batch.levels)
+        with torch.no_grad():
+            for i in reversed(range(1, len(levels))):
+                attention = self.encode(self.project(levels[i].tokens, i), levels[i], {}).attention
+                mean = torch.stack([attention[s] for s in SUBSPACES]).mean(0)
+                levels[i - 1] = replace(
+                    levels[i - 1], mask=attended_children(levels[i - 1], levels[i], mean, self.zoom)
+                )
+        return replace(batch, levels=tuple(levels))
 
     def encode(self, tokens: Tensor, level: MagnificationTokens, genes: Mapping[str, Tensor]) -> LevelEncoding:
         """Aggregate the tokens into one embedding per subspace."""

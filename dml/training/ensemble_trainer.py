@@ -102,6 +102,9 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         The patients to train on and to validate with.
     """
     preprocessor = Preprocessor.fit(fold.learning, params, task)
+    entry = registry.entry(name)
+    if params.distillation.zoom is not None and entry.family == "ours" and "genes" not in entry.inputs:
+        preprocessor = preprocessor.model_copy(update={"pooled_mpps": preprocessor.mpps[-1:]})  # nor do linear models
     inner_fold_of = {
         c.patient_id: fold.inner_fold_of.get(c.patient_id, i % max(fold.n_inner_folds, 1))
         for i, c in enumerate(fold.learning.cases)

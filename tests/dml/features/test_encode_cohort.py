@@ -11,6 +11,7 @@ import torch
 
 from dml.config.params import Embed, Tiles
 from dml.core.errors import CheckFailed, ConfigError, InputError
+from dml.core.types import Bag, Mpp, TileGrid
 from dml.data.feature_store import read_bags, read_features
 from dml.encoders.card import TileEncoder
 from dml.encoders.registry import register
@@ -303,3 +304,20 @@ def test_the_encoder_is_loaded_once_for_slides_embedded_one_by_one(tmp_path: Pat
     first, again = (encode_slide(path, "counted", TILES, EMBED) for _ in range(2))
     assert len(loaded) == 1
     assert all(torch.equal(first[mpp].tokens, again[mpp].tokens) for mpp in first)
+
+
+def test_a_selection_encodes_the_coarsest_resolution_first(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tif", tissue_pixels(1024, 1024))
+    seen = []
+
+    def select(coarser: Bag, grid: TileGrid) -> TileGrid:
+        seen.append((float(coarser.mpp), float(grid.mpp)))
+        first = slice(0, 2)
+        chosen = {name: getattr(grid, name)[first] for name in ("coords_px", "coords_um", "tissue")}
+        return replace(grid, **chosen)
+
+    whole, part = encode_slide(path, "fake", TILES, EMBED), encode_slide(path, "fake", TILES, EMBED, select=select)
+    assert seen == [(1.0, 0.5)]
+    assert list(part) == list(whole)
+    assert part[Mpp(1.0)].tokens.equal(whole[Mpp(1.0)].tokens)
+    assert part[Mpp(0.5)].tokens.equal(whole[Mpp(0.5)].tokens[:2])
