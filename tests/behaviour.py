@@ -54,5 +54,6 @@ def row(data: Batch, i: int) -> Batch:
         tme=data.expression.tme[at],
         present=data.expression.present[at],
     )
-    target = type(data.target)(**{name: getattr(data.target, name)[at] for name in data.target.__slots__})
+    parts = {name: getattr(data.target, name) for name in data.target.__slots__}
+    target = type(data.target)(**{name: None if part is None else part[at] for name, part in parts.items()})
     return Batch(data.patient_ids[at], levels, genes, data.covariates[at], target)

@@ -213,13 +213,17 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class SurvivalTarget:
-    """Discrete-time target: the bin of the event or of the last follow-up. `known` False = no follow-up."""
+    """Discrete-time target: the bin of the event or of the last follow-up. `known` False = no follow-up.
+
+    `exposure` is the share of the bin that had passed at the last follow-up; None: time within bins does not count.
+    """
 
     kind: ClassVar[Kind] = "survival"
     bin: Int[Tensor, b]
     event: Bool[Tensor, b]
     days: Float[Tensor, b]
     known: Bool[Tensor, b]
+    exposure: Float[Tensor, b] | None = None
 
 
 @dataclass(frozen=True, slots=True)

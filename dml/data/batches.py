@@ -4,6 +4,7 @@ Shape legend: b patients, n tokens (the most of any patient of the batch), d tok
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,11 @@ def make_target(patients: Sequence[Patient], preprocessor: Preprocessor) -> Targ
     days = torch.tensor([0.0 if p.survival is None else p.survival.days for p in patients])
     event = torch.tensor([p.survival is not None and p.survival.event for p in patients])
     bins = torch.bucketize(days, torch.from_numpy(preprocessor.bin_edges), right=True)
-    return SurvivalTarget(bins, event, days, known)
+    exposure = None
+    if preprocessor.baseline is not None:
+        passed = preprocessor.baseline.exposure(days.double().numpy(), bins.numpy(), preprocessor.bin_edges.tolist())
+        exposure = torch.from_numpy(passed).float()
+    return SurvivalTarget(bins, event, days, known, exposure)
 
 
 def _class_target(labels: Sequence[str | None], classes: Sequence[str]) -> ClassTarget:
@@ -107,4 +112,6 @@ def _number_target(values: Sequence[float | None], scale: TargetScale) -> Number
 def concatenate_targets(targets: Sequence[Target]) -> Target:
     """Concatenate the targets of some batches."""
     kind = type(targets[0])
-    return kind(*(torch.cat([getattr(target, name) for target in targets]) for name in kind.__slots__))
+    parts = {name: [getattr(target, name) for target in targets] for name in kind.__slots__}
+    joined: dict[str, Any] = {n: None if each[0] is None else torch.cat(each) for n, each in parts.items()}
+    return kind(**joined)

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from dml.core.types import Source
-from dml.data.preprocessing import Vector
+from dml.data.vectors import Vector
 
 SourceRows = Mapping[Source, np.ndarray]
 """Per source one row a patient [n c], all NaN for a patient that lacks it."""

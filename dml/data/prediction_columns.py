@@ -33,13 +33,20 @@ def output_values(predictions: np.ndarray, preprocessor: Preprocessor, years: Se
 
 
 def interpolate_survival(survival: np.ndarray, days: float, preprocessor: Preprocessor) -> np.ndarray:
-    """Survival probability after some days, the hazard being constant within a bin; constant after the last follow-up.
+    """Survival probability after some days, hazards being proportional to the baseline within a bin.
+
+    Of a model that knows no baseline (made before 0.3) the hazard is constant within a bin. Constant after the last
+    follow-up.
 
     Parameters
     ----------
     survival : array, patients x bins
         Probability to be alive at the end of each bin.
     """
+    if preprocessor.baseline is not None:
+        alive = np.log(np.clip(np.concatenate([np.ones((len(survival), 1)), survival], axis=1), 1e-12, 1.0))
+        passed = preprocessor.baseline.passed(np.array([days]), preprocessor.bin_edges.tolist())[0]
+        return np.asarray(np.exp(np.diff(alive, axis=1) @ passed))
     edges, last = preprocessor.bin_edges.astype(float), preprocessor.last_day
     if len(edges):
         last = max(last, float(edges[-1]) + 1.0)

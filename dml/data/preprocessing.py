@@ -7,22 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field
 
 from dml.config import params as config
 from dml.core.distributions import distribution
 from dml.core.errors import InputError
 from dml.core.tasks import Task, make_task
 from dml.core.types import SURVIVAL, Case, Cohort, Subspace
+from dml.data.baseline_hazard import BaselineHazard
 from dml.data.dims import ModelDims
 from dml.data.target_scale import TargetScale
-
-Vector = Annotated[
-    np.ndarray,
-    PlainValidator(lambda v: np.asarray(v, dtype=np.float32)),
-    PlainSerializer(lambda v: [float(x) for x in v], return_type=list[float]),
-]
-"""A float32 vector, a plain list in JSON (float32 values survive the round trip exactly)."""
+from dml.data.vectors import Vector
 
 MIN_STD_RATIO = 0.1
 """Smallest deviation of a token dimension that is scaled to one, in units of the median over dimensions."""
@@ -102,6 +97,7 @@ class Preprocessor(BaseModel):
     covariates: Scaling
     auxiliary: Mapping[str, tuple[str, ...]] = {}
     target_scale: TargetScale = TargetScale()
+    baseline: BaselineHazard | None = None
     pooled_mpps: tuple[float, ...] = ()
     """Resolutions whose mean tokens linear models read; none: all."""
 
@@ -125,8 +121,10 @@ class Preprocessor(BaseModel):
         is_survival, classes = target.kind == "survival", target.classes
         edges, last_day = _time_bins(training, params.inputs.time_bins) if is_survival else (np.zeros(0), 0.0)
         scale, base_logits = TargetScale(), np.zeros(len(classes))
-        if is_survival:
-            base_logits = _base_logits(training, edges)
+        baseline = _baseline(training) if is_survival else None
+        if baseline is not None:
+            hazards = baseline.base_hazards(edges.tolist())
+            base_logits = np.log(hazards) - np.log1p(-hazards)
         elif target.kind == "regression":
             numbers = np.array([case.values[task] for case in training.cases if task in case.values])
             scale = TargetScale.fit(numbers, task)
@@ -141,6 +139,7 @@ class Preprocessor(BaseModel):
             last_day=last_day,
             base_logits=base_logits,
             target_scale=scale,
+            baseline=baseline,
             encoder=params.embed.encoder,
             mpps=tuple(sorted(params.tiles.mpps)),
             tile_um=tile_um,
@@ -230,15 +229,11 @@ def _time_bins(cohort: Cohort, bins: int) -> tuple[np.ndarray, float]:
     return edges, max(s.days for s in follow_up)
 
 
-def _base_logits(cohort: Cohort, edges: np.ndarray) -> np.ndarray:
-    """Log-odds of the hazard of each bin over the training patients (add-one smoothed): initial bias of a head."""
+def _baseline(cohort: Cohort) -> BaselineHazard:
+    """Estimate the cumulative hazard of the training patients."""
     follow_up = [case.survival for case in cohort.cases if case.survival is not None]
-    bins = np.searchsorted(edges, [s.days for s in follow_up], side="right")
-    died = np.array([s.event for s in follow_up])
-    at_risk = np.array([(bins >= k).sum() for k in range(len(edges) + 1)])
-    events = np.array([(died & (bins == k)).sum() for k in range(len(edges) + 1)])
-    logits: np.ndarray = np.log((events + 1) / (at_risk - events + 1))
-    return logits
+    days, event = ([s.days for s in follow_up], [s.event for s in follow_up])
+    return BaselineHazard.fit(np.array(days, float), np.array(event, bool))
 
 
 def _class_weights(cohort: Cohort, task: str, classes: Sequence[str]) -> np.ndarray:

@@ -28,7 +28,7 @@ class DiscreteTimeHazards:
 
     def log_likelihood(self, logits: Float[Tensor, "b k"], target: Any) -> Float[Tensor, "b"]:
         """Return `discrete_time_log_likelihood`."""
-        return discrete_time_log_likelihood(logits, target.bin, target.event)
+        return discrete_time_log_likelihood(logits, target.bin, target.event, target.exposure)
 
     def divergence(self, p: Float[Tensor, "b k"], q: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
         """Return KL(p || q) of two predictions, given by their logits: mean over the bins' Bernoulli hazards."""
@@ -83,11 +83,19 @@ LIKELIHOODS: Mapping[Kind, Likelihood] = {
 
 
 def discrete_time_log_likelihood(
-    logits: Float[Tensor, "b k"], bins: Int[Tensor, "b"], event: Bool[Tensor, "b"]
+    logits: Float[Tensor, "b k"],
+    bins: Int[Tensor, "b"],
+    event: Bool[Tensor, "b"],
+    exposure: Float[Tensor, "b"] | None = None,
 ) -> Float[Tensor, "b"]:
     """Log-likelihood of the observed follow-up, hazards h = sigmoid(logits).
 
-    An event in bin j: log h_j + sum_{i<j} log(1 - h_i). Censored in bin j: sum_{i<=j} log(1 - h_i), survival past it.
+    With the `exposure` f, the share of bin j that had passed at the last follow-up (`dml.data.baseline_hazard`), the
+    hazard is proportional to the baseline within a bin: f log(1 - h_j) + sum_{i<j} log(1 - h_i), and for a death
+    log(-log(1 - h_j)) besides; up to a constant this is the density of continuous time.
+
+    Without it, an event in bin j: log h_j + sum_{i<j} log(1 - h_i); censored in bin j: sum_{i<=j} log(1 - h_i). That is
+    common and biased: patients who leave early in a long bin count as its survivors.
 
     Examples
     --------
@@ -99,8 +107,12 @@ def discrete_time_log_likelihood(
     """
     survived = -functional.softplus(logits)  # log(1 - h)
     past = survived.cumsum(1).gather(1, bins[:, None])[:, 0]
-    at = logits.gather(1, bins[:, None])[:, 0]  # log h - log(1 - h)
-    return past + torch.where(event, at, torch.zeros_like(at))
+    if exposure is None:
+        at = logits.gather(1, bins[:, None])[:, 0]  # log h - log(1 - h)
+        return past + torch.where(event, at, torch.zeros_like(at))
+    inside = survived.gather(1, bins[:, None])[:, 0]
+    died = torch.log((-inside).clamp_min(1e-12))
+    return past - (1 - exposure) * inside + torch.where(event, died, torch.zeros_like(died))
 
 
 def log_likelihood(logits: Float[Tensor, "b k"], target: Target) -> Float[Tensor, "b"]:

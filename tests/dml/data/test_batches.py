@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lifelines import NelsonAalenFitter
 
 from dml.config import params as config
 from dml.core.errors import InputError
@@ -110,12 +111,17 @@ def test_shuffled_batches_hold_everyone_once_and_bags_of_similar_size() -> None:
 
 
 def test_the_head_starts_from_the_training_hazards() -> None:
+    """Nelson-Aalen of lifelines: what has accumulated by the first edge, as the hazard of the first bin."""
     data = cohort(60)
     prepared = Preprocessor.fit(data, PARAMS, "survival")
-    edge = prepared.bin_edges[0]
-    died = sum(c.survival.event and c.survival.days < edge for c in data.cases)
-    expected = np.log((died + 1) / (60 - died + 1))
-    assert float(prepared.base_logits[0]) == pytest.approx(expected, abs=1e-6)
+    follow_up = [c.survival for c in data.cases]
+    fitted = NelsonAalenFitter(nelson_aalen_smoothing=False).fit(
+        [s.days for s in follow_up], [s.event for s in follow_up]
+    )
+    passed = prepared.baseline(np.array([float(prepared.bin_edges[0])]))[0]
+    assert passed == pytest.approx(float(fitted.predict(prepared.bin_edges[0])), rel=0.1), "linear between deaths"
+    expected = np.log(np.expm1(passed))  # log-odds of 1 - exp(-H)
+    assert float(prepared.base_logits[0]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_batch_of_patients_with_missing_parts() -> None:

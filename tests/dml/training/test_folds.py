@@ -63,10 +63,16 @@ def test_survival_curves_fall_and_agree_with_the_slow_twin(trained: tuple[Cohort
     assert ((curves > 0) & (curves <= 1)).all()
     prepared = model.spec.preprocessor
     hazards = np.array([[0.1, 0.3, 0.2, 0.4]])
-    ends = [*prepared.bin_edges.tolist(), prepared.last_day]
+    ends, baseline = [*prepared.bin_edges.tolist(), prepared.last_day], prepared.baseline
+    before = prepared.model_copy(update={"baseline": None})
     for days in (50.0, 365.0, 1200.0, 9e4):
-        ours = interpolate_survival(np.cumprod(1 - hazards, axis=1), days, prepared)
-        assert float(ours[0]) == pytest.approx(oracles.survival_after(days, ends, hazards[0]), rel=1e-9)
+        curve = np.cumprod(1 - hazards, axis=1)
+        constant = interpolate_survival(curve, days, before)
+        assert float(constant[0]) == pytest.approx(oracles.survival_after(days, ends, hazards[0]), rel=1e-9)
+        at = [float(baseline(np.array([day]))[0]) for day in (*ends[:-1], 1e9)]  # in operational time
+        passed = float(baseline(np.array([days]))[0])
+        proportional = interpolate_survival(curve, days, prepared)
+        assert float(proportional[0]) == pytest.approx(oracles.survival_after(passed, at, hazards[0]), rel=1e-6)
 
 
 def test_test_patients_cannot_change_the_model() -> None:
