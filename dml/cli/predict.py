@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,18 +13,8 @@ Model = Annotated[str, typer.Option("--model", help="<name>@<alias>, e.g. demo-s
 
 def predict(
     model: Model,
+    slides: Annotated[Path, typer.Option(help="A slide or feature file, a folder of them, or a CSV patient_id,path.")],
     out: Annotated[Path, typer.Option(help="File to write: .csv, .parquet or .json.")],
-    slides: Annotated[
-        Path | None, typer.Option(help="A slide or feature file, a folder of them, or a CSV patient_id,path.")
-    ] = None,
-    watch: Annotated[
-        Path | None,
-        typer.Option(help="Folder of a scanner: predict each finished slide once, append its row to --out."),
-    ] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the watched folder.")] = 30.0,
-    looks: Annotated[
-        int | None, typer.Option(help="Number of looks, for a scheduled job; without it until interrupted.")
-    ] = None,
     expression: Annotated[Path | None, typer.Option(help="Table of transcriptomes, for a teacher.")] = None,
     cohort: Annotated[str | None, typer.Option(help="Cohort whose slide table names the patient of a slide.")] = None,
     attention: Annotated[
@@ -42,20 +32,13 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict patients from slides or features; unusable ones are rows with status refused and a reason."""
-    from dml.core.errors import CheckFailed, ConfigError
+    from dml.core.errors import CheckFailed
     from dml.inference.predictor import NO_EXPRESSION
     from dml.inference.similar_cases import CaseQuery
     from dml.registry import predict as prediction
 
     prediction.check_format(out)
     table = Path("data") / cohort / "slides.parquet" if cohort else None
-    if (slides is None) == (watch is None):
-        raise ConfigError("give --slides, or --watch and a folder")
-    if watch is not None:
-        options = {"expression": expression, "slide_table": table, "mpp": mpp, "upsample": upsample}
-        watch_folder(model, watch, out, every, looks, options)
-        return
-    assert slides is not None
     cases = CaseQuery() if similar is not None else None
     progress = partial(bar, label="predicting")
     rows = prediction.predict(model, slides, expression, table, progress, attention is not None, mpp, upsample, cases)
@@ -81,19 +64,3 @@ def predict(
     note(f"{len(rows) - len(refused)} of {len(rows)} patients predicted: {out}")
     if len(refused) == len(rows):
         raise CheckFailed(f"{slides}: no patient could be predicted; the reasons are in {out}")
-
-
-def watch_folder(model: str, folder: Path, out: Path, every: float, looks: int | None, options: dict[str, Any]) -> None:
-    """Watch a folder, printing a line for each slide."""
-    from dml.registry.watch import watch
-
-    def report(row: dict[str, Any]) -> None:
-        note(f"{row['file']}: {row['status']}{': ' + row['reason'] if row['reason'] else ''}")
-
-    note(f"watching {folder}; interrupt to end")
-    try:
-        count = watch(model, folder, out, every, looks, report, **options)
-    except KeyboardInterrupt:
-        note(f"ended; rows are in {out}")
-    else:
-        note(f"{count} slides in {out}")

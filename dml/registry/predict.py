@@ -68,7 +68,7 @@ def request_table(
     if slides.suffix in TABLES and slides.exists():
         table = _read_list(slides)
     else:
-        files, known = list_files(slides), _known_slides(slide_table or _slide_table_of(slides))
+        files, known = _list_files(slides), _known_slides(slide_table or _slide_table_of(slides))
         names = {"patient_id": [_patient(file, known) for file in files], "path": [str(file) for file in files]}
         table = pd.DataFrame(names)
         stated = [known.get(file.stem, {}).get("mpp") for file in files]
@@ -192,14 +192,7 @@ def _read_list(path: Path) -> "pd.DataFrame":
     return table[[name for name in COLUMNS if name in table.columns]]
 
 
-def list_files(path: Path, none_is_error: bool = True) -> list[Path]:
-    """Return the slides and feature files at a path: a file itself, or those inside a folder at any depth.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+def _list_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.exists():
@@ -210,7 +203,7 @@ def list_files(path: Path, none_is_error: bool = True) -> list[Path]:
     files = [file for file in named if file.is_file() and file.name != "manifest.parquet"]
     # one file stands for all resolutions of a slide in our store: the model reads the others beside it
     first = {(file.parent.parent, file.name) if file.suffix == ".parquet" else file: file for file in reversed(files)}
-    if not first and none_is_error:
+    if not first:
         known = ", ".join((*SLIDES, *IMAGE_SUFFIXES, *FEATURES))
         raise InputError(path, "no slide or feature file inside", f"Known: {known}")
     return sorted(first.values())
