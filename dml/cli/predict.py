@@ -26,24 +26,18 @@ def predict(
     upsample: Annotated[
         bool, typer.Option("--upsample", help="Interpolate slides that are coarser than the model's tiles.")
     ] = False,
-    similar: Annotated[
-        Path | None, typer.Option(help="Folder for similar cases: <patient>.json, twenty a patient (see dml similar).")
-    ] = None,
     as_json: Json = False,
 ) -> None:
     """Predict patients from slides or features; unusable ones are rows with status refused and a reason."""
     from dml.core.errors import CheckFailed
     from dml.inference.predictor import NO_EXPRESSION
-    from dml.inference.similar_cases import CaseQuery
     from dml.registry import predict as prediction
 
     prediction.check_format(out)
     table = Path("data") / cohort / "slides.parquet" if cohort else None
-    cases = CaseQuery() if similar is not None else None
-    progress = partial(bar, label="predicting")
-    rows = prediction.predict(model, slides, expression, table, progress, attention is not None, mpp, upsample, cases)
-    if similar is not None:
-        rows = prediction.split_similar(rows, similar)
+    rows = prediction.predict(
+        model, slides, expression, table, partial(bar, label="predicting"), attention is not None, mpp, upsample
+    )
     if attention is not None:
         rows = prediction.split_attention(rows, attention)
     prediction.write_table(rows, out)

@@ -19,14 +19,11 @@ from dml.inference.attention_maps import attention_map
 from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import ExpressionProfile, read_profile
 from dml.inference.file_access import ANY_FILE, FileAccess
-from dml.inference.similar_cases import BOTH, CaseFinder, CaseQuery, as_json
 from dml.inference.slide_inputs import NoUsableSlide, SlideRequest, read_slides
 from dml.inference.zoom import TileSelector
 
 ATTENTION = "attention"
 """Column, and inference parameter that asks for it."""
-SIMILAR = "similar"
-"""Column with the nearest cases, and inference parameter with their number."""
 NO_EXPRESSION = "predicted without transcriptome"
 """Reason beside a teacher's prediction for a patient without expression: it was trained for this case, too."""
 _BATCH = 16
@@ -53,8 +50,6 @@ class Predictor:
         The fold models.
     access : FileAccess
         Which files may be read; any by default.
-    finder : CaseFinder, optional
-        The model's case bank.
 
     Examples
     --------
@@ -64,31 +59,23 @@ class Predictor:
     [['refused', 'absent.svs: the file does not exist. Check the path']]
     """
 
-    def __init__(self, ensemble: Ensemble, access: FileAccess = ANY_FILE, finder: CaseFinder | None = None) -> None:
-        self.ensemble, self._access, self._finder = ensemble, access, finder
+    def __init__(self, ensemble: Ensemble, access: FileAccess = ANY_FILE) -> None:
+        self.ensemble, self._access = ensemble, access
         zooms = ensemble.spec.distillation.zoom is not None and "genes" not in ensemble.spec.entry.inputs
         self._select = TileSelector(ensemble) if zooms else None
 
-    def __call__(
-        self, table: pd.DataFrame, attention: bool = False, similar: int = 0, space: str = BOTH, same_site: bool = False
-    ) -> pd.DataFrame:
+    def __call__(self, table: pd.DataFrame, attention: bool = False) -> pd.DataFrame:
         """Predict every patient of a table.
 
         Parameters
         ----------
         table : DataFrame
             One row a slide: patient_id, path (a slide, or its features), and optionally expression (path to a table
-            that has the patient), site, age (years), sex (1 female, 0 male), mpp (microns per pixel of a slide whose
-            file does not say), upsample (whether to interpolate where that is too coarse). Rows of one patient are
-            taken together.
+            that has the patient), age (years), sex (1 female, 0 male), mpp (microns per pixel of a slide whose file
+            does not say), upsample (whether to interpolate where that is too coarse). Rows of one patient are taken
+            together.
         attention : bool
             Add a column ``attention``: as JSON, one object a tile (see `dml.inference.attention_maps.attention_map`).
-        similar : int
-            Add a column ``similar``: as JSON, so many nearest cases of the case bank, and what became of them.
-        space : str
-            Of their distance: "tumor", "tme" or "both".
-        same_site : bool
-            Whether they may be of the patient's site, which an optional column ``site`` of the table names.
 
         Returns
         -------
@@ -96,29 +83,18 @@ class Predictor:
             One row a patient, in order of appearance: patient_id, status (ok or refused), reason (also for ok: what was
             left out), risk and survival_<days> or p_<class> probabilities, spread over the folds, and risk_group or
             prediction; NaN and None where refused.
-
-        Raises
-        ------
-        InputError
-            If similar cases are asked for and the model has no case bank.
         """
-        if similar and self._finder is None:
-            raise InputError("model", "it has no case bank", "Train and register it again with this version")
         groups = [(str(patient), rows) for patient, rows in table.groupby("patient_id", sort=False, dropna=False)]
-        ask = CaseQuery(similar, space, same_site) if similar else None
-        parts = [self._predict(groups[i : i + _BATCH], attention, ask) for i in range(0, len(groups), _BATCH)]
-        extra = [*([ATTENTION] if attention else []), *([SIMILAR] if similar else [])]
+        parts = [self._predict(groups[i : i + _BATCH], attention) for i in range(0, len(groups), _BATCH)]
+        extra = [ATTENTION] if attention else []
         columns = ["patient_id", "status", "reason", *self.ensemble.outputs, *self.ensemble.decisions, *extra]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
-    def _predict(
-        self, groups: Sequence[tuple[str, pd.DataFrame]], attention: bool, ask: CaseQuery | None
-    ) -> pd.DataFrame:
+    def _predict(self, groups: Sequence[tuple[str, pd.DataFrame]], attention: bool) -> pd.DataFrame:
         patients = [self._read(patient, rows) for patient, rows in groups]
         with torch_threads(1):  # of one patient at a time the operators are small: threads only wait for each other
             predictions = [self.ensemble.predict(cohort) for cohort in _cohorts(patients, self.ensemble)]
             attention_maps = self._attention(patients) if attention else {}
-            cases = self._similar(patients, ask) if ask else {}
         refused = dict.fromkeys(self.ensemble.outputs, np.nan) | dict.fromkeys(self.ensemble.decisions)
         outputs = {row["patient_id"]: row for table in predictions for row in table.to_dict("records")}
         rows = [
@@ -128,7 +104,6 @@ class Predictor:
                 "status": "ok" if patient.case else "refused",
                 "reason": patient.reason,
                 ATTENTION: attention_maps.get(patient.patient_id),
-                SIMILAR: cases.get(patient.patient_id),
             }
             for patient in patients
         ]
@@ -141,14 +116,6 @@ class Predictor:
             rows = attention_map(self.ensemble, cohort, patient.slides)
             maps[patient.patient_id] = rows.to_json(orient="records", double_precision=8)
         return maps
-
-    def _similar(self, patients: Sequence[_PatientInputs], ask: CaseQuery) -> dict[str, str]:
-        cases: dict[str, str] = {}
-        if self._finder is not None:
-            for patient in (patient for patient in patients if patient.case):
-                (cohort,) = _cohorts([patient], self.ensemble)
-                cases[patient.patient_id] = as_json(self._finder.find(cohort, ask), self.ensemble)
-        return cases
 
     def _read(self, patient: str, rows: pd.DataFrame) -> _PatientInputs:
         """Read one patient's inputs."""
@@ -167,7 +134,7 @@ class Predictor:
         if profile is None and "genes" in self.ensemble.spec.entry.inputs:
             reasons = [*reasons, NO_EXPRESSION]
         genes, expression = ((), None) if profile is None else (profile.genes, profile.values)
-        case = Case(patient, str(_first(rows, "site") or ""), inputs.bags, expression=expression, covariates=covariates)
+        case = Case(patient, "", inputs.bags, expression=expression, covariates=covariates)
         return _PatientInputs(patient, "; ".join(reasons), case, genes, inputs.slides)
 
     def _expression(self, patient: str, rows: pd.DataFrame) -> ExpressionProfile | None:

@@ -20,11 +20,8 @@ class ServedModel(PythonModel):
         from dml.inference.ensemble import Ensemble
         from dml.inference.file_access import FileAccess
         from dml.inference.predictor import Predictor
-        from dml.inference.similar_cases import CaseFinder
 
-        folder = Path(context.artifacts["folds"])
-        ensemble = Ensemble.load(folder)
-        self.predictor = Predictor(ensemble, FileAccess.of_server(), CaseFinder.of_folder(folder, ensemble))
+        self.predictor = Predictor(Ensemble.load(Path(context.artifacts["folds"])), FileAccess.of_server())
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -64,11 +64,8 @@ def code_digest(package: Path) -> str:
 def _load_here(folder: Path) -> PredictFn:
     from dml.inference.ensemble import Ensemble
     from dml.inference.predictor import Predictor
-    from dml.inference.similar_cases import CaseFinder
 
-    folds = folder / "artifacts" / "folds"
-    ensemble = Ensemble.load(folds)
-    predictor = Predictor(ensemble, finder=CaseFinder.of_folder(folds, ensemble))
+    predictor = Predictor(Ensemble.load(folder / "artifacts" / "folds"))
     return lambda rows, params: predictor(rows, **params)
 
 

@@ -17,8 +17,7 @@ import dml
 from dml.core.files import read_parquet, write_parquet
 from dml.encoders import registry as encoders
 from dml.inference.ensemble import Ensemble, fold_folders
-from dml.inference.predictor import ATTENTION, SIMILAR
-from dml.inference.similar_cases import BOTH
+from dml.inference.predictor import ATTENTION
 from dml.tracking import store
 
 if TYPE_CHECKING:
@@ -27,12 +26,10 @@ if TYPE_CHECKING:
 
 FILES = ("weights.safetensors", "model.json")
 """What is packed of each fold."""
-CASE_BANK = "case_bank.parquet"
-"""Packed beside them: as `dml.training.case_bank` writes it."""
 PREDICTIONS, CARD = "predictions.parquet", "model_card.md"
 ALWAYS = (
-    *("filelock", "h5py", "jaxtyping", "lifelines", "mlflow", "numpy", "openslide-bin", "openslide-python", "pandas"),
-    *("pyarrow", "pydantic", "pyyaml", "rich", "safetensors", "scikit-image", "scipy", "tifffile", "torch"),
+    *("filelock", "h5py", "jaxtyping", "mlflow", "numpy", "openslide-bin", "openslide-python", "pandas", "pyarrow"),
+    *("pydantic", "pyyaml", "rich", "safetensors", "scikit-image", "scipy", "tifffile", "torch"),
 )
 """Packages that the packed code imports whatever the encoder."""
 IF_INSTALLED = ("imagecodecs",)
@@ -103,8 +100,6 @@ def _collect_files(folder: Path, evaluation: Path | None) -> Iterator[dict[str, 
             (folds / fold.name).mkdir(parents=True)
             for name in FILES:
                 shutil.copy2(fold / name, folds / fold.name / name)
-            if (fold / CASE_BANK).exists():
-                shutil.copy2(fold / CASE_BANK, folds / fold.name / CASE_BANK)
         if evaluation is not None and (evaluation / PREDICTIONS).exists():
             table, metadata = read_parquet(evaluation / PREDICTIONS)
             write_parquet(evaluated / PREDICTIONS, table.filter(pc.field("model") == folder.name), metadata)
@@ -159,32 +154,18 @@ def _pinned(name: str) -> str:
 
 
 def signature(ensemble: Ensemble) -> "ModelSignature":
-    """Columns that the model takes and returns, and the parameters that ask for attention and similar cases."""
+    """Columns that the model takes and returns, and the parameter that asks for the tiles' attention."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
     inputs: list[Any] = [ColSpec("string", name) for name in ("patient_id", "path")]
-    optional = {
-        "expression": "string",
-        "site": "string",
-        "age": "double",
-        "sex": "double",
-        "mpp": "double",
-        "upsample": "boolean",
-    }
+    optional = {"expression": "string", "age": "double", "sex": "double", "mpp": "double", "upsample": "boolean"}
     inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
     text: list[Any] = [ColSpec("string", name) for name in ("patient_id", "status", "reason")]
     # a refused patient has neither numbers nor a decision
     outputs = [ColSpec("double", name, required=False) for name in ensemble.outputs]
-    outputs += [ColSpec("string", name, required=False) for name in (*ensemble.decisions, ATTENTION, SIMILAR)]
-    params = ParamSchema(
-        [
-            ParamSpec(ATTENTION, "boolean", default=False),
-            ParamSpec(SIMILAR, "integer", default=0),
-            ParamSpec("space", "string", default=BOTH),
-            ParamSpec("same_site", "boolean", default=False),
-        ]
-    )
+    outputs += [ColSpec("string", name, required=False) for name in (*ensemble.decisions, ATTENTION)]
+    params = ParamSchema([ParamSpec(ATTENTION, "boolean", default=False)])
     return ModelSignature(Schema(inputs), Schema([*text, *outputs]), params)
 
 

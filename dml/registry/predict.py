@@ -10,25 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dml.core.errors import InputError
-from dml.core.files import atomic, read_parquet, write_csv, write_json, write_parquet
+from dml.core.files import atomic, read_parquet, write_csv, write_parquet
 from dml.inference.slide_inputs import FEATURES
 from dml.readers.slide_files import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dml.inference.similar_cases import CaseQuery
-
 SLIDES = (*SLIDE_SUFFIXES, ".czi")
 """Files of a folder that are taken for slides, as are JPEG and PNG where there is nothing else; a file given by name is
 tried whatever it is called."""
 TABLES = (".csv", ".tsv")
-COLUMNS = ("patient_id", "path", "expression", "site", "age", "sex", "mpp", "upsample")
+COLUMNS = ("patient_id", "path", "expression", "age", "sex", "mpp", "upsample")
 """Of a table of slides; the first two are required."""
 FORMATS = (".csv", ".parquet", ".json")
 DIGITS = "%.6g"
 """Of numbers in a CSV, which people read; Parquet keeps all."""
-ATTENTION, SIMILAR = "attention", "similar"
+ATTENTION = "attention"
 """As in `dml.inference.predictor`, which imports torch and is not needed to list files."""
 _TCGA = re.compile(r"^TCGA-..-....")
 
@@ -90,8 +88,6 @@ def predict(
     attention: bool = False,
     mpp: float | None = None,
     upsample: bool = False,
-    cases: "CaseQuery | None" = None,
-    site: str | None = None,
 ) -> "pd.DataFrame":
     """Predict every patient of some slides with a registered model, through the code it was packed with.
 
@@ -105,10 +101,6 @@ def predict(
         Ask for the column ``attention``, too.
     mpp, upsample
         As `request_table` takes them.
-    cases : CaseQuery, optional
-        Ask for the column ``similar``, too.
-    site : str, optional
-        Site of all patients, where the table of slides does not name it.
 
     Returns
     -------
@@ -127,17 +119,10 @@ def predict(
 
     version = resolve(reference)
     table = request_table(slides, expression, slide_table, mpp, upsample)
-    if site is not None:
-        table["site"] = site
     patients = [pd.DataFrame(rows) for _, rows in table.groupby("patient_id", sort=False)]
-    params: dict[str, Any] = {ATTENTION: True} if attention else {}
-    if cases is not None:
-        params |= {SIMILAR: cases.k, "space": cases.space, "same_site": cases.same_site}
+    params = {ATTENTION: True} if attention else {}
     with load_with_packaged_code(version) as predict_rows:
-        result = pd.concat([predict_rows(rows, params) for rows in progress(patients)], ignore_index=True)
-    if cases is not None and SIMILAR not in result:
-        raise InputError(reference, "the version was packed without a case bank", "Register it again: dvc repro")
-    return result
+        return pd.concat([predict_rows(rows, params) for rows in progress(patients)], ignore_index=True)
 
 
 def split_attention(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
@@ -148,13 +133,6 @@ def split_attention(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
         rows = pa.Table.from_pandas(pd.DataFrame(json.loads(str(text))), preserve_index=False)
         write_parquet(folder / f"{str(patient).replace('/', '_')}.parquet", rows.replace_schema_metadata(None))
     return table.drop(columns=ATTENTION)
-
-
-def split_similar(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
-    """Write the column ``similar`` as ``<folder>/<patient_id>.json``; return the other columns."""
-    for patient, text in table.set_index("patient_id")[SIMILAR].dropna().items():
-        write_json(folder / f"{str(patient).replace('/', '_')}.json", json.loads(str(text)))
-    return table.drop(columns=SIMILAR)
 
 
 def write_table(table: "pd.DataFrame", out: Path) -> None:

@@ -20,9 +20,8 @@ from dml.data.patient_reader import Patient, PatientReader
 from dml.data.preprocessing import Preprocessor
 from dml.models import registry
 from dml.models.multi_scale import BranchModel
-from dml.training.case_bank import build_case_bank
 from dml.training.checkpoint import FoldModel, ModelSpec
-from dml.training.cross_fitted_epoch import cross_stop
+from dml.training.cross_stopping import cross_stop
 from dml.training.distributed import SingleProcess, launch
 from dml.training.fit_offset import SOURCES, fit_linear_offset, read_outcomes
 from dml.training.folds import Fold
@@ -196,8 +195,7 @@ class EnsembleTrainer:
             update = {"train_cutoff": float(risk.median()), "train_risk_deviation": float(risk.std(ddof=0)) or 1.0}
             model = FoldModel(spec.model_copy(update=update), model.members)
         history = pd.concat(histories, ignore_index=True)
-        bank = build_case_bank(model, self.patients, cases.cases, [list(each) for each in validated], cases.name)
-        return TrainingResult(model, history, out_of_fold.table(spec.years), out_of_fold.loss, bank)
+        return TrainingResult(model, history, out_of_fold.table(spec.years), out_of_fold.loss)
 
     def _train_members(self) -> list[MemberResult]:
         """Train one after the other on several devices, or side by side in processes of the CPU."""

@@ -7,7 +7,6 @@ import pandas as pd
 
 from dml.core.files import atomic
 from dml.core.predictions import read_predictions, write_predictions
-from dml.training.case_bank import FILE
 from dml.training.checkpoint import FoldModel
 from dml.training.training_result import TrainingResult
 
@@ -71,9 +70,8 @@ class ModelStore:
     def write(
         self, model: str, fold: int, result: TrainingResult, rows: pd.DataFrame, metadata: dict[str, Any]
     ) -> None:
-        """Write weights, description, case bank, training history and predictions of one fold of a model."""
+        """Write weights, description, training history and predictions of one fold of a model."""
         result.model.save(self.fold_folder(model, fold))
-        result.case_bank.save(self.fold_folder(model, fold) / FILE)
         with atomic(self.history_path(model, fold)) as temporary:
             result.history.to_csv(temporary, index=False, float_format="%.8g")
         write_predictions(self.predictions_path(model, fold), rows, metadata)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dml.training.case_bank import CaseBank
 from dml.training.checkpoint import FoldModel
 
 
@@ -20,15 +19,12 @@ class TrainingResult:
         One block of epochs per member.
     out_of_fold : DataFrame
         As `FoldModel.predict` returns, of the validation patients of all members with a known target; at epochs that
-        were not chosen on them (`dml.training.cross_fitted_epoch`).
+        were not chosen on them (`dml.training.cross_stopping`).
     validation_loss : float
         Mean negative log-likelihood of these predictions.
-    case_bank : CaseBank
-        Tokens and outcomes of the same patients.
     """
 
     model: FoldModel
     history: pd.DataFrame
     out_of_fold: pd.DataFrame
     validation_loss: float
-    case_bank: CaseBank
