@@ -105,8 +105,9 @@ def print_result(version: str, result: Mapping[str, Any]) -> None:
 
 
 def as_text(entry: Mapping[str, Any], sign: str = "") -> str:
-    """Return a value with its interval."""
-    return f"{entry['value']:{sign}.3f} ({entry['ci_low']:{sign}.3f} to {entry['ci_high']:{sign}.3f})"
+    """Return a value, or a difference, with its interval."""
+    value = entry.get("value", entry.get("difference"))
+    return f"{value:{sign}.3f} ({entry['ci_low']:{sign}.3f} to {entry['ci_high']:{sign}.3f})"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from dml.data.preprocessing import Preprocessor
 from dml.models import registry
 from dml.models.multi_scale import BranchModel
 from dml.training.checkpoint import FoldModel, ModelSpec
-from dml.training.cross_stopping import cross_stop
+from dml.training.cross_fitted_epoch import cross_stop
 from dml.training.distributed import SingleProcess, launch
 from dml.training.fit_offset import SOURCES, fit_linear_offset, read_outcomes
 from dml.training.folds import Fold

@@ -5,7 +5,7 @@
     a, w_l, w_n = argmin  sum_i -log p(y_i | logits_i) + |a|^2 / 2 s_a^2 + ((w_l - 1)^2 + w_n^2) / 2 s^2,   w >= 0
 
 h and LP of each patient are out of fold: of members that were not trained on the patient, at an epoch that was not
-chosen on it (`dml.training.cross_stopping`), and of linear models that were not fitted on it. Without evidence the
+chosen on it (`dml.training.cross_fitted_epoch`), and of linear models that were not fitted on it. Without evidence the
 weights stay at 1 for the linear model and 0 for the network; a linear model that does not generalise loses its weight,
 too, and base rates remain (the network keeps a hundredth, so that its maps are defined). What has been shrunk is a
 network of the same architecture: its last layer and its linear offset are multiplied, so that packing, serving and

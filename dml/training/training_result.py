@@ -19,7 +19,7 @@ class TrainingResult:
         One block of epochs per member.
     out_of_fold : DataFrame
         As `FoldModel.predict` returns, of the validation patients of all members with a known target; at epochs that
-        were not chosen on them (`dml.training.cross_stopping`).
+        were not chosen on them (`dml.training.cross_fitted_epoch`).
     validation_loss : float
         Mean negative log-likelihood of these predictions.
     """

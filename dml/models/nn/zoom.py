@@ -34,7 +34,7 @@ def attended_children(
     count = torch.ceil(share * coarse.mask.sum(1, keepdim=True) - 1e-6)
     order = attention.masked_fill(~coarse.mask, -1.0).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(dim=1)
-    kept = (rank < count) & coarse.mask  # b n
-    child = kept.gather(1, fine.parent.clamp_min(0)) & (fine.parent >= 0)
+    chosen = (rank < count) & coarse.mask  # b n
+    child = chosen.gather(1, fine.parent.clamp_min(0)) & (fine.parent >= 0)
     linked = (fine.has_coords & coarse.has_coords)[:, None]
     return fine.mask & (child | ~linked)

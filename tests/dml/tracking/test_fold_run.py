@@ -169,7 +169,7 @@ def test_a_run_records_what_it_is_of(client: MlflowClient, params: Build, monkey
         Path("note.txt").write_text("hello")
         run.log_artifacts(Path("note.txt"))
     recorded = client.get_run(run.run_id)
-    assert recorded.data.params["optimisation.learning_rate"] == "0.0003"
+    assert recorded.data.params["optimisation.learning_rate"] == "0.0005"
     assert (
         recorded.data.tags | {"DVC_STAGE": "train_teacher@survival-0", "DVC_EXP_NAME": "flat-olm"} == recorded.data.tags
     )

@@ -3,7 +3,7 @@
 import torch
 
 from dml.core.types import ClassTarget, SurvivalTarget
-from dml.training.cross_stopping import cross_stop, divide, strata_of
+from dml.training.cross_fitted_epoch import cross_stop, divide, strata_of
 from dml.training.losses import log_likelihood
 
 EPOCHS, PATIENTS = 40, 30
@@ -17,7 +17,7 @@ def coin_flips(seed: int) -> tuple[torch.Tensor, ClassTarget]:
     return logits, ClassTarget(label, torch.ones(PATIENTS, dtype=torch.bool))
 
 
-def test_the_best_epoch_of_noise_flatters_and_cross_stopping_does_not() -> None:
+def test_the_best_epoch_of_noise_flatters_and_cross_fitted_epoch_does_not() -> None:
     best, crossed, honest = [], [], []
     for seed in range(200):
         logits, target = coin_flips(seed)
