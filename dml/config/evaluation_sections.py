@@ -44,6 +44,7 @@ class Probes(Section):
     faithfulness_patients: int = Field(
         30, ge=0, description="test patients whose tiles are deleted and inserted by contribution; 0 = none"
     )
+    neighbours: PositiveInt = Field(30, description="similar learning patients whose outcomes predict a test patient")
     permutations: int = Field(0, ge=0, description="trainings per fold on permuted outcomes; 0 = none")
 
 
