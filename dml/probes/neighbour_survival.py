@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml.case_bank.halving import Halving
+from dml.case_bank.dichotomy import Dichotomy
 from dml.core.tasks import horizon_columns
 from dml.evaluation.horizons import select_horizons
 from dml.evaluation.intervals import rounded
@@ -36,23 +36,25 @@ def probe_survival(
     -------
     dict
         ``ibs`` of neighbours and model with their ``difference``; ``coverage`` of the neighbours' interval with
-        ``groups``; ``halving``: ``weights`` (mean weight of the neighbours over nodes and folds) and, for c_index and
+        ``groups``; ``dichotomy``: ``weights`` (mean weight of the neighbours over nodes and folds) and, for c_index and
         ibs, value and difference from the model.
     """
     mixed, weight = mix(neighbours, model, scorer, years)
-    tables = {"model": model, "neighbours": neighbours, "halving": mixed}
+    tables = {"model": model, "neighbours": neighbours, "dichotomy": mixed}
     merged = {
         name: scorer.outcomes.merge(rows, on="patient_id", validate="one_to_one") for name, rows in tables.items()
     }
     results = Results("survival", "survival", (), {n: ModelResult(n, rows, {}) for n, rows in merged.items()})
     horizons = select_horizons(results, years)
     metrics = {name: survival_metrics(rows, horizons) for name, rows in merged.items()}
-    halving = {m: _against(metrics["halving"], metrics["model"], m, scorer) for m in MEASURES if m in metrics["model"]}
+    mixture = {
+        m: _against(metrics["dichotomy"], metrics["model"], m, scorer) for m in MEASURES if m in metrics["model"]
+    }
     return {
         "ibs": _against(metrics["neighbours"], metrics["model"], "ibs", scorer) if "ibs" in metrics["model"] else None,
         "model_ibs": scorer.value(metrics["model"]["ibs"]) if "ibs" in metrics["model"] else None,
         "coverage": interval_coverage(merged["neighbours"], years, k),
-        "halving": {"weight": rounded(weight), **halving},
+        "dichotomy": {"weight": rounded(weight), **mixture},
     }
 
 
@@ -69,7 +71,7 @@ def mix(
     for number in np.unique(fold):
         rest, here = fold != number, fold == number
         if rest.any():
-            fitted = Halving.fit(one[rest], other[rest], days[rest], event[rest], horizons)
+            fitted = Dichotomy.fit(one[rest], other[rest], days[rest], event[rest], horizons)
             survival[here] = fitted(one[here], other[here])
             weights += list(fitted.weights.values())
     risk = -np.trapezoid(np.concatenate([np.ones((len(survival), 1)), survival], axis=1), [0.0, *horizons], axis=1)

@@ -10,7 +10,7 @@ import pytest
 
 from dml.case_bank.bank import CaseBank
 from dml.case_bank.build_bank import build_bank, embed, embed_all
-from dml.case_bank.halving import Halving, nodes_of
+from dml.case_bank.dichotomy import Dichotomy, nodes_of
 from dml.case_bank.outcomes import describe_outcomes, wilson_interval
 from dml.case_bank.similar_cases import find_similar
 from dml.core.errors import InputError
@@ -159,7 +159,7 @@ def test_halving_without_weight_is_the_model_and_with_all_weight_the_neighbours(
     rng = np.random.default_rng(1)
     model, other = (np.cumprod(rng.uniform(0.5, 1, size=(9, 4)), axis=1) for _ in range(2))
     for weight, expected in ((0.0, model), (1.0, other)):
-        mixed = Halving(dict.fromkeys(nodes_of(5), weight))(model, other)
+        mixed = Dichotomy(dict.fromkeys(nodes_of(5), weight))(model, other)
         np.testing.assert_allclose(mixed, expected, atol=1e-12)
 
 
@@ -171,8 +171,8 @@ def test_halving_trusts_whoever_knows() -> None:
     right = np.exp(-hazard[:, None] * horizons / 1000)
     wrong = right[rng.permutation(4000)]
     event = np.ones(4000, bool)
-    assert max(Halving.fit(right, wrong, days, event, horizons).weights.values()) <= 0.2
-    assert min(Halving.fit(wrong, right, days, event, horizons).weights.values()) >= 0.8
+    assert max(Dichotomy.fit(right, wrong, days, event, horizons).weights.values()) <= 0.2
+    assert min(Dichotomy.fit(wrong, right, days, event, horizons).weights.values()) >= 0.8
 
 
 def test_embedding_is_in_the_order_of_the_patients(folds: list[FoldModel], patients: Cohort) -> None:

@@ -18,7 +18,7 @@ def test_neighbours_are_of_the_learning_patients_and_alike(data, fold_models, sc
     teacher = result["teacher"]
     assert teacher["prediction"]["value"] > 0.6, "whoever is alike lives alike"
     assert teacher["survival"]["ibs"]["value"] is not None
-    assert set(teacher["survival"]["halving"]) == {"weight", "c_index", "ibs"}
+    assert set(teacher["survival"]["dichotomy"]) == {"weight", "c_index", "ibs"}
     grade = teacher["same_label"]["grade"]
     assert set(grade) == {"both", "tumor", "tme"}
     assert grade["tumor"]["difference"]["ci_low"] > 0, "the grade is the sign of the tumor factor"

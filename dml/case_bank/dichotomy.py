@@ -46,7 +46,7 @@ def nodes_of(leaves: int) -> list[Node]:
 
 
 @dataclass(frozen=True, slots=True)
-class Halving:
+class Dichotomy:
     """Fitted weights of the neighbours, one a node."""
 
     weights: dict[Node, float]
@@ -59,7 +59,7 @@ class Halving:
         days: Float[np.ndarray, "n"],
         event: Bool[np.ndarray, "n"],
         horizons: Sequence[float],
-    ) -> "Halving":
+    ) -> "Dichotomy":
         """Fit on patients whose two predictions are out of fold.
 
         Parameters
