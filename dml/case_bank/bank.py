@@ -81,13 +81,10 @@ class CaseBank:
         """Return the distance of a patient to every case, per branch: 0 is alike, of two at random it is about 1.4.
 
         The root mean square over dimensions and over the members that did not train on the case, of differences in
-        standard deviations: members are side by side, as if their tokens were concatenated, and a case of which some
-        are missing is compared in the others.
+        standard deviations: members are side by side, as if their tokens were concatenated, and where some of the case
+        or of the patient (NaN) are missing, the others count. Infinite where no member has both.
         """
-        return {
-            branch: np.sqrt(np.nanmean(np.square(self.tokens[branch] - values[None]).mean(axis=2), axis=1))
-            for branch, values in self.standardise(raw).items()
-        }
+        return {branch: _distance(self.tokens[branch], values) for branch, values in self.standardise(raw).items()}
 
     def save(self, folder: Path, description: Mapping[str, Any]) -> None:
         """Write two files."""
@@ -135,6 +132,14 @@ def case_row(case: Case, digest: str, cohort: str, held_out: bool) -> dict[str, 
         **case.labels,
         **case.values,
     }
+
+
+def _distance(tokens: Float[np.ndarray, "n m d"], patient: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n"]:
+    squares = np.square(tokens - patient[None]).mean(axis=2)
+    known = np.isfinite(squares)
+    count = known.sum(axis=1)
+    total = np.where(known, squares, 0.0).sum(axis=1)
+    return np.where(count > 0, np.sqrt(total / np.maximum(count, 1)), np.inf)
 
 
 def _standards(values: Float[np.ndarray, "n m d"]) -> tuple[np.ndarray, np.ndarray]:

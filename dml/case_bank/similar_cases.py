@@ -56,7 +56,7 @@ class SimilarCases:
 
     def nearest(self, space: str, k: int) -> pd.DataFrame:
         """Return the k nearest cases with their distance, nearest first."""
-        allowed = np.flatnonzero(~self.excluded.any)
+        allowed = np.flatnonzero(~self.excluded.any & np.isfinite(self.distances[space]))
         distance = self.distances[space][allowed]
         order = np.argsort(distance, kind="stable")[:k]
         return self.bank.cases.iloc[allowed[order]].assign(distance=distance[order]).reset_index(drop=True)
@@ -72,7 +72,9 @@ class SimilarCases:
             rows = self.nearest(space, k)
             records = [_record(row) for row in rows.drop(columns=THUMBNAIL).to_dict("records")]
             spaces[space] = {"neighbours": records, "outcomes": describe_outcomes(rows, task, years)}
-        typical = {space: rounded(float(np.median(values))) for space, values in self.distances.items()}
+        typical = {
+            space: rounded(float(np.median(values[np.isfinite(values)]))) for space, values in self.distances.items()
+        }
         counts = self.excluded.counts()
         return {"cases": len(self.bank.cases), "excluded": counts, "median_distance": typical, "spaces": spaces}
 
@@ -93,7 +95,8 @@ def find_similar(
     """
     distances = bank.distances(tokens)
     both = np.sqrt(np.mean([np.square(values) for values in distances.values()], axis=0))
-    twins = [values <= TWIN_DISTANCE * np.median(values) for values in distances.values()]
+    typical = {branch: float(np.median(values[np.isfinite(values)])) for branch, values in distances.items()}
+    twins = [values <= TWIN_DISTANCE * typical[branch] for branch, values in distances.items()]
     sites = bank.cases[SITE].to_numpy(str)
     ignored = allow_same_site or site is None or site in UNKNOWN_SITES
     same = np.zeros(len(sites), bool) if ignored else sites == site

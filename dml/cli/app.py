@@ -16,6 +16,7 @@ from dml.cli import (
     probe,
     registry,
     results,
+    similar,
     spatial,
     teachability,
     tune,
@@ -45,6 +46,7 @@ app.command("adapt")(adapt.adapt)
 app.command("results")(results.results)
 app.command("teachability")(teachability.teachability)
 app.command("predict")(predict.predict)
+app.command("similar")(similar.similar)
 app.command("heatmap")(heatmap.heatmap)
 app.command("validate-external")(experiments.validate_external)
 app.command("spatial")(spatial.spatial)

@@ -48,6 +48,12 @@ class Probes(Section):
     permutations: int = Field(0, ge=0, description="trainings per fold on permuted outcomes; 0 = none")
 
 
+class CaseBank(Section):
+    """Learning patients that are packed with a model, so that similar ones are found."""
+
+    thumbnails: bool = Field(True, description="pack a small picture of a slide of each patient")
+
+
 class SpatialComparison(Section):
     """Spatial validation: draws of the null, and blocks of the intervals."""
 

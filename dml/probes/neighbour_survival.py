@@ -3,7 +3,7 @@
 Shape legend: p test patients, t horizons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,19 @@ from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import survival_metrics
 from dml.evaluation.metrics import Metric
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier
-from dml.evaluation.results import ModelResult, Results
+from dml.evaluation.results import ModelResult, Results, Training
 from dml.probes.paired_scorer import PairedScorer
 
 MEASURES = ("c_index", "ibs")
 
 
 def probe_survival(
-    neighbours: pd.DataFrame, model: pd.DataFrame, scorer: PairedScorer, years: Sequence[float], k: int
+    neighbours: pd.DataFrame,
+    model: pd.DataFrame,
+    scorer: PairedScorer,
+    years: Sequence[float],
+    k: int,
+    training: Mapping[int, Training],
 ) -> dict[str, Any]:
     """Measure the neighbours' curves, and their mixture with the model's by halving.
 
@@ -31,6 +36,8 @@ def probe_survival(
     ----------
     neighbours, model : DataFrame
         Predictions of all test patients in the order of ids.
+    training : mapping
+        Follow-up of each fold's learning patients, for censoring weights.
 
     Returns
     -------
@@ -44,7 +51,7 @@ def probe_survival(
     merged = {
         name: scorer.outcomes.merge(rows, on="patient_id", validate="one_to_one") for name, rows in tables.items()
     }
-    results = Results("survival", "survival", (), {n: ModelResult(n, rows, {}) for n, rows in merged.items()})
+    results = Results("survival", "survival", (), {n: ModelResult(n, rows, training) for n, rows in merged.items()})
     horizons = select_horizons(results, years)
     metrics = {name: survival_metrics(rows, horizons) for name, rows in merged.items()}
     mixture = {

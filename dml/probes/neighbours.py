@@ -21,7 +21,7 @@ from dml.core.types import Case, Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metrics import Metric
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier
-from dml.evaluation.results import PAIR
+from dml.evaluation.results import PAIR, Training
 from dml.probes.fold_models import FoldModels, predict_folds
 from dml.probes.neighbour_survival import probe_survival
 from dml.probes.paired_scorer import PairedScorer
@@ -63,24 +63,24 @@ def probe_neighbours(
     """
     result: dict[str, Any] = {"k": k}
     for name in PAIR:
-        found = [row for one in folds for row in find_neighbours(one, name, splits)]
-        if len(found) < len(scorer.outcomes):
+        tested = [row for one in folds for row in find_neighbours(one, name, splits)]
+        if len(tested) < len(scorer.outcomes):
             result[name] = {"left_out": "a test patient lacks what the model requires"}
             continue
-        banks = {id(row.similar.bank): row.similar.bank.cases for row in found}.values()
+        banks = {id(row.similar.bank): row.similar.bank.cases for row in tested}.values()
         content: dict[str, Any] = {
             "cases": rounded(float(np.mean([len(cases) for cases in banks]))),
             "held_out": rounded(float(np.mean([cases["held_out"].mean() for cases in banks]))),
-            "same_label": _same_labels(found, scorer),
-            "same_site": _same_site(found, scorer),
+            "same_label": _same_labels(tested, scorer),
+            "same_site": _same_site(tested, scorer),
         }
-        predicted = neighbour_predictions(found, scorer, years, k)
+        predicted = neighbour_predictions(tested, scorer, years, k)
         if predicted is not None:
             metric, model = scorer.metric(predicted), predict_folds(folds, name)
             content["prediction"] = scorer.value(metric)
             content["difference"] = scorer.difference(metric, scorer.metric(model))
             if scorer.task.kind == "survival":
-                content["survival"] = probe_survival(predicted, model, scorer, years, k)
+                content["survival"] = probe_survival(predicted, model, scorer, years, k, _training(folds))
         result[name] = content
     return result
 
@@ -100,14 +100,22 @@ def find_neighbours(one: FoldModels, model: str, splits: pd.DataFrame) -> list[T
     ]
 
 
+def _training(folds: Sequence[FoldModels]) -> dict[int, Training]:
+    known = {one.fold: [c.survival for c in one.learning.cases if c.survival is not None] for one in folds}
+    return {
+        fold: Training(np.array([s.days for s in rows], float), np.array([s.event for s in rows], bool), None)
+        for fold, rows in known.items()
+    }
+
+
 def neighbour_predictions(
-    found: Sequence[TestNeighbours], scorer: PairedScorer, years: Sequence[float], k: int
+    tested: Sequence[TestNeighbours], scorer: PairedScorer, years: Sequence[float], k: int
 ) -> pd.DataFrame | None:
     """Return the neighbours' outcomes as predictions: columns as a model's; None for a number."""
     if scorer.task.kind == "regression":
         return None
-    space = next(iter(found[0].similar.distances))
-    rows = [{"patient_id": f.case.patient_id, **_outcome(f.similar.nearest(space, k), scorer, years)} for f in found]
+    space = next(iter(tested[0].similar.distances))
+    rows = [{"patient_id": f.case.patient_id, **_outcome(f.similar.nearest(space, k), scorer, years)} for f in tested]
     return pd.DataFrame(rows).sort_values("patient_id", ignore_index=True)
 
 
@@ -123,18 +131,20 @@ def _outcome(neighbours: pd.DataFrame, scorer: PairedScorer, years: Sequence[flo
     }
 
 
-def _same_labels(found: Sequence[TestNeighbours], scorer: PairedScorer) -> dict[str, Any]:
+def _same_labels(tested: Sequence[TestNeighbours], scorer: PairedScorer) -> dict[str, Any]:
     """Share of the ten nearest with the patient's label, against that of all who may be neighbours."""
-    labels = sorted({name for row in found for name in row.case.labels})
+    labels = sorted({name for row in tested for name in row.case.labels})
     return {
-        label: {space: value for space in found[0].similar.distances if (value := _share(found, scorer, label, space))}
+        label: {
+            space: value for space in tested[0].similar.distances if (value := _share(tested, scorer, label, space))
+        }
         for label in labels
     }
 
 
-def _share(found: Sequence[TestNeighbours], scorer: PairedScorer, label: str, space: str) -> dict[str, Any] | None:
+def _share(tested: Sequence[TestNeighbours], scorer: PairedScorer, label: str, space: str) -> dict[str, Any] | None:
     shares: dict[str, tuple[float, float]] = {}
-    for row in found:
+    for row in tested:
         mine, allowed = row.case.labels.get(label), row.similar.bank.cases[~row.similar.excluded.any]
         known = allowed[label].dropna() if label in allowed else pd.Series(dtype=object)
         near = row.similar.nearest(space, N_LABELLED)
@@ -144,10 +154,10 @@ def _share(found: Sequence[TestNeighbours], scorer: PairedScorer, label: str, sp
     return _paired(shares, scorer)
 
 
-def _same_site(found: Sequence[TestNeighbours], scorer: PairedScorer) -> dict[str, Any] | None:
+def _same_site(tested: Sequence[TestNeighbours], scorer: PairedScorer) -> dict[str, Any] | None:
     """Share of the ten nearest that are of the same hospital, if they may be, against its share of all cases."""
     shares: dict[str, tuple[float, float]] = {}
-    for row in found:
+    for row in tested:
         similar = row.similar
         sites = similar.bank.cases["site"].to_numpy(str)
         order = np.argsort(next(iter(similar.distances.values())), kind="stable")[:N_LABELLED]

@@ -35,8 +35,8 @@ def test_no_test_patient_and_no_patient_of_the_hospital_is_a_neighbour(data, fol
 
 
 def test_a_mixture_is_a_survival_curve(data, fold_models, scorer):
-    found = [row for one in fold_models for row in find_neighbours(one, "student", splits(data))]
-    near, model = neighbour_predictions(found, scorer, YEARS, 10), predict_folds(fold_models, "student")
+    tested = [row for one in fold_models for row in find_neighbours(one, "student", splits(data))]
+    near, model = neighbour_predictions(tested, scorer, YEARS, 10), predict_folds(fold_models, "student")
     mixed, weight = mix(near, model, scorer, YEARS)
     curves = mixed.filter(like="survival_").to_numpy()
     assert (np.diff(curves, axis=1) <= 1e-9).all()
