@@ -86,6 +86,10 @@ class CaseBank:
         """
         return {branch: _distance(self.tokens[branch], values) for branch, values in self.standardise(raw).items()}
 
+    def distances_of_case(self, index: int) -> dict[str, Float[np.ndarray, "n"]]:
+        """Return the distance of one case to every case, per branch; infinite where no member is held out of both."""
+        return {branch: _distance(values, values[index]) for branch, values in self.tokens.items()}
+
     def save(self, folder: Path, description: Mapping[str, Any]) -> None:
         """Write two files."""
         table = pa.Table.from_pandas(self.cases, preserve_index=False).replace_schema_metadata(None)

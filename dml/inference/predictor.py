@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,15 @@ class _PatientInputs:
     genes: tuple[str, ...] = ()
     slides: tuple[str, ...] = ()
     site: str | None = None
+
+
+class ReadPatient(NamedTuple):
+    """A patient of a request as a cohort of one case, the slides in the order of `Bag.slide`, and what was left out."""
+
+    cohort: Cohort
+    slides: tuple[str, ...]
+    reason: str
+    site: str | None
 
 
 class Predictor:
@@ -104,6 +114,20 @@ class Predictor:
         extra = [*([ATTENTION] if attention else []), *([SIMILAR] if wanted else [])]
         columns = ["patient_id", "status", "reason", *self.ensemble.outputs, *self.ensemble.decisions, *extra]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+    def read_patient(self, patient_id: str, rows: pd.DataFrame) -> "ReadPatient":
+        """Read one patient of a request.
+
+        Raises
+        ------
+        InputError
+            If the patient would be refused.
+        """
+        read = self._read(patient_id, rows)
+        if read.case is None:
+            raise InputError(patient_id, read.reason, "Give a slide that the model can read")
+        (cohort,) = _cohorts([read], self.ensemble)
+        return ReadPatient(cohort, read.slides, read.reason, read.site)
 
     def _predict(
         self, groups: Sequence[tuple[str, pd.DataFrame]], attention: bool, similar: SimilarRequest | None

@@ -41,13 +41,13 @@ def describe_similar(
     ensemble: Ensemble, bank: CaseBank, patient: Cohort, site: str | None, request: SimilarRequest
 ) -> dict[str, Any]:
     """Return the similar cases of a patient as JSON-able content (see `SimilarCases.describe`)."""
-    site = site or _site_in_bank(bank, patient.cases[0].patient_id)
+    site = site or site_in_bank(bank, patient.cases[0].patient_id)
     similar = find_similar_patients(ensemble, bank, patient, site, request.same_site)
     spec = ensemble.spec
     return similar.describe(spec.preprocessor.task, spec.years, request.k) | {"k": request.k, "site": site}
 
 
-def _site_in_bank(bank: CaseBank, patient_id: str) -> str | None:
+def site_in_bank(bank: CaseBank, patient_id: str) -> str | None:
     """Return the hospital of a patient who is a case, too."""
     known = bank.cases.loc[bank.cases[PATIENT] == digest(patient_id), SITE]
     return str(known.iloc[0]) if len(known) else None
