@@ -15,7 +15,9 @@ from dml.cli import (
     predict,
     probe,
     registry,
+    report_patient,
     results,
+    similar,
     spatial,
     teachability,
     tune,
@@ -45,6 +47,8 @@ app.command("adapt")(adapt.adapt)
 app.command("results")(results.results)
 app.command("teachability")(teachability.teachability)
 app.command("predict")(predict.predict)
+app.command("similar")(similar.similar)
+app.command("report-patient")(report_patient.report_patient)
 app.command("heatmap")(heatmap.heatmap)
 app.command("validate-external")(experiments.validate_external)
 app.command("spatial")(spatial.spatial)

@@ -20,6 +20,10 @@ def predict(
     attention: Annotated[
         Path | None, typer.Option(help="Folder for attention maps: <patient>.parquet, a row a tile.")
     ] = None,
+    similar: Annotated[
+        Path | None, typer.Option(help="Folder for similar learning patients: <patient>.json, as of `dml similar`.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Similar patients in each space.")] = 20,
     mpp: Annotated[
         float | None, typer.Option(min=0.0, help="Microns per pixel of slides that do not say it, as JPEG and PNG.")
     ] = None,
@@ -36,8 +40,18 @@ def predict(
     prediction.check_format(out)
     table = Path("data") / cohort / "slides.parquet" if cohort else None
     rows = prediction.predict(
-        model, slides, expression, table, partial(bar, label="predicting"), attention is not None, mpp, upsample
+        model,
+        slides,
+        expression,
+        table,
+        partial(bar, label="predicting"),
+        attention is not None,
+        mpp,
+        upsample,
+        {prediction.SIMILAR: k} if similar is not None else None,
     )
+    if similar is not None:
+        rows = prediction.split_similar(rows, similar)
     if attention is not None:
         rows = prediction.split_attention(rows, attention)
     prediction.write_table(rows, out)

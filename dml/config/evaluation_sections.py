@@ -44,7 +44,14 @@ class Probes(Section):
     faithfulness_patients: int = Field(
         30, ge=0, description="test patients whose tiles are deleted and inserted by contribution; 0 = none"
     )
+    neighbours: PositiveInt = Field(30, description="similar learning patients whose outcomes predict a test patient")
     permutations: int = Field(0, ge=0, description="trainings per fold on permuted outcomes; 0 = none")
+
+
+class CaseBank(Section):
+    """Learning patients that are packed with a model, so that similar ones are found."""
+
+    thumbnails: bool = Field(True, description="pack a small picture of a slide of each patient")
 
 
 class SpatialComparison(Section):

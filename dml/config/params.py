@@ -14,6 +14,7 @@ from dml.config.data_sections import Severity as Severity
 from dml.config.data_sections import Split as Split
 from dml.config.data_sections import TestPopulation as TestPopulation
 from dml.config.data_sections import Tiles as Tiles
+from dml.config.evaluation_sections import CaseBank as CaseBank
 from dml.config.evaluation_sections import Evaluation as Evaluation
 from dml.config.evaluation_sections import Probes as Probes
 from dml.config.evaluation_sections import Promotion as Promotion
@@ -64,6 +65,7 @@ class Params(Section):
     evaluation: Evaluation = Evaluation()
     teachability: Teachability = Teachability()
     probes: Probes = Probes()
+    case_bank: CaseBank = CaseBank()
     spatial_validation: SpatialComparison = SpatialComparison()
     promotion: Promotion = Promotion()
     tuning: Tuning = Tuning()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dml.core.errors import InputError
+from dml.core.files import digest
 from dml.core.tasks import survival_column
 from dml.core.types import Cohort, Kind
 from dml.training.checkpoint import FoldModel, ModelSpec
@@ -115,6 +116,23 @@ def fold_folders(folder: Path) -> list[Path]:
     if not folds:
         raise InputError(folder, "no trained fold (fold-0, fold-1, ...)", "Train first: dvc repro")
     return folds
+
+
+def select_folds(ensemble: Ensemble, patient_id: str) -> tuple[FoldModel, ...]:
+    """Return the models that never saw a patient: of the fold it is tested in, or all for one of another cohort.
+
+    Raises
+    ------
+    InputError
+        If every model was trained with the patient.
+    """
+    known = digest(patient_id)
+    unseen = tuple(fold for fold in ensemble.folds if known not in fold.spec.training_patient_hashes)
+    if not unseen:
+        raise InputError(
+            f"patient {patient_id}", "every model was trained with it", "Maps are made out of fold: give all folds"
+        )
+    return unseen
 
 
 def _input_settings(spec: ModelSpec) -> tuple[object, ...]:

@@ -4,14 +4,17 @@ Out-of-scope input (another encoder or resolution, no tissue, unreadable) is a r
 else is in the batch.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from dml.case_bank.bank import CaseBank
 from dml.core.device import torch_threads
 from dml.core.errors import InputError
 from dml.core.types import CLINICAL, Case, Cohort, GeneGroups
@@ -19,11 +22,12 @@ from dml.inference.attention_maps import attention_map
 from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import ExpressionProfile, read_profile
 from dml.inference.file_access import ANY_FILE, FileAccess
+from dml.inference.similar_patients import SimilarRequest, describe_similar, require_bank
 from dml.inference.slide_inputs import NoUsableSlide, SlideRequest, read_slides
 from dml.inference.zoom import TileSelector
 
-ATTENTION = "attention"
-"""Column, and inference parameter that asks for it."""
+ATTENTION, SIMILAR, SAME_SITE = "attention", "similar", "same_site"
+"""Columns, and inference parameters that ask for them; the last allows similar patients of the same hospital."""
 NO_EXPRESSION = "predicted without transcriptome"
 """Reason beside a teacher's prediction for a patient without expression: it was trained for this case, too."""
 _BATCH = 16
@@ -39,6 +43,16 @@ class _PatientInputs:
     case: Case | None = None
     genes: tuple[str, ...] = ()
     slides: tuple[str, ...] = ()
+    site: str | None = None
+
+
+class ReadPatient(NamedTuple):
+    """A patient of a request as a cohort of one case, the slides in the order of `Bag.slide`, and what was left out."""
+
+    cohort: Cohort
+    slides: tuple[str, ...]
+    reason: str
+    site: str | None
 
 
 class Predictor:
@@ -50,6 +64,8 @@ class Predictor:
         The fold models.
     access : FileAccess
         Which files may be read; any by default.
+    bank : CaseBank, optional
+        The learning patients among whom similar ones are sought.
 
     Examples
     --------
@@ -59,23 +75,31 @@ class Predictor:
     [['refused', 'absent.svs: the file does not exist. Check the path']]
     """
 
-    def __init__(self, ensemble: Ensemble, access: FileAccess = ANY_FILE) -> None:
-        self.ensemble, self._access = ensemble, access
+    def __init__(self, ensemble: Ensemble, access: FileAccess = ANY_FILE, bank: CaseBank | None = None) -> None:
+        self.ensemble, self._access, self._bank = ensemble, access, bank
         zooms = ensemble.spec.distillation.zoom is not None and "genes" not in ensemble.spec.entry.inputs
         self._select = TileSelector(ensemble) if zooms else None
 
-    def __call__(self, table: pd.DataFrame, attention: bool = False) -> pd.DataFrame:
+    def __call__(
+        self, table: pd.DataFrame, attention: bool = False, similar: int = 0, same_site: bool = False
+    ) -> pd.DataFrame:
         """Predict every patient of a table.
 
         Parameters
         ----------
         table : DataFrame
             One row a slide: patient_id, path (a slide, or its features), and optionally expression (path to a table
-            that has the patient), age (years), sex (1 female, 0 male), mpp (microns per pixel of a slide whose file
+            that has the patient), age (years), sex (1 female, 0 male), site (hospital, as the model's cohort codes it:
+            similar patients are of others), mpp (microns per pixel of a slide whose file
             does not say), upsample (whether to interpolate where that is too coarse). Rows of one patient are taken
             together.
         attention : bool
             Add a column ``attention``: as JSON, one object a tile (see `dml.inference.attention_maps.attention_map`).
+        similar : int
+            Add a column ``similar``: as JSON, so many most similar learning patients in each space and their outcomes
+            (see `dml.case_bank.similar_cases.SimilarCases.describe`).
+        same_site : bool
+            Allow similar patients of the same hospital.
 
         Returns
         -------
@@ -84,17 +108,38 @@ class Predictor:
             left out), risk and survival_<days> or p_<class> probabilities, spread over the folds, and risk_group or
             prediction; NaN and None where refused.
         """
+        wanted = SimilarRequest(similar, same_site) if similar else None
+        if wanted is not None:
+            require_bank(self._bank, self.ensemble.spec.name)
         groups = [(str(patient), rows) for patient, rows in table.groupby("patient_id", sort=False, dropna=False)]
-        parts = [self._predict(groups[i : i + _BATCH], attention) for i in range(0, len(groups), _BATCH)]
-        extra = [ATTENTION] if attention else []
+        starts = range(0, len(groups), _BATCH)
+        parts = [self._predict(groups[i : i + _BATCH], attention, wanted) for i in starts]
+        extra = [*([ATTENTION] if attention else []), *([SIMILAR] if wanted else [])]
         columns = ["patient_id", "status", "reason", *self.ensemble.outputs, *self.ensemble.decisions, *extra]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
-    def _predict(self, groups: Sequence[tuple[str, pd.DataFrame]], attention: bool) -> pd.DataFrame:
+    def read_patient(self, patient_id: str, rows: pd.DataFrame) -> "ReadPatient":
+        """Read one patient of a request.
+
+        Raises
+        ------
+        InputError
+            If the patient would be refused.
+        """
+        read = self._read(patient_id, rows)
+        if read.case is None:
+            raise InputError(patient_id, read.reason, "Give a slide that the model can read")
+        (cohort,) = _cohorts([read], self.ensemble)
+        return ReadPatient(cohort, read.slides, read.reason, read.site)
+
+    def _predict(
+        self, groups: Sequence[tuple[str, pd.DataFrame]], attention: bool, similar: SimilarRequest | None
+    ) -> pd.DataFrame:
         patients = [self._read(patient, rows) for patient, rows in groups]
         with torch_threads(1):  # of one patient at a time the operators are small: threads only wait for each other
             predictions = [self.ensemble.predict(cohort) for cohort in _cohorts(patients, self.ensemble)]
             attention_maps = self._attention(patients) if attention else {}
+            neighbours = self._similar(patients, similar) if similar else {}
         refused = dict.fromkeys(self.ensemble.outputs, np.nan) | dict.fromkeys(self.ensemble.decisions)
         outputs = {row["patient_id"]: row for table in predictions for row in table.to_dict("records")}
         rows = [
@@ -104,6 +149,7 @@ class Predictor:
                 "status": "ok" if patient.case else "refused",
                 "reason": patient.reason,
                 ATTENTION: attention_maps.get(patient.patient_id),
+                SIMILAR: neighbours.get(patient.patient_id),
             }
             for patient in patients
         ]
@@ -116,6 +162,14 @@ class Predictor:
             rows = attention_map(self.ensemble, cohort, patient.slides)
             maps[patient.patient_id] = rows.to_json(orient="records", double_precision=8)
         return maps
+
+    def _similar(self, patients: Sequence[_PatientInputs], request: SimilarRequest) -> dict[str, str]:
+        bank, described = require_bank(self._bank, self.ensemble.spec.name), {}
+        for patient in (patient for patient in patients if patient.case):
+            (cohort,) = _cohorts([patient], self.ensemble)
+            content = describe_similar(self.ensemble, bank, cohort, patient.site, request)
+            described[patient.patient_id] = json.dumps(content)
+        return described
 
     def _read(self, patient: str, rows: pd.DataFrame) -> _PatientInputs:
         """Read one patient's inputs."""
@@ -135,7 +189,9 @@ class Predictor:
             reasons = [*reasons, NO_EXPRESSION]
         genes, expression = ((), None) if profile is None else (profile.genes, profile.values)
         case = Case(patient, "", inputs.bags, expression=expression, covariates=covariates)
-        return _PatientInputs(patient, "; ".join(reasons), case, genes, inputs.slides)
+        site = _first(rows, "site")
+        named = None if site is None else str(site)
+        return _PatientInputs(patient, "; ".join(reasons), case, genes, inputs.slides, named)
 
     def _expression(self, patient: str, rows: pd.DataFrame) -> ExpressionProfile | None:
         path = _first(rows, "expression")

@@ -20,8 +20,10 @@ class ServedModel(PythonModel):
         from dml.inference.ensemble import Ensemble
         from dml.inference.file_access import FileAccess
         from dml.inference.predictor import Predictor
+        from dml.inference.similar_patients import read_bank
 
-        self.predictor = Predictor(Ensemble.load(Path(context.artifacts["folds"])), FileAccess.of_server())
+        folds = Path(context.artifacts["folds"])
+        self.predictor = Predictor(Ensemble.load(folds), FileAccess.of_server(), read_bank(folds))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

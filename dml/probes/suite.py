@@ -22,6 +22,7 @@ from dml.probes.fold_models import (
     select_member,
 )
 from dml.probes.modalities import exchange_modalities, hide_transcriptomes
+from dml.probes.neighbours import probe_neighbours
 from dml.probes.paired_scorer import PairedScorer
 from dml.probes.permutation_test import run_permutation_test
 from dml.probes.site import probe_site
@@ -44,8 +45,8 @@ def probe(
     -------
     dict
         ``metric``, ``patients``, ``missing_modality``, ``modality_exchange``, ``site``, ``subspaces``,
-        ``single_members``, ``faithfulness`` (None without `probes.faithfulness_patients`) and ``permutation_test``
-        (None unless `probes.permutations`).
+        ``single_members``, ``faithfulness`` (None without `probes.faithfulness_patients`), ``neighbours`` and
+        ``permutation_test`` (None unless `probes.permutations`).
 
     Raises
     ------
@@ -66,6 +67,7 @@ def probe(
         "subspaces": probe_subspaces(embeddings, scorer, settings.components, planted),
         "single_members": score_members(folds, scorer),
         "faithfulness": _faithfulness(folds, params),
+        "neighbours": probe_neighbours(folds, splits, scorer, params.evaluation.years, settings.neighbours),
         "permutation_test": run_permutation_test(cohort, splits, params, task, repeats) if repeats else None,
     }
 

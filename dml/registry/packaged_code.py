@@ -64,8 +64,10 @@ def code_digest(package: Path) -> str:
 def _load_here(folder: Path) -> PredictFn:
     from dml.inference.ensemble import Ensemble
     from dml.inference.predictor import Predictor
+    from dml.inference.similar_patients import read_bank
 
-    predictor = Predictor(Ensemble.load(folder / "artifacts" / "folds"))
+    folds = folder / "artifacts" / "folds"
+    predictor = Predictor(Ensemble.load(folds), bank=read_bank(folds))
     return lambda rows, params: predictor(rows, **params)
 
 

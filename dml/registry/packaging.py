@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from packaging.requirements import Requirement
 
 import dml
+from dml.case_bank import bank as case_bank
 from dml.core.files import read_parquet, write_parquet
 from dml.encoders import registry as encoders
 from dml.inference.ensemble import Ensemble, fold_folders
-from dml.inference.predictor import ATTENTION
+from dml.inference.predictor import ATTENTION, SAME_SITE, SIMILAR
 from dml.tracking import store
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = No
 def _collect_files(folder: Path, evaluation: Path | None) -> Iterator[dict[str, str]]:
     """Yield folders with nothing but the packed files: of the folds, and of the evaluation."""
     with TemporaryDirectory() as temporary:
-        folds, evaluated = Path(temporary) / "folds", Path(temporary) / "evaluation"
+        folds, evaluated, bank = (Path(temporary) / name for name in ("folds", "evaluation", case_bank.FOLDER))
         for fold in fold_folders(folder):
             (folds / fold.name).mkdir(parents=True)
             for name in FILES:
@@ -106,7 +107,9 @@ def _collect_files(folder: Path, evaluation: Path | None) -> Iterator[dict[str, 
         if evaluation is not None and card_of(evaluation, folder.name).exists():
             evaluated.mkdir(exist_ok=True)
             shutil.copy2(card_of(evaluation, folder.name), evaluated / CARD)
-        yield {path.name: str(path) for path in (folds, evaluated) if path.exists()}
+        if evaluation is not None and (evaluation / case_bank.FOLDER / folder.name).exists():
+            shutil.copytree(evaluation / case_bank.FOLDER / folder.name, bank)
+        yield {path.name: str(path) for path in (folds, evaluated, bank) if path.exists()}
 
 
 def card_of(evaluation: Path, model: str) -> Path:
@@ -154,18 +157,20 @@ def _pinned(name: str) -> str:
 
 
 def signature(ensemble: Ensemble) -> "ModelSignature":
-    """Columns that the model takes and returns, and the parameter that asks for the tiles' attention."""
+    """Columns that the model takes and returns, and the parameters that ask for attention and similar patients."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
     inputs: list[Any] = [ColSpec("string", name) for name in ("patient_id", "path")]
-    optional = {"expression": "string", "age": "double", "sex": "double", "mpp": "double", "upsample": "boolean"}
+    optional = {"expression": "string", "age": "double", "sex": "double", "site": "string", "mpp": "double"}
+    optional |= {"upsample": "boolean"}
     inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
     text: list[Any] = [ColSpec("string", name) for name in ("patient_id", "status", "reason")]
     # a refused patient has neither numbers nor a decision
     outputs = [ColSpec("double", name, required=False) for name in ensemble.outputs]
-    outputs += [ColSpec("string", name, required=False) for name in (*ensemble.decisions, ATTENTION)]
-    params = ParamSchema([ParamSpec(ATTENTION, "boolean", default=False)])
+    outputs += [ColSpec("string", name, required=False) for name in (*ensemble.decisions, ATTENTION, SIMILAR)]
+    switches = [ParamSpec(name, "boolean", default=False) for name in (ATTENTION, SAME_SITE)]
+    params = ParamSchema([*switches, ParamSpec(SIMILAR, "long", default=0)])
     return ModelSignature(Schema(inputs), Schema([*text, *outputs]), params)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dml.core.errors import InputError
-from dml.core.files import atomic, read_parquet, write_csv, write_parquet
+from dml.core.files import atomic, read_parquet, write_csv, write_json, write_parquet
 from dml.inference.slide_inputs import FEATURES
 from dml.readers.slide_files import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 
@@ -21,12 +21,12 @@ SLIDES = (*SLIDE_SUFFIXES, ".czi")
 """Files of a folder that are taken for slides, as are JPEG and PNG where there is nothing else; a file given by name is
 tried whatever it is called."""
 TABLES = (".csv", ".tsv")
-COLUMNS = ("patient_id", "path", "expression", "age", "sex", "mpp", "upsample")
+COLUMNS = ("patient_id", "path", "expression", "age", "sex", "site", "mpp", "upsample")
 """Of a table of slides; the first two are required."""
 FORMATS = (".csv", ".parquet", ".json")
 DIGITS = "%.6g"
 """Of numbers in a CSV, which people read; Parquet keeps all."""
-ATTENTION = "attention"
+ATTENTION, SIMILAR, SAME_SITE = "attention", "similar", "same_site"
 """As in `dml.inference.predictor`, which imports torch and is not needed to list files."""
 _TCGA = re.compile(r"^TCGA-..-....")
 
@@ -44,7 +44,7 @@ def request_table(
     ----------
     slides : Path
         A slide, a feature file, a folder of either, or a CSV with columns patient_id and path (and optionally
-        expression, age, sex, mpp, upsample).
+        expression, age, sex, site, mpp, upsample).
     expression : Path, optional
         Table with the patients' transcriptomes.
     slide_table : Path, optional
@@ -79,6 +79,27 @@ def request_table(
     return table if expression is None else table.assign(expression=str(expression))
 
 
+def add_sites(table: "pd.DataFrame", site: str | None) -> "pd.DataFrame":
+    """Name the hospital where the table does not: the one given, else the tissue source site of a TCGA barcode.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> add_sites(pd.DataFrame({"patient_id": ["TCGA-02-0001", "P1"]}), None)["site"].tolist()
+    ['02', None]
+    """
+    rows = table.to_dict("records")
+    sites: list[Any] = [_site(row, site) for row in rows]
+    return table.assign(site=sites)
+
+
+def _site(row: Mapping[Any, Any], default: str | None) -> str | None:
+    named, patient = row.get("site"), str(row["patient_id"])
+    if isinstance(named, str) and named:
+        return named
+    return default or (patient.split("-")[1] if _TCGA.match(patient) else None)
+
+
 def predict(
     reference: str,
     slides: Path,
@@ -88,6 +109,8 @@ def predict(
     attention: bool = False,
     mpp: float | None = None,
     upsample: bool = False,
+    params: Mapping[str, Any] | None = None,
+    site: str | None = None,
 ) -> "pd.DataFrame":
     """Predict every patient of some slides with a registered model, through the code it was packed with.
 
@@ -101,6 +124,10 @@ def predict(
         Ask for the column ``attention``, too.
     mpp, upsample
         As `request_table` takes them.
+    params : mapping, optional
+        Further inference parameters, as ``similar`` (see `dml.inference.predictor.Predictor`).
+    site : str, optional
+        Hospital of the patients, for similar ones: see `add_sites`.
 
     Returns
     -------
@@ -119,10 +146,14 @@ def predict(
 
     version = resolve(reference)
     table = request_table(slides, expression, slide_table, mpp, upsample)
+    table = add_sites(table, site) if (params or {}).get(SIMILAR) else table
     patients = [pd.DataFrame(rows) for _, rows in table.groupby("patient_id", sort=False)]
-    params = {ATTENTION: True} if attention else {}
+    asked = {**(params or {}), **({ATTENTION: True} if attention else {})}
     with load_with_packaged_code(version) as predict_rows:
-        return pd.concat([predict_rows(rows, params) for rows in progress(patients)], ignore_index=True)
+        predicted = pd.concat([predict_rows(rows, asked) for rows in progress(patients)], ignore_index=True)
+    if asked.get(SIMILAR) and SIMILAR not in predicted:
+        raise InputError(reference, "it was registered without a case bank", "Register again: dvc repro register")
+    return predicted
 
 
 def split_attention(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
@@ -133,6 +164,13 @@ def split_attention(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
         rows = pa.Table.from_pandas(pd.DataFrame(json.loads(str(text))), preserve_index=False)
         write_parquet(folder / f"{str(patient).replace('/', '_')}.parquet", rows.replace_schema_metadata(None))
     return table.drop(columns=ATTENTION)
+
+
+def split_similar(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+    """Write the column ``similar`` as ``<folder>/<patient_id>.json``; return the other columns."""
+    for patient, text in table.set_index("patient_id")[SIMILAR].dropna().items():
+        write_json(folder / f"{str(patient).replace('/', '_')}.json", json.loads(str(text)))
+    return table.drop(columns=SIMILAR)
 
 
 def write_table(table: "pd.DataFrame", out: Path) -> None:

@@ -12,34 +12,15 @@ import pandas as pd
 
 from dml.attribution.attribute import Attribution, attribute
 from dml.core.errors import InputError
-from dml.core.files import digest
 from dml.core.tasks import Task
 from dml.core.types import SUBSPACES
-from dml.inference.ensemble import Ensemble
+from dml.inference.ensemble import Ensemble, select_folds
 from dml.inference.maps.slide_map import SlideMap, choose_output, tile_table
-from dml.training.checkpoint import FoldModel
 from dml.viewer.slide_collection import SlideCollection, SlideEntry
 
 CAPACITY = 16
 """Patients whose maps remain in memory."""
 NO_COORDINATES = "features without coordinates: no map can be drawn"
-
-
-def select_folds(ensemble: Ensemble, patient_id: str) -> tuple[FoldModel, ...]:
-    """Return the models that never saw a patient: of the fold it is tested in, or all for one of another cohort.
-
-    Raises
-    ------
-    InputError
-        If every model was trained with the patient.
-    """
-    known = digest(patient_id)
-    unseen = tuple(fold for fold in ensemble.folds if known not in fold.spec.training_patient_hashes)
-    if not unseen:
-        raise InputError(
-            f"patient {patient_id}", "every model was trained with it", "Maps are made out of fold: give all folds"
-        )
-    return unseen
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dml.core.errors import ConfigError, InputError
 from dml.core.predictions import read_predictions
 from dml.data.cohort_store import CohortStore
 from dml.inference.ensemble import Ensemble, fold_folders
+from dml.registry.model_folder import model_folder
 from dml.viewer.app import Viewer
 from dml.viewer.slide_collection import CohortSlides, FolderSlides, SlideCollection
 
@@ -45,26 +46,6 @@ def make_viewer(model: str, cohort: str | None = None, slides: Path | None = Non
         return Viewer(collection, ensemble, model)
     collection = CohortSlides(CohortStore.of(str(cohort)), ensemble.spec)
     return Viewer(collection, ensemble, model, stored_predictions(folder, ensemble))
-
-
-def model_folder(model: str) -> Path:
-    """Return the folder of the fold models.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    if Path(model).is_dir():
-        return Path(model)
-    if "@" not in model and not model.rpartition("/")[2].isdigit():
-        raise InputError(
-            model, "neither a folder nor a registered model", "Give models/<cohort>/<task>/<model>, or <name>@<alias>"
-        )
-    from dml.registry.packaged_code import download
-    from dml.registry.versions import resolve
-
-    return download(resolve(model)) / "artifacts" / "folds"
 
 
 def stored_predictions(folder: Path, ensemble: Ensemble) -> dict[str, Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from dml.baselines.linear import neighbours
 from dml.baselines.linear.regression import Regression
 from dml.config import params as config
 from dml.core.types import Case, Cohort, Source
@@ -54,6 +55,7 @@ MODELS = (
     _linear("linear_slide_genes", "slide", "genes"),
     _linear("linear_slide_clinical", "slide", "clinical"),
     _linear("linear_slide_genes_clinical", "slide", "genes", "clinical"),
+    *neighbours.MODELS,
 )
 """A patient that lacks one of the inputs is left out of fitting and of predictions."""
 
@@ -109,7 +111,10 @@ def fit_baseline(
         return None
     design = DesignMatrix.fit(training, cases, sources, settings.components)
     columns = design(training, cases)
-    model = regression.fit(columns, cases, settings.penalty)
+    if name in neighbours.NAMES:
+        model: Any = neighbours.fit_neighbours(columns, cases, regression.task.name, regression.task.classes)
+    else:
+        model = regression.fit(columns, cases, settings.penalty)
     parts = []
     for role, cohort in evaluated.items():
         usable = _select(cohort, regression, sources)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dml.core.files import atomic
+from dml.core.types import SUBSPACES
 from dml.inference.maps.slide_map import SlideMap
 from dml.slides.reader import open_slide
 
@@ -24,13 +25,15 @@ CLIP = 0.99
 _BARS_UM = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 
 
-def save_overlay(slide: SlideMap, mpp: float, path: Path) -> None:
+def save_overlay(slide: SlideMap, mpp: float, path: Path, subspaces_only: bool = False) -> None:
     """Draw tissue, each branch's contributions, their difference and attention at one resolution; PNG or PDF.
 
     Parameters
     ----------
     path : Path
         Ends with .png or .pdf; written atomically.
+    subspaces_only : bool
+        Draw only tissue, tumor and microenvironment (of a model without subspaces, its branches).
 
     Raises
     ------
@@ -44,6 +47,8 @@ def save_overlay(slide: SlideMap, mpp: float, path: Path) -> None:
         thumbnail_mpp = max(max(opened.dimensions) * opened.mpp / SIDE, opened.mpp)
         tissue = opened.thumbnail(thumbnail_mpp)
     panels = _panels(slide, mpp)
+    if subspaces_only:
+        panels = [p for p in panels if p[0] in SUBSPACES] or [p for p in panels if p[0] in slide.branches[:2]]
     limit = max(float(np.quantile(np.abs(v), CLIP)) for _, v, diverging in panels if diverging) or 1.0
     with mpl.rc_context({"font.size": 8}):
         columns = 1 + len(panels)

@@ -91,7 +91,7 @@ def test_code_of_a_package_that_was_laid_out_otherwise_predicts(version: Path) -
 
 
 OLD_ANSWERING = """
-def answer(rows, relevance):
+def answer(rows, relevance, **of_later_versions):
     return rows.assign(file=rows["path"], relevance="[]" if relevance else None)[["patient_id", "file", "relevance"]]
 """
 OLD_SERVED = """

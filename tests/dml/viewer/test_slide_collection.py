@@ -6,9 +6,10 @@ import pytest
 
 from dml.core.errors import ConfigError, InputError
 from dml.data.cohort_store import CohortStore
+from dml.registry.model_folder import model_folder
 from dml.registry.predict import request_table
 from dml.viewer.map_cache import select_folds
-from dml.viewer.model_source import make_viewer, model_folder
+from dml.viewer.model_source import make_viewer
 from dml.viewer.slide_collection import OUTSIDE as LEADS_OUT
 from dml.viewer.slide_collection import CohortSlides, FolderSlides, by_key
 from tests.dml.viewer.conftest import OUTSIDE, PAINTED, UNENCODED, WITHOUT_PIXELS, ensemble

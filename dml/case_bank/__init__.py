@@ -1,0 +1,1 @@
+"""Similar patients: the learning patients' tokens with their outcomes, and who is near a new patient in them."""
