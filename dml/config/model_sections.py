@@ -126,6 +126,9 @@ class Distillation(Section):
     prediction_weight: float = Field(1.0, ge=0, description="weight of the prediction distillation; 0 = off")
     temperature: PositiveFloat = 2.0
     auxiliary_weight: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
+    program_weight: float = Field(
+        0.0, ge=0, description="weight of the gene programs predicted from the tokens of their subspace; 0 = off"
+    )
     loss_weights: dict[str, NonNegativeFloat] = Field(
         default_factory=dict, description="weights of further registered loss terms, by name"
     )

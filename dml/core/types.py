@@ -253,7 +253,8 @@ class Batch:
 
     `auxiliary` are other labels of the same patients, by name: used in training only. `offset` is the linear model's
     prediction, added to the logits (one column is added to all outputs), and `offset_without_genes` that of a model
-    which does not read the transcriptome.
+    which does not read the transcriptome. `programs` are gene programs of each subspace: targets of the student's
+    training, meaningless where no transcriptome is present.
     """
 
     patient_ids: tuple[str, ...]
@@ -264,6 +265,7 @@ class Batch:
     auxiliary: Mapping[str, ClassTarget] = field(default_factory=dict)
     offset: Float[Tensor, "b _"] | None = None
     offset_without_genes: Float[Tensor, "b _"] | None = None
+    programs: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +286,8 @@ class ModelOutput:
         Auxiliary label to its logits.
     predicted_genes : mapping
         Branch to the scaled genes predicted from the attended tokens of each level.
+    programs : mapping
+        Subspace to the gene programs predicted from its token.
     """
 
     embeddings: Mapping[str, Float[Tensor, "b d"]]
@@ -291,6 +295,7 @@ class ModelOutput:
     attention: Mapping[str, tuple[Float[Tensor, "b n"], ...]] = field(default_factory=dict)
     auxiliary: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
     predicted_genes: Mapping[str, tuple[Float[Tensor, "b _"], ...]] = field(default_factory=dict)
+    programs: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
 
     def __getitem__(self, branch: str) -> Tensor:
         """Return the embedding of one branch."""

@@ -48,8 +48,11 @@ def collate(patients: Sequence[Patient], preprocessor: Preprocessor) -> Batch:
         for name, classes in preprocessor.auxiliary.items()
     }
     ids = tuple(p.patient_id for p in patients)
+    genes = {"tumor": expression.tumor, "tme": expression.tme}
+    programs = {s: torch.from_numpy(each(genes[s].numpy())) for s, each in preprocessor.programs.items()}
     offsets = (_stack([p.offset for p in patients]), _stack([p.offset_without_genes for p in patients]))
-    return Batch(ids, levels, expression, covariates, make_target(patients, preprocessor), auxiliary, *offsets)
+    target = make_target(patients, preprocessor)
+    return Batch(ids, levels, expression, covariates, target, auxiliary, *offsets, programs)
 
 
 def _stack(offsets: Sequence[np.ndarray | None]) -> Tensor | None:

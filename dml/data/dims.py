@@ -24,6 +24,8 @@ class ModelDims(BaseModel):
         Time bins, classes, or parameters of a distribution of numbers.
     auxiliary : mapping
         Auxiliary label to its number of classes.
+    programs : mapping
+        Subspace to the number of gene programs that are predicted from its token.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,3 +38,4 @@ class ModelDims(BaseModel):
     covariates: int
     outputs: int
     auxiliary: Mapping[str, int] = {}
+    programs: Mapping[str, int] = {}

@@ -16,6 +16,7 @@ from dml.core.tasks import Task, make_task
 from dml.core.types import SURVIVAL, Case, Cohort, Subspace
 from dml.data.baseline_hazard import BaselineHazard
 from dml.data.dims import ModelDims
+from dml.data.gene_programs import GenePrograms
 from dml.data.target_scale import TargetScale
 from dml.data.vectors import Vector
 
@@ -98,6 +99,7 @@ class Preprocessor(BaseModel):
     auxiliary: Mapping[str, tuple[str, ...]] = {}
     target_scale: TargetScale = TargetScale()
     baseline: BaselineHazard | None = None
+    programs: Mapping[str, GenePrograms] = {}
     pooled_mpps: tuple[float, ...] = ()
     """Resolutions whose mean tokens linear models read; none: all."""
 
@@ -171,6 +173,7 @@ class Preprocessor(BaseModel):
             covariates=2 * len(self.covariate_names),
             auxiliary={name: len(classes) for name, classes in self.auxiliary.items()},
             outputs=len(self.base_logits),
+            programs={name: len(each.mean) for name, each in self.programs.items()},
         )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Batch, MagnificationTokens
+from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry, ModelSections
 from dml.models.gene_imputation import GeneImputationStudent
@@ -42,6 +42,7 @@ class Student(MultiScaleModel):
             make = AGGREGATIONS[aggregation]
             self.aggregate = make(config.width, config.heads, config.n_queries, config.dropout)
         self.head = self.make_head(dims, config)
+        self.predict_programs = nn.ModuleDict({s: nn.Linear(config.width, p) for s, p in dims.programs.items()})
 
     @classmethod
     def build(cls, dims: ModelDims, sections: ModelSections) -> "Student":
@@ -61,6 +62,12 @@ class Student(MultiScaleModel):
                     levels[i - 1], mask=attended_children(levels[i - 1], levels[i], mean, self.zoom)
                 )
         return replace(batch, levels=tuple(levels))
+
+    def predict(self, batch: Batch, genes: Mapping[str, Tensor]) -> ModelOutput:
+        """Predict a batch, and the gene programs of each subspace from its token where they are taught."""
+        output = super().predict(batch, genes)
+        programs = {s: layer(output[s]) for s, layer in self.predict_programs.items()}
+        return replace(output, programs=programs) if programs else output
 
     def encode(self, tokens: Tensor, level: MagnificationTokens, genes: Mapping[str, Tensor]) -> LevelEncoding:
         """Aggregate the tokens into one embedding per subspace."""

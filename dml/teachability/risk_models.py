@@ -19,8 +19,8 @@ from dml.baselines.linear.regression import NumberRegression, Regression, Surviv
 from dml.config import params as config
 from dml.core.types import Case, Cohort
 from dml.models.linear.design_matrix import DesignMatrix, Reduction, source_matrix
+from dml.models.linear.kernel_ridge import KernelRidge
 from dml.teachability.fold_patients import is_paired
-from dml.teachability.kernel_ridge import KernelRidge
 
 COLUMNS = ("slide", "genes", "predicted", "residual")
 """Scores of a patient: of the slide, of the genes, the latter predicted from the slide, and what that leaves."""

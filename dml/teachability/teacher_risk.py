@@ -17,9 +17,9 @@ from dml.core.predictions import read_predictions
 from dml.core.types import Case, Cohort
 from dml.evaluation.intervals import bootstrap_weights
 from dml.models.linear.design_matrix import source_matrix
+from dml.models.linear.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
 from dml.teachability.association import associate
 from dml.teachability.gap import describe
-from dml.teachability.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
 
 
 def associate_teacher(folder: Path, cohort: Cohort, params: config.Params, task: str) -> list[dict[str, Any]]:

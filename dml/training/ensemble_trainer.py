@@ -24,6 +24,7 @@ from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.cross_fitted_epoch import cross_stop
 from dml.training.distributed import SingleProcess, launch
 from dml.training.fit_offset import SOURCES, fit_linear_offset, read_outcomes
+from dml.training.fit_programs import fit_programs
 from dml.training.folds import Fold
 from dml.training.fork_map import fork_map
 from dml.training.objectives import Objective
@@ -109,6 +110,9 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         c.patient_id: fold.inner_fold_of.get(c.patient_id, i % max(fold.n_inner_folds, 1))
         for i, c in enumerate(fold.learning.cases)
     }
+    if params.distillation.program_weight and entry.family == "ours" and "genes" not in entry.inputs:
+        programs = fit_programs(fold.learning, preprocessor, inner_fold_of)
+        preprocessor = preprocessor.model_copy(update={"programs": programs})
     reference = _fit_reference(name, fold, params, preprocessor, inner_fold_of)
     spec = ModelSpec(
         name=name,
