@@ -1,20 +1,30 @@
 """``dml predict``: predictions of a registered model."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dml.cli.output import Json, bar, note, show
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Model = Annotated[str, typer.Option("--model", help="<name>@<alias>, e.g. demo-survival-student@champion.")]
 
 
 def predict(
     model: Model,
-    slides: Annotated[Path, typer.Option(help="A slide or feature file, a folder of them, or a CSV patient_id,path.")],
     out: Annotated[Path, typer.Option(help="File to write: .csv, .parquet or .json.")],
+    slides: Annotated[
+        Path | None, typer.Option(help="A slide or feature file, a folder of them, or a CSV patient_id,path.")
+    ] = None,
+    watch: Annotated[
+        Path | None, typer.Option(help="Instead: a folder; each file that is finished there is predicted once.")
+    ] = None,
+    poll: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks into the watched folder.")] = 10.0,
     expression: Annotated[Path | None, typer.Option(help="Table of transcriptomes, for a teacher.")] = None,
     cohort: Annotated[str | None, typer.Option(help="Cohort whose slide table names the patient of a slide.")] = None,
     attention: Annotated[
@@ -33,11 +43,19 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict patients from slides or features; unusable ones are rows with status refused and a reason."""
-    from dml.core.errors import CheckFailed
-    from dml.inference.predictor import NO_EXPRESSION
+    from dml.core.errors import ConfigError
     from dml.registry import predict as prediction
 
     prediction.check_format(out)
+    if (slides is None) == (watch is None):
+        raise ConfigError("dml predict takes slides or watches a folder: give one of --slides and --watch")
+    if slides is None:
+        if attention is not None or similar is not None:
+            raise ConfigError("--watch writes predictions only, without --attention and --similar")
+        watch_for_slides(
+            model, watch or Path(), out, poll, {"expression": expression, "mpp": mpp, "upsample": upsample}
+        )
+        return
     table = Path("data") / cohort / "slides.parquet" if cohort else None
     rows = prediction.predict(
         model,
@@ -55,6 +73,14 @@ def predict(
     if attention is not None:
         rows = prediction.split_attention(rows, attention)
     prediction.write_table(rows, out)
+    _report(rows, slides, out, expression, as_json)
+
+
+def _report(rows: "pd.DataFrame", slides: Path, out: Path, expression: Path | None, as_json: bool) -> None:
+    """Count rows, and name what was refused; CheckFailed if all were."""
+    from dml.core.errors import CheckFailed
+    from dml.inference.predictor import NO_EXPRESSION
+
     if as_json:
         counts = rows["status"].value_counts()
         show([{"out": str(out), **{status: int(counts.get(status, 0)) for status in ("ok", "refused")}}], as_json)
@@ -72,3 +98,22 @@ def predict(
     note(f"{len(rows) - len(refused)} of {len(rows)} patients predicted: {out}")
     if len(refused) == len(rows):
         raise CheckFailed(f"{slides}: no patient could be predicted; the reasons are in {out}")
+
+
+def watch_for_slides(model: str, folder: Path, out: Path, poll: float, request: Mapping[str, Any]) -> None:
+    """Predict what arrives in a folder until Ctrl+C."""
+    from dml.registry.versions import resolve
+    from dml.registry.watch import FolderWatch, RegisteredFile, watch
+
+    def report(row: Mapping[str, Any]) -> None:
+        note(f"{row['status']} {row['file']}" + (f": {row['reason']}" if row["reason"] else ""))
+
+    predict_file = RegisteredFile(resolve(model))
+    watched = FolderWatch(folder, out, predict_file, request, settle_s=poll, with_images=request["mpp"] is not None)
+    note(f"{folder}: each finished file becomes a row of {out}; stop with Ctrl+C")
+    try:
+        watch(watched, poll, report)
+    except KeyboardInterrupt:
+        note("stopped; the next start goes on from here")
+    finally:
+        predict_file.close()

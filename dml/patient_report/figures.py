@@ -51,7 +51,14 @@ def survival_figure(
             at = [0.0, *(day / DAYS_PER_YEAR for day in horizon_columns(years).values())]
             low, high = (np.concatenate([[1.0], ends]) for ends in (folds.min(axis=0), folds.max(axis=0)))
             axes.fill_between(at, low, high, color=LOW, alpha=0.2, linewidth=0)
-            axes.plot(at, [1.0, *mean], "o-", color=LOW, markersize=3, label="model (band: its folds)")
+            axes.plot(
+                at,
+                [1.0, *mean],
+                "o-",
+                color=LOW,
+                markersize=3,
+                label="model (band: its folds)" if len(folds) > 1 else "model",
+            )
             curve = (outcomes or {}).get("curve")
             if curve:
                 n = (outcomes or {})["n"]
@@ -87,7 +94,7 @@ def bar_figure(rows: Sequence[tuple[str, float, float, str]], unit: str, height:
                       height=0.65, error_kw={"linewidth": 0.8, "ecolor": MUTED})  # fmt: skip
             axes.axvline(0, color=MUTED, linewidth=0.8)
             axes.set_yticks(position, names)
-            axes.set_xlabel(f"contribution ({unit})")
+            figure.supxlabel(f"contribution ({unit})", fontsize=9)
         return _address(path, "image/svg+xml")
 
 

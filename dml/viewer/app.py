@@ -20,6 +20,7 @@ from dml.core.errors import DmlError, InputError
 from dml.inference.ensemble import Ensemble
 from dml.viewer.map_cache import MapCache
 from dml.viewer.map_view import MapView, prediction_text
+from dml.viewer.measured_layers import MeasuredSpots
 from dml.viewer.pixels import BlankPixels, OpenSlides, SlidePixels, TileCache, encode
 from dml.viewer.slide_collection import SlideCollection, SlideEntry, by_key
 
@@ -55,6 +56,7 @@ class Viewer:
         self.maps = MapCache(self.ensemble, self.collection)
         self._open, self._tiles = OpenSlides(), TileCache()
         self._blank: dict[str, BlankPixels] = {}
+        self._measured: dict[str, MeasuredSpots | None] = {}
 
     def entry(self, request: Request) -> SlideEntry:
         """Return the slide of an address; InputError for an unknown id."""
@@ -90,7 +92,14 @@ class Viewer:
         except TimeoutError:
             return None
         task = self.ensemble.spec.preprocessor.task
-        return MapView(maps.slide_map(entry, self.model, task, output), maps)
+        return MapView(maps.slide_map(entry, self.model, task, output), maps, self.measured_spots(entry))
+
+    def measured_spots(self, entry: SlideEntry) -> MeasuredSpots | None:
+        """Return the spots of a slide with pixels, read once; None without."""
+        if entry.key not in self._measured:
+            mpp = None if entry.file is None else self._open.get(entry.file, entry.stated_mpp).mpp
+            self._measured[entry.key] = None if mpp is None else self.collection.read_spots(entry, mpp)
+        return self._measured[entry.key]
 
     def picture(self, key: tuple[object, ...], make: Callable[[], Any]) -> Response:
         """Return a picture as JPEG, from memory if it is there."""

@@ -14,12 +14,13 @@ from dml.attribution.attribute import LINEAR
 from dml.inference.maps.overlay import CLIP
 from dml.inference.maps.slide_map import TOTAL, SlideMap
 
-Quantity = Literal["contribution", "difference", "attention", "deviation"]
+Quantity = Literal["contribution", "difference", "attention", "deviation", "measured"]
 SCALES: dict[Quantity, str] = {
     "contribution": "PuOr_r",
     "difference": "PuOr_r",
     "attention": "viridis",
     "deviation": "cividis",
+    "measured": "inferno",
 }
 """Colour maps of matplotlib: orange raises the output, purple lowers it."""
 LABELS = {"tumor": "Tumor", "tme": "Microenvironment", LINEAR: "Linear offset", TOTAL: "Sum"}

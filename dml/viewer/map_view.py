@@ -13,6 +13,7 @@ from dml.inference.ensemble import Ensemble
 from dml.inference.maps.slide_map import SlideMap
 from dml.viewer.layers import SCALES, Layer, colour_table, layer_range, layer_values, list_layers
 from dml.viewer.map_cache import PatientMaps
+from dml.viewer.measured_layers import MeasuredSpots
 
 GALLERY = 8
 """Tiles at each end."""
@@ -27,6 +28,7 @@ class MapView:
 
     slide: SlideMap
     maps: PatientMaps
+    measured: MeasuredSpots | None = None
 
     @property
     def mpps(self) -> list[float]:
@@ -69,12 +71,12 @@ class MapView:
             "levels": levels,
             "layers": [
                 {"id": layer.id, "label": layer.label, "quantity": layer.quantity, "unit": layer.unit}
-                for layer in list_layers(self.slide)
+                for layer in self._layers()
             ],
         }
 
     def layer(self, layer_id: str, level: int) -> dict[str, Any]:
-        """Return a value per tile, the ends of the scale, and its colours.
+        """Return a value per tile (None where nothing was measured), the ends of the scale, and its colours.
 
         Raises
         ------
@@ -83,13 +85,22 @@ class MapView:
         """
         mpp, _ = self.levels(level)
         layer = self._find(layer_id)
-        low, high = layer_range(self.slide, layer, mpp)
-        values = [_rounded(value) for value in layer_values(self.slide, layer, mpp)]
+        if layer.quantity == "measured" and self.measured is not None:
+            rows = self.slide.layer(self.slide.branches[0], mpp)
+            each, low, high = self.measured.on_tiles(
+                layer, rows[["x_um", "y_um"]].to_numpy(float), self.levels(level)[1]
+            )
+        else:
+            (low, high), each = layer_range(self.slide, layer, mpp), layer_values(self.slide, layer, mpp)
+        values = [None if np.isnan(value) else _rounded(value) for value in each]
         scale = SCALES[layer.quantity]
         return {"values": values, "low": low, "high": high, "colours": colour_table(scale), "scale": scale}
 
+    def _layers(self) -> list[Layer]:
+        return [*list_layers(self.slide), *(self.measured.layers() if self.measured is not None else ())]
+
     def _find(self, layer_id: str) -> Layer:
-        layers = {layer.id: layer for layer in list_layers(self.slide)}
+        layers = {layer.id: layer for layer in self._layers()}
         if layer_id not in layers:
             raise InputError("layer", f"no layer {layer_id!r}", f"There are: {listed(list(layers), 20)}")
         return layers[layer_id]

@@ -15,6 +15,7 @@ from dml.data.cohort_store import CohortStore
 from dml.inference.file_access import FileAccess
 from dml.inference.slide_inputs import FEATURES, SlideRequest, read_slides
 from dml.training.checkpoint import ModelSpec
+from dml.viewer.measured_layers import MeasuredSpots, read_measured_spots
 
 OUTSIDE = "outside of the folder that is shown"
 """Status of a slide whose path, or a link in it, leads out."""
@@ -65,6 +66,9 @@ class SlideCollection(Protocol):
 
     def read_patient(self, patient_id: str) -> PatientTokens:
         """Read all tokens of one patient; InputError where it has none."""
+
+    def read_spots(self, entry: SlideEntry, mpp: float) -> MeasuredSpots | None:
+        """Read the spots of a slide of some microns per pixel; None without any."""
 
 
 class CohortSlides:
@@ -136,6 +140,12 @@ class CohortSlides:
             Cohort(clinical.name, (case,), matrix.genes, matrix.unit, groups, clinical.classes), slides
         )
 
+    def read_spots(self, entry: SlideEntry, mpp: float) -> MeasuredSpots | None:
+        """Read the spots of a section with what was measured there; None in a cohort that is not spatial."""
+        prepared = self._spec.preprocessor
+        groups = GeneGroups(prepared.tumor_genes, prepared.tme_genes)
+        return read_measured_spots(self._store, entry.slide_id, mpp, groups)
+
 
 class FolderSlides:
     """Slides and feature files below a folder; a slide is tiled and encoded when it is first opened.
@@ -166,6 +176,10 @@ class FolderSlides:
             key = _key(self.name, path.as_posix().removeprefix(self._root.as_posix()))
             rows.append(SlideEntry(key, path.stem, patient, file, None, status))
         return sorted(rows, key=lambda entry: (entry.patient_id, entry.slide_id))
+
+    def read_spots(self, entry: SlideEntry, mpp: float) -> MeasuredSpots | None:
+        """Return None: files of a folder have no spots."""
+        return None
 
     def _file(self, path: Path) -> tuple[Path | None, str]:
         try:

@@ -112,6 +112,7 @@ export class Overlay {
 export function colourOf({ values, low, high, colours }) {
   const last = colours.length - 1;
   return values.map((value) => {
+    if (value === null) return "rgba(0, 0, 0, 0)";
     const index = Math.floor(((value - low) / (high - low)) * colours.length);
     return colours[Math.min(last, Math.max(0, index))];
   });

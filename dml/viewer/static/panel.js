@@ -3,7 +3,8 @@
 import { byId, make, short, signed } from "./api.js";
 
 const NAMES = { tumor: "tumor", tme: "microenvironment", linear: "linear offset", total: "sum" };
-const GROUPS = { base: "Slide", contribution: "Contribution", attention: "Attention", deviation: "Uncertainty" };
+const GROUPS = { base: "Slide", contribution: "Contribution", attention: "Attention", deviation: "Uncertainty",
+  measured: "Measured at the spots" };
 export const nameOf = (branch) => NAMES[branch] ?? branch;
 
 export function showPrediction(slide, map) {
