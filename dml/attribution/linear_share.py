@@ -52,10 +52,10 @@ def offset_shares(offset: LinearOffset, preprocessor: Preprocessor, patient: Coh
     start = np.zeros(offset.outputs)
     if name:
         models = offset.models[name]
-        start = offset.slopes[name] * np.mean([model(reference)[0] for model in models], axis=0)
+        start = offset.mean_slope(name) * np.mean([model(reference)[0] for model in models], axis=0)
         for source in models[0].maps:
             each = [_column_shares(model.maps[source], rows[source][0], reference[source][0]) for model in models]
-            shares[source] = offset.slopes[name] * np.mean(each, axis=0)
+            shares[source] = offset.mean_slope(name) * np.mean(each, axis=0)
     pooled = [
         _divide(case, Mpp(mpp), shares["slide"][i * width : (i + 1) * width], rows["slide"][0], i, preprocessor)
         for i, mpp in enumerate(preprocessor.linear_mpps)

@@ -1,8 +1,10 @@
 """Apply a linear offset: the prediction of a penalised linear model that is added to a network's logits.
 
-    offset_i = slope * mean_j LP_j(x_i)         LP_j: linear predictor fitted on all inner folds but j
+    offset_i = slope * v * mean_j LP_j(x_i)     LP_j: linear predictor fitted on all inner folds but j
 
 A training patient of inner fold j has the offset slope * LP_j alone: no patient's offset was fitted on its own outcome.
+The slope was fitted on these single predictors. Their mean varies less and has the same covariance with the outcome, so
+that its slope is larger by v = var LP_j / var mean_j LP_j, which needs no outcome.
 How the models are fitted is in `dml.training.fit_offset`.
 
 Shape legend: n patients, c columns, k outputs (1 for survival: the same shift of the log-odds of every bin).
@@ -74,6 +76,8 @@ class LinearOffset(BaseModel):
         The same names to the factor on their predictions.
     outputs : int
         Columns of an offset.
+    variance_ratios : mapping
+        The same names to the ratio v of the variance of one model to that of their mean; 1 where there is none.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -81,6 +85,7 @@ class LinearOffset(BaseModel):
     models: Mapping[str, tuple[LinearModel, ...]]
     slopes: Mapping[str, float]
     outputs: int
+    variance_ratios: Mapping[str, float] = {}
 
     def __call__(self, rows: SourceRows, inner_folds: Sequence[int | None]) -> np.ndarray:
         """Return the offset of each patient, float32 [n k]; 0 for one without any of the sources.
@@ -99,12 +104,18 @@ class LinearOffset(BaseModel):
             outputs = np.stack([model({source: rows[source][chosen] for source in model.maps}) for model in models])
             folds = [fold for fold, is_chosen in zip(inner_folds, chosen, strict=True) if is_chosen]
             cross_fitted = [
-                outputs[:, i].mean(0) if fold is None else outputs[fold % len(outputs), i]
+                self.variance_ratios.get(name, 1.0) * outputs[:, i].mean(0)
+                if fold is None
+                else outputs[fold % len(outputs), i]
                 for i, fold in enumerate(folds)
             ]
             if cross_fitted:
                 offset[chosen] = self.slopes[name] * np.array(cross_fitted)
         return offset
+
+    def mean_slope(self, name: str) -> float:
+        """Return the factor on the mean of the linear models of some sources."""
+        return self.slopes[name] * self.variance_ratios.get(name, 1.0)
 
     def choose(self, rows: SourceRows) -> np.ndarray:
         """Return for each patient the name of the models of most sources that it has; '' without any of them."""

@@ -147,6 +147,7 @@ def fit_linear_offset(
     inner_fold, n_inner_folds = np.array(inner_folds), max(inner_folds) + 1
     models: dict[str, tuple[LinearModel, ...]] = {}
     slopes: dict[str, float] = {}
+    ratios: dict[str, float] = {}
     for combination in sources:
         complete = outcomes.known & np.all([has_values(rows[source]) for source in combination], axis=0)
         name = "+".join(combination)
@@ -164,8 +165,16 @@ def fit_linear_offset(
             validated = complete & (inner_fold == j)
             cross_fitted[validated] = model({source: rows[source][validated] for source in combination})
         models[name], slopes[name] = fitted, _fit_slope(cross_fitted, complete, outcomes)
+        ratios[name] = _variance_ratio(fitted, {source: rows[source][complete] for source in combination})
         log.info("linear offset from %s: %d patients, slope %.2f", name, complete.sum(), slopes[name])
-    return LinearOffset(models=models, slopes=slopes, outputs=outcomes.n_outputs)
+    return LinearOffset(models=models, slopes=slopes, outputs=outcomes.n_outputs, variance_ratios=ratios)
+
+
+def _variance_ratio(models: Sequence[LinearModel], rows: SourceRows) -> float:
+    """Return how much more one model's predictions vary among patients than the mean of all models', at least 1."""
+    each = np.stack([model(rows) for model in models])  # j n k
+    single, mean = float(each.var(axis=1).mean(0).sum()), float(each.mean(0).var(axis=0).sum())
+    return max(single / mean, 1.0) if mean > 0 else 1.0
 
 
 def _fit_slope(predictor: np.ndarray, mask: np.ndarray, outcomes: Outcomes) -> float:

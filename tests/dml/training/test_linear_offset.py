@@ -10,10 +10,11 @@ import torch
 from dml.config import params as config
 from dml.core.types import Cohort, Source, Survival
 from dml.data.batches import collate
+from dml.data.linear_offset import LinearMap, LinearModel, LinearOffset
 from dml.data.patient_reader import PatientReader
 from dml.training.augmentation import drop_tokens_and_genes
 from dml.training.checkpoint import FoldModel
-from dml.training.fit_offset import SOURCES, ClassOutcomes, fit_linear_offset, read_outcomes
+from dml.training.fit_offset import SOURCES, ClassOutcomes, _variance_ratio, fit_linear_offset, read_outcomes
 from dml.training.folds import make_fold, select_test_patients
 from dml.training.train import distill_student, train_teacher
 from tests.synthetic import PARAMS, change, cohort, concordance, fold, splits
@@ -147,3 +148,26 @@ def test_a_student_need_not_have_an_offset_as_its_teacher_has() -> None:
     started, free = (distill_student(fold(data), params, "survival", taught).model for params in (on, off))
     assert started.spec.linear_offset is not None
     assert free.spec.linear_offset is None
+
+
+def test_the_mean_of_the_models_is_calibrated_as_one_of_them_is() -> None:
+    """Noisy models: the mean of their predictions varies less, and the factor gives back what its slope would be."""
+    random = np.random.default_rng(8)
+    truth = random.normal(size=(4000, 1))
+    maps = [
+        LinearMap(low=np.full(6, -np.inf), high=np.full(6, np.inf), mean=np.zeros(6), weight=w[:, None])
+        for w in np.concatenate([np.ones((5, 1)), random.normal(size=(5, 5))], axis=1)
+    ]
+    models = tuple(LinearModel(maps={"slide": m}, bias=np.zeros(1)) for m in maps)
+    rows = {"slide": np.concatenate([truth, random.normal(size=(4000, 5))], axis=1)}
+    single = np.stack([model(rows)[:, 0] for model in models])
+    slope = float(np.mean([np.cov(each, truth[:, 0])[0, 1] for each in single]) / single.var(axis=1).mean())
+    fitted = LinearOffset(models={"slide": models}, slopes={"slide": slope}, outputs=1)
+    ratio = _variance_ratio(models, rows)
+    adjusted = fitted.model_copy(update={"variance_ratios": {"slide": ratio}})
+    nobody = [None] * 4000
+    plain, corrected = (offset(rows, nobody)[:, 0] for offset in (fitted, adjusted))
+    assert ratio > 1.5
+    assert np.polyfit(plain, truth[:, 0], 1)[0] > 1.4
+    assert np.polyfit(corrected, truth[:, 0], 1)[0] == pytest.approx(1.0, abs=0.2)
+    np.testing.assert_array_equal(adjusted(rows, [0] * 4000), fitted(rows, [0] * 4000))  # training patients
