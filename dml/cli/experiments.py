@@ -16,15 +16,28 @@ def ablate(
     variant: Annotated[
         list[str] | None, typer.Option(help="Only these rows besides the full models; may be repeated.")
     ] = None,
+    validation: Annotated[
+        bool,
+        typer.Option("--validation", help="Score out-of-fold predictions of training patients: what a choice may see."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train teacher and student with one thing switched off at a time; the same command resumes.
 
     Writes reports/<cohort>/<task>/ablation.md and .json: outer test folds, paired differences to the full models.
+    With --validation no test patient is scored, and the files are ablation-validation.md and .json.
     """
     from dml.config import params as config
     from dml.core.errors import ConfigError
-    from dml.experiments.ablation import Ablation, iterate_cells, score_variants, select_variants, write_table
+    from dml.experiments.ablation import (
+        PATIENTS,
+        Ablation,
+        Role,
+        iterate_cells,
+        score_variants,
+        select_variants,
+        write_table,
+    )
 
     params = config.load()
     if not all(part.strip().lstrip("-").isdigit() for part in seeds.split(",") if seeds):
@@ -33,12 +46,20 @@ def ablate(
     ablation, variants = Ablation.read(params, task), select_variants(params, variant or ())
     for cell in bar(list(iterate_cells(variants, numbers, params.folds)), f"ablation of {task}"):
         ablation.predictions(cell)
-    lines = score_variants(ablation, variants, numbers)
+    role: Role = "validation" if validation else "test"
+    lines = score_variants(ablation, variants, numbers, role)
     folder = Path("reports") / params.cohort / task
-    write_table(lines, numbers, params.optimisation.ensemble_size, folder)
+    write_table(lines, numbers, params.optimisation.ensemble_size, folder, role)
     columns = ("variant", "subgroup", "metric", "value", "ci_low", "ci_high", "difference", "p_holm")
-    show([{name: line.get(name) for name in columns} for line in lines], as_json, f"ablation of {task}")
-    note(f"written: {folder}/ablation.md; on the page after dvc repro -f --single-item evaluate@{task}")
+    show(
+        [{name: line.get(name) for name in columns} for line in lines],
+        as_json,
+        f"ablation of {task}: {PATIENTS[role].lower()}",
+    )
+    if validation:
+        note(f"written: {folder}/ablation-validation.md")
+    else:
+        note(f"written: {folder}/ablation.md; on the page after dvc repro -f --single-item evaluate@{task}")
 
 
 def reproduce(

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,12 @@ from dml.experiments.ablation_variants import FULL, Variant, list_variants, trai
 from dml.training.checkpoint import FoldModel
 from dml.training.folds import make_fold, predict_fold, select_test_patients
 
+Role = Literal["test", "validation"]
+PATIENTS: Mapping[Role, str] = {
+    "test": "Outer test folds",
+    "validation": "Out-of-fold predictions of training patients",
+}
+"""What a table of each role is about."""
 log = logging.getLogger(__name__)
 DECIDING = ("cohort", "tiles", "embed", "inputs", "model", "optimisation", "teacher", "distillation")
 """Sections of params.yaml that a cell depends on, besides seed, task, fold and the stores."""
@@ -95,11 +101,15 @@ class Ablation:
         self.predictions(full)
         return FoldModel.load(self.folder(full))
 
-    def test_rows(self, variant: Variant, seed: int) -> pd.DataFrame:
-        """Return the test predictions of all folds by patient id; trains what is not there."""
+    def rows(self, variant: Variant, seed: int, role: Role = "test") -> pd.DataFrame:
+        """Return the predictions of all folds by patient id and fold; trains what is not there.
+
+        With the role "validation" they are out-of-fold predictions of the training patients: each has one for every
+        fold that does not test it.
+        """
         parts = [read_predictions(self.predictions(Cell(variant, seed, fold)))[0] for fold in self.params.folds]
         rows = pd.concat(parts, ignore_index=True)
-        return rows[rows["role"] == "test"].sort_values("patient_id", ignore_index=True)
+        return rows[rows["role"] == role].sort_values(["patient_id", "fold"], ignore_index=True)
 
 
 def select_variants(params: config.Params, names: Sequence[str] = ()) -> list[Variant]:
@@ -124,8 +134,12 @@ def iterate_cells(variants: Sequence[Variant], seeds: Sequence[int], folds: Sequ
             yield from (Cell(variant, seed, fold) for variant in variants)
 
 
-def score_variants(ablation: Ablation, variants: Sequence[Variant], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def score_variants(
+    ablation: Ablation, variants: Sequence[Variant], seeds: Sequence[int], role: Role = "test"
+) -> list[dict[str, Any]]:
     """Score the rows on the outer test folds, mean over seeds, each against the full model of its kind.
+
+    With the role "validation" on out-of-fold predictions of the training patients: what a choice may look at.
 
     Returns
     -------
@@ -134,7 +148,7 @@ def score_variants(ablation: Ablation, variants: Sequence[Variant], seeds: Seque
         difference_low, difference_high, p and p_holm (within kind and subgroup).
     """
     params = ablation.params
-    rows = {v.name: [ablation.test_rows(v, seed) for seed in seeds] for v in variants}
+    rows = {v.name: [ablation.rows(v, seed, role) for seed in seeds] for v in variants}
     groups: dict[str, set[str] | None] = {"": None}
     if params.evaluation.subgroups:
         patients = CohortStore.of(params.cohort).patients()
@@ -146,11 +160,14 @@ def score_variants(ablation: Ablation, variants: Sequence[Variant], seeds: Seque
     return lines
 
 
-def write_table(lines: Sequence[Mapping[str, Any]], seeds: Sequence[int], members: int, folder: Path) -> None:
-    """Write ablation.json, which the report page shows, and ablation.md."""
-    write_json(folder / "ablation.json", {"seeds": list(seeds), "members": members, "rows": list(lines)})
+def write_table(
+    lines: Sequence[Mapping[str, Any]], seeds: Sequence[int], members: int, folder: Path, role: Role = "test"
+) -> None:
+    """Write ablation.json, which the report page shows, and ablation.md; of validation ablation-validation.*."""
+    name = "ablation" if role == "test" else f"ablation-{role}"
+    write_json(folder / f"{name}.json", {"seeds": list(seeds), "members": members, "rows": list(lines)})
     text = [
-        f"Outer test folds, mean of seeds {', '.join(map(str, seeds))}; difference to the full model of its kind.\n"
+        f"{PATIENTS[role]}, mean of seeds {', '.join(map(str, seeds))}; difference to the full model of its kind.\n"
     ]
     text += ["| model | subgroup | metric | value | difference | p (Holm) |", "|---|---|---|---|---|---|"]
     for x in lines:
@@ -158,7 +175,7 @@ def write_table(lines: Sequence[Mapping[str, Any]], seeds: Sequence[int], member
         value = f"{x['value']:.3f} ({x['ci_low']:.3f} to {x['ci_high']:.3f})"
         p = f"{x['p_holm']:.3f}" if "p" in x else ""
         text.append(f"| {x['variant']} | {x['subgroup'] or 'all'} | {x['metric']} | {value} | {gap} | {p} |")
-    with atomic(folder / "ablation.md") as temporary:
+    with atomic(folder / f"{name}.md") as temporary:
         temporary.write_text("\n".join(text) + "\n")
 
 
@@ -175,7 +192,7 @@ def _score_group(
 ) -> list[dict[str, Any]]:
     settings = ablation.params.evaluation
     first = next(iter(rows.values()))[0]
-    weights = bootstrap_weights(first["fold"].to_numpy(int), settings.resamples, ablation.params.seed)
+    weights = _draw(first, settings.resamples, ablation.params.seed)
     task = make_task(ablation.task, ablation.cohort.classes)
     metrics = {v.name: _mean([leading_metric(f, task.kind, task.classes) for f in rows[v.name]]) for v in variants}
     lines = []
@@ -200,6 +217,14 @@ def _score_group(
         for name, p in holm({name: line["p"] for name, line in compared.items()}).items():
             compared[name]["p_holm"] = p
     return lines
+
+
+def _draw(rows: pd.DataFrame, resamples: int, seed: int) -> np.ndarray:
+    """Draw patients within folds, or patients with all their rows where each is predicted in several folds."""
+    if rows["patient_id"].is_unique:
+        return np.asarray(bootstrap_weights(rows["fold"].to_numpy(int), resamples, seed))
+    codes, patients = pd.factorize(rows["patient_id"])
+    return np.asarray(bootstrap_weights(np.zeros(len(patients), int), resamples, seed)[:, codes])
 
 
 def _mean(metrics: Sequence[Metric]) -> Metric:

@@ -9,6 +9,7 @@ import pytest
 from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.core.files import read_json
+from dml.core.predictions import read_predictions, write_predictions
 from dml.experiments import ablation as module
 from dml.experiments.ablation import Ablation, Cell, iterate_cells, score_variants, select_variants, write_table
 from dml.experiments.ablation_variants import FULL, list_variants
@@ -103,3 +104,28 @@ def test_a_further_loss_term_gets_a_row_of_its_own(monkeypatch: pytest.MonkeyPat
     assert rows["with my_term"].apply(params).teacher.loss_weights == {"my_term": 2.0}
     assert rows["no other"].apply(params).distillation.loss_weights == {}
     assert "no my_term" not in {variant.name for variant in select_variants(PARAMS)}, "it is off anyway"
+
+
+def test_a_validation_table_does_not_look_at_test_patients(small: Ablation, tmp_path: Path) -> None:
+    """Whatever the test patients' outcomes are, a table for choices is the same; a patient counts once a resample."""
+    variants = [FULL["teacher"], named("no disentangled fusion")]
+    lines = score_variants(small, variants, [1], "validation")
+    rows = small.rows(FULL["teacher"], 1, "validation")
+    assert set(rows["role"]) == {"validation"}
+    for cell in iterate_cells(variants, [1], [0, 1]):
+        path = small.predictions(cell)
+        table, metadata = read_predictions(path)
+        table.loc[table["role"] == "test", "days"] = 1.0
+        write_predictions(path, table, metadata)
+    assert score_variants(small, variants, [1], "validation") == lines
+    write_table(lines, [1], 1, tmp_path, "validation")
+    text = (tmp_path / "ablation-validation.md").read_text()
+    assert text.startswith("Out-of-fold predictions of training patients, mean of seeds 1")
+    assert not (tmp_path / "ablation.md").exists()
+
+
+def test_a_patient_predicted_in_several_folds_is_drawn_with_all_its_rows() -> None:
+    rows = pd.DataFrame({"patient_id": ["a", "b", "a", "b", "c"], "fold": [0, 0, 1, 1, 1]})
+    weights = module._draw(rows, 200, seed=1)
+    np.testing.assert_array_equal(weights[:, [0, 1]], weights[:, [2, 3]])
+    assert set(weights[:, [0, 1, 4]].sum(1)) == {3}
