@@ -1,12 +1,14 @@
 """What similarity alone tells: neighbours' Kaplan-Meier beside the linear models, on patients and on unseen hospitals.
 
-    python -m benchmarks.similar_cases --cohort tcga_gbmlgg --task survival
+    python -m benchmarks.similar_cases --cohort tcga_gbmlgg [--subset project=LGG]
 
 Folds are those of the cohort's splits, and the same number of folds whose test hospitals are not learned from.
 """
 
 import argparse
 import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +16,7 @@ from dml.baselines.linear.fit import fit_baseline
 from dml.baselines.linear.regression import make_regression
 from dml.config import params as config
 from dml.core.tasks import make_task
+from dml.core.types import Cohort
 from dml.data.cohort_store import CohortStore
 from dml.evaluation.horizons import select_horizons
 from dml.evaluation.intervals import bootstrap_weights, difference, estimate
@@ -44,7 +47,9 @@ def main() -> None:
             print(json.dumps({"cohort": arguments.cohort, "protocol": protocol, **row}), flush=True)
 
 
-def measure(cohort, splits, params, patients, subset):  # type: ignore[no-untyped-def]
+def measure(
+    cohort: Cohort, splits: pd.DataFrame, params: config.Params, patients: pd.DataFrame, subset: str
+) -> Iterator[dict[str, Any]]:
     """Fit every model on every fold; C and integrated Brier of the pooled test patients."""
     regression = make_regression("survival", cohort.classes, params.evaluation.years)
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in MODELS}
@@ -69,7 +74,9 @@ def measure(cohort, splits, params, patients, subset):  # type: ignore[no-untype
     yield from score(tables, training, params)
 
 
-def score(tables, training, params):  # type: ignore[no-untyped-def]
+def score(
+    tables: Mapping[str, pd.DataFrame], training: Mapping[str, Mapping[int, Training]], params: config.Params
+) -> Iterator[dict[str, Any]]:
     """Metrics with intervals, and the paired difference from the linear model of the same inputs."""
     task = make_task("survival", {})
     results = Results(task.name, task.kind, (), {n: ModelResult(n, t, training[n]) for n, t in tables.items()})
@@ -78,7 +85,7 @@ def score(tables, training, params):  # type: ignore[no-untyped-def]
     weights = bootstrap_weights(first["fold"].to_numpy(int), params.evaluation.resamples, params.seed)
     metrics = {name: survival_metrics(table, horizons) for name, table in tables.items()}
     for name, bound in metrics.items():
-        row = {"model": name, "patients": len(tables[name])}
+        row: dict[str, Any] = {"model": name, "patients": len(tables[name])}
         for key in ("c_index", "ibs"):
             value = estimate(bound[key], weights, 0.95)
             row[key] = None if value is None else value.to_json()

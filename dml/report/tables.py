@@ -237,6 +237,24 @@ def faithfulness_table(faithfulness: Mapping[str, Any]) -> Table:
     return Table(("model", "order of tiles", "insertion less deletion", "contribution less this order"), tuple(rows))
 
 
+def neighbours_table(neighbours: Mapping[str, Any]) -> Table:
+    """Outcomes of similar learning patients beside the model, and of whom the ten nearest are."""
+    rows = []
+    for model in PAIR:
+        content = neighbours.get(model, {})
+        if "prediction" not in content:
+            continue
+        site = content["same_site"] or {}
+        coverage = content.get("survival", {}).get("coverage", {}).get("share")
+        cells = (format_estimate(content["prediction"]), format_difference(content["difference"]))
+        hospital = (
+            f"{format_estimate(site.get('share'))}, expected {format_estimate(site.get('chance'))}" if site else ""
+        )
+        rows.append((model, *cells, "" if coverage is None else f"{coverage:.0%}", hospital))
+    columns = ("model", "neighbours alone", "less the model", "coverage of their interval", "of the same hospital")
+    return Table(columns, tuple(rows))
+
+
 def ablation_table(content: Mapping[str, Any], subgroup: str = "") -> Table:
     """One row a model: the full one of each kind, then its variants, inside a subgroup ("" = everybody)."""
     rows = [row for row in content["rows"] if row["subgroup"] == subgroup]

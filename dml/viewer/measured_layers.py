@@ -6,7 +6,6 @@ Shape legend: s spots, t tiles.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,15 +86,24 @@ def read_measured_spots(store: CohortStore, slide_id: str, mpp: float, groups: G
     """
     if not (store.folder / "spots.parquet").exists():
         return None
-    slides, table = store.slides(), read_spots(store.folder)
-    sections: Mapping[str, str] = dict(zip(slides["slide_id"], section_ids(slides).astype(str), strict=True))
-    section_id = sections.get(slide_id, slide_id)
-    if section_id not in table.sections:
+    table = read_spots(store.folder)
+    section_id = next((name for name in _section_names(store, slide_id) if name in table.sections), None)
+    if section_id is None:
         return None
     section = table.section(section_id)
     centres = section.spots[["x_px", "y_px"]].to_numpy(float) * mpp
     measured = measure_spots(section, Terms.read(), groups)
     return MeasuredSpots(centres, section.spot_diameter_um, measured)
+
+
+def _section_names(store: CohortStore, slide_id: str) -> list[str]:
+    """Return what the section of a slide may be called: by the table of slides, or as the group of its patient."""
+    slides, patients = store.slides(), store.patients()
+    rows = slides[slides["slide_id"] == slide_id]
+    names = [slide_id, *section_ids(rows).astype(str)]
+    if "group" in patients:
+        names += patients.loc[patients["patient_id"].isin(rows["patient_id"]), "group"].astype(str).tolist()
+    return names
 
 
 def _layer(column: str, kind: str) -> Layer:

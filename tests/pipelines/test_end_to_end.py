@@ -80,6 +80,16 @@ def test_registered_models_answer_for_slides_and_for_features(finished: Workplac
     assert all(answers)
 
 
+def test_similar_patients_and_the_page_come_from_the_registered_version(finished: Workplace) -> None:
+    slide = sorted((finished.folder / "data/raw/demo/slides").iterdir())[0]
+    model = ("--model", "demo-survival-student@challenger", "--slides", str(slide), "--cohort", "demo")
+    (answer,) = json.loads(finished.run("dml", "similar", *model, "-k", "3", "--json").stdout)
+    assert answer["similar"]["excluded"]["patient"] == 1
+    assert len(answer["similar"]["spaces"]["tumor"]["neighbours"]) == 3
+    finished.run("dml", "report-patient", *model, "-o", "page.html")
+    assert b"A learning patient of this model" in finished.read("page.html")
+
+
 def test_killed_anywhere_it_finishes_with_the_same_metrics(finished: Workplace, tmp_path: Path) -> None:
     """kill -9 at random moments, over and over.
 

@@ -60,6 +60,17 @@ def test_a_registered_version_and_its_folder_answer_alike(version: None) -> None
     assert "thumbnail" not in near[0]
 
 
+def test_the_served_model_answers_with_similar_patients(version: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = versions.load("demo-survival-student", "challenger")
+    request = pd.DataFrame({"patient_id": ["somebody"], "path": ["p0.npy"], "site": ["b"]})
+    (text,) = served.predict(request, params={"similar": 4})["similar"]
+    content = json.loads(text)
+    assert content["k"] == 4
+    assert content["excluded"]["same_site"] == 0, "nobody is of hospital b"
+    assert content["site"] == "b"
+    assert "similar" not in served.predict(request)
+
+
 def test_similar_patients_go_to_a_file_for_each_patient(version: None) -> None:
     arguments = ["predict", "--model", NAME, "--slides", "p0.npy", "--out", "rows.csv", "--similar", "like", "-k", "3"]
     assert CliRunner().invoke(app, arguments).exit_code == 0

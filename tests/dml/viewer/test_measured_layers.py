@@ -1,13 +1,17 @@
 """Measured expression on tiles: weighted means of the spots, nothing where there is none, served as a layer."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
+from dml.core.types import GeneGroups
 from dml.viewer.app import Viewer
-from dml.viewer.measured_layers import SPOTS, MeasuredSpots
+from dml.viewer.measured_layers import SPOTS, MeasuredSpots, read_measured_spots
 from tests.dml.viewer.conftest import PAINTED, slide_of, wait_for_map
+from tests.painted_sections import DIAMETER_UM, SLIDE_MPP, SPACING_UM, write_cohort
 
 NAMES = ("signature.tumor genes of the model", "gene.EPCAM")
 
@@ -42,6 +46,19 @@ def test_layers_have_names_for_people_and_words_for_addresses() -> None:
         "measured-gene-EPCAM",
     ]
     assert layers[1].label == "Measured tumor genes of the model"
+
+
+def test_spots_of_a_spatial_cohort_are_read_by_section(tmp_path: Path) -> None:
+    store = write_cohort(tmp_path)
+    groups = GeneGroups(("EPCAM", "KRT8", "KRT18"), ("COL1A1", "DCN", "CD3E"))
+    slide = str(store.slides()["slide_id"].iloc[0])
+    spots = read_measured_spots(store, slide, SLIDE_MPP, groups)
+    assert spots is not None
+    assert {"signature.tumor genes of the model", "gene.EPCAM"} <= set(spots.values)
+    assert spots.diameter_um == DIAMETER_UM
+    nearest = np.linalg.norm(spots.centres_um[1:] - spots.centres_um[0], axis=1).min()
+    assert nearest == pytest.approx(SPACING_UM, rel=0.02)
+    assert read_measured_spots(store, "no such section", SLIDE_MPP, groups) is None
 
 
 def test_the_viewer_serves_them_for_a_slide_with_spots(client: TestClient, viewer: Viewer) -> None:
