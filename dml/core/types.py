@@ -215,7 +215,7 @@ class Expression:
 class SurvivalTarget:
     """Discrete-time target: the bin of the event or of the last follow-up. `known` False = no follow-up.
 
-    `exposure` is the share of the bin that had passed at the last follow-up; None: time within bins does not count.
+    `exposure` is the share of the bin that had passed then; None: time within bins does not count.
     """
 
     kind: ClassVar[Kind] = "survival"
@@ -253,8 +253,7 @@ class Batch:
 
     `auxiliary` are other labels of the same patients, by name: used in training only. `offset` is the linear model's
     prediction, added to the logits (one column is added to all outputs), and `offset_without_genes` that of a model
-    which does not read the transcriptome. `programs` are gene programs of each subspace: targets of the student's
-    training, meaningless where no transcriptome is present.
+    which does not read the transcriptome. `programs` are gene programs of each subspace, targets of the student.
     """
 
     patient_ids: tuple[str, ...]

@@ -56,12 +56,12 @@ def fit_programs(
         count = min(MAX_COMPONENTS, max(len(cases) // PATIENTS_PER_COMPONENT, 1), genes.shape[1])
         directions = GenePrograms.directions_of(genes, count)
         scores = genes @ directions
-        told = _predictability(rows[complete], scores[complete], inner[complete])
+        shares = _predictability(rows[complete], scores[complete], inner[complete])
         deviation = np.maximum(scores.std(0), 1e-6)
         programs[subspace] = GenePrograms(
-            directions=directions, mean=scores.mean(0), deviation=deviation, predictability=told
+            directions=directions, mean=scores.mean(0), deviation=deviation, predictability=shares
         )
-        log.info("gene programs of %s: the slide predicts %s of their variance", subspace, np.round(told, 2).tolist())
+        log.info("gene programs of %s: the slide predicts %s of their variance", subspace, np.round(shares, 2).tolist())
     return programs
 
 
