@@ -186,12 +186,11 @@ def compare_groups(
     sizes = patients[axis].value_counts()
     large = [site for site in sorted(sizes.index) if min(sizes[site], len(patients) - sizes[site]) >= min_patients]
     measured = expression.subset(set(patients["patient_id"]))
-    by_id = patients.drop_duplicates("patient_id").set_index("patient_id")
-    site_of = by_id[axis].reindex(list(measured.patient_ids)).to_numpy()
+    site_of = patients.set_index("patient_id")[axis].reindex(list(measured.patient_ids)).to_numpy()
     members = {str(site): site_of == site for site in large}
     several = {name: inside for name, inside in members.items() if inside.any() and not inside.all()}
-    genes = compare_genes_by_group(measured, several) if several and len(measured.genes) else {}
-    nothing = compare_genes(expression.subset(set()), expression)[0]
+    genes = compare_genes_by_group(measured, several) if len(measured.genes) else {}
+    nothing = compare_genes(measured.subset(set()), measured)[0]
     drifts = {}
     for site in large:
         rows, others = patients[patients[axis] == site], patients[patients[axis] != site]
