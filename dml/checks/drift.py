@@ -12,8 +12,6 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from dml.checks.drift_size import difference
-from dml.checks.gene_drift import WINSOR_PERCENTILES, compare_genes_by_group
 from dml.cohorts.store_files import ExpressionMatrix
 
 LARGE_D = 0.8
@@ -42,6 +40,17 @@ class Drift:
 def share_drifted(d: Values) -> float:
     """Share of differences whose size is `LARGE_D` or more; 0 if there are none."""
     return float((np.abs(d) >= LARGE_D).mean()) if len(d) else 0.0
+
+
+def difference(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> Float[np.ndarray, "g"]:
+    """Return the difference of the columns' means (b - a) in pooled standard deviations; 0 where nothing varies."""
+    degrees = max(len(a) + len(b) - 2, 1)
+    squares = ((a - a.mean(axis=0)) ** 2).sum(axis=0) + ((b - b.mean(axis=0)) ** 2).sum(axis=0)
+    pooled = np.sqrt(squares / degrees)
+    gap = b.mean(axis=0) - a.mean(axis=0)
+    still = pooled < 1e-9 * np.maximum(1.0, np.abs(gap))
+    constant = np.where(np.abs(gap) > 1e-9, np.copysign(np.inf, gap), 0.0)
+    return np.asarray(np.where(still, constant, gap / np.where(still, 1.0, pooled)))
 
 
 def classifier_auc(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> float | None:
@@ -104,7 +113,7 @@ def shared_genes(a: ExpressionMatrix, b: ExpressionMatrix) -> tuple[Float[np.nda
     """Return the genes of both, in alphabetical order, held within the 1st and 99th percentile of all patients."""
     genes = sorted(set(a.genes) & set(b.genes))
     first, second = (_columns(m, genes).astype(np.float64) for m in (a, b))
-    low, high = np.percentile(np.vstack([first, second]), WINSOR_PERCENTILES, axis=0)
+    low, high = np.percentile(np.vstack([first, second]), (1, 99), axis=0)
     return first.clip(low, high), second.clip(low, high)
 
 
@@ -165,12 +174,6 @@ def compare(
 ) -> Drift:  # fmt: skip
     """Compare two groups of patients (tables as `read_patients` returns) and their expression."""
     genes, notes = compare_genes(*expression)
-    return _with_genes(a, b, genes, notes, classes)
-
-
-def _with_genes(
-    a: pd.DataFrame, b: pd.DataFrame, genes: pd.DataFrame, notes: tuple[str, ...], classes: Mapping[str, Sequence[str]]
-) -> Drift:
     numeric = [name for name, names in classes.items() if not len(names)]
     return Drift(genes, compare_labels(a, b, classes), compare_numbers(a, b, numeric), notes)
 
@@ -183,18 +186,12 @@ def compare_groups(
     min_patients: int,
 ) -> dict[str, Drift]:
     """Compare each site (or cohort: the column `axis`) that is large enough with all others; b is the site."""
-    sizes = patients[axis].value_counts()
-    large = [site for site in sorted(sizes.index) if min(sizes[site], len(patients) - sizes[site]) >= min_patients]
-    measured = expression.subset(set(patients["patient_id"]))
-    site_of = patients.set_index("patient_id")[axis].reindex(list(measured.patient_ids)).to_numpy()
-    members = {str(site): site_of == site for site in large}
-    several = {name: inside for name, inside in members.items() if inside.any() and not inside.all()}
-    genes = compare_genes_by_group(measured, several) if len(measured.genes) else {}
-    nothing = compare_genes(measured.subset(set()), measured)[0]
     drifts = {}
-    for site in large:
-        rows, others = patients[patients[axis] == site], patients[patients[axis] != site]
-        drifts[str(site)] = _with_genes(others, rows, genes.get(str(site), nothing), (), classes)
+    for site, rows in patients.groupby(axis, sort=True):
+        others = patients[patients[axis] != site]
+        if min(len(rows), len(others)) >= min_patients:
+            parts = expression.subset(set(others["patient_id"])), expression.subset(set(rows["patient_id"]))
+            drifts[str(site)] = compare(others, rows, parts, classes)
     return drifts
 
 

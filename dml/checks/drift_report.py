@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dml.checks.bag_summaries import patient_means, read_bag_summaries
-from dml.checks.drift import LARGE_D, Drift, classifier_auc, compare, share_drifted, shared_genes
-from dml.checks.drift_size import difference
+from dml.checks.drift import LARGE_D, Drift, classifier_auc, compare, difference, share_drifted, shared_genes
 from dml.cohorts.stores import CohortTables, read_cohort_tables
 from dml.core.errors import InputError
 from dml.core.files import atomic, read_parquet, write_csv

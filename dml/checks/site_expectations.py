@@ -7,8 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from dml.checks.bag_summaries import BagSummary, patient_means
-from dml.checks.drift import LARGE_D, Drift, classifier_auc, share_drifted
-from dml.checks.drift_size import difference
+from dml.checks.drift import LARGE_D, Drift, classifier_auc, difference, share_drifted
 from dml.checks.engine import YES, CheckTable, Expectation, yes_no
 from dml.config.params import Checks
 

@@ -13,10 +13,9 @@ from dml.checks.drift import (
     compare_groups,
     compare_labels,
     compare_numbers,
+    difference,
 )
 from dml.checks.drift_report import compare_cohorts, write_comparison, write_drifts
-from dml.checks.drift_size import difference
-from dml.checks.gene_drift import compare_genes_by_group
 from dml.cohorts.patients import write_patients
 from dml.cohorts.store_files import ExpressionMatrix, write_expression
 from dml.core.errors import InputError
@@ -130,19 +129,3 @@ def test_two_cohorts_on_one_page(tmp_path: Path, rng: np.random.Generator) -> No
     assert len(pd.read_csv(tmp_path / "out/genes.csv")) == 40
     with pytest.raises(InputError, match=r"this cohort was not built\. dml cohort use nope"):
         compare_cohorts(first, tmp_path / "nope")
-
-
-def test_all_sites_at_once_are_each_site_compared_with_the_others() -> None:
-    """The fast way against the plain one: two matrices, sorted anew for every site."""
-    random = np.random.default_rng(3)
-    values = np.round(random.normal(size=(90, 700)), 1).astype(np.float32)  # ties
-    values[5, 3] = 3515.0
-    genes = tuple(f"G{i}" for i in random.permutation(700))
-    ids = tuple(f"P{i}" for i in range(90))
-    whole = ExpressionMatrix(ids, genes, values, "zscore", "test")
-    site = random.integers(0, 4, 90)
-    fast = compare_genes_by_group(whole, {str(s): site == s for s in range(4)})
-    for s in range(4):
-        inside = {patient for patient, at in zip(ids, site, strict=True) if at == s}
-        plain, _ = compare_genes(whole.subset(set(ids) - inside), whole.subset(inside))
-        pd.testing.assert_frame_equal(fast[str(s)], plain, check_exact=False, rtol=1e-9)
