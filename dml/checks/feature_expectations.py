@@ -12,6 +12,7 @@ from dml.checks.bag_summaries import BagSummary, summarise_bag
 from dml.checks.engine import YES, CheckTable, Expectation, yes_no
 from dml.checks.near_duplicates import near_duplicate_bags
 from dml.checks.site_expectations import feature_sites
+from dml.checks.token_sketch import Sketches
 from dml.config.params import Checks
 from dml.core.errors import DmlError
 from dml.data.feature_store import bag_path, read_features
@@ -37,7 +38,10 @@ def describe_bags(folder: Path, encoder: str, manifest: pd.DataFrame) -> pd.Data
     """
     good = manifest[manifest["status"] == "ok"].reset_index(drop=True)
     named = zip(good["slide_id"], good["patient_id"], good["mpp"], strict=True)
-    rows = [_describe(bag_path(folder, encoder, mpp, slide), slide, patient) for slide, patient, mpp in named]
+    sketches = Sketches(float(good["mpp"].min()))
+    rows = [
+        _describe(bag_path(folder, encoder, mpp, slide), slide, patient, mpp, sketches) for slide, patient, mpp in named
+    ]
     described = pd.DataFrame(rows, columns=["readable", *UNREADABLE], dtype=object)
     return pd.concat([good, described], axis=1)
 
@@ -56,7 +60,7 @@ def feature_tables(
     return tables + feature_sites(summaries, patients, config)
 
 
-def _describe(path: Path, slide: str, patient: str | None) -> dict[str, Any]:
+def _describe(path: Path, slide: str, patient: str | None, mpp: float, sketches: Sketches) -> dict[str, Any]:
     try:
         tokens, _, meta = read_features(path)
     except (DmlError, OSError, ValueError, KeyError) as error:
@@ -71,7 +75,7 @@ def _describe(path: Path, slide: str, patient: str | None) -> dict[str, Any]:
         "finite": "yes" if finite else "no",
         "tokens": len(values),
         "content": hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest(),
-        "summary": summarise_bag(slide, str(patient), values) if whole else None,
+        "summary": summarise_bag(slide, str(patient), values, sketches.of(values, mpp)) if whole else None,
     }
 
 
