@@ -12,25 +12,29 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from dml.checks.token_sketch import TokenSketch
 from dml.data.feature_store import bag_path, read_features
 
 
 @dataclass(frozen=True, slots=True)
 class BagSummary:
-    """Slide and patient of a bag, number and mean of its tokens [d], and their mean distance from that mean."""
+    """Slide and patient of a bag, number and mean of its tokens [d], their mean distance from that mean, a sketch."""
 
     slide_id: str
     patient_id: str
     tokens: int
     mean: NDArray[np.float64]
     dispersion: float
+    sketch: TokenSketch | None = None
 
 
-def summarise_bag(slide_id: str, patient_id: str, tokens: Float[np.ndarray, "n d"]) -> BagSummary:
+def summarise_bag(
+    slide_id: str, patient_id: str, tokens: Float[np.ndarray, "n d"], sketch: TokenSketch | None = None
+) -> BagSummary:
     """Summarise a bag."""
     mean = tokens.mean(axis=0, dtype=np.float64)
     distances = np.linalg.norm(tokens.astype(np.float32) - mean.astype(np.float32), axis=1)
-    return BagSummary(slide_id, patient_id, len(tokens), mean, float(distances.mean(dtype=np.float64)))
+    return BagSummary(slide_id, patient_id, len(tokens), mean, float(distances.mean(dtype=np.float64)), sketch)
 
 
 def read_bag_summaries(features: Path, encoder: str, slides: pd.DataFrame, mpp: float) -> list[BagSummary]:

@@ -12,10 +12,12 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from dml.checks.gene_drift import LIMITS, compare_groups_of_rows, standardise
 from dml.cohorts.store_files import ExpressionMatrix
 
 LARGE_D = 0.8
 """|d| from which a gene or dimension counts as drifted."""
+GENE_COLUMNS = ["gene", "mean_a", "mean_b", "d", "ks"]
 N_COMPONENTS = 10
 N_FOLDS = 5
 
@@ -48,9 +50,7 @@ def difference(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> Floa
     squares = ((a - a.mean(axis=0)) ** 2).sum(axis=0) + ((b - b.mean(axis=0)) ** 2).sum(axis=0)
     pooled = np.sqrt(squares / degrees)
     gap = b.mean(axis=0) - a.mean(axis=0)
-    still = pooled < 1e-9 * np.maximum(1.0, np.abs(gap))
-    constant = np.where(np.abs(gap) > 1e-9, np.copysign(np.inf, gap), 0.0)
-    return np.asarray(np.where(still, constant, gap / np.where(still, 1.0, pooled)))
+    return standardise(gap, pooled)
 
 
 def classifier_auc(a: Float[np.ndarray, "n g"], b: Float[np.ndarray, "m g"]) -> float | None:
@@ -86,7 +86,6 @@ def compare_genes(a: ExpressionMatrix, b: ExpressionMatrix) -> tuple[pd.DataFram
     tuple of str
         Caveats: genes of one only, different units.
     """
-    columns = ["gene", "mean_a", "mean_b", "d", "ks"]
     genes = sorted(set(a.genes) & set(b.genes))
     notes = []
     if a.unit != b.unit:
@@ -94,7 +93,7 @@ def compare_genes(a: ExpressionMatrix, b: ExpressionMatrix) -> tuple[pd.DataFram
     if len(genes) < max(len(a.genes), len(b.genes)):
         notes.append(f"{len(genes)} genes in both, {len(a.genes)} and {len(b.genes)} in each")
     if not genes or not a.patient_ids or not b.patient_ids:
-        return pd.DataFrame(columns=columns), tuple(notes)
+        return pd.DataFrame(columns=GENE_COLUMNS), tuple(notes)
     first, second = shared_genes(a, b)
     table = pd.DataFrame(
         {
@@ -105,15 +104,14 @@ def compare_genes(a: ExpressionMatrix, b: ExpressionMatrix) -> tuple[pd.DataFram
             "ks": [_ks(x, y) for x, y in zip(first.T, second.T, strict=True)],
         }
     )
-    order = np.lexsort((table["gene"], -table["d"].abs()))
-    return table.iloc[order].reset_index(drop=True), tuple(notes)
+    return _largest_first(table), tuple(notes)
 
 
 def shared_genes(a: ExpressionMatrix, b: ExpressionMatrix) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "m g"]]:
     """Return the genes of both, in alphabetical order, held within the 1st and 99th percentile of all patients."""
     genes = sorted(set(a.genes) & set(b.genes))
     first, second = (_columns(m, genes).astype(np.float64) for m in (a, b))
-    low, high = np.percentile(np.vstack([first, second]), (1, 99), axis=0)
+    low, high = np.percentile(np.vstack([first, second]), LIMITS, axis=0)
     return first.clip(low, high), second.clip(low, high)
 
 
@@ -186,13 +184,52 @@ def compare_groups(
     min_patients: int,
 ) -> dict[str, Drift]:
     """Compare each site (or cohort: the column `axis`) that is large enough with all others; b is the site."""
+    genes = compare_genes_of_groups(expression, dict(zip(patients["patient_id"], patients[axis], strict=True)))
+    numeric = [label for label, each in classes.items() if not len(each)]
     drifts = {}
     for site, rows in patients.groupby(axis, sort=True):
         others = patients[patients[axis] != site]
         if min(len(rows), len(others)) >= min_patients:
-            parts = expression.subset(set(others["patient_id"])), expression.subset(set(rows["patient_id"]))
-            drifts[str(site)] = compare(others, rows, parts, classes)
+            table = genes.get(str(site), pd.DataFrame(columns=GENE_COLUMNS))
+            labels, numbers = compare_labels(others, rows, classes), compare_numbers(others, rows, numeric)
+            drifts[str(site)] = Drift(table, labels, numbers)
     return drifts
+
+
+def compare_genes_of_groups(expression: ExpressionMatrix, groups: Mapping[str, object]) -> dict[str, pd.DataFrame]:
+    """Compare each group with the other patients as `compare_genes` does, sorting each gene once for all groups.
+
+    Parameters
+    ----------
+    expression : ExpressionMatrix
+        Of all patients.
+    groups : mapping
+        patient_id -> group; patients without one (missing) count among the others of every group.
+
+    Returns
+    -------
+    dict
+        Group (as text) -> table of `compare_genes`; empty if fewer than two groups have expression.
+    """
+    rows = [i for i, patient in enumerate(expression.patient_ids) if patient in groups]
+    codes, found = pd.factorize(pd.Series([groups[expression.patient_ids[i]] for i in rows]), sort=True)
+    codes = np.where(codes < 0, len(found), codes)
+    number = len(np.unique(codes))
+    genes = sorted(expression.genes)
+    if number < 2 or not genes:
+        return {}
+    values = _columns(expression, genes)[rows]
+    result = compare_groups_of_rows(values, codes, number)
+    tables = {}
+    for i, group in enumerate(found):
+        columns = (genes, result.mean_others[i], result.mean[i], result.d[i], result.ks[i])
+        tables[str(group)] = _largest_first(pd.DataFrame(dict(zip(GENE_COLUMNS, columns, strict=True))))
+    return tables
+
+
+def _largest_first(genes: pd.DataFrame) -> pd.DataFrame:
+    order = np.lexsort((genes["gene"], -genes["d"].abs()))
+    return genes.iloc[order].reset_index(drop=True)
 
 
 def _columns(matrix: ExpressionMatrix, genes: Sequence[str]) -> Values:

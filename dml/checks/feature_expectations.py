@@ -8,30 +8,41 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dml.checks.bag_summaries import read_bag_summaries
+from dml.checks.bag_summaries import BagSummary, summarise_bag
 from dml.checks.engine import YES, CheckTable, Expectation, yes_no
 from dml.checks.near_duplicates import near_duplicate_bags
 from dml.checks.site_expectations import feature_sites
+from dml.checks.token_sketch import Sketches
 from dml.config.params import Checks
 from dml.core.errors import DmlError
 from dml.data.feature_store import bag_path, read_features
 
-UNREADABLE: dict[str, Any] = {"encoder": None, "width": None, "finite": None, "tokens": None, "content": None}
+UNREADABLE: dict[str, Any] = {
+    "encoder": None,
+    "width": None,
+    "finite": None,
+    "tokens": None,
+    "content": None,
+    "summary": None,
+}
 
 
 def describe_bags(folder: Path, encoder: str, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Open every bag whose status in the manifest is ok, and describe it.
+    """Read every bag whose status in the manifest is ok once, and describe it.
 
     Returns
     -------
     DataFrame
-        The manifest's rows with readable (yes or the reason), encoder, width, tokens, finite, and content (a hash of
-        the vectors, to detect a slide that was submitted twice).
+        The manifest's rows with readable (yes or the reason), encoder, width, tokens, finite, content (a hash of the
+        vectors, to detect a slide that was submitted twice), and summary (`BagSummary` of finite vectors of a patient).
     """
     good = manifest[manifest["status"] == "ok"].reset_index(drop=True)
-    named = zip(good["slide_id"], good["mpp"], strict=True)
-    paths = [bag_path(folder, encoder, mpp, slide) for slide, mpp in named]
-    described = pd.DataFrame([_describe(path) for path in paths], columns=["readable", *UNREADABLE], dtype=object)
+    named = zip(good["slide_id"], good["patient_id"], good["mpp"], strict=True)
+    sketches = Sketches(float(good["mpp"].min()))
+    rows = [
+        _describe(bag_path(folder, encoder, mpp, slide), slide, patient, mpp, sketches) for slide, patient, mpp in named
+    ]
+    described = pd.DataFrame(rows, columns=["readable", *UNREADABLE], dtype=object)
     return pd.concat([good, described], axis=1)
 
 
@@ -43,30 +54,33 @@ def feature_tables(
     usual = good["width"].mode()
     same = good[good["width"] == usual.iloc[0]] if len(usual) else good
     mpp = float(same["mpp"].min()) if len(same) else 0.0
-    summaries = read_bag_summaries(folder, encoder, same, mpp)
+    summaries: list[BagSummary] = list(same.loc[np.isclose(same["mpp"].astype(float), mpp), "summary"].dropna())
     near = near_duplicate_bags(summaries, lambda slide: read_features(bag_path(folder, encoder, mpp, slide))[0].numpy())
     tables = [_bags(bags, set(patients["patient_id"]), encoder, near), _failed(manifest, config)]
     return tables + feature_sites(summaries, patients, config)
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def _describe(path: Path, slide: str, patient: str | None, mpp: float, sketches: Sketches) -> dict[str, Any]:
     try:
         tokens, _, meta = read_features(path)
     except (DmlError, OSError, ValueError, KeyError) as error:
         return {"readable": f"no: {error}", **UNREADABLE}
     values = tokens.numpy()
+    finite = bool(np.isfinite(values).all())
+    whole = finite and values.ndim == 2 and len(values) > 0 and pd.notna(patient)
     return {
         "readable": "yes",
         "encoder": meta.get("encoder"),
         "width": int(values.shape[1]) if values.ndim == 2 else None,
-        "finite": "yes" if np.isfinite(values).all() else "no",
+        "finite": "yes" if finite else "no",
         "tokens": len(values),
         "content": hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest(),
+        "summary": summarise_bag(slide, str(patient), values, sketches.of(values, mpp)) if whole else None,
     }
 
 
 def _bags(bags: pd.DataFrame, patients: set[str], encoder: str, near: Mapping[str, str]) -> CheckTable:
-    frame = bags.copy()
+    frame = bags.drop(columns="summary")
     frame["patient_known"] = yes_no(frame["patient_id"].isin(patients))
     copy = pd.Series(_twins(frame), index=frame.index, dtype=object)
     alike = pd.Series([near.get(slide, "") for slide in frame["slide_id"]], index=frame.index, dtype=object)

@@ -19,11 +19,10 @@ from scipy.spatial import cKDTree
 from sklearn.utils.extmath import randomized_svd
 
 from dml.checks.bag_summaries import BagSummary
+from dml.checks.token_sketch import sampled_rows, usual_distance
 
 N_NEIGHBOURS = 3
 """Bags with the nearest means that each bag is compared with, token by token."""
-N_SAMPLED_TOKENS = 64
-"""Tokens of a bag that are searched for in another."""
 TWIN_DISTANCE = 0.1
 """Two tokens are twins within this share of the distance that tokens of the bag usually have."""
 MIN_SHARED_TOKENS = 0.5
@@ -47,12 +46,10 @@ Tokens = Float[np.ndarray, "n d"]
 
 
 def shared_tokens(a: Tokens, b: Tokens) -> float:
-    """Return the share of a's tokens (of at most `N_SAMPLED_TOKENS`, evenly spaced) that have a twin in b."""
-    chosen = a[np.linspace(0, len(a) - 1, min(len(a), N_SAMPLED_TOKENS)).round().astype(int)].astype(np.float64)
+    """Return the share of a's sampled tokens (`sampled_rows`) that have a twin in b."""
+    chosen = a[sampled_rows(len(a))].astype(np.float64)
     other = b.astype(np.float64)
-    usual = np.linalg.norm(chosen - chosen.mean(axis=0), axis=1).mean() * np.sqrt(2)
-    if usual == 0:  # one token, or all alike: only what is nearly equal counts
-        usual = float(np.linalg.norm(chosen, axis=1).mean())
+    usual = usual_distance(chosen)
     squares = (chosen**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * chosen @ other.T
     nearest = np.sqrt(np.maximum(squares, 0.0)).min(axis=1)
     return float((nearest <= TWIN_DISTANCE * usual).mean())
@@ -66,7 +63,7 @@ def near_duplicate_bags(summaries: list[BagSummary], read: Callable[[str], Token
     summaries : list of BagSummary
         Bags of one encoder and resolution.
     read : callable
-        slide_id -> tokens, for those that are to be compared.
+        slide_id -> tokens, for those that are to be compared: all whose sketches do not exclude twins.
     """
     if len(summaries) < 2:
         return {}
@@ -82,9 +79,18 @@ def near_duplicate_bags(summaries: list[BagSummary], read: Callable[[str], Token
             limit = max(one.dispersion, other.dispersion, TWIN_DISTANCE * float(np.linalg.norm(means[i])))
             if distance[k] >= limit or one.slide_id in duplicates:
                 continue
+            if not _may_share(one, other):
+                continue
             if shared_tokens(read(one.slide_id), read(other.slide_id)) >= MIN_SHARED_TOKENS:
                 duplicates[one.slide_id] = other.slide_id
     return duplicates
+
+
+def _may_share(one: BagSummary, other: BagSummary) -> bool:
+    """Whether one's tokens can have enough twins in the other's: what the sketches exclude need not be read."""
+    if one.sketch is None or other.sketch is None:
+        return True
+    return one.sketch.most_shared(other.sketch, TWIN_DISTANCE) >= MIN_SHARED_TOKENS
 
 
 def duplicate_profiles(patient_ids: tuple[str, ...], values: Float[np.ndarray, "p g"]) -> pd.Series:

@@ -10,6 +10,7 @@ from scipy import stats
 from dml.checks.drift import (
     classifier_auc,
     compare_genes,
+    compare_genes_of_groups,
     compare_groups,
     compare_labels,
     compare_numbers,
@@ -129,3 +130,27 @@ def test_two_cohorts_on_one_page(tmp_path: Path, rng: np.random.Generator) -> No
     assert len(pd.read_csv(tmp_path / "out/genes.csv")) == 40
     with pytest.raises(InputError, match=r"this cohort was not built\. dml cohort use nope"):
         compare_cohorts(first, tmp_path / "nope")
+
+
+@pytest.mark.parametrize("decimals", [0, 6])  # with many equal values, and with few
+def test_one_sort_for_all_groups_is_each_group_against_the_others(rng: np.random.Generator, decimals: int) -> None:
+    values = rng.normal(size=(90, 40)).round(decimals)
+    values[:, 0] = 3.0
+    groups = [("A", "B", "C", None)[i] for i in rng.integers(0, 4, len(values))]
+    values[:, 1] = [2.5 if group == "B" else 0.1 for group in groups]
+    expression = matrix(values)
+    known = dict(zip(expression.patient_ids[:80], groups[:80], strict=True))  # ten have no clinical data
+    tables = compare_genes_of_groups(expression, known)
+    assert sorted(tables) == ["A", "B", "C"]
+    for group, table in tables.items():
+        inside = {patient for patient, each in known.items() if each == group}
+        slow, _ = compare_genes(expression.subset(set(known) - inside), expression.subset(inside))
+        table, slow = table.sort_values("gene"), slow.sort_values("gene")
+        assert table["ks"].to_list() == slow["ks"].to_list(), "whole numbers divided: equal to the last digit"
+        for column in ("mean_a", "mean_b", "d"):
+            np.testing.assert_allclose(table[column], slow[column], rtol=1e-9, atol=1e-12)
+
+
+def test_one_group_has_nobody_to_be_compared_with(rng: np.random.Generator) -> None:
+    expression = matrix(rng.normal(size=(9, 40)))
+    assert compare_genes_of_groups(expression, dict.fromkeys(expression.patient_ids, "A")) == {}
