@@ -1,6 +1,7 @@
 """Boundary types, frozen. Units are types; `mask` True = real token, `event` True = death was observed, times in days.
 
-Shape legend: b patients, n tokens, d token width, g genes, k classes or time bins, c covariates."""
+Shape legend: b patients, n tokens, d token width, g genes, k classes or time bins, c covariates.
+"""
 
 from __future__ import annotations
 
