@@ -213,17 +213,14 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class SurvivalTarget:
-    """Discrete-time target: the bin of the event or of the last follow-up. `known` False = no follow-up.
-
-    `exposure` is the share of the bin that had passed then; None: time within bins does not count.
-    """
+    """Discrete-time target: the bin of the event or of the last follow-up. `known` False = no follow-up."""
 
     kind: ClassVar[Kind] = "survival"
     bin: Int[Tensor, b]
     event: Bool[Tensor, b]
     days: Float[Tensor, b]
     known: Bool[Tensor, b]
-    exposure: Float[Tensor, b] | None = None
+    exposure: Float[Tensor, b] | None = None  # share of the bin that had passed then; None: does not count
 
 
 @dataclass(frozen=True, slots=True)
