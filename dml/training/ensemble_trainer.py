@@ -12,7 +12,7 @@ from torch import nn
 
 from dml import __version__
 from dml.config import params as config
-from dml.core.device import resolve_device
+from dml.core.device import resolve_device, torch_threads
 from dml.core.files import digest
 from dml.core.types import Case, Cohort
 from dml.data.linear_offset import LinearOffset
@@ -185,13 +185,7 @@ class EnsembleTrainer:
         spec, cases = self.shared.spec, self.shared.cases
         weights, histories, validated = zip(*self._train_members(), strict=True)
         model = FoldModel(spec, tuple(self._restore(i, member) for i, member in enumerate(weights)))
-        out_of_fold = OutOfFold.average(validated, self.patients, self.shared.offsets, spec)
-        deviation, reference = self.config.optimisation.shrinkage, self.shared.reference
-        if (
-            deviation is not None and reference is not None and isinstance(model.members[0], BranchModel)
-        ):  # a student that imputes genes has the frozen head of its teacher
-            shrinkage = out_of_fold.fit(deviation)
-            model, out_of_fold = shrink(model, shrinkage, reference), out_of_fold.shrunk(shrinkage)
+        model, out_of_fold = self._weigh(model, OutOfFold.average(validated, self.patients, self.shared.offsets, spec))
         spec = model.spec
         accepted = cases.subset({case.patient_id for case in cases.cases if spec.accepts(case)})
         risk = model.predict(accepted).get("risk", pd.Series(dtype=float))
@@ -200,6 +194,18 @@ class EnsembleTrainer:
             model = FoldModel(spec.model_copy(update=update), model.members)
         history = pd.concat(histories, ignore_index=True)
         return TrainingResult(model, history, out_of_fold.table(spec.years), out_of_fold.loss)
+
+    @torch_threads(1)
+    def _weigh(self, model: FoldModel, out_of_fold: OutOfFold) -> tuple[FoldModel, OutOfFold]:
+        """Shrink a network towards its linear reference, if it has one and a head of its own.
+
+        A student that imputes genes has the frozen head of its teacher.
+        """
+        deviation, reference = self.config.optimisation.shrinkage, self.shared.reference
+        if deviation is None or reference is None or not isinstance(model.members[0], BranchModel):
+            return model, out_of_fold
+        shrinkage = out_of_fold.fit(deviation)
+        return shrink(model, shrinkage, reference), out_of_fold.shrunk(shrinkage)
 
     def _train_members(self) -> list[MemberResult]:
         """Train one after the other on several devices, or side by side in processes of the CPU."""
@@ -223,8 +229,9 @@ class EnsembleTrainer:
             trainer = Trainer(member, self.objective(index), spec.preprocessor, config, process)
             training, validation = self.shared.split(self.patients, index)
             history = trainer.fit(training, validation)
+            # on one thread, too: a forked process may not start the parent's threads
+            stopped = cross_stop(trainer.validation_logits, trainer.validation_target, spec.seed).numpy()
         weights = {name: value.cpu().numpy() for name, value in member.state_dict().items()}
-        stopped = cross_stop(trainer.validation_logits, trainer.validation_target, spec.seed).numpy()
         validated = dict(zip((p.patient_id for p in validation), stopped, strict=True))
         return weights, history.assign(member=index), validated
 
