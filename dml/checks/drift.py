@@ -212,8 +212,8 @@ def compare_genes_of_groups(expression: ExpressionMatrix, groups: Mapping[str, o
         Group (as text) -> table of `compare_genes`; empty if fewer than two groups have expression.
     """
     rows = [i for i, patient in enumerate(expression.patient_ids) if patient in groups]
-    codes, sites = pd.factorize(pd.Series([groups[expression.patient_ids[i]] for i in rows]), sort=True)
-    codes = np.where(codes < 0, len(sites), codes)
+    codes, names = pd.factorize(pd.Series([groups[expression.patient_ids[i]] for i in rows]), sort=True)
+    codes = np.where(codes < 0, len(names), codes)
     number = len(np.unique(codes))
     genes = sorted(expression.genes)
     if number < 2 or not genes:
@@ -221,7 +221,7 @@ def compare_genes_of_groups(expression: ExpressionMatrix, groups: Mapping[str, o
     values = _columns(expression, genes)[rows]
     result = compare_groups_of_rows(values, codes, number)
     tables = {}
-    for i, group in enumerate(sites):
+    for i, group in enumerate(names):
         columns = (genes, result.mean_others[i], result.mean[i], result.d[i], result.ks[i])
         tables[str(group)] = _largest_first(pd.DataFrame(dict(zip(GENE_COLUMNS, columns, strict=True))))
     return tables

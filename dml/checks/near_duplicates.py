@@ -39,6 +39,14 @@ MIN_GENES = 20
 """Genes that vary, from which profiles are compared."""
 COMPONENTS = 8
 """Principal components in which neighbours are looked up."""
+MANY_COMPONENTS = 64
+"""Principal components used where rows have so little structure that `COMPONENTS` exclude hardly anybody."""
+N_PROBED = 200
+"""Rows from which that is decided."""
+MAX_CLOSE = 32
+"""Mean number of rows within the radius in `COMPONENTS`, above which more are used."""
+BLOCK = 512
+"""Rows whose distances to all others are held at once."""
 N_CANDIDATES = 16
 """Neighbours in these components whose distance in all dimensions is computed, per bag of a patient."""
 
@@ -133,12 +141,29 @@ def _nearest(rows: Float[np.ndarray, "p d"], n: int) -> list[list[int]]:
 def _within(rows: Float[np.ndarray, "p g"], radius: float) -> list[list[int]]:
     """Return the rows within a radius of each row, itself included, besides others that are further away."""
     components = _components(rows)
-    return [sorted(close) for close in cKDTree(components).query_ball_point(components, radius * (1 + 1e-9))]
+    tree = cKDTree(components)
+    some = components[np.linspace(0, len(rows) - 1, min(len(rows), N_PROBED)).round().astype(int)]
+    if tree.query_ball_point(some, radius, return_length=True).mean() > MAX_CLOSE:
+        return _within_many(_components(rows, MANY_COMPONENTS), radius)
+    return [sorted(close) for close in tree.query_ball_point(components, radius * (1 + 1e-9))]
 
 
-def _components(rows: Float[np.ndarray, "p d"]) -> Float[np.ndarray, "p c"]:
+def _within_many(components: Float[np.ndarray, "p c"], radius: float) -> list[list[int]]:
+    """Do the same by products of blocks: without structure in the rows, a tree in few components excludes nobody."""
+    points = (components - components.mean(axis=0)).astype(np.float32)
+    lengths = (points**2).sum(axis=1)
+    limit = radius**2 * (1 + 1e-4) + 1e-5 * float(lengths.max())
+    close: list[list[int]] = []
+    for start in range(0, len(points), BLOCK):
+        block = slice(start, start + BLOCK)
+        inside = lengths[block, None] + lengths - 2 * points[block] @ points.T <= limit
+        close += [np.flatnonzero(row).tolist() for row in inside]
+    return close
+
+
+def _components(rows: Float[np.ndarray, "p d"], most: int = COMPONENTS) -> Float[np.ndarray, "p c"]:
     """Project rows on their first principal directions, which are orthonormal: no distance grows."""
     centred = rows - rows.mean(axis=0)
-    number = min(COMPONENTS, *centred.shape)
+    number = min(most, *centred.shape)
     _, _, directions = randomized_svd(centred, n_components=number, random_state=0)
     return np.asarray(centred @ directions.T)

@@ -73,3 +73,11 @@ def test_patients_weigh_their_slides_by_tokens(rng: np.random.Generator) -> None
     )
     assert ids == ["P0", "P1"]
     np.testing.assert_allclose(means[1], np.concatenate([first, second]).mean(axis=0))
+
+
+def test_a_duplicate_among_profiles_without_structure(rng: np.random.Generator) -> None:
+    values = rng.normal(size=(500, 300))
+    values[321] = values[17] + rng.normal(size=300) * 0.01
+    twins = duplicate_profiles(tuple(f"P{i:03d}" for i in range(500)), values)
+    assert twins[twins != ""].index.to_list() == ["P017", "P321"]
+    assert twins["P017"].startswith("P321")
