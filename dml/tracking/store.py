@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dml.core.errors import TrackingError
-from dml.core.files import WORK, only_writer
+from dml.core.files import WORK, atomic, only_writer
 from dml.tracking.relocation import relocate
 
 if TYPE_CHECKING:
@@ -156,6 +156,9 @@ def _prepare(address: str) -> None:
         with only_writer("store", folder=path.parent / ".locks"):
             if path.exists():
                 relocate(path)
+            else:
+                with atomic(path) as temporary:  # a process killed meanwhile must not leave half of the tables
+                    _open(f"{_SQLITE}{temporary}")
             _open(address)
     except (OSError, sqlite3.Error) as error:
         raise _unusable(error) from None

@@ -26,7 +26,13 @@ def penalty() -> Iterator[None]:
 
 def test_the_terms_of_each_model_in_a_fixed_order() -> None:
     assert [term.name for term in loss_terms("teacher")] == ["auxiliary", "consistency", "disentanglement"]
-    student = ["auxiliary", "prediction_distillation", "feature_distillation"]
+    student = [
+        "auxiliary",
+        "prediction_distillation",
+        "feature_distillation",
+        "gene_programs",
+        "relational_distillation",
+    ]
     assert [term.name for term in loss_terms("student")] == student
 
 
