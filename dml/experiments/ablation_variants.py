@@ -59,7 +59,7 @@ _FIXED = (
     Variant("no disentangled fusion", "teacher", {"teacher": {"use_fusion": False}}),
     Variant("no gradient coordination", "teacher", {"teacher": {"use_gradient_coordination": False}}),
     Variant("consistency of expression", "teacher", {"teacher": {"consistency_target": "expression"}}),
-    Variant("no linear offset", "teacher", {"model": {"linear_offset": config.LinearOffset(components=0)}}),
+    Variant("no linear model", "teacher", {"model": {"linear_offset": config.LinearOffset(components=0)}}),
     Variant("no shrinkage", "teacher", {"optimisation": {"shrinkage": None}}),
     Variant("no unpaired patients", "teacher", {"teacher": {"use_unpaired": False}}),
     Variant("no modality dropout", "teacher", {"teacher": {"modality_dropout": 0.0}}),
