@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from dml.case_bank.bank import DAYS, EVENT
 from dml.core.tasks import INTERVAL_ENDS, Task, horizon_days
-from dml.evaluation.intervals import rounded
+from dml.evaluation.intervals import rounded, wilson_interval
 from dml.evaluation.metrics.kaplan_meier import KaplanMeier, kaplan_meier
 
 CONFIDENCE = 0.95
@@ -82,22 +82,8 @@ def _share(count: int, n: int) -> dict[str, float | None]:
     """Share with Wilson's interval (Journal of the American Statistical Association 1927)."""
     if not n:
         return {"share": None, "ci_low": None, "ci_high": None}
-    low, high = wilson_interval(count, n)
+    low, high = wilson_interval(count, n, CONFIDENCE)
     return {"share": rounded(count / n), "ci_low": rounded(low), "ci_high": rounded(high)}
-
-
-def wilson_interval(count: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return Wilson's interval of a share.
-
-    Examples
-    --------
-    >>> [round(end, 3) for end in wilson_interval(3, 10)]
-    [0.108, 0.603]
-    """
-    from scipy.stats import binomtest
-
-    interval = binomtest(count, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def mean_survival(curve: KaplanMeier, tau: float) -> float:

@@ -41,9 +41,8 @@ class BaselineHazard(BaseModel):
     @classmethod
     def fit(cls, days: Float[np.ndarray, "n"], event: Bool[np.ndarray, "n"]) -> "BaselineHazard":
         """Estimate the curve from follow-up."""
-        deaths = np.unique(days[event])
-        at_risk = np.array([(days >= day).sum() for day in deaths])
-        died = np.array([(event & (days == day)).sum() for day in deaths])
+        deaths, died = np.unique(days[event], return_counts=True)
+        at_risk = len(days) - np.searchsorted(np.sort(days), deaths)
         total = np.cumsum(died / np.maximum(at_risk, 1))
         if len(deaths) > MAX_POINTS:
             index = np.unique(np.linspace(0, len(deaths) - 1, MAX_POINTS).round().astype(int))

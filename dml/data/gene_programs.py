@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
-from dml.data.linear_offset import Matrix
-from dml.data.vectors import Vector
+from dml.data.vectors import Matrix, Vector
 
 
 class GenePrograms(BaseModel):

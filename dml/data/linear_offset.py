@@ -11,23 +11,16 @@ Shape legend: n patients, c columns, k outputs (1 for survival: the same shift o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+from pydantic import BaseModel, ConfigDict
 
 from dml.core.types import Source
-from dml.data.vectors import Vector
+from dml.data.vectors import Matrix, Vector
 
 SourceRows = Mapping[Source, np.ndarray]
 """Per source one row a patient [n c], all NaN for a patient that lacks it."""
-Matrix = Annotated[
-    np.ndarray,
-    PlainValidator(lambda v: np.asarray(v, dtype=np.float32)),
-    PlainSerializer(lambda v: [[float(x) for x in row] for row in v], return_type=list[list[float]]),
-]
-"""A float32 matrix, a list of lists in JSON."""
 
 
 def has_values(rows: np.ndarray) -> Bool[np.ndarray, "n"]:

@@ -166,14 +166,19 @@ def find_parents(fine: Bag, coarse: Bag) -> Tensor | None:
         if len(on_coarse):
             centres = coarse.coords_um[on_coarse]
             corner = centres.min(0).values - coarse.tile_um / 2
-            index = {cell: int(i) for cell, i in zip(_cells(centres - corner, coarse.tile_um), on_coarse, strict=True)}
-            cells = _cells(fine.coords_um[on_fine] - corner, coarse.tile_um)
-            parent[on_fine] = torch.tensor([index.get(cell, -1) for cell in cells])
+            cells = _cells(centres - corner, coarse.tile_um)
+            order = torch.argsort(cells, stable=True)
+            asked = _cells(fine.coords_um[on_fine] - corner, coarse.tile_um)
+            at = torch.searchsorted(cells[order], asked, right=True) - 1  # the last of several in one cell
+            inside = (at >= 0) & (cells[order][at.clamp_min(0)] == asked)
+            parent[on_fine] = torch.where(inside, on_coarse[order][at.clamp_min(0)], -1)
     return parent
 
 
-def _cells(positions: Tensor, side: float) -> list[tuple[int, int]]:
-    return [(int(x), int(y)) for x, y in torch.floor(positions / side).tolist()]
+def _cells(positions: Tensor, side: float) -> Tensor:
+    """Return one number for the cell of a grid that each position is in."""
+    x, y = torch.floor(positions / side).long().unbind(1)
+    return (x << 32) + y
 
 
 def _select_genes(values: np.ndarray | None, index: np.ndarray) -> np.ndarray:

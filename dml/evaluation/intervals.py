@@ -50,6 +50,20 @@ class Difference:
         return {"difference": rounded(self.value), **ends, "p": rounded(self.p)}
 
 
+def wilson_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a share (JASA 1927), inside 0 to 1 for shares of 0 and 1, too.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in wilson_interval(3, 10)]
+    [0.108, 0.603]
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def rounded(value: float) -> float | None:
     """Round to `N_DECIMALS`; None for what is not finite, and no negative zero."""
     return round(float(value), N_DECIMALS) + 0.0 if math.isfinite(value) else None

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dml.core.errors import InputError, listed
 from dml.core.files import atomic
+from dml.core.templates import make_environment
 from dml.inference.ensemble import Ensemble
 from dml.inference.predictor import Predictor
 from dml.inference.similar_patients import read_bank
@@ -97,14 +98,9 @@ def _files(
 
 @cache
 def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("dml.patient_report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda value: "-" if value is None else f"{value:.0%}"
+    environment = make_environment("dml.patient_report", {"percent": _percent})
     return environment.get_template("patient.html")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

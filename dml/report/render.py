@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dml.core.files import atomic
 from dml.core.model_name import ModelName
+from dml.core.templates import make_environment
 from dml.evaluation.metric_sets import MAIN
 from dml.evaluation.metrics.registry import entries, metric_form, metric_label
 from dml.models.registry import description, is_baseline
@@ -133,16 +134,9 @@ def _write(path: Path, text: str) -> None:
 
 @cache
 def _template(name: str) -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader("dml.report"),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=not name.endswith(".jinja"),  # a tag may end an item there, and the next begins on a new line
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    # a tag may end an item of plain text, and the next begins on a new line
+    trim_blocks = not name.endswith(".jinja")
+    filters: dict[str, Any] = {
         "model": model_label,
         "described": description,
         "metric": metric_label,
@@ -152,4 +146,4 @@ def _template(name: str) -> "Template":
         "p_equals": p_equals,
         "oneline": lambda text: " ".join(text.split()),
     }
-    return environment.get_template(name)
+    return make_environment("dml.report", filters, trim_blocks).get_template(name)

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dml.core.files import atomic, write_json, write_parquet
+from dml.core.templates import make_environment
 from dml.models.registry import label as model_label
 from dml.report.number_format import format_p
 from dml.spatial.comparison import CHANCE, ComparisonResult, Settings
@@ -183,15 +184,12 @@ def _write(path: Path, text: str) -> None:
 
 @cache
 def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("dml.spatial"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Any] = {"model": model_label, "not_shown": not_shown, "shown": shown, "table_rows": table_rows}
-    environment.filters |= {**filters, "section_rows": section_rows, "oneline": lambda text: " ".join(text.split())}
-    return environment.get_template("spatial.html")
+    filters: dict[str, Any] = {
+        "model": model_label,
+        "not_shown": not_shown,
+        "shown": shown,
+        "table_rows": table_rows,
+        "section_rows": section_rows,
+        "oneline": lambda text: " ".join(text.split()),
+    }
+    return make_environment("dml.spatial", filters).get_template("spatial.html")

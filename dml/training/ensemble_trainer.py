@@ -15,7 +15,6 @@ from dml.config import params as config
 from dml.core.device import resolve_device, torch_threads
 from dml.core.files import digest
 from dml.core.types import Case, Cohort
-from dml.data.linear_offset import LinearOffset
 from dml.data.patient_reader import Patient, PatientReader
 from dml.data.preprocessing import Preprocessor
 from dml.models import registry
@@ -28,7 +27,7 @@ from dml.training.fit_programs import fit_programs
 from dml.training.folds import Fold
 from dml.training.fork_map import fork_map
 from dml.training.objectives import Objective
-from dml.training.out_of_fold import OutOfFold, shrink
+from dml.training.out_of_fold import LinearReference, OutOfFold, shrink
 from dml.training.runtime import reproducible
 from dml.training.trainer import TrainConfig, Trainer
 from dml.training.training_result import TrainingResult
@@ -47,7 +46,7 @@ class SharedState:
     ----------
     spec : ModelSpec
         Architecture, preprocessing, and the linear offset where it is added in training.
-    reference : LinearOffset or None
+    reference : LinearReference or None
         The linear model that the trained network is weighed against.
     fold : Fold
         Its patients and inner folds.
@@ -58,19 +57,10 @@ class SharedState:
     """
 
     spec: ModelSpec
-    reference: LinearOffset | None
+    reference: LinearReference | None
     fold: Fold
     cases: Cohort
     inner_fold_of: Mapping[str, int]
-
-    def offsets(self, patient_ids: Sequence[str]) -> np.ndarray:
-        """Return the linear model's predictions of training patients (n k), none fitted on its own outcome."""
-        by_id = {case.patient_id: case for case in self.cases.cases}
-        cases = [by_id[patient] for patient in patient_ids]
-        if self.reference is None:
-            return np.zeros((len(cases), 1), np.float32)
-        rows = PatientReader(self.spec.preprocessor, self.cases).source_rows(cases)
-        return self.reference(rows, [self.inner_fold_of[patient] for patient in patient_ids])
 
     def split(self, patients: Sequence[Patient], member: int) -> tuple[list[Patient], list[Patient]]:
         """Return the training and the validation patients of a member; validated are those with a known target."""
@@ -125,7 +115,7 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         years=params.evaluation.years,
         members=params.optimisation.ensemble_size,
         seed=params.seed,
-        linear_offset=reference if _trains_with_offset(name, params, preprocessor) else None,
+        linear_offset=reference.offset if reference and _trains_with_offset(name, params, preprocessor) else None,
         training_patient_hashes=tuple(sorted(digest(case.patient_id) for case in fold.learning.cases)),
         versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
     )
@@ -140,7 +130,7 @@ def _trains_with_offset(name: str, params: config.Params, preprocessor: Preproce
 
 def _fit_reference(
     name: str, fold: Fold, params: config.Params, preprocessor: Preprocessor, inner_fold_of: Mapping[str, int]
-) -> LinearOffset | None:
+) -> LinearReference | None:
     """Fit the linear reference of our models on the sources they read; None where nothing uses it."""
     settings, entry = params.model.linear_offset, registry.entry(name)
     wanted = params.optimisation.shrinkage is not None or _trains_with_offset(name, params, preprocessor)
@@ -151,7 +141,10 @@ def _fit_reference(
     outcomes = read_outcomes(cases, preprocessor)
     inner_folds = [inner_fold_of[c.patient_id] for c in cases]
     fitted = fit_linear_offset(rows, inner_folds, SOURCES[entry.inputs], outcomes, settings.components)
-    return fitted if fitted.models else None
+    if not fitted.models:
+        return None
+    predictions = fitted(rows, inner_folds)
+    return LinearReference(fitted, dict(zip((c.patient_id for c in cases), predictions, strict=True)))
 
 
 class EnsembleTrainer:
@@ -185,7 +178,9 @@ class EnsembleTrainer:
         spec, cases = self.shared.spec, self.shared.cases
         weights, histories, validated = zip(*self._train_members(), strict=True)
         model = FoldModel(spec, tuple(self._restore(i, member) for i, member in enumerate(weights)))
-        model, out_of_fold = self._weigh(model, OutOfFold.average(validated, self.patients, self.shared.offsets, spec))
+        model, out_of_fold = self._weigh(
+            model, OutOfFold.average(validated, self.patients, self.shared.reference, spec)
+        )
         spec = model.spec
         accepted = cases.subset({case.patient_id for case in cases.cases if spec.accepts(case)})
         risk = model.predict(accepted).get("risk", pd.Series(dtype=float))
@@ -205,7 +200,7 @@ class EnsembleTrainer:
         if deviation is None or reference is None or not isinstance(model.members[0], BranchModel):
             return model, out_of_fold
         shrinkage = out_of_fold.fit(deviation)
-        return shrink(model, shrinkage, reference), out_of_fold.shrunk(shrinkage)
+        return shrink(model, shrinkage, reference.offset), out_of_fold.shrunk(shrinkage)
 
     def _train_members(self) -> list[MemberResult]:
         """Train one after the other on several devices, or side by side in processes of the CPU."""

@@ -1,6 +1,6 @@
 """Out-of-fold predictions of an ensemble, and the ensemble shrunk towards its linear reference by their evidence."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,14 @@ from dml.data.preprocessing import Preprocessor
 from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.losses import LIKELIHOODS, log_likelihood
 from dml.training.shrinkage import Shrinkage, fit_shrinkage
+
+
+@dataclass(frozen=True, slots=True)
+class LinearReference:
+    """The linear model of a fold, and its predictions (k) of each learning patient, none fitted on its own outcome."""
+
+    offset: LinearOffset
+    predictions: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ class OutOfFold:
         cls,
         members: Sequence[Mapping[str, np.ndarray]],
         patients: Sequence[Patient],
-        offsets: Callable[[Sequence[str]], np.ndarray],
+        reference: LinearReference | None,
         spec: ModelSpec,
     ) -> "OutOfFold":
         """Join what members predicted of their validation patients.
@@ -63,15 +71,18 @@ class OutOfFold:
             Of each member: validation patient to its logits (k).
         patients : sequence of Patient
             All patients of the training, for their targets.
-        offsets : callable
-            From patients to the linear reference's predictions, none fitted on the patient (n k).
+        reference : LinearReference, optional
+            Without it the offset is zero.
         spec : ModelSpec
             With the linear offset that was added in training.
         """
         validated = [p for p in patients if any(p.patient_id in member for member in members)]
         ids = tuple(p.patient_id for p in validated)
         rows = [np.mean([member[patient] for member in members if patient in member], axis=0) for patient in ids]
-        offset, added = torch.from_numpy(offsets(ids)), float(spec.linear_offset is not None)
+        offset = torch.zeros(len(ids), 1)
+        if reference is not None:
+            offset = torch.from_numpy(np.array([reference.predictions[patient] for patient in ids]))
+        added = float(spec.linear_offset is not None)
         head = torch.from_numpy(np.array(rows)) - added * offset
         return cls(ids, head, offset, added, make_target(validated, spec.preprocessor), spec.preprocessor)
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dml.core.tasks import class_column, horizon_days, survival_column
+from dml.evaluation.intervals import wilson_interval
 from dml.evaluation.metrics.kaplan_meier import kaplan_meier
 from dml.evaluation.results import ModelResult
 from dml.models.registry import label as model_label
@@ -49,7 +50,9 @@ def draw_reliability(models: Sequence[ModelResult], classes: Sequence[str], path
                 predicted = model.rows[class_column(name)].to_numpy(float)
                 truth = (model.rows["label"] == name).to_numpy()
                 pairs = [(predicted[i], truth[i]) for i in quantile_groups(predicted)]
-                points = np.array([(p.mean(), true.mean(), *wilson(true)) for p, true in pairs])
+                points = np.array(
+                    [(p.mean(), true.mean(), *wilson_interval(int(true.sum()), len(true))) for p, true in pairs]
+                )
                 errors, colour = np.abs(points[:, 2:].T - points[:, 1]), CLASSES[k % len(CLASSES)]
                 style: Any = {"color": colour, "linewidth": 1, "markersize": 4, "elinewidth": 0.6, "label": name}
                 axes.errorbar(points[:, 0], points[:, 1], errors, fmt="o-", **style)
@@ -85,13 +88,6 @@ def confusion_counts(rows: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (label, predicted), 1)
     return counts
-
-
-def wilson(truth: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson, JASA 1927), inside 0 to 1 for shares of 0 and 1, too."""
-    n, share, z = len(truth), float(truth.mean()), Z95
-    centre, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float((centre - half) / (1 + z**2 / n)), float((centre + half) / (1 + z**2 / n))
 
 
 def _observed(rows: pd.DataFrame, predicted: np.ndarray, year: float) -> tuple[float, float, float, float]:

@@ -11,13 +11,14 @@ import pytest
 from dml.case_bank.bank import CaseBank
 from dml.case_bank.build_bank import build_bank, embed, embed_all
 from dml.case_bank.dichotomy import Dichotomy, nodes_of
-from dml.case_bank.outcomes import describe_outcomes, wilson_interval
+from dml.case_bank.outcomes import describe_outcomes
 from dml.case_bank.similar_cases import find_similar
 from dml.core.errors import InputError
 from dml.core.files import digest
 from dml.core.tasks import make_task
 from dml.core.types import Cohort
 from dml.data.example_cohort import example_cohort
+from dml.evaluation.intervals import wilson_interval
 from dml.training.checkpoint import FoldModel
 from tests.dml.attribution.test_attribute import fold_model
 

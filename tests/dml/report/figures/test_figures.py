@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from dml.evaluation.intervals import wilson_interval
 from dml.evaluation.results import Training, read_results
-from dml.report.figures.calibration import confusion_counts, quantile_groups, wilson
+from dml.report.figures.calibration import confusion_counts, quantile_groups
 from dml.report.figures.faithfulness import draw_faithfulness
 from dml.report.figures.forest import draw_forest
 from dml.report.figures.kaplan_meier import draw_kaplan_meier
@@ -41,7 +42,7 @@ def test_fifths_are_of_like_size_and_ties_stay_together():
 @pytest.mark.parametrize(("right", "patients"), [(0, 12), (5, 12), (12, 12), (80, 333)])
 def test_the_interval_of_a_share_is_wilsons(right, patients):
     theirs = binomtest(right, patients).proportion_ci(0.95, "wilson")
-    assert wilson(np.arange(patients) < right) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert wilson_interval(right, patients) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_confusion_counts_every_patient_once(tmp_path, invented):
