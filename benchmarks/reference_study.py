@@ -1,14 +1,15 @@
-"""Teacher and student beside their linear references, as trained and shrunk towards them, on one cohort.
+"""Teacher and student beside their linear references, shrunk towards them and as trained, on one cohort.
 
 `python -m benchmarks.reference_study --cohort NAME --task survival --members 5 --out FOLDER`, after `dml cohort import`
 and `use` and `dvc repro check_features split`. Everything is trained with the parameters of params.yaml and tested on
-the outer folds; nothing is chosen here. Writes predictions and metrics.json for both versions; prints the leading
+the outer folds; nothing is chosen here. With `--as-trained` also the
+networks without shrinkage. Writes predictions and metrics.json for each version; prints the leading
 metric, integrated Brier score, calibration slope, and paired differences.
 """
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ SHOWN = ("c_index", "auc", "spearman", "ibs", "brier", "calibration_slope", "ece
 
 @torch_threads(1)
 @one_blas_thread()
-def train_fold(params: config.Params, task: str, store: CohortStore, index: int, out: Path) -> None:
+def train_fold(
+    params: config.Params, task: str, store: CohortStore, index: int, out: Path, versions: Sequence[str]
+) -> None:
     """Train and test all models of one fold; a fold that is complete is not trained again."""
-    if (out / "shrunk" / "abmil" / f"fold-{index}" / "predictions.parquet").exists():
+    if (out / versions[-1] / "abmil" / f"fold-{index}" / "predictions.parquet").exists():
         return
     cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
     fold, test = make_fold(cohort, splits, index), select_test_patients(cohort, splits, index)
@@ -48,13 +51,14 @@ def train_fold(params: config.Params, task: str, store: CohortStore, index: int,
         fitted = fit_baseline(name, fold.learning, {"test": test}, regression, params.baselines)
         if fitted is not None:
             written[name] = fitted.rows.assign(fold=index), fitted.metadata
-    for version, shrinkage in (("as_trained", None), ("shrunk", params.optimisation.shrinkage)):
+    for version in versions:
+        shrinkage = params.optimisation.shrinkage if version == "shrunk" else None
         optimisation = params.optimisation.model_copy(update={"shrinkage": shrinkage})
         changed = params.model_copy(update={"optimisation": optimisation})
         teacher = train_teacher(fold, changed, task)
         student = distill_student(fold, changed, task, teacher.model)
         results: dict[str, TrainingResult | None] = {"teacher": teacher, "student": student}
-        if version == "as_trained":
+        if version == versions[0]:
             results["abmil"] = train_baseline(fold, changed, task, "abmil")
         for name, result in results.items():
             if result is not None:
@@ -78,6 +82,7 @@ def main() -> None:
     parser.add_argument("--cohort", required=True)
     parser.add_argument("--task", default="survival")
     parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--as-trained", action="store_true", help="also the networks without shrinkage")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     params = config.load()
@@ -86,9 +91,10 @@ def main() -> None:
     optimisation = params.optimisation.model_copy(update={"ensemble_size": arguments.members})
     params = params.model_copy(update={"optimisation": optimisation})
     store, out = CohortStore.of(params.cohort), arguments.out / params.cohort / arguments.task
+    versions = ("as_trained", "shrunk") if arguments.as_trained else ("shrunk",)
     for index in params.folds:
-        train_fold(params, arguments.task, store, index, out)
-    for version in ("as_trained", "shrunk"):
+        train_fold(params, arguments.task, store, index, out, versions)
+    for version in versions:
         result = score(params, store, out / version)
         (out / version / "metrics.json").write_text(json.dumps(result, indent=2))
         print_result(version, result)

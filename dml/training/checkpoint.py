@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -183,6 +184,15 @@ class FoldModel:
             for batch in make_batches(patients, self.spec.preprocessor, batch_size):
                 targets |= split_targets(batch.patient_ids, self.members[member](batch), batch.expression.present)
         return targets
+
+    def heads(self, patients: Sequence[Patient], batch_size: int = 16) -> Float[Tensor, "m n k"]:
+        """Return each member's logits without the linear offset."""
+        outputs: list[Tensor] = []
+        with torch_threads(1), torch.inference_mode():
+            for batch in make_batches(patients, self.spec.preprocessor, batch_size):
+                offset = 0.0 if batch.offset is None else batch.offset
+                outputs.append(torch.stack([member(batch).logits - offset for member in self.members]))
+        return torch.cat(outputs, dim=1)
 
     def _mean_predictions(
         self, patients: Sequence[Patient], batch_size: int, members: Sequence[int]

@@ -27,7 +27,7 @@ from dml.training.fit_programs import fit_programs
 from dml.training.folds import Fold
 from dml.training.fork_map import fork_map
 from dml.training.objectives import Objective
-from dml.training.out_of_fold import LinearReference, OutOfFold, shrink
+from dml.training.out_of_fold import LinearReference, OutOfFold, shrink, variance_ratio
 from dml.training.runtime import reproducible
 from dml.training.trainer import TrainConfig, Trainer
 from dml.training.training_result import TrainingResult
@@ -199,8 +199,9 @@ class EnsembleTrainer:
         deviation, reference = self.config.optimisation.shrinkage, self.shared.reference
         if deviation is None or reference is None or not isinstance(model.members[0], BranchModel):
             return model, out_of_fold
-        shrinkage = out_of_fold.fit(deviation)
-        return shrink(model, shrinkage, reference.offset), out_of_fold.shrunk(shrinkage)
+        shrinkage, seed = out_of_fold.fit(deviation), model.spec.seed
+        ratio = variance_ratio(model.heads(self.patients))
+        return shrink(model, shrinkage, reference.offset, ratio), out_of_fold.shrunk(deviation, seed)
 
     def _train_members(self) -> list[MemberResult]:
         """Train one after the other on several devices, or side by side in processes of the CPU."""

@@ -1,9 +1,11 @@
 """Fit a linear offset for the logits: ridge-penalised Cox, logistic or linear models on principal components.
 
 The offset is cross-fitted: LP_j is fitted on all inner folds of a fold but j, and a training patient of inner fold j
-has the offset of LP_j alone, so that no training patient's offset uses its own outcome. The slope, fitted on these
-cross-fitted predictions, shrinks an offset that does not generalise. It is applied in `dml.data.linear_offset`.
-Sources: wide & deep learning (Cheng et al. 2016), stacking (Wolpert 1992), calibration slope (van Houwelingen 2000).
+has the offset of LP_j alone, so that no training patient's offset uses its own outcome. LP_j is the sum of a model of
+all sources together and, where there are two, of one of each alone; their weights, fitted on these cross-fitted
+predictions, leave out a source that does not generalise. It is applied in `dml.data.linear_offset`.
+Sources: wide & deep learning (Cheng et al. 2016), stacking with non-negative weights (Wolpert 1992, Breiman 1996),
+calibration slope (van Houwelingen 2000).
 
 Shape legend: n patients, c columns, k outputs (1 for survival: the same shift of the log-odds of every bin).
 """
@@ -13,6 +15,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from scipy.optimize import minimize
 from torch.nn import functional
 
 from dml.core.errors import InputError
@@ -35,8 +39,9 @@ SOURCES: Mapping[tuple[Source, ...], tuple[tuple[Source, ...], ...]] = {
 """Inputs of a network to the sources of its linear models, most sources first."""
 PENALTY = 0.1
 """Ridge penalty on the coefficients of components of unit variance."""
-SLOPE_GRID = np.linspace(0.0, 1.5, 31)
-PATIENTS_PER_COMPONENT, MAX_COMPONENTS = 10, 15
+MAX_WEIGHT, WEIGHT_DEVIATION = 1.5, 0.5
+"""Largest weight of a linear model in the sum, and the prior standard deviation of the weights."""
+PATIENTS_PER_COMPONENT, MAX_COMPONENTS = 3, 15
 """Where the number of components is not given."""
 MIN_PATIENTS = 30
 """Training patients with a source below which no linear model of it is fitted."""
@@ -59,9 +64,9 @@ class SurvivalOutcomes:
         return weight, -(columns.mean(0) @ weight)
 
     def loss(self, predictor: np.ndarray, mask: np.ndarray) -> float:
-        """Return Cox's negative log partial likelihood."""
-        risk = torch.from_numpy(predictor[mask])[:, 0]
-        return float(cox_loss(risk, torch.from_numpy(self.days[mask]), torch.from_numpy(self.event[mask])))
+        """Return Cox's negative log partial likelihood, summed over the events."""
+        risk, event = torch.from_numpy(predictor[mask])[:, 0], torch.from_numpy(self.event[mask])
+        return float(event.sum() * cox_loss(risk, torch.from_numpy(self.days[mask]), event))
 
 
 class ClassOutcomes:
@@ -83,10 +88,11 @@ class ClassOutcomes:
         return weight.T, bias
 
     def loss(self, predictor: np.ndarray, mask: np.ndarray) -> float:
-        """Return the cross-entropy in which every class has the same weight."""
+        """Return the cross-entropy in which every class has the same weight, summed over patients."""
         label = torch.from_numpy(self.label[mask])
         weights = len(label) / (len(self.classes) * torch.bincount(label, minlength=len(self.classes)).double())
-        return float(functional.cross_entropy(torch.from_numpy(predictor[mask]), label, weight=weights))
+        mean = functional.cross_entropy(torch.from_numpy(predictor[mask]), label, weight=weights)
+        return float(len(label) * mean)
 
 
 class NumberOutcomes:
@@ -104,8 +110,8 @@ class NumberOutcomes:
         return weight, bias
 
     def loss(self, predictor: np.ndarray, mask: np.ndarray) -> float:
-        """Return the mean squared error."""
-        return float(np.mean((self.value[mask] - predictor[mask, 0]) ** 2))
+        """Return half the sum of squared errors."""
+        return float(np.square(self.value[mask] - predictor[mask, 0]).sum() / 2)
 
 
 Outcomes = SurvivalOutcomes | ClassOutcomes | NumberOutcomes
@@ -142,7 +148,7 @@ def fit_linear_offset(
     outcomes : Outcomes
         What was observed.
     components : int or None
-        Principal components of each source; None: one for ten patients, at most 15.
+        Principal components of each source; None: one for three patients, at most 15.
     """
     inner_fold, n_inner_folds = np.array(inner_folds), max(inner_folds) + 1
     models: dict[str, tuple[LinearModel, ...]] = {}
@@ -153,20 +159,22 @@ def fit_linear_offset(
         name = "+".join(combination)
         count = components or min(max(int(complete.sum()) // PATIENTS_PER_COMPONENT, 1), MAX_COMPONENTS)
         try:
-            fitted = tuple(
-                _fit_model(rows, complete & (inner_fold != j), combination, outcomes, count)
+            fitted = [
+                _fit_parts(rows, complete & (inner_fold != j), combination, outcomes, count)
                 for j in range(n_inner_folds)
-            )
+            ]
         except InputError as error:
             log.info("no linear offset from %s: %s", name, error)
             continue
-        cross_fitted = np.zeros((len(inner_fold), outcomes.n_outputs))
-        for j, model in enumerate(fitted):
+        cross_fitted = np.zeros((len(fitted[0]), len(inner_fold), outcomes.n_outputs))
+        for j, parts in enumerate(fitted):
             validated = complete & (inner_fold == j)
-            cross_fitted[validated] = model({source: rows[source][validated] for source in combination})
-        models[name], slopes[name] = fitted, _fit_slope(cross_fitted, complete, outcomes)
-        ratios[name] = _variance_ratio(fitted, {source: rows[source][complete] for source in combination})
-        log.info("linear offset from %s: %d patients, slope %.2f", name, complete.sum(), slopes[name])
+            cross_fitted[:, validated] = [part({s: rows[s][validated] for s in part.maps}) for part in parts]
+        weights = _fit_weights(cross_fitted, complete, outcomes)
+        slopes[name] = float(weights.sum())
+        models[name] = tuple(_join(parts, weights / max(slopes[name], 1e-6)) for parts in fitted)
+        ratios[name] = _variance_ratio(models[name], {source: rows[source][complete] for source in combination})
+        log.info("linear offset from %s: %d patients, weights %s", name, complete.sum(), np.round(weights, 2))
     return LinearOffset(models=models, slopes=slopes, outputs=outcomes.n_outputs, variance_ratios=ratios)
 
 
@@ -177,25 +185,62 @@ def _variance_ratio(models: Sequence[LinearModel], rows: SourceRows) -> float:
     return max(single / mean, 1.0) if mean > 0 else 1.0
 
 
-def _fit_slope(predictor: np.ndarray, mask: np.ndarray, outcomes: Outcomes) -> float:
-    """Return the factor in [0, 1.5] under which a cross-fitted predictor is most likely."""
-    losses = [outcomes.loss(slope * predictor, mask) for slope in SLOPE_GRID]
-    return float(SLOPE_GRID[int(np.argmin(losses))])
+def _fit_weights(
+    predictors: Float[np.ndarray, "p n k"], mask: Bool[np.ndarray, "n"], outcomes: Outcomes
+) -> Float[np.ndarray, "p"]:
+    """Return the non-negative weights under which the sum of cross-fitted predictors is most likely a posteriori.
+
+    A priori a single predictor has weight 1, and of several each has 1/2: the sum of those of one source each is about
+    that of all sources together.
+    """
+    expected = np.full(len(predictors), 1.0 if len(predictors) == 1 else 0.5)
+
+    def objective(weights: np.ndarray) -> float:
+        loss = outcomes.loss(np.tensordot(weights, predictors, axes=1), mask)
+        return float(loss + np.square(weights - expected).sum() / (2 * WEIGHT_DEVIATION**2))
+
+    fitted = minimize(objective, expected, method="L-BFGS-B", bounds=[(0.0, MAX_WEIGHT)] * len(predictors))
+    return np.asarray(fitted.x, float)
 
 
-def _fit_model(
-    rows: SourceRows, mask: np.ndarray, combination: Sequence[Source], outcomes: Outcomes, components: int
-) -> LinearModel:
+def _fit_parts(
+    rows: SourceRows,
+    mask: Bool[np.ndarray, "n"],
+    combination: Sequence[Source],
+    outcomes: Outcomes,
+    components: int,
+) -> list[LinearModel]:
+    """Fit a model of all sources of a combination, and one of each alone if there are several, on the same patients."""
     if mask.sum() < MIN_PATIENTS:
         problem = f"{mask.sum()} patients have {' and '.join(combination)}, fewer than {MIN_PATIENTS}"
         raise InputError("linear offset", problem, "Set model.linear_offset.components: 0")
     reductions = {s: Reduction.fit(rows[s][mask], components, WINSOR_QUANTILE) for s in combination}
-    blocks = [reductions[s](rows[s][mask]) for s in combination]
-    weight, bias = outcomes.fit(np.concatenate(blocks, axis=1), mask)
+    blocks = {s: reductions[s](rows[s][mask]) for s in combination}
+    alone = [(source,) for source in combination] if len(combination) > 1 else []
+    return [_fit_model(reductions, {s: blocks[s] for s in part}, mask, outcomes) for part in [combination, *alone]]
+
+
+def _fit_model(
+    reductions: Mapping[Source, Reduction],
+    blocks: Mapping[Source, np.ndarray],
+    mask: Bool[np.ndarray, "n"],
+    outcomes: Outcomes,
+) -> LinearModel:
+    weight, bias = outcomes.fit(np.concatenate(list(blocks.values()), axis=1), mask)
     maps, start = {}, 0
-    for source, block in zip(combination, blocks, strict=True):
+    for source, block in blocks.items():
         maps[source] = _compose(reductions[source], weight[start : start + block.shape[1]])
         start += block.shape[1]
+    return LinearModel(maps=maps, bias=bias)
+
+
+def _join(parts: Sequence[LinearModel], weights: Float[np.ndarray, "p"]) -> LinearModel:
+    """Return the weighted sum of models that scale their sources alike; the first has all sources."""
+    maps = {}
+    for source, first in parts[0].maps.items():
+        each = [w * part.maps[source].weight for part, w in zip(parts, weights, strict=True) if source in part.maps]
+        maps[source] = first.model_copy(update={"weight": np.sum(each, axis=0)})
+    bias = np.sum([w * part.bias for part, w in zip(parts, weights, strict=True)], axis=0)
     return LinearModel(maps=maps, bias=bias)
 
 

@@ -1,12 +1,12 @@
 """Out-of-fold predictions of an ensemble, and the ensemble shrunk towards its linear reference by their evidence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dml.core.types import Target
@@ -16,6 +16,7 @@ from dml.data.patient_reader import Patient
 from dml.data.prediction_columns import output_values
 from dml.data.preprocessing import Preprocessor
 from dml.training.checkpoint import FoldModel, ModelSpec
+from dml.training.cross_fitted_epoch import divide, strata_of
 from dml.training.losses import LIKELIHOODS, log_likelihood
 from dml.training.shrinkage import Shrinkage, fit_shrinkage
 
@@ -100,10 +101,27 @@ class OutOfFold:
         """Fit the weights of network and linear reference."""
         return fit_shrinkage(self.head, self.offset, self._base, self.target, deviation)
 
-    def shrunk(self, shrinkage: Shrinkage) -> "OutOfFold":
-        """Return the predictions of the shrunk network."""
+    def shrunk(self, deviation: float, seed: int) -> "OutOfFold":
+        """Return the predictions of the shrunk network, each with weights that were not fitted to its outcome.
+
+        The weights are fitted to one half of the patients and applied to the other.
+        """
+        half = divide(strata_of(self.target), seed)
+        if not (half.any() and (~half).any()):
+            return self._weighed(self.fit(deviation))
+        first, second = (self._weighed(self._part(part).fit(deviation)) for part in (half, ~half))
+        logits = torch.where(half[:, None], second.logits, first.logits)
+        return replace(self, head=logits, offset_weight=0.0)
+
+    def _weighed(self, shrinkage: Shrinkage) -> "OutOfFold":
         head = shrinkage(self.head, torch.zeros_like(self.offset), self._base)
         return replace(self, head=head, offset_weight=shrinkage.linear)
+
+    def _part(self, chosen: Bool[Tensor, "n"]) -> "OutOfFold":
+        ids = tuple(patient for patient, is_chosen in zip(self.patient_ids, chosen.tolist(), strict=True) if is_chosen)
+        values = {field.name: getattr(self.target, field.name)[chosen] for field in fields(self.target)}
+        target = replace(self.target, **values)
+        return replace(self, patient_ids=ids, head=self.head[chosen], offset=self.offset[chosen], target=target)
 
     def table(self, years: Sequence[float]) -> pd.DataFrame:
         """Return the predictions as `FoldModel.predict` does."""
@@ -117,10 +135,22 @@ class OutOfFold:
         return torch.from_numpy(np.asarray(self.preprocessor.base_logits))
 
 
-def shrink(model: FoldModel, shrinkage: Shrinkage, reference: LinearOffset) -> FoldModel:
+def shrink(model: FoldModel, shrinkage: Shrinkage, reference: LinearOffset, variance_ratio: float) -> FoldModel:
     """Return a model whose networks (changed in place) and linear offset have their weights."""
     base = torch.from_numpy(np.asarray(model.spec.preprocessor.base_logits))
     for member in model.members:
-        shrinkage.apply(member, base)
+        shrinkage.apply(member, base, variance_ratio)
     update = {"linear_offset": shrinkage.apply_to_offset(reference)}
     return FoldModel(model.spec.model_copy(update=update), model.members)
+
+
+def variance_ratio(heads: Float[Tensor, "m n k"]) -> float:
+    """Return how much more one member's logits vary among patients than the mean of all members', at least 1.
+
+    Examples
+    --------
+    >>> round(variance_ratio(torch.tensor([[[0.0], [2.0]], [[0.0], [0.0]]])), 2)
+    2.0
+    """
+    single, mean = float(heads.var(dim=1).mean(0).sum()), float(heads.mean(0).var(dim=0).sum())
+    return max(single / mean, 1.0) if mean > 0 else 1.0

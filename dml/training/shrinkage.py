@@ -61,10 +61,15 @@ class Shrinkage:
         """Return the logits of patients of whom the network's head and the linear offset are given."""
         return base + self.level + self.linear * offset + self.network * (head - base)
 
-    def apply(self, model: nn.Module, base: Float[Tensor, "k"]) -> None:
-        """Multiply the last layer of a network, in place."""
+    def apply(self, model: nn.Module, base: Float[Tensor, "k"], variance_ratio: float = 1.0) -> None:
+        """Multiply the last layer of a network, in place.
+
+        The weight was fitted to predictions of single members. Their mean varies less, by `variance_ratio`, and has the
+        same covariance with the outcome.
+        """
         if isinstance(model, BranchModel):
-            model.head.shrink(self.network, (1 - self.network) * base + self.level)
+            weight = variance_ratio * self.network
+            model.head.shrink(weight, (1 - weight) * base + self.level)
 
     def apply_to_offset(self, offset: LinearOffset) -> LinearOffset:
         """Return the linear offset with its weight."""

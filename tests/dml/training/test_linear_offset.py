@@ -65,8 +65,8 @@ def _offset_of(patient: str, data: Cohort) -> np.ndarray:
     params = change(LINEAR, optimisation={"ensemble_size": 1})
     spec = train_teacher(whole, params, "survival").model.spec
     read = PatientReader(spec.preprocessor, data, spec.linear_offset, whole.inner_fold_of)
-    raw = read(next(c for c in data.cases if c.patient_id == patient)).offset
-    slope = spec.linear_offset.slopes["slide+genes"]  # one number over everybody: it alone has seen the outcome
+    raw = read(next(c for c in data.cases if c.patient_id == patient)).offset_without_genes
+    slope = spec.linear_offset.slopes["slide"]  # one number over everybody: it alone has seen the outcome
     return np.round(raw / slope, 4)
 
 
