@@ -24,7 +24,7 @@ class LinearOffset(Section):
     """Ridge-penalised linear model whose prediction is added to the logits (the offset of a GLM)."""
 
     components: NonNegativeInt | None = Field(
-        None, description="principal components of each source; null: one for ten patients, at most 15; 0 = no offset"
+        None, description="principal components of each source; null: one for three patients, at most 15; 0 = no offset"
     )
     tasks: Literal["survival", "all"] = Field("survival", description="tasks in whose training it is added")
 

@@ -119,8 +119,8 @@ class OutOfFold:
 
     def _part(self, chosen: Bool[Tensor, "n"]) -> "OutOfFold":
         ids = tuple(patient for patient, is_chosen in zip(self.patient_ids, chosen.tolist(), strict=True) if is_chosen)
-        values = {field.name: getattr(self.target, field.name)[chosen] for field in fields(self.target)}
-        target = replace(self.target, **values)
+        values = {field.name: getattr(self.target, field.name) for field in fields(self.target)}
+        target = replace(self.target, **{n: None if value is None else value[chosen] for n, value in values.items()})
         return replace(self, patient_ids=ids, head=self.head[chosen], offset=self.offset[chosen], target=target)
 
     def table(self, years: Sequence[float]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from dml.data.linear_offset import LinearMap, LinearModel, LinearOffset
 from dml.data.patient_reader import PatientReader
 from dml.training.augmentation import drop_tokens_and_genes
 from dml.training.checkpoint import FoldModel
-from dml.training.fit_offset import SOURCES, ClassOutcomes, _variance_ratio, fit_linear_offset, read_outcomes
+from dml.training.fit_offset import SOURCES, ClassOutcomes, _join, _variance_ratio, fit_linear_offset, read_outcomes
 from dml.training.folds import make_fold, select_test_patients
 from dml.training.train import distill_student, train_teacher
 from tests.synthetic import PARAMS, change, cohort, concordance, fold, splits
@@ -24,6 +24,7 @@ LINEAR = change(
     model={"linear_offset": config.LinearOffset(components=5, tasks="all")},
     optimisation={"epochs": 1, "learning_rate": 1e-9, "ensemble_size": 3},
 )
+SOURCE_NAMES: tuple[Source, ...] = ("slide", "genes")
 AS_TRAINED = change(LINEAR, optimisation={"shrinkage": None})
 
 
@@ -171,3 +172,39 @@ def test_the_mean_of_the_models_is_calibrated_as_one_of_them_is() -> None:
     assert np.polyfit(plain, truth[:, 0], 1)[0] > 1.4
     assert np.polyfit(corrected, truth[:, 0], 1)[0] == pytest.approx(1.0, abs=0.2)
     np.testing.assert_array_equal(adjusted(rows, [0] * 4000), fitted(rows, [0] * 4000))  # training patients
+
+
+def test_a_source_that_tells_nothing_is_left_out_of_the_sum() -> None:
+    x, score = columns(300)
+    noise = np.random.default_rng(9).normal(size=(300, 12))
+    label = np.where(score + 1.5 * np.random.default_rng(5).normal(size=300) > 0, "b", "a").tolist()
+    parts, outcomes = [i % 5 for i in range(300)], ClassOutcomes(label, "ab")
+    offset = fit_linear_offset({"slide": x, "genes": noise}, parts, SOURCES["slide", "genes"], outcomes, 12)
+    maps = [model.maps for model in offset.models["slide+genes"]]
+    told, nothing = (np.mean([np.abs(m[s].weight).mean() for m in maps]) for s in ("slide", "genes"))
+    assert nothing < 0.25 * told
+    slopes = offset.slopes["slide+genes"], offset.slopes["slide"]
+    rows = {"slide": x, "genes": noise}
+    losses = [
+        outcomes.loss(offset({**rows, "genes": genes}, parts).astype(float), outcomes.known)
+        for genes in (noise, np.nan * noise)
+    ]
+    assert losses[0] < losses[1] + 1, f"no worse than the slide alone, slopes {slopes}"
+
+
+def test_models_that_scale_alike_join_to_their_weighted_sum() -> None:
+    random = np.random.default_rng(2)
+    scales = {
+        s: {"low": np.full(4, -1.5), "high": np.full(4, 1.5), "mean": random.normal(size=4)} for s in SOURCE_NAMES
+    }
+    parts = [
+        LinearModel(
+            maps={s: LinearMap(**scales[s], weight=random.normal(size=(4, 2))) for s in names},
+            bias=random.normal(size=2),
+        )
+        for names in (SOURCE_NAMES, SOURCE_NAMES[:1], SOURCE_NAMES[1:])
+    ]
+    weights = np.array([0.2, 0.7, 1.1])
+    rows = {s: random.normal(size=(6, 4)) for s in SOURCE_NAMES}
+    expected = sum(w * part({s: rows[s] for s in part.maps}) for w, part in zip(weights, parts, strict=True))
+    np.testing.assert_allclose(_join(parts, weights)(rows), expected)

@@ -12,8 +12,10 @@ from dml.config import params as config
 from dml.core.types import ClassTarget, NumberTarget, SurvivalTarget, Target
 from dml.data.batches import collate
 from dml.training.checkpoint import FoldModel
+from dml.training.cross_fitted_epoch import divide, strata_of
 from dml.training.folds import select_test_patients
 from dml.training.losses import log_likelihood
+from dml.training.out_of_fold import OutOfFold, variance_ratio
 from dml.training.shrinkage import MIN_NETWORK, Shrinkage, fit_shrinkage
 from dml.training.train import distill_student, train_teacher
 from tests.synthetic import PARAMS, change, cohort, fold, splits
@@ -121,6 +123,36 @@ def test_the_shrunk_network_predicts_the_weighted_logits(trained: tuple[FoldMode
     with torch.no_grad():
         before, after = raw.members[0](batch).logits, shrunk.members[0](other).logits
     torch.testing.assert_close(applied(before - batch.offset, batch.offset, base), after, atol=1e-3, rtol=1e-3)
+
+
+def test_no_out_of_fold_prediction_has_weights_fitted_to_its_own_outcome(
+    trained: tuple[FoldModel, FoldModel, FoldModel],
+) -> None:
+    """Turning one patient's outcome changes the predictions of the other half alone."""
+    random, preprocessor = torch.Generator().manual_seed(6), trained[0].spec.preprocessor
+    base = torch.from_numpy(preprocessor.base_logits)
+    truth = torch.randn(60, generator=random)
+    ids, bins = tuple(f"p{i}" for i in range(60)), torch.arange(60) % len(base)
+    event = torch.arange(60) % 3 > 0
+    target = SurvivalTarget(bins, event, bins + 0.5, torch.ones(60, dtype=torch.bool))
+    turned = SurvivalTarget(bins.index_fill(0, torch.tensor([7]), 0), event, target.exposure, target.known)
+    head = base + truth[:, None]
+    before, after = (
+        OutOfFold(ids, head, truth[:, None], 0.0, outcome, preprocessor).shrunk(DEVIATION, 1).logits
+        for outcome in (target, turned)
+    )
+    half = divide(strata_of(target), 1)
+    same = (before == after).all(1)
+    assert same[half == half[7]].all()
+    assert not same[half != half[7]].any()
+
+
+def test_the_mean_of_members_has_a_larger_weight_than_one_member() -> None:
+    random = torch.Generator().manual_seed(7)
+    truth, noise = torch.randn(1, 500, 1, generator=random), torch.randn(5, 500, 1, generator=random)
+    heads = truth + noise
+    assert variance_ratio(heads) == pytest.approx(2 / 1.2, rel=0.1)
+    assert variance_ratio(truth.expand(5, -1, -1)) == 1.0
 
 
 def test_saved_and_loaded_the_shrunk_model_is_the_same(
