@@ -55,8 +55,8 @@ def set_figures(
 
 def set_rows(group: GeneContributions, output: int, cohort: Cohort, sets: Mapping[str, Sequence[str]]) -> list[Row]:
     """Return the rows of one group's figure: sets by contribution, then the genes of no set."""
-    own = set(group.genes)
-    measured = {name: own & set(genes) for name, genes in measured_sets(cohort, sets, 1).items() if name in sets}
+    of_group = set(group.genes)
+    measured = {name: of_group & set(genes) for name, genes in measured_sets(cohort, sets, 1).items() if name in sets}
     shown = {name: sorted(genes) for name, genes in measured.items() if len(genes) >= MIN_SET_GENES}
     sums, deviations = group.of_sets(shown), group.deviation_of_sets(shown)
 
