@@ -101,9 +101,10 @@ def _draw_tissue(axis: "Axes", tissue: np.ndarray, mpp: float, title: str) -> No
 def _keep_level(figure: "Figure", axis: "Axes") -> None:
     """Leave the room of a colour bar below a panel that has none, so that it is level with those beside it."""
     from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap
 
-    bar = figure.colorbar(ScalarMappable(), ax=axis, location="bottom", shrink=0.85, ticks=[0, 1])
-    bar.solids.set_visible(False)
+    unseen = ScalarMappable(cmap=ListedColormap(["white"]))
+    bar = figure.colorbar(unseen, ax=axis, location="bottom", shrink=0.85, ticks=[0, 1])
     bar.set_label("none", color="none")
     bar.ax.tick_params(colors="none")
     bar.outline.set_visible(False)

@@ -101,6 +101,19 @@ def test_red_raises_and_blue_lowers(made: SlideMap, tmp_path: Path) -> None:
     assert red > (panels[0][..., 0] - panels[0][..., 2]).mean() > blue
 
 
+def test_panels_are_level_and_only_maps_have_a_scale(made: SlideMap, tmp_path: Path) -> None:
+    """The frames begin in the same row of pixels; below the tissue's there is white where the others have a bar."""
+    (path,) = export_map(made, tmp_path / "out", ["png"], 0.5, 0.1)
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    panels = np.array_split(pixels, 6, axis=1)
+    dark = [np.flatnonzero((panel.sum(-1) < 120).mean(1) > 0.5) for panel in panels]
+    frames = {(rows[0], rows[rows > rows[0] + 10][0]) for rows in dark}
+    assert len(frames) == 1
+    below = [panel[dark[0].max() + 5 :] for panel in panels]
+    assert below[0].min() == 255
+    assert all(part.min() < 200 for part in below[1:])
+
+
 def test_geojson_is_written_as_a_collection(made: SlideMap, tmp_path: Path) -> None:
     tiles, regions = export_map(made, tmp_path / "out", ["geojson"], 0.5, 0.1)
     for path in (tiles, regions):
