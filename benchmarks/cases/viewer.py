@@ -16,6 +16,8 @@ from benchmarks.registry import Benchmark, Measurement, SkipBenchmark, register
 
 SIDE, MPP, TILE = 40_000, 0.5, 256
 TOKEN = "benchmark"
+LIMIT_S = 60
+"""After which a page that is not painted has failed."""
 
 
 def write_pyramid(path: Path, side: int = SIDE) -> Path:
@@ -83,6 +85,10 @@ def _time_first_paint() -> Measurement:
                 wall, cpu = time.perf_counter(), time.process_time()
                 browser.get(f"{address}#/slide/{entry.key}?level={level}")
                 while browser.execute_script("return document.body.dataset.state") != "ready":
+                    if time.perf_counter() - wall > LIMIT_S:
+                        raise TimeoutError(
+                            browser.execute_script("return document.getElementById('error').textContent")
+                        )
                     time.sleep(0.01)
                 walls.append(time.perf_counter() - wall)
                 cpus.append(time.process_time() - cpu)
@@ -107,7 +113,7 @@ def _start(path: Path) -> tuple[Any, Any, str]:
     from dml.viewer.app import Viewer, make_app
     from dml.viewer.guard import Guard
     from dml.viewer.server import bind
-    from dml.viewer.slide_collection import PatientTokens, SlideEntry
+    from dml.viewer.slide_collection import PatientTokens, SlideCollection, SlideEntry
 
     cohort = example_cohort(20)
     params = config.Params(cohort="example", tasks=("survival",), folds=(0, 1))
@@ -136,7 +142,11 @@ def _start(path: Path) -> tuple[Any, Any, str]:
         def read_patient(self, patient_id: str) -> PatientTokens:
             return PatientTokens(patient, ("slide",))
 
-    viewer = Viewer(OneSlide(), ensemble, "student")
+        def read_spots(self, entry: SlideEntry, mpp: float) -> None:
+            return None
+
+    slides: SlideCollection = OneSlide()
+    viewer = Viewer(slides, ensemble, "student")
     listener = bind(0)
     port = listener.getsockname()[1]
     guard = Guard(make_app(viewer), port, TOKEN)

@@ -29,6 +29,8 @@ from dml.training.checkpoint import FoldModel
 
 LINEAR = "linear"
 """Branch of the linear offset: its share of a tile is that of the tile's token in the patient's mean token."""
+OTHER = "other"
+"""Of the genes that are in no gene set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,20 @@ class GeneContributions:
 
         A gene in several sets is divided among them equally.
         """
-        known = {name: set(genes) for name, genes in sets.items()}
-        shares = np.array([[gene in genes for gene in self.genes] for genes in known.values()], float)
+        return dict(zip([*sets, OTHER], self._shares(sets) @ self.contribution, strict=True))
+
+    def deviation_of_sets(self, sets: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+        """Return the deviation over the members of each sum of `of_sets` (o), genes taken as independent."""
+        deviations = np.sqrt(self._shares(sets) ** 2 @ self.deviation**2)
+        return dict(zip([*sets, OTHER], deviations, strict=True))
+
+    def _shares(self, sets: Mapping[str, Sequence[str]]) -> np.ndarray:
+        """Share of each gene that a set has (sets g); the last row is of the genes of no set."""
+        known = [set(genes) for genes in sets.values()]
+        shares = np.array([[gene in genes for gene in self.genes] for genes in known], float)
         shares = shares.reshape(len(known), len(self.genes))
         count = shares.sum(0)
-        sums = (shares / np.maximum(count, 1)) @ self.contribution
-        return dict(zip(known, sums, strict=True)) | {"other": self.contribution[count == 0].sum(0)}
+        return np.concatenate([shares / np.maximum(count, 1), (count == 0)[None].astype(float)])
 
 
 @dataclass(frozen=True, slots=True)

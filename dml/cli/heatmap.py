@@ -1,4 +1,4 @@
-"""``dml heatmap``: maps of slides as pictures, GeoJSON and AnnData."""
+"""``dml heatmap``: maps of slides as pictures, GeoJSON, AnnData and SpatialData."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,8 @@ import typer
 
 from dml.cli.output import Json, note, show
 
-FORMATS = ("png", "pdf", "geojson", "h5ad")
+FORMATS = ("png", "pdf", "geojson", "h5ad", "zarr")
+"""h5ad is AnnData, zarr SpatialData."""
 
 
 def heatmap(
@@ -17,7 +18,7 @@ def heatmap(
     model: Annotated[str, typer.Option(help="teacher, student or a deep baseline.")] = "student",
     output: Annotated[str | None, typer.Option(help="A class; by default the risk or the predicted class.")] = None,
     mpp: Annotated[float | None, typer.Option(help="Resolution of the tiles; by default the finest.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="Comma-separated: png, pdf, geojson, h5ad.")] = "png,geojson",
+    formats: Annotated[str, typer.Option("--format", help=f"Comma-separated: {', '.join(FORMATS)}.")] = "png,geojson",
     share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tiles in the regions of the GeoJSON.")] = 0.1,
     as_json: Json = False,
 ) -> None:

@@ -17,13 +17,19 @@ def report_patient(
     patient: Annotated[str | None, typer.Option(help="Which patient, where the slides are of several.")] = None,
     site: Annotated[str | None, typer.Option(help="Hospital of the patient, as the model's cohort codes it.")] = None,
     same_site: Annotated[bool, typer.Option("--same-site", help="Show similar patients of the same hospital.")] = False,
+    gene_sets: Annotated[
+        Path | None,
+        typer.Option(help="Pathways as .gmt or a column each; by default Hallmark beside the cohort's raw files."),
+    ] = None,
     mpp: Annotated[float | None, typer.Option(min=0.0, help="Microns per pixel of slides that do not say it.")] = None,
 ) -> None:
     """Write one page on a patient: maps, prediction and its uncertainty, similar patients, quality of the input."""
     from dml.patient_report.write_page import write_patient_page
 
     table = Path("data") / cohort / "slides.parquet" if cohort else None
-    content = write_patient_page(model, slides, out, expression, table, patient, site, same_site, mpp)
+    content = write_patient_page(model, slides, out, expression, table, patient, site, same_site, mpp, gene_sets)
     for warning in content["warnings"]:
         note(f"warning: {warning}")
+    if content["bank_remedy"]:
+        note(f"no case bank, so no similar patients. {content['bank_remedy']}")
     note(f"{content['patient']}: {out}")

@@ -12,6 +12,7 @@ def view(
     model: Annotated[str, typer.Option(help="Folder of fold models (models/<cohort>/<task>/<model>), or name@alias.")],
     cohort: Annotated[str | None, typer.Option(help="Cohort to show; by default that of params.yaml.")] = None,
     slides: Annotated[Path | None, typer.Option(help="Instead: a folder of slides or features, or one file.")] = None,
+    mpp: Annotated[float | None, typer.Option(min=0.0, help="Microns per pixel of files that do not say it.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 is any that is free.")] = 8899,
     browser: Annotated[bool, typer.Option(help="Open the address in a browser.")] = True,
 ) -> None:
@@ -25,6 +26,6 @@ def view(
         cohort = config.load().cohort
     listener = bind(port)
     with listener:
-        viewer = make_viewer(model, cohort, slides)
+        viewer = make_viewer(model, cohort, slides, mpp)
         note(f"{len(viewer.slides)} slides of {viewer.collection.name}; stop with Ctrl+C. Open in a browser here:")
         serve(viewer, listener, note, browser)

@@ -110,7 +110,7 @@ class Predictor:
         """
         wanted = SimilarRequest(similar, same_site) if similar else None
         if wanted is not None:
-            require_bank(self._bank, self.ensemble.spec.name)
+            require_bank(self._bank, self.ensemble.spec)
         groups = [(str(patient), rows) for patient, rows in table.groupby("patient_id", sort=False, dropna=False)]
         starts = range(0, len(groups), _BATCH)
         parts = [self._predict(groups[i : i + _BATCH], attention, wanted) for i in starts]
@@ -164,7 +164,7 @@ class Predictor:
         return maps
 
     def _similar(self, patients: Sequence[_PatientInputs], request: SimilarRequest) -> dict[str, str]:
-        bank, described = require_bank(self._bank, self.ensemble.spec.name), {}
+        bank, described = require_bank(self._bank, self.ensemble.spec), {}
         for patient in (patient for patient in patients if patient.case):
             (cohort,) = _cohorts([patient], self.ensemble)
             content = describe_similar(self.ensemble, bank, cohort, patient.site, request)

@@ -11,7 +11,9 @@ from dml.case_bank.similar_cases import SimilarCases, find_similar
 from dml.core.errors import InputError
 from dml.core.files import digest
 from dml.core.types import Cohort
+from dml.evaluation.results import PAIR
 from dml.inference.ensemble import Ensemble
+from dml.training.checkpoint import ModelSpec
 
 
 class SimilarRequest(NamedTuple):
@@ -69,8 +71,8 @@ def read_bank(folder: Path) -> CaseBank | None:
     return next((CaseBank.load(path) for path in (beside, made) if (path / CASES).exists()), None)
 
 
-def require_bank(bank: CaseBank | None, what: object) -> CaseBank:
-    """Return the bank.
+def require_bank(bank: CaseBank | None, spec: ModelSpec) -> CaseBank:
+    """Return the bank of a model.
 
     Raises
     ------
@@ -78,5 +80,17 @@ def require_bank(bank: CaseBank | None, what: object) -> CaseBank:
         If there is none.
     """
     if bank is None:
-        raise InputError(str(what), "it has no case bank", "Make one and register again: dvc repro case_bank register")
+        raise InputError(f"{spec.name}, {spec.preprocessor.task.name}", "no case bank", missing_bank_remedy(spec))
     return bank
+
+
+def missing_bank_remedy(spec: ModelSpec) -> str:
+    """Return how a model without case bank gets one, or that it cannot."""
+    if spec.name not in PAIR:
+        return f"Only {' and '.join(PAIR)} have one; ask them"
+    task = spec.preprocessor.task.name
+    return (
+        f"Fold models: build it where they were trained (dml cohort use, then dvc repro case_bank@{task}). "
+        f"A version that was registered before case banks were: then also dvc repro register@{task}, "
+        f"and ask the new version, @challenger"
+    )

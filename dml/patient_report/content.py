@@ -21,13 +21,14 @@ from dml.core.types import SUBSPACES, Cohort
 from dml.inference.ensemble import Ensemble, select_folds
 from dml.inference.maps.slide_map import SlideMap, choose_output, tile_table
 from dml.inference.predictor import ReadPatient
-from dml.inference.similar_patients import find_similar_patients, site_in_bank
+from dml.inference.similar_patients import find_similar_patients, missing_bank_remedy, site_in_bank
 from dml.patient_report.figures import bar_figure, jpeg_address, map_figure, survival_figure
+from dml.patient_report.gene_figures import gene_figure, gene_reason, set_figures
 from dml.patient_report.uncertainty import Uncertainty, describe_uncertainty
 from dml.slides.reader import open_slide
 
-NEIGHBOURS, SHOWN, GENES = 20, 6, 6
-"""Similar patients whose outcomes are summarised, those shown one by one, and genes at either end."""
+NEIGHBOURS, SHOWN = 20, 6
+"""Similar patients whose outcomes are summarised, and those shown one by one."""
 MIN_TISSUE_TILES = 20
 """Tiles at the finest resolution below which the page warns."""
 BRANCH_NAMES = {"tumor": "tumor tissue", "tme": "microenvironment tissue", "linear": "linear part, tissue"}
@@ -47,6 +48,8 @@ class Inputs:
         Slide to its file, where it has pixels.
     calibration : DataFrame or None
         Out-of-fold predictions.
+    gene_sets : mapping
+        Name to genes.
     """
 
     model: str
@@ -56,6 +59,7 @@ class Inputs:
     bank: CaseBank | None = None
     calibration: pd.DataFrame | None = None
     same_site: bool = False
+    gene_sets: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def patient_id(self) -> str:
@@ -95,14 +99,17 @@ def make_content(inputs: Inputs) -> dict[str, Any]:
         "map_reason": map_reason,
         "curve": _curve(part, cohort, prediction, outcomes),
         "contributions": bar_figure(_branch_rows(attribution, output), unit, 1.9),
-        "genes": bar_figure(rows, unit, 2.4) if (rows := _gene_rows(attribution, output)) else "",
-        "gene_reason": _gene_reason(part, cohort),
+        "genes": gene_figure(attribution, output, unit),
+        "gene_reason": gene_reason("genes" in part.spec.entry.inputs, cohort),
+        "gene_sets": set_figures(attribution, output, unit, cohort, inputs.gene_sets) if inputs.gene_sets else {},
+        "sets_given": bool(inputs.gene_sets),
         "unit": unit,
         "reference": float(attribution.reference[output]),
         "neighbours": [] if neighbours is None else _neighbour_rows(neighbours.head(SHOWN), similar),
         "labels": [] if inputs.bank is None else inputs.bank.labels,
         "outcomes": outcomes,
         "similar": similar,
+        "bank_remedy": "" if inputs.bank is not None else missing_bank_remedy(part.spec),
         "quality": _quality(inputs, novelty),
     }
 
@@ -204,23 +211,6 @@ def _branch_rows(attribution: Attribution, output: int) -> list[tuple[str, float
 
 def _colour(name: str) -> str:
     return next((s for s in SUBSPACES if BRANCH_NAMES[s] == name), "")
-
-
-def _gene_rows(attribution: Attribution, output: int) -> list[tuple[str, float, float, str]]:
-    """Genes that raise and lower the output most, over both groups."""
-    every = [
-        (gene, float(group.contribution[i, output]), float(group.deviation[i, output]), str(group.group))
-        for group in attribution.genes
-        for i, gene in enumerate(group.genes)
-    ]
-    ordered = sorted(every, key=lambda row: -row[1])
-    return ordered if len(ordered) <= 2 * GENES else [*ordered[:GENES], *ordered[-GENES:]]
-
-
-def _gene_reason(ensemble: Ensemble, cohort: Cohort) -> str:
-    if "genes" not in ensemble.spec.entry.inputs:
-        return "this model reads slides only"
-    return "" if cohort.cases[0].has_expression else "no transcriptome was given"
 
 
 def _neighbour_rows(neighbours: pd.DataFrame, similar: SimilarCases | None) -> list[dict[str, Any]]:

@@ -10,11 +10,13 @@ import pandas as pd
 from dml.core.errors import InputError, listed
 from dml.core.files import atomic
 from dml.core.templates import make_environment
+from dml.data.cohort_store import CohortStore
 from dml.inference.ensemble import Ensemble
 from dml.inference.predictor import Predictor
 from dml.inference.similar_patients import read_bank
 from dml.inference.slide_inputs import FEATURES
 from dml.patient_report.content import Inputs, make_content
+from dml.patient_report.gene_figures import read_sets
 from dml.patient_report.uncertainty import read_calibration
 from dml.registry.model_folder import model_folder
 from dml.registry.predict import add_sites, request_table
@@ -33,6 +35,7 @@ def write_patient_page(
     site: str | None = None,
     same_site: bool = False,
     mpp: float | None = None,
+    gene_sets: Path | None = None,
 ) -> dict[str, Any]:
     """Predict one patient and write the page; return what stands on it.
 
@@ -48,6 +51,9 @@ def write_patient_page(
         Which, where the slides are of several.
     site, same_site
         As `dml.registry.similar.find_similar` takes them.
+    gene_sets : Path, optional
+        As `dml.patient_report.gene_figures.read_sets` takes it; by default the Hallmark sets beside the cohort's raw
+        files.
 
     Raises
     ------
@@ -63,7 +69,8 @@ def write_patient_page(
     patient_id = str(rows["patient_id"].iloc[0])
     read = Predictor(ensemble).read_patient(patient_id, rows)
     files = _files(rows, slide_table, read.slides)
-    content = make_content(Inputs(model, ensemble, read, files, bank, read_calibration(folder), same_site))
+    sets = read_sets(gene_sets, None if slide_table is None else CohortStore(slide_table.parent).raw_folder)
+    content = make_content(Inputs(model, ensemble, read, files, bank, read_calibration(folder), same_site, sets))
     with atomic(out) as temporary:
         temporary.write_text(_template().render(**content), encoding="utf-8")
     return content

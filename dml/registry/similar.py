@@ -68,8 +68,9 @@ def _predict_here(folder: Path, table: "pd.DataFrame", params: Mapping[str, Any]
     from dml.inference.predictor import Predictor
     from dml.inference.similar_patients import read_bank, require_bank
 
-    bank = require_bank(read_bank(folder), folder)
-    return Predictor(Ensemble.load(folder), bank=bank)(table, **params)
+    ensemble = Ensemble.load(folder)
+    bank = require_bank(read_bank(folder), ensemble.spec)
+    return Predictor(ensemble, bank=bank)(table, **params)
 
 
 def _answer(row: Mapping[Any, Any]) -> SimilarAnswer:

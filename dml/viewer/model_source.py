@@ -15,7 +15,7 @@ from dml.viewer.app import Viewer
 from dml.viewer.slide_collection import CohortSlides, FolderSlides, SlideCollection
 
 
-def make_viewer(model: str, cohort: str | None = None, slides: Path | None = None) -> Viewer:
+def make_viewer(model: str, cohort: str | None = None, slides: Path | None = None, mpp: float | None = None) -> Viewer:
     """Return a viewer of a cohort's slides, or of those of a folder.
 
     Parameters
@@ -24,6 +24,8 @@ def make_viewer(model: str, cohort: str | None = None, slides: Path | None = Non
         Folder with ``fold-*``, or ``<name>@<alias>`` of the registry.
     cohort, slides : optional
         One of both.
+    mpp : float, optional
+        Microns per pixel of files of a folder that do not say it, as plain images.
 
     Raises
     ------
@@ -34,6 +36,8 @@ def make_viewer(model: str, cohort: str | None = None, slides: Path | None = Non
     """
     if (cohort is None) == (slides is None):
         raise ConfigError("dml view shows a cohort or a folder: give one of --cohort and --slides")
+    if slides is None and mpp is not None:
+        raise ConfigError("--mpp is of --slides: the resolutions of a cohort are in its table of slides")
     folder = model_folder(model)
     ensemble = Ensemble.load(folder)
     collection: SlideCollection
@@ -42,7 +46,7 @@ def make_viewer(model: str, cohort: str | None = None, slides: Path | None = Non
 
         if slides.suffix in TABLES:
             raise InputError(slides, "a table of slides", "dml view shows a folder, or one slide")
-        collection = FolderSlides(slides, request_table(slides), ensemble.spec)
+        collection = FolderSlides(slides, request_table(slides, mpp=mpp), ensemble.spec)
         return Viewer(collection, ensemble, model)
     collection = CohortSlides(CohortStore.of(str(cohort)), ensemble.spec)
     return Viewer(collection, ensemble, model, stored_predictions(folder, ensemble))

@@ -1,9 +1,9 @@
 """The slides that the viewer shows: those of a cohort, or the files of a folder; each has an id that is no path."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
@@ -92,7 +92,7 @@ class CohortSlides:
             slide_id, patient = str(row["slide_id"]), str(row["patient_id"])
             file, problem = self._file(row["path"])
             outcome = _outcome(outcomes.get(patient), self._spec.preprocessor.task.name)
-            mpp = None if pd.isna(row["mpp"]) else float(row["mpp"])
+            mpp = _stated(row)
             stated = problem or status.get(slide_id, "no features: run dvc repro extract_features")
             rows.append(SlideEntry(_key(self.name, slide_id), slide_id, patient, file, mpp, stated, outcome))
         return rows
@@ -155,7 +155,7 @@ class FolderSlides:
     folder : Path
         Or one file.
     table : DataFrame
-        patient_id and path of each file (`dml.registry.predict.request_table`).
+        patient_id and path of each file, and mpp where it is stated (`dml.registry.predict.request_table`).
     """
 
     def __init__(self, folder: Path, table: pd.DataFrame, spec: ModelSpec) -> None:
@@ -174,7 +174,7 @@ class FolderSlides:
             path, patient = Path(row["path"]).absolute(), str(row["patient_id"])
             file, status = self._file(path)
             key = _key(self.name, path.as_posix().removeprefix(self._root.as_posix()))
-            rows.append(SlideEntry(key, path.stem, patient, file, None, status))
+            rows.append(SlideEntry(key, path.stem, patient, file, _stated(row), status))
         return sorted(rows, key=lambda entry: (entry.patient_id, entry.slide_id))
 
     def read_spots(self, entry: SlideEntry, mpp: float) -> MeasuredSpots | None:
@@ -196,13 +196,18 @@ class FolderSlides:
         DmlError
             If no slide of the patient can be used; the message has every reason.
         """
-        paths = self._table.loc[self._table["patient_id"] == patient_id, "path"]
-        requests = [SlideRequest(Path(path).absolute()) for path in paths]
+        rows = self._table[self._table["patient_id"] == patient_id].to_dict("records")
+        requests = [SlideRequest(Path(row["path"]).absolute(), _stated(row)) for row in rows]
         inputs = read_slides(requests, self._spec, self._access)
         prepared = self._spec.preprocessor
         groups = GeneGroups(prepared.tumor_genes, prepared.tme_genes)
         case = Case(patient_id, "", inputs.bags)
         return PatientTokens(Cohort(self.name, (case,), (), prepared.unit, groups, {}), inputs.slides)
+
+
+def _stated(row: Mapping[Hashable, Any]) -> float | None:
+    mpp = row.get("mpp")
+    return None if mpp is None or pd.isna(mpp) else float(mpp)
 
 
 def _key(collection: str, name: str) -> str:

@@ -1,6 +1,7 @@
 """A slide's map as AnnData (.h5ad) for scverse tools: tiles as observations, contributions as values."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,12 @@ from dml.core.errors import ConfigError
 from dml.core.files import atomic
 from dml.inference.maps.slide_map import SlideMap
 
+if TYPE_CHECKING:
+    from anndata import AnnData
 
-def write_anndata(path: Path, slide: SlideMap, mpp: float, slide_mpp: float) -> None:
-    """Write the tiles of one resolution.
+
+def make_table(slide: SlideMap, mpp: float, slide_mpp: float) -> "AnnData":
+    """Return the tiles of one resolution.
 
     ``X`` and the layers ``attention`` and ``deviation`` have a column per branch, ``obsm["spatial"]`` the centres in
     level-0 pixels (as squidpy wants them), ``obs`` x_um and y_um, ``uns`` what was attributed.
@@ -33,7 +37,7 @@ def write_anndata(path: Path, slide: SlideMap, mpp: float, slide_mpp: float) -> 
     def stacked(name: str) -> np.ndarray:
         return np.stack([layer[name].to_numpy() for layer in layers.values()], axis=1)
 
-    table = anndata.AnnData(
+    return anndata.AnnData(
         X=stacked("contribution"),
         obs=observations,
         var=pd.DataFrame(index=pd.Index(list(layers))),
@@ -41,5 +45,16 @@ def write_anndata(path: Path, slide: SlideMap, mpp: float, slide_mpp: float) -> 
         layers={name: stacked(name) for name in ("attention", "deviation")},
         uns={"slide": slide.slide_id, "patient": slide.patient_id, "model": slide.model, "output": slide.output},
     )
+
+
+def write_anndata(path: Path, slide: SlideMap, mpp: float, slide_mpp: float) -> None:
+    """Write the table of `make_table`.
+
+    Raises
+    ------
+    ConfigError
+        If anndata is not installed.
+    """
+    table = make_table(slide, mpp, slide_mpp)
     with atomic(path) as temporary:
         table.write_h5ad(temporary)

@@ -10,6 +10,7 @@ from dml.inference.maps.anndata_file import write_anndata
 from dml.inference.maps.geojson import write_geojson
 from dml.inference.maps.overlay import save_overlay
 from dml.inference.maps.slide_map import SlideMap
+from dml.inference.maps.spatialdata_store import write_spatialdata
 from dml.slides.reader import open_slide
 
 
@@ -19,7 +20,7 @@ def export_map(slide: SlideMap, folder: Path, formats: Sequence[str], mpp: float
     Parameters
     ----------
     formats : sequence of str
-        Of png, pdf, geojson, h5ad.
+        Of png, pdf, geojson, h5ad, zarr.
     mpp : float
         Resolution of the tiles.
     share : float
@@ -46,6 +47,9 @@ def export_map(slide: SlideMap, folder: Path, formats: Sequence[str], mpp: float
             files += write_geojson(folder, slide, mpp, slide_mpp, share)
         elif name == "h5ad":
             write_anndata(path, slide, mpp, slide_mpp)
+            files.append(path)
+        elif name == "zarr":
+            write_spatialdata(path, slide, mpp, slide_mpp)
             files.append(path)
         else:
             save_overlay(slide, mpp, path)

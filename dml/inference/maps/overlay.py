@@ -22,6 +22,8 @@ SIDE = 900
 """Longer side of the tissue in pixels of the picture."""
 CLIP = 0.99
 """Quantile of the absolute contributions at which the colours end."""
+NAMES = {"tme": "microenvironment"}
+"""Titles of branches that are called otherwise."""
 _BARS_UM = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 
 
@@ -48,13 +50,15 @@ def save_overlay(slide: SlideMap, mpp: float, path: Path, subspaces_only: bool =
         tissue = opened.thumbnail(thumbnail_mpp)
     panels = _panels(slide, mpp)
     if subspaces_only:
-        panels = [p for p in panels if p[0] in SUBSPACES] or [p for p in panels if p[0] in slide.branches[:2]]
+        wanted = [branch for branch in SUBSPACES if branch in slide.branches] or slide.branches[:2]
+        panels = [panel for panel in panels if panel[0] in {NAMES.get(branch, branch) for branch in wanted}]
     limit = max(float(np.quantile(np.abs(v), CLIP)) for _, v, diverging in panels if diverging) or 1.0
     with mpl.rc_context({"font.size": 8}):
         columns = 1 + len(panels)
         figure = Figure(figsize=(3.0 * columns, 3.4 * tissue.shape[0] / tissue.shape[1] + 0.9), layout="constrained")
         axes = np.atleast_1d(np.asarray(figure.subplots(1, columns)))
         _draw_tissue(axes[0], tissue, thumbnail_mpp, f"{slide.slide_id}, tissue")
+        _keep_level(figure, axes[0])
         for axis, (title, values, diverging) in zip(axes[1:], panels, strict=True):
             _draw_tissue(axis, tissue, thumbnail_mpp, title)
             layer = slide.layer(slide.branches[0], mpp)
@@ -70,10 +74,10 @@ def save_overlay(slide: SlideMap, mpp: float, path: Path, subspaces_only: bool =
 def _panels(slide: SlideMap, mpp: float) -> list[tuple[str, np.ndarray, bool]]:
     """Title, a value per tile, and whether it has a sign."""
     layers = {branch: slide.layer(branch, mpp) for branch in slide.branches}
-    panels = [(branch, layer["contribution"].to_numpy(), True) for branch, layer in layers.items()]
+    panels = [(NAMES.get(branch, branch), layer["contribution"].to_numpy(), True) for branch, layer in layers.items()]
     if {"tumor", "tme"} <= layers.keys():
         difference = layers["tumor"]["contribution"] - layers["tme"]["contribution"]
-        panels.append(("tumor less tme", difference.to_numpy(), True))
+        panels.append(("tumor less microenvironment", difference.to_numpy(), True))
     relative = layers["total"]["attention"].to_numpy()
     return [*panels, ("attention", relative / max(float(relative.mean()), 1e-12), False)]
 
@@ -94,6 +98,18 @@ def _draw_tissue(axis: "Axes", tissue: np.ndarray, mpp: float, title: str) -> No
     axis.text(left + length / 2, bottom - 0.012 * height * mpp, text, ha="center", va="bottom")
 
 
+def _keep_level(figure: "Figure", axis: "Axes") -> None:
+    """Leave the room of a colour bar below a panel that has none, so that it is level with those beside it."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap
+
+    unseen = ScalarMappable(cmap=ListedColormap(["white"]))
+    bar = figure.colorbar(unseen, ax=axis, location="bottom", shrink=0.85, ticks=[0, 1])
+    bar.set_label("none", color="none")
+    bar.ax.tick_params(colors="none")
+    bar.outline.set_visible(False)
+
+
 def _draw_layer(
     figure: "Figure", axis: "Axes", layer: pd.DataFrame, values: np.ndarray, scale: tuple[float | None, str]
 ) -> None:
@@ -108,4 +124,5 @@ def _draw_layer(
     low, high = (0.0, float(np.quantile(values, CLIP)) or 1.0) if limit is None else (-limit, limit)
     drawn.set_clim(low, high)
     axis.add_collection(drawn)
-    figure.colorbar(drawn, ax=axis, label=label, location="bottom", shrink=0.85)
+    ticks = [low, (low + high) / 2, high]
+    figure.colorbar(drawn, ax=axis, label=label, location="bottom", shrink=0.85, ticks=ticks, format="%.2g")

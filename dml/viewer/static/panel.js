@@ -14,7 +14,7 @@ export function showPrediction(slide, map) {
       number(signed(value))));
   byId("prediction").replaceChildren(
     make("p", { class: "headline" }, map.headline),
-    slide.outcome ? make("p", { class: "soft" }, slide.outcome) : "",
+    slide.outcome ? make("p", { class: "soft" }, `known: ${slide.outcome}`) : "",
     make("table", {}, make("tbody", {}, ...rows)),
     make("details", {}, make("summary", {}, `Sums of ${map.output}, ${map.unit}`),
       make("table", {}, make("tbody", {}, ...sums)),

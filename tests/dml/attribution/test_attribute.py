@@ -233,6 +233,10 @@ def test_genes_of_sets_sum_to_the_group() -> None:
     np.testing.assert_allclose(np.sum(list(sets.values()), axis=0), tumor.contribution.sum(0), rtol=1e-9)
     np.testing.assert_allclose(sets["b"], tumor.contribution[1] / 2)
     np.testing.assert_allclose(sets["other"], tumor.contribution[2:].sum(0))
+    deviations = tumor.deviation_of_sets({"a": TUMOR[:2], "b": (TUMOR[1], "absent")})
+    np.testing.assert_allclose(deviations["b"], tumor.deviation[1] / 2)
+    expected = np.hypot(tumor.deviation[0], tumor.deviation[1] / 2)
+    np.testing.assert_allclose(deviations["a"], expected)
 
 
 def test_an_absent_transcriptome_contributes_nothing() -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from dml.attribution.attribute import attribute
 from dml.case_bank.build_bank import build_bank
 from dml.case_bank.novelty import measure_novelty
 from dml.case_bank.similar_cases import find_similar
@@ -22,7 +23,10 @@ from dml.core.files import digest, write_json
 from dml.core.predictions import write_predictions
 from dml.core.types import Case, Mpp
 from dml.inference.ensemble import Ensemble
+from dml.inference.predictor import Predictor
+from dml.patient_report.gene_figures import read_sets, set_rows
 from dml.patient_report.write_page import write_patient_page
+from dml.registry.predict import request_table
 from tests.trained_models import GENES, cohort, write_folds
 
 CHROMIUM = shutil.which("chromium")
@@ -87,8 +91,47 @@ def test_a_page_of_every_kind_of_task_stands_alone(write: Callable[..., str], ta
 
 def test_the_student_without_bank_says_what_is_missing(write: Callable[..., str]) -> None:
     write_patient_page(write("student", bank=False), Path("slides.csv"), Path("page.html"))
-    assert "registered without a case bank" in read()
+    text = " ".join(read().split())
+    assert all(stage in text for stage in ("No case bank", "dvc repro case_bank@survival", "register@survival"))
     assert "this model reads slides only" in read()
+
+
+def test_pathways_sum_what_their_genes_contributed_by_group(write: Callable[..., str]) -> None:
+    """EGFR is in two sets and divided; TP53 is in none; the sets of the page are those of the file."""
+    Path("sets.gmt").write_text("HALLMARK_G2M_CHECKPOINT\tx\tEGFR\tMYC\tABSENT\nHALLMARK_IL2_STAT5_SIGNALING\tx\tEGFR\tMYC\tCD3E\tCD8A\n"
+                                "alone\tx\tTP53\n")  # fmt: skip
+    model = write()
+    content = write_patient_page(
+        model, Path("slides.csv"), Path("page.html"), Path("genes.csv"), gene_sets=Path("sets.gmt")
+    )
+    assert list(content["gene_sets"]) == ["tumor", "microenvironment"]
+    assert "Pathways through the microenvironment genes" in read()
+    ensemble, table = Ensemble.load(Path(model)), request_table(Path("slides.csv"), Path("genes.csv"))
+    patient = Predictor(ensemble).read_patient("new", table).cohort
+    attribution = attribute(ensemble.folds, patient)
+    sets = read_sets(Path("sets.gmt"), None)
+    tumor, tme = (set_rows(group, 0, patient, sets) for group in attribution.genes)
+    each = dict(zip(attribution.genes[0].genes, attribution.genes[0].contribution[:, 0], strict=True))
+    values = {name: value for name, value, _, _ in tumor}
+    assert values == pytest.approx(
+        {"G2M checkpoint": (each["EGFR"] + each["MYC"]) / 2, "IL2 STAT5 signaling": (each["EGFR"] + each["MYC"]) / 2,
+         "genes of none": each["TP53"]}
+    )  # fmt: skip
+    assert [name for name, *_ in tme] == ["IL2 STAT5 signaling", "genes of none"]
+    assert tme[0][1] == pytest.approx(float(attribution.genes[1].contribution[:, 0].sum()))
+    assert tme[1][1:3] == (0.0, 0.0)
+
+
+def test_hallmark_sets_lie_beside_the_cohort_and_a_missing_file_is_said(write: Callable[..., str]) -> None:
+    model, raw = write(), Path("data/raw/here")
+    raw.mkdir(parents=True)
+    (raw / "h.all.v2023.symbols.gmt").write_text("HALLMARK_APOPTOSIS\tx\tEGFR\tMYC\n")
+    inputs = (model, Path("slides.csv"), Path("page.html"), Path("genes.csv"))
+    assert write_patient_page(*inputs)["gene_sets"] == {}
+    assert "no gene sets were given (--gene-sets)" in read()
+    assert list(write_patient_page(*inputs, slide_table=Path("data/here/slides.parquet"))["gene_sets"]) == ["tumor"]
+    with pytest.raises(InputError, match=r"none\.gmt"):
+        write_patient_page(*inputs, gene_sets=Path("none.gmt"))
 
 
 def test_a_patient_far_outside_is_said_at_the_top(write: Callable[..., str]) -> None:
@@ -147,7 +190,10 @@ def test_the_command_writes_the_page(write: Callable[..., str]) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
 def test_the_page_prints_on_two_sheets(write: Callable[..., str], tmp_path: Path) -> None:
-    write_patient_page(write(), Path("slides.csv"), Path("page.html"), Path("genes.csv"), site="b")
+    names = [f"HALLMARK_SET_OF_A_LONG_NAME_{i}" for i in range(12)]
+    Path("sets.gmt").write_text("\n".join(f"{name}\tx\t{chr(9).join(GENES)}" for name in names))
+    inputs = (write(), Path("slides.csv"), Path("page.html"), Path("genes.csv"))
+    write_patient_page(*inputs, site="b", gene_sets=Path("sets.gmt"))
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
                f"--user-data-dir={tmp_path / 'profile'}", "--no-pdf-header-footer",
                f"--print-to-pdf={tmp_path / 'page.pdf'}", (tmp_path / "page.html").as_uri()]  # fmt: skip

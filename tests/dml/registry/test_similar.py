@@ -1,6 +1,7 @@
 """Similar patients through a registered version and through a folder of fold models: the same answer, and no names."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from dml.config.params import Params
 from dml.core.errors import CheckFailed, InputError
 from dml.core.types import Cohort, Mpp
 from dml.inference.ensemble import Ensemble
+from dml.inference.similar_patients import require_bank
 from dml.registry import predict as prediction
 from dml.registry import versions
 from dml.registry.similar import find_similar
@@ -98,8 +100,28 @@ def test_the_site_is_given_or_of_a_barcode() -> None:
 def test_a_model_without_bank_is_refused_with_a_remedy(client: MlflowClient, params: Build) -> None:
     write_folds(Path(FOLDER), "student", mpps=(0.5,))
     np.save("p0.npy", np.zeros((3, 8), np.float16))
-    with pytest.raises(InputError, match=r"no case bank.*dvc repro case_bank register"):
+    with pytest.raises(InputError, match=r"student, survival: no case bank.*case_bank@survival.*register@survival"):
         find_similar(FOLDER, Path("p0.npy"))
+
+
+def test_a_version_of_before_the_bank_says_how_to_get_one(client: MlflowClient, params: Build) -> None:
+    write_folds(Path(FOLDER), "student", mpps=(0.5,))
+    reports = Path("reports/demo/survival")
+    reports.mkdir(parents=True, exist_ok=True)
+    (reports / "metrics.json").write_text('{"student": {"c_index": {"value": 0.7}}}')
+    shutil.rmtree(reports / "case_bank", ignore_errors=True)
+    versions.register(params(), "survival", "student")
+    np.save("p0.npy", np.zeros((3, 8), np.float16))
+    arguments = ["similar", "--model", "demo-survival-student@challenger", "--slides", "p0.npy"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, InputError)
+    assert all(stage in str(result.exception) for stage in ("case_bank@survival", "register@survival"))
+
+
+def test_only_teacher_and_student_can_have_a_bank(tmp_path: Path) -> None:
+    folder = write_folds(tmp_path / "abmil", "abmil")
+    with pytest.raises(InputError, match="Only teacher and student have one"):
+        require_bank(None, Ensemble.load(folder).spec)
 
 
 def test_unreadable_slides_are_no_patients(version: None) -> None:

@@ -1,119 +1,45 @@
-"""The viewer in Debian's Chromium: open, zoom, toggle layers, click a tile; pixels against numbers; nothing else asked.
+"""The viewer in Chromium: open, zoom, toggle layers, click a tile; pixels against numbers; nothing asked elsewhere."""
 
-Skipped where /usr/bin/chromium or chromedriver is missing: apt-get install chromium chromium-driver.
-"""
-
-import json
-import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
-from io import BytesIO
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Iterator
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-import uvicorn
 from matplotlib.colors import Normalize
-from PIL import Image
 
 from dml.attribution.attribute import attribute
 from dml.inference.maps.slide_map import tile_table
-from dml.viewer.app import Viewer, make_app
-from dml.viewer.guard import Guard
-from dml.viewer.server import bind
+from dml.viewer.app import Viewer
+from tests.dml.viewer import browser as chromium
+from tests.dml.viewer.browser import (
+    SIZE,
+    ActionChains,
+    By,
+    on_screen,
+    open_slide_page,
+    position,
+    screenshot,
+    wait,
+    wait_ready,
+    webdriver,
+)
 from tests.dml.viewer.conftest import PAINTED, TOKEN, WITHOUT_COORDINATES, WITHOUT_PIXELS, slide_of
 
-selenium = pytest.importorskip("selenium", reason="the browser tests need selenium")
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver import ActionChains  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromium-driver (apt)"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # sockets of selenium
-    pytest.mark.xdist_group("browser"),
-]
-SIZE = 1300, 820
-SECONDS = 60
+pytestmark = chromium.marks
 
 
 @pytest.fixture(scope="module")
 def address(viewer: Viewer) -> Iterator[str]:
     """The viewer as a server on a free port."""
-    listener = bind(0)
-    port = listener.getsockname()[1]
-    config = uvicorn.Config(Guard(make_app(viewer), port, TOKEN), log_level="warning", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join(20)
-    listener.close()
+    with chromium.serve(viewer) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser(address: str) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in (
-        *("--headless=new", "--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1"),
-        *("--disable-dev-shm-usage", f"--window-size={SIZE[0]},{SIZE[1]}"),
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    driver.get(f"{address}?token={TOKEN}")
-    yield driver
-    driver.quit()
-
-
-def wait(condition: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        if result := condition():
-            return result
-        time.sleep(0.05)
-    raise AssertionError(f"not within {SECONDS} s: {what}")
-
-
-def wait_ready(browser: webdriver.Chrome, state: str = "ready") -> None:
-    wait(lambda: browser.execute_script("return document.body.dataset.state") == state, state)
-
-
-def open_slide_page(browser: webdriver.Chrome, viewer: Viewer, patient: str, query: str, state: str = "ready") -> None:
-    browser.execute_script("location.hash = '#/'")
-    wait(lambda: browser.find_element(By.ID, "list").is_displayed(), "the list")
-    wait_ready(browser)
-    browser.execute_script(f"location.hash = '#/slide/{slide_of(viewer, patient).key}{query}'")
-    wait(lambda: browser.find_element(By.ID, "slide").is_displayed(), "the slide")
-    wait_ready(browser, state)
-
-
-def position(browser: webdriver.Chrome) -> dict[str, float]:
-    """Middle of the view in microns and microns per pixel, as the address says."""
-    query = parse_qs(urlsplit(browser.current_url).fragment.partition("?")[2])
-    return {name: float(query[name][0]) for name in "xyz"}
-
-
-def on_screen(browser: webdriver.Chrome, x_um: float, y_um: float) -> tuple[int, int]:
-    box = browser.execute_script(
-        "const b = document.getElementById('stage').getBoundingClientRect(); return [b.x, b.y, b.width, b.height]"
-    )
-    at = position(browser)
-    return (
-        round(box[0] + box[2] / 2 + (x_um - at["x"]) / at["z"]),
-        round(box[1] + box[3] / 2 + (y_um - at["y"]) / at["z"]),
-    )
-
-
-def screenshot(browser: webdriver.Chrome) -> np.ndarray:
-    return np.asarray(Image.open(BytesIO(browser.get_screenshot_as_png())).convert("RGB"), float)
+    with chromium.start_browser(address) as driver:
+        yield driver
 
 
 def test_the_list_opens_a_slide(browser: webdriver.Chrome, viewer: Viewer) -> None:
@@ -221,9 +147,7 @@ def test_maps_without_pixels_and_reasons_without_map(browser: webdriver.Chrome, 
 def test_no_error_in_the_console_and_no_request_off_this_machine(browser: webdriver.Chrome, address: str) -> None:
     """After all of the above."""
     expected = "the server responded with a status of 404"  # of the slide without pixels and coordinates
-    messages = [entry["message"] for entry in browser.get_log("browser")]
-    assert [message for message in messages if expected not in message] == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert chromium.complaints(browser, expected) == []
+    asked = chromium.asked_addresses(browser)
     assert len(asked) > 30
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert chromium.stays_here(address, asked)

@@ -1,5 +1,6 @@
 """Maps of a slide: outlines against areas counted by hand, QuPath's form, pixels of the picture at known tiles."""
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy import ndimage
 
-from dml.core.errors import InputError
+from dml.core.errors import ConfigError, InputError
+from dml.inference.maps import spatialdata_store
 from dml.inference.maps.export import export_map
 from dml.inference.maps.geojson import region_features, tile_features, trace_outline
 from dml.inference.maps.slide_map import TOTAL, SlideMap, make_slide_map
@@ -99,6 +101,19 @@ def test_red_raises_and_blue_lowers(made: SlideMap, tmp_path: Path) -> None:
     assert red > (panels[0][..., 0] - panels[0][..., 2]).mean() > blue
 
 
+def test_panels_are_level_and_only_maps_have_a_scale(made: SlideMap, tmp_path: Path) -> None:
+    """The frames begin in the same row of pixels; below the tissue's there is white where the others have a bar."""
+    (path,) = export_map(made, tmp_path / "out", ["png"], 0.5, 0.1)
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    panels = np.array_split(pixels, 6, axis=1)
+    dark = [np.flatnonzero((panel.sum(-1) < 120).mean(1) > 0.5) for panel in panels]
+    frames = {(rows[0], rows[rows > rows[0] + 10][0]) for rows in dark}
+    assert len(frames) == 1
+    below = [panel[dark[0].max() + 5 :] for panel in panels]
+    assert below[0].min() == 255
+    assert all(part.min() < 200 for part in below[1:])
+
+
 def test_geojson_is_written_as_a_collection(made: SlideMap, tmp_path: Path) -> None:
     tiles, regions = export_map(made, tmp_path / "out", ["geojson"], 0.5, 0.1)
     for path in (tiles, regions):
@@ -114,6 +129,43 @@ def test_anndata_has_tiles_branches_and_positions(made: SlideMap, tmp_path: Path
     assert (table.n_obs, list(table.var_names)) == (GRID**2, ["tumor", "tme", TOTAL])
     np.testing.assert_allclose(table.obsm["spatial"][1], [1.5 * SIDE / 0.5, 0.5 * SIDE / 0.5])
     np.testing.assert_allclose(table.layers["deviation"], 0.1)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("spatialdata") is None, reason="needs the extra `spatialdata`")
+@pytest.mark.filterwarnings("ignore:Call to deprecated class Scaler:DeprecationWarning")  # of spatialdata itself
+@pytest.mark.filterwarnings("ignore:zarr v3 autosharding:UserWarning")  # of anndata
+def test_spatialdata_has_the_tiles_as_squares_in_pixels_and_microns(made: SlideMap, tmp_path: Path) -> None:
+    """Written twice: the second replaces the first. Read by the library; contributions of every square by its id."""
+    import spatialdata as sd
+
+    for _ in range(2):
+        (path,) = export_map(made, tmp_path / "out", ["zarr"], 0.5, 0.1)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["s.zarr"]
+    data = sd.read_zarr(path)
+    tumor = made.layer("tumor", 0.5)
+    for system, factor in (("global", 0.5), ("microns", 1.0)):
+        squares = sd.transform(data.shapes["tiles"], to_coordinate_system=system).geometry
+        half = tumor["tile_um"] / 2
+        edges = {"minx": tumor["x_um"] - half, "miny": tumor["y_um"] - half,
+                 "maxx": tumor["x_um"] + half, "maxy": tumor["y_um"] + half}  # fmt: skip
+        np.testing.assert_allclose(squares.bounds, pd.DataFrame(edges) / factor)
+        np.testing.assert_allclose(squares.area, (SIDE / factor) ** 2)
+    table = data.tables["contributions"]
+    found = table[table.obs["tile"].to_numpy().argsort()]
+    for branch in made.branches:
+        values = np.asarray(found[:, branch].X).ravel()
+        np.testing.assert_allclose(values, made.layer(branch, 0.5)["contribution"])
+    joined, _ = sd.join_spatialelement_table(data, "tiles", table=table)
+    assert len(joined["tiles"]) == GRID**2
+
+
+def test_without_spatialdata_the_extra_is_named_and_nothing_written(
+    made: SlideMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spatialdata_store, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'dml\[spatialdata\]'"):
+        export_map(made, tmp_path / "out", ["zarr"], 0.5, 0.1)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_an_unknown_resolution_lists_those_there_are(made: SlideMap, tmp_path: Path) -> None:
