@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from dml.core.types import (
@@ -118,3 +119,11 @@ def concatenate_targets(targets: Sequence[Target]) -> Target:
     parts = {name: [getattr(target, name) for target in targets] for name in kind.__slots__}
     joined: dict[str, Any] = {n: None if each[0] is None else torch.cat(each) for n, each in parts.items()}
     return kind(**joined)
+
+
+def select_patients(target: Target, chosen: Bool[Tensor, "n"]) -> Target:
+    """Return the targets of some of the patients."""
+    kind = type(target)
+    values = {name: getattr(target, name) for name in kind.__slots__}
+    selected: dict[str, Any] = {n: None if value is None else value[chosen] for n, value in values.items()}
+    return kind(**selected)

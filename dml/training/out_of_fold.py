@@ -1,7 +1,7 @@
 """Out-of-fold predictions of an ensemble, and the ensemble shrunk towards its linear reference by their evidence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dml.core.types import Target
-from dml.data.batches import make_target
+from dml.data.batches import make_target, select_patients
 from dml.data.linear_offset import LinearOffset
 from dml.data.patient_reader import Patient
 from dml.data.prediction_columns import output_values
@@ -119,8 +119,7 @@ class OutOfFold:
 
     def _part(self, chosen: Bool[Tensor, "n"]) -> "OutOfFold":
         ids = tuple(patient for patient, is_chosen in zip(self.patient_ids, chosen.tolist(), strict=True) if is_chosen)
-        values = {field.name: getattr(self.target, field.name) for field in fields(self.target)}
-        target = replace(self.target, **{n: None if value is None else value[chosen] for n, value in values.items()})
+        target = select_patients(self.target, chosen)
         return replace(self, patient_ids=ids, head=self.head[chosen], offset=self.offset[chosen], target=target)
 
     def table(self, years: Sequence[float]) -> pd.DataFrame:
