@@ -21,7 +21,7 @@ from dml.inference.file_access import SERVED_ROOT
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dml.registry.versions import RegisteredVersion
+    from dml.registry.registered_version import RegisteredVersion
 
 PredictFn = Callable[["pd.DataFrame", Mapping[str, Any]], "pd.DataFrame"]
 """Rows of slides and inference parameters to one row a patient."""
@@ -47,6 +47,8 @@ def load_with_packaged_code(version: "RegisteredVersion") -> Iterator[PredictFn]
 
 def download(version: "RegisteredVersion") -> Path:
     """Return the folder of a version's files: of a local store itself, of a server a copy."""
+    if version.folder is not None:
+        return version.folder
     from mlflow.artifacts import download_artifacts
 
     return Path(download_artifacts(f"models:/{version.name}/{version.version}"))
