@@ -26,15 +26,8 @@ _REGISTER += "register(params.load(), 'survival', 'student')"
 
 def write_registered_model(folder: Path) -> None:
     """Write the folds of a student and register them in a store in `folder`."""
-    params = Params.model_validate(
-        {
-            "cohort": "demo",
-            "tasks": ["survival"],
-            "folds": [0, 1],
-            "tiles": {"mpps": [MPP]},
-            "embed": {"encoder": ENCODER},
-        }
-    )
+    sections = {"tiles": {"mpps": [MPP]}, "embed": {"encoder": ENCODER}}
+    params = Params.model_validate({"cohort": "demo", "tasks": ["survival"], "folds": [0, 1], **sections})
     prepared = Preprocessor.fit(_cohort(), params, "survival")
     for fold in range(2):
         spec = ModelSpec(
