@@ -22,7 +22,7 @@ _ENTRY = re.compile(r"^  (?P<name>[^\s@:#-][^@:]*)(?:@[^:]*)?:\s*$")
 
 
 def drop_stale_entries(lock: Path = LOCK, pipeline: Path = PIPELINE) -> list[str]:
-    """Take the entries of stages that no longer exist out of a lock; what is left keeps its bytes.
+    """Take the entries of stages that no longer exist out of a lock; what remains keeps its bytes.
 
     DVC never does, and parses and writes the whole lock in pure Python for every stage that it runs: 0.15 ms a line.
 
@@ -33,20 +33,20 @@ def drop_stale_entries(lock: Path = LOCK, pipeline: Path = PIPELINE) -> list[str
     """
     if not lock.exists() or not pipeline.exists():
         return []
-    known, kept, stale = set(read_yaml(pipeline)["stages"]), [], False
+    known, left, stale = set(read_yaml(pipeline)["stages"]), [], False
     dropped: dict[str, None] = {}
     for line in lock.read_text().splitlines(keepends=True):
-        found = _ENTRY.match(line)
-        if found:
-            stale = found["name"] not in known
-            dropped |= {found["name"]: None} if stale else {}
+        entry = _ENTRY.match(line)
+        if entry:
+            stale = entry["name"] not in known
+            dropped |= {entry["name"]: None} if stale else {}
         elif not line.startswith(" "):
             stale = False
         if not stale:
-            kept.append(line)
+            left.append(line)
     if dropped:
         with atomic(lock.resolve()) as temporary:
-            temporary.write_text("".join(kept))
+            temporary.write_text("".join(left))
     return list(dropped)
 
 

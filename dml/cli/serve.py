@@ -21,9 +21,9 @@ def serve(
     """Answer requests for predictions as MLflow's scoring server does, with the encoder loaded and with limits."""
     from dml.core.errors import InputError
     from dml.registry.versions import resolve
-    from dml.serving.app import ServingLimits
-    from dml.serving.server import bind
-    from dml.serving.server import serve as serve_version
+    from dml.serving.http_server import bind
+    from dml.serving.http_server import serve as serve_version
+    from dml.serving.model_service import ServingLimits
 
     if not root.is_dir():
         raise InputError(root, "no such folder", "Give --root a folder with slides or features")

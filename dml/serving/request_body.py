@@ -89,8 +89,8 @@ def parse_body(content: bytes) -> Body:
         body = Body.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "body"
-        raise InputError("request", f"{place}: {first['msg']}", remedy) from None
+        field = ".".join(str(part) for part in first["loc"]) or "body"
+        raise InputError("request", f"{field}: {first['msg']}", remedy) from None
     if not body.dataframe_records:
         raise InputError("request", "no row in dataframe_records", remedy)
     return body

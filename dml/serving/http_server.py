@@ -11,7 +11,7 @@ from dml.core.errors import DmlError
 from dml.inference.file_access import FileAccess
 from dml.registry.packaged_code import is_packaged_code_here, load_with_packaged_code
 from dml.registry.versions import RegisteredVersion
-from dml.serving.app import Service, ServingLimits, make_app
+from dml.serving.model_service import Service, ServingLimits, make_app
 
 
 def bind(host: str, port: int) -> socket.socket:
