@@ -5,7 +5,8 @@ from pathlib import Path
 
 from dml.config import params as config
 from dml.core.files import only_writer, write_json
-from dml.registry import versions as registry
+from dml.registry import registration
+from dml.registry.versions import CHALLENGER
 from pipelines.stage import parse_arguments, stage
 
 
@@ -13,13 +14,13 @@ def run(task: str) -> None:
     """Register and write reports/<cohort>/<task>/registered.json: what was registered, not when or as which version."""
     params = config.load()
     written = {}
-    for model in registry.REGISTERED:
-        version = registry.register(params, task, model)
+    for model in registration.REGISTERED:
+        version = registration.register(params, task, model)
         written[version.name] = {
             "digest": version.tags["digest"],
             "folds": len(params.folds),
             "metrics": version.metrics,
-            "alias": registry.CHALLENGER,
+            "alias": CHALLENGER,
         }
     write_json(Path("reports") / params.cohort / task / "registered.json", written)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.checks.fold_expectations import check_folds
-from dml.checks.run import eligible_patients
+from dml.checks.fold_expectations import check_folds, eligible_patients
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.merge_cohorts import merge_splits
 from dml.cohorts.published_splits import load_published

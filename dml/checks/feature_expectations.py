@@ -15,7 +15,7 @@ from dml.checks.site_expectations import feature_sites
 from dml.checks.token_sketch import Sketches
 from dml.config.params import Checks
 from dml.core.errors import DmlError
-from dml.data.feature_store import bag_path, read_features
+from dml.data.feature_store import bag_path, is_finite, read_features
 
 UNREADABLE: dict[str, Any] = {
     "encoder": None,
@@ -66,7 +66,7 @@ def _describe(path: Path, slide: str, patient: str | None, mpp: float, sketches:
     except (DmlError, OSError, ValueError, KeyError) as error:
         return {"readable": f"no: {error}", **UNREADABLE}
     values = tokens.numpy()
-    finite = bool(np.isfinite(values).all())
+    finite = is_finite(values)
     whole = finite and values.ndim == 2 and len(values) > 0 and pd.notna(patient)
     return {
         "readable": "yes",

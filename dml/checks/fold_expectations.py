@@ -1,11 +1,25 @@
-"""Expectations on folds: every task can be trained and evaluated in every fold; checked before training starts."""
+"""Who may be tested, and expectations on folds: every task can be trained and evaluated in every fold."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from dml.config.params import TestPopulation
 from dml.core.errors import CheckFailed, ConfigError
+from dml.core.files import read_parquet
 from dml.core.types import SURVIVAL
+
+
+def eligible_patients(folder: Path, tested: TestPopulation) -> set[str]:
+    """Return the patients that folds may test: those with features of at least one slide, and expression.
+
+    Expression is not needed where `tested` is ``slide``, nor in a cohort that has none at all.
+    """
+    manifest: pd.DataFrame = read_parquet(folder / "features" / "manifest.parquet")[0].to_pandas()
+    with_slide = set(manifest.loc[manifest["status"] == "ok", "patient_id"].dropna())
+    expressed = set(read_parquet(folder / "expression.parquet", columns=["patient_id"])[0]["patient_id"].to_pylist())
+    return with_slide & expressed if expressed and tested == "paired" else with_slide
 
 
 def check_folds(

@@ -39,14 +39,13 @@ MIN_GENES = 20
 """Genes that vary, from which profiles are compared."""
 COMPONENTS = 8
 """Principal components in which neighbours are looked up."""
-MANY_COMPONENTS = 64
-"""Principal components used where rows have so little structure that `COMPONENTS` exclude hardly anybody."""
+TABLES, BITS = 24, 16
+"""Hash tables, and bits of a row in each: of profiles with `MIN_CORRELATION` a bit is the same with 95 %, so that they
+share no table with 2e-7; those of two people do by chance once in 2,700."""
 N_PROBED = 200
 """Rows from which that is decided."""
 MAX_CLOSE = 32
-"""Mean number of rows within the radius in `COMPONENTS`, above which more are used."""
-BLOCK = 512
-"""Rows whose distances to all others are held at once."""
+"""Mean number of rows within the radius in `COMPONENTS`, above which rows are hashed."""
 N_CANDIDATES = 16
 """Neighbours in these components whose distance in all dimensions is computed, per bag of a patient."""
 
@@ -144,26 +143,36 @@ def _within(rows: Float[np.ndarray, "p g"], radius: float) -> list[list[int]]:
     tree = cKDTree(components)
     some = components[np.linspace(0, len(rows) - 1, min(len(rows), N_PROBED)).round().astype(int)]
     if tree.query_ball_point(some, radius, return_length=True).mean() > MAX_CLOSE:
-        return _within_many(_components(rows, MANY_COMPONENTS), radius)
+        return _within_hashed(rows)
     return [sorted(close) for close in tree.query_ball_point(components, radius * (1 + 1e-9))]
 
 
-def _within_many(components: Float[np.ndarray, "p c"], radius: float) -> list[list[int]]:
-    """Do the same by products of blocks: without structure in the rows, a tree in few components excludes nobody."""
-    points = (components - components.mean(axis=0)).astype(np.float32)
-    lengths = (points**2).sum(axis=1)
-    limit = radius**2 * (1 + 1e-4) + 1e-5 * float(lengths.max())
-    close: list[list[int]] = []
-    for start in range(0, len(points), BLOCK):
-        block = slice(start, start + BLOCK)
-        inside = lengths[block, None] + lengths - 2 * points[block] @ points.T <= limit
-        close += [np.flatnonzero(row).tolist() for row in inside]
-    return close
+def _within_hashed(rows: Float[np.ndarray, "p g"]) -> list[list[int]]:
+    """Return the rows with the same bits as each in one of `TABLES`, itself included.
+
+    A bit is the side of the median on which a row is in a random direction (locality-sensitive hashing, Charikar 2002).
+    Without structure in the rows a tree in few components excludes nobody; bits differ for half of all pairs.
+    """
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(rows.shape[1], TABLES * BITS)).astype(np.float32)
+    sides = rows.astype(np.float32) @ directions
+    bits = (sides > np.median(sides, axis=0)).reshape(len(rows), TABLES, BITS)
+    keys = bits @ (1 << np.arange(BITS))
+    close: list[set[int]] = [{i} for i in range(len(rows))]
+    for column in keys.T:
+        order = np.argsort(column, kind="stable")
+        starts = np.flatnonzero(np.diff(column[order], prepend=-1))
+        ends = np.append(starts[1:], len(order))
+        for at in np.flatnonzero(ends - starts > 1):
+            group = order[starts[at] : ends[at]].tolist()
+            for i in group:
+                close[i].update(group)
+    return [sorted(each) for each in close]
 
 
-def _components(rows: Float[np.ndarray, "p d"], most: int = COMPONENTS) -> Float[np.ndarray, "p c"]:
+def _components(rows: Float[np.ndarray, "p d"]) -> Float[np.ndarray, "p c"]:
     """Project rows on their first principal directions, which are orthonormal: no distance grows."""
     centred = rows - rows.mean(axis=0)
-    number = min(most, *centred.shape)
+    number = min(COMPONENTS, *centred.shape)
     _, _, directions = randomized_svd(centred, n_components=number, random_state=0)
     return np.asarray(centred @ directions.T)

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from dml.checks.cohort_expectations import cohort_counts, cohort_tables
 from dml.checks.drift import Drift, compare_groups
 from dml.checks.drift_report import write_drifts
@@ -95,17 +93,6 @@ def check_disjoint(first: Path, second: Path) -> None:
     if both := sorted(ids[0] & ids[1]):
         remedy = "List them under `exclude` in one of the cohort descriptions"
         raise CheckFailed(f"{first} and {second} share {len(both)} patients: {listed(both)}. {remedy}")
-
-
-def eligible_patients(folder: Path, tested: TestPopulation) -> set[str]:
-    """Return the patients that folds may test: those with features of at least one slide, and expression.
-
-    Expression is not needed where `tested` is ``slide``, nor in a cohort that has none at all.
-    """
-    manifest: pd.DataFrame = read_parquet(folder / "features" / "manifest.parquet")[0].to_pandas()
-    with_slide = set(manifest.loc[manifest["status"] == "ok", "patient_id"].dropna())
-    expressed = set(read_parquet(folder / "expression.parquet", columns=["patient_id"])[0]["patient_id"].to_pylist())
-    return with_slide & expressed if expressed and tested == "paired" else with_slide
 
 
 def _drifts(cohort: CohortTables, min_patients: int) -> dict[str, Drift]:

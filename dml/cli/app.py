@@ -17,6 +17,7 @@ from dml.cli import (
     registry,
     report_patient,
     results,
+    serve,
     similar,
     spatial,
     teachability,
@@ -59,6 +60,7 @@ app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
 app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
+app.command("serve")(serve.serve)
 app.command("view")(view.view)
 app.command("ui")(ui.ui)
 app.command("migrate")(cohort.migrate)

@@ -33,7 +33,7 @@ def import_(
 @app.command()
 def use(name: Name) -> None:
     """Make another cohort the current one in params.yaml, with a dvc.lock of its own; the change is shown."""
-    from dml.cli.cohort_lock import switch_lock
+    from dml.cli.cohort_lock import drop_stale_entries, switch_lock
     from dml.cohorts.description import CohortDescription
     from dml.cohorts.import_raw import use_cohort
     from dml.config import params as config
@@ -41,6 +41,8 @@ def use(name: Name) -> None:
     previous = config.load(PARAMS).cohort
     typer.echo(use_cohort(name, PARAMS) or f"{PARAMS} is already about {name}")
     switch_lock(previous, name, CohortDescription.load(name).generated)
+    if dropped := drop_stale_entries():
+        note(f"dvc.lock: entries of stages that no longer exist were dropped: {', '.join(dropped)}")
 
 
 @app.command()

@@ -45,7 +45,8 @@ def make_splits(patients: pd.DataFrame, eligible: set[str], folds: int, config: 
     patients : DataFrame
         The cohort's patients; the order of rows does not matter.
     eligible : set of str
-        Patients that a fold may test (`checks.run.eligible_patients`). The others have role train in every fold.
+        Patients that a fold may test (`checks.fold_expectations.eligible_patients`). The others have role
+        train in every fold.
     folds : int
         Number of test folds.
     config : Split

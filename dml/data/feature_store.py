@@ -90,7 +90,7 @@ def _to_half(source: Path, tokens: NDArray[Any]) -> NDArray[np.float16]:
         raise InputError(source, f"features of type {tokens.dtype}; floats are expected", "Extract them again")
     with np.errstate(over="ignore"):
         half = np.ascontiguousarray(tokens, dtype="<f2")
-    if not _finite(half):
+    if not is_finite(half):
         bad = int((~np.isfinite(half)).any(axis=1).sum())
         problem = f"{bad} of {len(half)} tiles have NaN or infinite features"
         raise InputError(source, problem, "Extract them again (float16 holds values up to 65,504)")
@@ -230,13 +230,16 @@ def _problem(tokens: Tensor, meta: Mapping[str, Any], encoder: str | None, width
         return f"features of encoder {meta.get('encoder')}, not {encoder}"
     if width is not None and tokens.shape[1] != width:
         return f"features of width {tokens.shape[1]}, not {width}"
-    if finite and not _finite(tokens.numpy()):
+    if finite and not is_finite(tokens.numpy()):
         return "NaN or infinite values in features"
     return ""
 
 
-def _finite(half: NDArray[np.float16]) -> bool:
-    return not bool(((half.view(np.int16) & _EXPONENT) == _EXPONENT).any())
+def is_finite(values: NDArray[Any]) -> bool:
+    """Whether no number is NaN or infinite; of float16 by its bits, ten times as fast as NumPy's `isfinite`."""
+    if values.dtype == np.float16:
+        return not bool(((values.view(np.int16) & _EXPONENT) == _EXPONENT).any())
+    return bool(np.isfinite(values).all())
 
 
 def _coordinates(table: pa.Table) -> Coordinates:

@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 import re
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from dml.core.errors import ConfigError
@@ -33,9 +33,14 @@ def register(card: EncoderCard) -> EncoderCard:
 
 def names() -> list[str]:
     """Return the names of all encoders."""
-    installed = {point.name for point in entry_points(group=_ENTRY_POINTS)}
     described = {path.stem for path in USER_ENCODERS.glob("*.yaml")}
-    return sorted({*_registered, *installed, *described, *builtin_names()})
+    return sorted({*_registered, *_installed(), *described, *builtin_names()})
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    """Return the encoders of installed packages; looking through all packages takes 30 ms, so it is done once."""
+    return {point.name: point for point in entry_points(group=_ENTRY_POINTS)}
 
 
 def builtin_names() -> set[str]:
@@ -97,9 +102,8 @@ def get(name: str) -> EncoderCard:
         if adapted.base == name:
             raise ConfigError(f"{description}: base: an encoder cannot be its own base")
         return adapted_encoder_card(description, get(adapted.base), adapted)
-    installed = {point.name: point for point in entry_points(group=_ENTRY_POINTS)}
-    if name in installed:
-        card: EncoderCard = installed[name].load()
+    if name in _installed():
+        card: EncoderCard = _installed()[name].load()
     else:
         card = importlib.import_module(f"dml.encoders.{name}").CARD
     return register(card)

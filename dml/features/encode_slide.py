@@ -56,8 +56,7 @@ def encode_slide(
         If the slide cannot be read, has no tissue, or the encoder is import-only.
     """
     options = embed or Embed()
-    device = str(resolve_device(options.device, "embed.device"))
-    loaded = _load_encoder(get(encoder), device, options.precision, options.runtime)
+    loaded = load_slide_encoder(encoder, options)
     grids = tile_file(path, tiles, slide).grids
 
     def encode(*chosen: TileGrid) -> dict[Mpp, Bag]:
@@ -74,6 +73,12 @@ def encode_slide(
         bags |= encode(grid)
         coarser = bags[mpp]
     return dict(sorted(bags.items()))
+
+
+def load_slide_encoder(encoder: str, embed: Embed) -> TileEncoder:
+    """Load an encoder for `encode_slide`, which keeps the last one loaded."""
+    device = str(resolve_device(embed.device, "embed.device"))
+    return _load_encoder(get(encoder), device, embed.precision, embed.runtime)
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dml.core.errors import InputError, listed
 from dml.core.files import atomic
+from dml.data.feature_store import is_finite
 from dml.encoders.registry import canonical, known_encoder
 from dml.features.file_arrays import Arrays, Attributes, read_arrays
 
@@ -180,8 +181,8 @@ def _tokens(path: Path, arrays: Arrays, layout: FileLayout) -> NDArray[Any]:
         raise InputError(path, f"features of type {tokens.dtype}; floats are expected", "Extract the features again")
     if tokens.ndim != 2 or 0 in tokens.shape:
         raise InputError(path, f"features of shape {tokens.shape}, [tiles, width] is expected", "Extract them again")
-    bad = int((~np.isfinite(tokens)).any(axis=1).sum())
-    if bad:
+    if not is_finite(tokens):
+        bad = int((~np.isfinite(tokens)).any(axis=1).sum())
         raise InputError(path, f"{bad} of {len(tokens)} tiles have NaN or infinite features", "Extract them again")
     return tokens
 

@@ -118,6 +118,15 @@ class Predictor:
         columns = ["patient_id", "status", "reason", *self.ensemble.outputs, *self.ensemble.decisions, *extra]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
+    def load_encoder(self) -> None:
+        """Load the encoder of slides now and not for the first; features of others need none."""
+        from dml.encoders import registry as encoders
+        from dml.features.encode_slide import load_slide_encoder
+
+        spec = self.ensemble.spec
+        if spec.preprocessor.encoder in encoders.names() and not encoders.get(spec.preprocessor.encoder).import_only:
+            load_slide_encoder(spec.preprocessor.encoder, spec.embed)
+
     def read_patient(self, patient_id: str, rows: pd.DataFrame) -> "ReadPatient":
         """Read one patient of a request.
 

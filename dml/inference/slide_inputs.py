@@ -12,7 +12,7 @@ import torch
 
 from dml.core.errors import DmlError, InputError
 from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
-from dml.data.feature_store import concatenate_bags
+from dml.data.feature_store import concatenate_bags, is_finite
 from dml.features.file_arrays import READERS
 from dml.inference.file_access import FileAccess
 from dml.training.checkpoint import ModelSpec
@@ -166,7 +166,7 @@ def _nonempty(path: Path, bag: Bag) -> Bag:
     at = f"at {bag.mpp:g} microns per pixel"
     if not len(bag):
         raise InputError(path, f"no tissue tile {at}", "Is it a stained tissue slide")
-    if not bool(torch.isfinite(bag.tokens).all()):
+    if not is_finite(bag.tokens.numpy()):
         raise InputError(path, f"features {at} with NaN or infinite values", "Extract again")
     return bag
 

@@ -45,9 +45,16 @@ def entry(name: str) -> ModelEntry:
     >>> entry("abmil").inputs
     ('slide',)
     """
-    if name not in entries():
+    model_entry = _find(name)
+    if model_entry is None:
         raise ConfigError(f"unknown model {name!r}; there are: {', '.join(entries())}")
-    return entries()[name]
+    return model_entry
+
+
+@cache
+def _find(name: str) -> ModelEntry | None:
+    """Return the model of a name; what is defined after it is not imported."""
+    return next((entry for module in MODULES for entry in _defined_in(module) if entry.name == name), None)
 
 
 def deep_names() -> list[str]:
@@ -67,7 +74,7 @@ def our_names() -> list[str]:
 
 def is_baseline(name: str) -> bool:
     """Whether a name, with or without additions, is that of a deep or linear baseline."""
-    model = entries().get(ModelName.parse(name).base)
+    model = _find(ModelName.parse(name).base)
     return model is not None and model.family != "ours"
 
 
@@ -80,16 +87,18 @@ def label(name: str) -> str:
     'student, undistilled + age + sex'
     """
     model = ModelName.parse(name)
-    if model.base not in entries():
+    base = _find(model.base)
+    if base is None:
         return name
-    text = entries()[model.base].label + (" + age + sex" if model.clinical else "")
+    text = base.label + (" + age + sex" if model.clinical else "")
     return f"{text}, recalibrated" if model.recalibrated else text
 
 
 def description(name: str) -> str:
     """Describe a model's inputs and method in one line; of a name that is not registered, the name."""
     model = ModelName.parse(name)
-    if model.base not in entries():
+    base = _find(model.base)
+    if base is None:
         return name
-    text = entries()[model.base].description + ("; fused with age and sex" if model.clinical else "")
+    text = base.description + ("; fused with age and sex" if model.clinical else "")
     return f"{text}; level and spread of risk refitted on other patients of this cohort" if model.recalibrated else text

@@ -16,12 +16,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import dml
 from dml.core.errors import InputError
-from dml.inference.file_access import SERVED_ROOT
+from dml.inference.file_access import ANY_FILE, SERVED_ROOT, FileAccess
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dml.registry.versions import RegisteredVersion
+    from dml.registry.registered_version import RegisteredVersion
 
 PredictFn = Callable[["pd.DataFrame", Mapping[str, Any]], "pd.DataFrame"]
 """Rows of slides and inference parameters to one row a patient."""
@@ -29,8 +29,17 @@ _PATHS = ("path", "expression")
 
 
 @contextmanager
-def load_with_packaged_code(version: "RegisteredVersion") -> Iterator[PredictFn]:
+def load_with_packaged_code(
+    version: "RegisteredVersion", access: FileAccess = ANY_FILE, warm: bool = False
+) -> Iterator[PredictFn]:
     """Load a version; yields the function that predicts with it.
+
+    Parameters
+    ----------
+    access : FileAccess
+        Which files it reads; any by default.
+    warm : bool
+        Load its encoder at once, where its code is that of the working tree, and not for the first slide.
 
     Raises
     ------
@@ -38,18 +47,25 @@ def load_with_packaged_code(version: "RegisteredVersion") -> Iterator[PredictFn]
         If it cannot be loaded, or fails, even with its own code.
     """
     folder = download(version)
-    if code_digest(folder / "code" / "dml") == code_digest(Path(dml.__file__).parent):
-        yield _load_here(folder)
+    if is_packaged_code_here(version):
+        yield _load_here(folder, access, warm)
         return
-    with _load_in_subprocess(folder, f"{version.name} version {version.version}") as predict:
+    with _load_in_subprocess(folder, f"{version.name} version {version.version}", access) as predict:
         yield predict
 
 
 def download(version: "RegisteredVersion") -> Path:
     """Return the folder of a version's files: of a local store itself, of a server a copy."""
+    if version.folder is not None:
+        return version.folder
     from mlflow.artifacts import download_artifacts
 
     return Path(download_artifacts(f"models:/{version.name}/{version.version}"))
+
+
+def is_packaged_code_here(version: "RegisteredVersion") -> bool:
+    """Whether a version was packed with the code of the working tree."""
+    return code_digest(download(version) / "code" / "dml") == code_digest(Path(dml.__file__).parent)
 
 
 def code_digest(package: Path) -> str:
@@ -61,21 +77,24 @@ def code_digest(package: Path) -> str:
     return total.hexdigest()
 
 
-def _load_here(folder: Path) -> PredictFn:
+def _load_here(folder: Path, access: FileAccess, warm: bool) -> PredictFn:
     from dml.inference.ensemble import Ensemble
     from dml.inference.predictor import Predictor
     from dml.inference.similar_patients import read_bank
 
     folds = folder / "artifacts" / "folds"
-    predictor = Predictor(Ensemble.load(folds), bank=read_bank(folds))
+    predictor = Predictor(Ensemble.load(folds), access, read_bank(folds))
+    if warm:
+        predictor.load_encoder()
     return lambda rows, params: predictor(rows, **params)
 
 
 @contextmanager
-def _load_in_subprocess(folder: Path, name: str) -> Iterator[PredictFn]:
+def _load_in_subprocess(folder: Path, name: str, access: FileAccess) -> Iterator[PredictFn]:
     """Start a process with the packaged code; it ends with the block."""
     script = Path(__file__).with_name("packaged_process.py")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {SERVED_ROOT: "/"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment[SERVED_ROOT] = str(access.root or "/")
     # -P: the folder of the script, which is part of the working tree, is not searched for modules
     command = [sys.executable, "-P", str(script), str(folder)]
     with (
@@ -87,17 +106,20 @@ def _load_in_subprocess(folder: Path, name: str) -> Iterator[PredictFn]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield _remote_predict(process.stdin, process.stdout, errors, name)
+            yield _remote_predict(process.stdin, process.stdout, errors, name, access.root)
             process.stdin.close()
         finally:
             process.kill()
 
 
-def _remote_predict(requests: IO[str], responses: IO[str], errors: IO[str], name: str) -> PredictFn:
+def _remote_predict(requests: IO[str], responses: IO[str], errors: IO[str], name: str, root: Path | None) -> PredictFn:
+    def absolute(path: object) -> str:
+        return str(((root or Path()) / str(path)).absolute())
+
     def predict(rows: "pd.DataFrame", params: Mapping[str, Any]) -> "pd.DataFrame":
         import pandas as pd
 
-        paths = {column: rows[column].map(_absolute, na_action="ignore") for column in _PATHS if column in rows.columns}
+        paths = {column: rows[column].map(absolute, na_action="ignore") for column in _PATHS if column in rows.columns}
         request = {"rows": rows.assign(**paths).to_dict("records"), "params": dict(params)}
         try:
             requests.write(json.dumps(request) + "\n")
@@ -110,10 +132,6 @@ def _remote_predict(requests: IO[str], responses: IO[str], errors: IO[str], name
         return pd.DataFrame(json.loads(response))
 
     return predict
-
-
-def _absolute(path: object) -> str:
-    return str(Path(str(path)).absolute())
 
 
 def _last_line(errors: IO[str]) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from dml.checks import drift
 from dml.checks.drift import (
     classifier_auc,
     compare_genes,
@@ -154,3 +155,26 @@ def test_one_sort_for_all_groups_is_each_group_against_the_others(rng: np.random
 def test_one_group_has_nobody_to_be_compared_with(rng: np.random.Generator) -> None:
     expression = matrix(rng.normal(size=(9, 40)))
     assert compare_genes_of_groups(expression, dict.fromkeys(expression.patient_ids, "A")) == {}
+
+
+@pytest.mark.parametrize("rank", [2, 40])
+def test_a_few_components_tell_groups_apart_as_all_would(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    rows = rng.normal(size=(120, rank)) @ rng.normal(size=(rank, 90)) + 0.1 * rng.normal(size=(120, 90))
+    first, second = rows[:70], rows[70:] + 0.2
+    few = classifier_auc(first, second)
+    monkeypatch.setattr(drift, "FEW", 1e9)
+    assert few == pytest.approx(classifier_auc(first, second), abs=1e-9)
+
+
+def test_rows_that_are_all_the_same_cannot_be_told_apart() -> None:
+    assert classifier_auc(np.ones((60, 80)), np.ones((60, 80))) == 0.5
+
+
+def test_rows_that_differ_in_one_fold_only_are_compared(rng: np.random.Generator) -> None:
+    rows = np.ones((60, 80))
+    other = rows.copy()
+    other[7] = rng.normal(size=80)
+    with pytest.warns(RuntimeWarning, match="invalid value"):  # of scikit-learn, whose four fifths are all alike
+        assert classifier_auc(rows, other) == pytest.approx(0.5, abs=0.1)

@@ -7,7 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dml.checks.run import check_cohort, eligible_patients
+from dml.checks.fold_expectations import eligible_patients
+from dml.checks.run import check_cohort
 from dml.cohorts.description import CohortDescription
 from dml.cohorts.slide_table import write_slides
 from dml.cohorts.store_files import ExpressionMatrix, read_expression, read_slides, write_expression

@@ -81,3 +81,13 @@ def test_a_duplicate_among_profiles_without_structure(rng: np.random.Generator) 
     twins = duplicate_profiles(tuple(f"P{i:03d}" for i in range(500)), values)
     assert twins[twins != ""].index.to_list() == ["P017", "P321"]
     assert twins["P017"].startswith("P321")
+
+
+def test_every_planted_copy_is_found_among_thousands_without_structure(rng: np.random.Generator) -> None:
+    values = rng.normal(size=(2_000, 400))
+    copies = np.arange(0, 2_000, 50)
+    values[copies + 1] = values[copies] + rng.normal(scale=0.1, size=(len(copies), 400))
+    found = duplicate_profiles(tuple(f"P{i}" for i in range(2_000)), values)
+    named = {name: twin.split()[0] for name, twin in found.items() if twin}
+    expected = {f"P{i}": f"P{i + 1}" for i in copies} | {f"P{i + 1}": f"P{i}" for i in copies}
+    assert named == expected

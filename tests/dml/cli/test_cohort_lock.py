@@ -1,5 +1,6 @@
 """Each cohort has a dvc.lock of its own; that of a generated one is a link that git never sees change."""
 
+import copy
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from dml.cli.app import app
-from dml.cli.cohort_lock import EMPTY, LOCK, LOCKS, switch_lock
+from dml.cli.cohort_lock import EMPTY, LOCK, LOCKS, drop_stale_entries, switch_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -67,3 +68,27 @@ def test_the_lock_that_an_earlier_version_left_becomes_that_of_the_demo(reposito
 def test_generated_cohorts_say_so() -> None:
     described = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "cohorts").glob("*.yaml")}
     assert [name for name, content in described.items() if content.get("generated")] == ["demo"]
+
+
+def test_entries_of_stages_that_no_longer_exist_are_dropped(repository: Path) -> None:
+    stage = {"cmd": "x", "deps": [{"path": "a", "md5": "0"}], "params": {"params.yaml": {"tasks": ["survival"]}}}
+    names = ("cohort", "train@survival-0", "former", "former_matrix@a-1", "evaluate@survival")
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {name: {} for name in ("cohort", "train", "evaluate")}}))
+    switch_lock("demo", "demo", generated=True)
+    LOCK.write_text(
+        yaml.safe_dump({"schema": "2.0", "stages": {n: copy.deepcopy(stage) for n in names}}, sort_keys=False)
+    )
+    assert drop_stale_entries(LOCK) == ["former", "former_matrix"]
+    left = yaml.safe_load(LOCK.read_text())
+    assert left == {"schema": "2.0", "stages": {n: stage for n in names if "former" not in n}}
+    assert LOCK.is_symlink(), "written through the link"
+    before = LOCK.read_bytes()
+    assert drop_stale_entries(LOCK) == []
+    assert LOCK.read_bytes() == before
+
+
+def test_every_entry_of_the_committed_locks_is_of_a_stage(repository: Path) -> None:
+    shown = subprocess.run(["git", "ls-files", "*.lock"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in shown.stdout.split():
+        Path("copy.lock").write_text((ROOT / name).read_text() if (ROOT / name).exists() else EMPTY)
+        assert drop_stale_entries(Path("copy.lock"), ROOT / "dvc.yaml") == [], name

@@ -61,6 +61,7 @@ def test_registered_encoder_is_found() -> None:
 def test_an_installed_package_can_add_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("fake", "tests.dml.encoders.test_encoders:PLUGGED", registry._ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "dml.encoders" else [])
+    monkeypatch.setattr(registry, "_installed", registry._installed.__wrapped__)
     monkeypatch.setattr(registry, "_registered", {})
     assert "fake" in names()
     assert get("fake") == PLUGGED

@@ -17,7 +17,7 @@ from dml.core.files import digest, read_json, write_json, write_parquet
 from dml.data.feature_store import write_bag
 from dml.experiments.external_validation import validate_external
 from dml.features.manifest import write_manifest
-from dml.registry import versions as registry
+from dml.registry import registration
 from tests.trained_models import ENCODER, GENES, GROUPS, cohort, write_folds
 
 SETTINGS = Evaluation(resamples=50)
@@ -79,7 +79,7 @@ def registered(client: MlflowClient, params: Callable[..., Params]) -> Callable[
         reports = Path("reports/demo") / task
         reports.mkdir(parents=True, exist_ok=True)
         (reports / "metrics.json").write_text(json.dumps({model: {"c_index": {"value": 0.7}}}))
-        return f"{registry.register(params(), task, model).name}@challenger"
+        return f"{registration.register(params(), task, model).name}@challenger"
 
     return register
 

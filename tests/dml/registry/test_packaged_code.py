@@ -19,7 +19,7 @@ from dml.config.params import Params
 from dml.core.errors import InputError
 from dml.encoders import registry as encoders
 from dml.models import registry as models
-from dml.registry import packaging, versions
+from dml.registry import packaging, registration
 from dml.registry import predict as prediction
 from dml.registry.packaged_code import code_digest
 from tests.trained_models import WIDTH, write_folds
@@ -36,7 +36,7 @@ def version(client: MlflowClient, params: Build) -> Path:
     reports = Path("reports/demo/survival")
     reports.mkdir(parents=True)
     (reports / "metrics.json").write_text(json.dumps({"student": {"c_index": {"value": 0.7}}}))
-    versions.register(params(), "survival", "student")
+    registration.register(params(), "survival", "student")
     np.save("s1.npy", np.random.default_rng(0).normal(size=(5, WIDTH)).astype(np.float16))
     (code,) = Path("mlruns/artifacts").rglob("code/dml")
     return code

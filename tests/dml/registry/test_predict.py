@@ -15,7 +15,7 @@ from dml.core.errors import InputError
 from dml.core.files import read_parquet, write_json, write_parquet
 from dml.encoders import registry as encoders
 from dml.registry import predict as prediction
-from dml.registry.versions import register
+from dml.registry.registration import register
 from tests import painted
 from tests.trained_models import ENCODER, write_folds
 

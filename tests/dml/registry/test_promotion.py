@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from dml.config.params import Params
 from dml.core.errors import Busy, GateFailed, InputError
 from dml.core.files import only_writer, write_parquet
-from dml.registry import promotion, versions
+from dml.registry import promotion, registration, versions
 from dml.tracking import store
 from tests.trained_models import write_folds
 
@@ -49,7 +49,7 @@ def register(client: MlflowClient, params: Build) -> Register:
         (reports / "cards/student.md").write_text("# the whole card")
         write_folds(Path("models/demo/survival/student"), "student", folds=folds)
         write_folds(Path("models/demo/survival/teacher"), "teacher", folds=folds)
-        return versions.register(params(), "survival", "student")
+        return registration.register(params(), "survival", "student")
 
     return make
 
@@ -128,7 +128,7 @@ def test_each_gate_refuses_by_itself(
 ) -> None:
     register(2, 0.1)
     write_metrics(**{name: value for name, value in (GOOD | metrics).items() if value is not None})
-    versions.register(params(), "survival", "student")  # the same weights, evaluated otherwise
+    registration.register(params(), "survival", "student")  # the same weights, evaluated otherwise
     settings = params(evaluation={"subgroups": {"old": {"age": ["70"]}}})
     refused = [gate.name for gate in promotion.check_gates(NAME, settings).gates if not gate.passed]
     assert refused == ([failed] if failed else [])

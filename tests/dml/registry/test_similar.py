@@ -19,7 +19,7 @@ from dml.core.types import Cohort, Mpp
 from dml.inference.ensemble import Ensemble
 from dml.inference.similar_patients import require_bank
 from dml.registry import predict as prediction
-from dml.registry import versions
+from dml.registry import registration, versions
 from dml.registry.similar import find_similar
 from tests.trained_models import cohort, write_folds
 
@@ -40,7 +40,7 @@ def version(client: MlflowClient, params: Build) -> None:
     bank = build_bank(Ensemble.load(folder).folds, patients, [{}, {}], lambda patient: b"jpeg")
     bank.save(reports / "case_bank/student", {})
     (reports / "metrics.json").write_text(json.dumps({"student": {"c_index": {"value": 0.7}}}))
-    versions.register(params(), "survival", "student")
+    registration.register(params(), "survival", "student")
     np.save("p0.npy", patients.cases[0].bags[Mpp(0.5)].tokens.numpy())
 
 

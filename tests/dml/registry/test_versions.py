@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from dml.cli.result_rows import registered_rows
 from dml.config.params import Params
 from dml.core.errors import InputError
-from dml.registry import versions
+from dml.registry import registration, versions
 from dml.tracking import store
 from tests.trained_models import write_folds
 
@@ -34,25 +34,25 @@ Build = Callable[..., Params]
 def trained(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two trained and evaluated models in the working directory."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    for model in versions.REGISTERED:
+    for model in registration.REGISTERED:
         write_folds(Path("models/demo/survival") / model, model)
     reports = Path("reports/demo/survival")
     reports.mkdir(parents=True)
     metric = {"c_index": {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8, "folds": [0.6, 0.8]}}
-    (reports / "metrics.json").write_text(json.dumps(dict.fromkeys(versions.REGISTERED, metric)))
+    (reports / "metrics.json").write_text(json.dumps(dict.fromkeys(registration.REGISTERED, metric)))
     return reports
 
 
 def test_registering_twice_makes_one_version(trained: Path, params: Build) -> None:
-    first = versions.register(params(), "survival", "student")
-    again = versions.register(params(), "survival", "student")
+    first = registration.register(params(), "survival", "student")
+    again = registration.register(params(), "survival", "student")
     assert first == again
     assert (first.name, first.version, first.aliases) == ("demo-survival-student", "1", ("challenger",))
     assert first.metrics == {"c_index": 0.7, "c_index_ci_low": 0.6, "c_index_ci_high": 0.8}
 
 
 def test_a_list_for_machines_has_every_metric_and_whole_hashes(trained: Path, params: Build) -> None:
-    teacher, student = (versions.register(params(), "survival", model) for model in versions.REGISTERED)
+    teacher, student = (registration.register(params(), "survival", model) for model in registration.REGISTERED)
     brief, _ = registered_rows()
     assert (brief["name"], brief["metric"]) == ("demo-survival-student", "Harrell C 0.700")
     row, of_teacher = registered_rows(whole=True)
@@ -64,15 +64,15 @@ def test_a_list_for_machines_has_every_metric_and_whole_hashes(trained: Path, pa
 
 
 def test_other_weights_make_another_version_and_take_the_alias(trained: Path, params: Build) -> None:
-    versions.register(params(), "survival", "student")
+    registration.register(params(), "survival", "student")
     write_folds(Path("models/demo/survival/student"), "student", folds=3)
-    second = versions.register(params(), "survival", "student")
+    second = registration.register(params(), "survival", "student")
     assert (second.version, second.aliases) == ("2", ("challenger",))
     assert [entry.aliases for entry in versions.versions("demo-survival-student")] == [(), ("challenger",)]
 
 
 def test_loads_by_alias_without_pickle(trained: Path, params: Build) -> None:
-    versions.register(params(), "survival", "teacher")
+    registration.register(params(), "survival", "teacher")
     model = versions.load("demo-survival-teacher", "challenger")
     predictions = model.predict(pd.DataFrame({"patient_id": ["a", "a"], "path": ["absent.svs", "also.parquet"]}))
     assert predictions["status"].tolist() == ["refused"]
@@ -86,7 +86,7 @@ def test_loads_by_alias_without_pickle(trained: Path, params: Build) -> None:
 def test_a_registered_model_loads_after_the_repository_moved(
     trained: Path, params: Build, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = versions.register(params(), "survival", "student").name
+    name = registration.register(params(), "survival", "student").name
     (workplace / "elsewhere").mkdir()
     shutil.move(workplace / "mlruns", workplace / "elsewhere/mlruns")
     monkeypatch.chdir(workplace / "elsewhere")
@@ -100,7 +100,7 @@ def test_a_registered_model_loads_after_the_repository_moved(
 
 
 def test_a_version_carries_its_card(trained: Path, params: Build, client: MlflowClient) -> None:
-    entry = versions.register(params(), "survival", "teacher")
+    entry = registration.register(params(), "survival", "teacher")
     text = client.get_model_version(entry.name, entry.version).description
     for part in (
         "survival_365",
@@ -114,7 +114,7 @@ def test_a_version_carries_its_card(trained: Path, params: Build, client: Mlflow
 
 @pytest.mark.slow
 def test_mlflow_serves_a_registered_model_over_http(trained: Path, params: Build, workplace: Path) -> None:
-    name = versions.register(params(), "survival", "student").name
+    name = registration.register(params(), "survival", "student").name
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -148,7 +148,7 @@ def _post(address: str, content: dict[str, Any], server: subprocess.Popen[bytes]
 
 
 def test_unknown_names_and_aliases_list_what_there_is(trained: Path, params: Build) -> None:
-    versions.register(params(), "survival", "student")
+    registration.register(params(), "survival", "student")
     with pytest.raises(InputError, match="demo-survival-student"):
         versions.find("demo-survival-teacher", "champion")
     with pytest.raises(InputError, match="challenger"):
@@ -158,7 +158,7 @@ def test_unknown_names_and_aliases_list_what_there_is(trained: Path, params: Bui
 
 def test_untrained_or_unevaluated_models_are_not_registered(trained: Path, params: Build) -> None:
     with pytest.raises(InputError, match="no trained fold"):
-        versions.register(params(), "grade", "student")
+        registration.register(params(), "grade", "student")
     (trained / "metrics.json").write_text("{}")
     with pytest.raises(InputError, match="no model student"):
-        versions.register(params(), "survival", "student")
+        registration.register(params(), "survival", "student")

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from dml.config.params import Params
 from dml.core.errors import Busy, ConfigError, InputError
-from dml.registry import versions
+from dml.registry import registration
 from dml.registry.watch import FAILED, FolderWatch, watch
 from tests.trained_models import WIDTH, write_folds
 
@@ -133,7 +133,7 @@ def test_a_killed_watch_goes_on_and_doubles_nothing(
     reports = Path("reports/demo/survival")
     reports.mkdir(parents=True)
     (reports / "metrics.json").write_text('{"student": {"c_index": {"value": 0.7}}}')
-    versions.register(params(), "survival", "student")
+    registration.register(params(), "survival", "student")
     rng, out = np.random.default_rng(0), Path("rows.csv")
     for i in range(40):
         np.save(export / f"s{i:02d}.npy", rng.normal(size=(200, WIDTH)).astype(np.float16))

@@ -20,7 +20,7 @@ from dml.config.params import Params
 from dml.core.errors import TrackingError
 from dml.core.files import write_json
 from dml.registry import predict as prediction
-from dml.registry import promotion, versions
+from dml.registry import promotion, registration, versions
 from dml.tracking import store
 from dml.tracking.fold_run import fold_run
 from tests.trained_models import WIDTH, write_folds
@@ -168,7 +168,7 @@ def test_a_tracking_server_works_as_well_with_artifacts_and_registry(
     (workplace / "reports/demo/survival/cards/student.md").write_text("# card")
     for check in ("cohort", "features"):
         write_json(Path(f"reports/demo/checks/{check}.json"), {"success": True})
-    name = versions.register(params(), "survival", "student").name
+    name = registration.register(params(), "survival", "student").name
     monkeypatch.setattr(promotion, "SETTLE_S", 0.0)
     promotion.promote(name, params()).enforce()
     np.save("s1.npy", np.ones((5, WIDTH), np.float16))

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from starlette.testclient import TestClient
 
 from dml.config.params import Params
-from dml.registry import versions
+from dml.registry import registration
 from dml.viewer.app import make_app
 from dml.viewer.model_source import make_viewer
 from tests.tracking_fixtures import client, here, params, template_store, workplace
@@ -26,7 +26,7 @@ def test_a_folder_is_shown_by_a_registered_model(
     reports = Path("reports/demo/survival")
     reports.mkdir(parents=True)
     (reports / "metrics.json").write_text('{"student": {"c_index": {"value": 0.7}}}')
-    versions.register(params(), "survival", "student")
+    registration.register(params(), "survival", "student")
     folder = tmp_path / "slides"
     folder.mkdir()
     np.save(folder / "a.npy", np.random.default_rng(0).normal(size=(30, WIDTH)).astype(np.float16))

@@ -1,0 +1,1 @@
+"""A registered model behind HTTP: limits, batches across requests, a warm encoder."""
