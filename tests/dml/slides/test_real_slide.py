@@ -19,7 +19,7 @@ pytestmark = pytest.mark.data
 def path(shared_data: Path) -> Path:
     result = shared_data / "slides" / "cmu-1-small-region.svs"
     if not result.exists():
-        pytest.skip(f"{found} is not there")
+        pytest.skip(f"{result} is not there")
     return result
 
 

@@ -13,6 +13,10 @@ from dml.readers.spatial.spatialdata_store import SpatialDataStore
 from tests.spatial_sections import make_section
 
 SPATIAL: dict[str, Any] = {"format": "spatialdata", "store": "{slide}.zarr", "spacing_um": 100, "spot_diameter_um": 55}
+pytestmark = [  # of libraries that spatialdata imports
+    pytest.mark.filterwarnings("ignore:Call to deprecated class Scaler:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:zarr v3 autosharding:UserWarning"),
+]
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("spatialdata") is None,
     reason="needs spatialdata (extra `spatialdata`), which cannot be installed beside the pinned botocore",
