@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from dml.baselines.linear.regression import make_regression
 from dml.config import params as config
 from dml.core.files import write_json, write_parquet
 from dml.core.model_name import ModelName
@@ -22,7 +23,10 @@ from dml.report.figure_list import draw_all, headline_models
 from dml.report.patient_flow import describe_patients
 from dml.report.render import write_cards, write_page, write_tables
 from dml.teachability.student_share import SHARED_MODELS, share_closed
+from dml.teachability.teacher_agreement import TEACHER, agree_with_teacher
 
+FOLLOWERS = (TEACHER, *SHARED_MODELS[:2], "linear_slide", "abmil")
+"""Models whose predictions are compared with the teacher's."""
 NOT_LABELS = ("patient_id", "site", "survival_source", "event")
 NOT_NUMBERS = ("survival_days", "event", *CLINICAL)
 
@@ -99,6 +103,9 @@ def compute_report(
         inside = {name: patients_in_subgroup(patients, rule) for name, rule in settings.subgroups.items()}
         trained = {name: results.models[name].rows for name in SHARED_MODELS if name in results.models}
         details["teachability"] = share_closed(context.teachability, trained, inside)
+        followers = {name: results.models[name].rows for name in FOLLOWERS if name in results.models}
+        regression = make_regression(results.task, {results.task: results.classes}, settings.years)
+        details["teacher_agreement"] = agree_with_teacher(followers, regression, settings, seed)
     drawn = draw_all(results, metrics, horizons, details["subgroups"], context, figures)
     subgroups = tuple(settings.subgroups)
     return ReportData(context, results.task, results.kind, metrics, compared, details, drawn, subgroups)

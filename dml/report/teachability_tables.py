@@ -98,6 +98,20 @@ def share_table(shares: Sequence[Mapping[str, Any]]) -> Table:
     return Table((*head, "by distillation", "its share of the teachable gap"), tuple(rows))
 
 
+def agreement_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return one row a model and score: correlation and information with the teacher's predictions."""
+    cells = [
+        (
+            model_label(row["model"]) + (f", {row['score']}" if row["score"] else ""),
+            str(row["patients"]),
+            interval(row["r"], "value"),
+            interval(row["nats"], "value"),
+        )
+        for row in rows
+    ]
+    return Table(("model", "patients", "r with the teacher", "information (nats)"), tuple(cells))
+
+
 def interval(entry: Mapping[str, Any], key: str, sign: str = "") -> str:
     """Print a value with its interval; where a gap may be zero, its share has none."""
     if entry[key] is None:
