@@ -12,6 +12,7 @@ from dml.cli import (
     experiments,
     features,
     heatmap,
+    monitor,
     predict,
     probe,
     registry,
@@ -47,6 +48,7 @@ app.command("adapt")(adapt.adapt)
 app.command("results")(results.results)
 app.command("teachability")(teachability.teachability)
 app.command("predict")(predict.predict)
+app.command("monitor")(monitor.monitor)
 app.command("similar")(similar.similar)
 app.command("report-patient")(report_patient.report_patient)
 app.command("heatmap")(heatmap.heatmap)

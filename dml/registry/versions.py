@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from dml.config.params import Params
 from dml.core.errors import InputError, listed
 from dml.core.files import only_writer, read_json
+from dml.data.cohort_store import CohortStore
 from dml.evaluation.metric_sets import MAIN, PRIMARY
 from dml.evaluation.metrics.registry import metric_label
 from dml.evaluation.results import PAIR
-from dml.inference.ensemble import Ensemble
+from dml.inference.ensemble import Ensemble, weights_digest
 from dml.registry import packaging
 from dml.registry.version_description import headline, version_description
 from dml.report.number_format import format_estimate
@@ -82,16 +83,16 @@ def register(
     """
     trained, evaluated = ModelStore.of(params.cohort, task, models), reports / params.cohort / task
     name, folder = registered_name(params.cohort, task, model), trained.model_folder(model)
-    digest = packaging.weights_digest(folder)
+    digest = weights_digest(folder)
     tags = {"cohort": params.cohort, "task": task, "model": model, "git_commit": lineage.commit()[0], "digest": digest}
     tags |= metric_tags(evaluated, model) | _teacher_tags(trained, evaluated, model)
     if packaging.card_of(evaluated, model).exists():
         tags["card"] = f"artifacts/evaluation/{packaging.CARD}"
     client = store.connect()
-    run_id = log_report(params, task, evaluated)[model]
+    run_id, data = log_report(params, task, evaluated)[model], CohortStore.of(params.cohort)
     with only_writer("registry", folder=store.lock_folder()):
         same = next((version for version in versions(name) if version.tags.get("digest") == digest), None)
-        version = same.version if same else _create(client, name, folder, run_id, evaluated)
+        version = same.version if same else _create(client, name, folder, run_id, evaluated, data)
         outdated = [key for key in (same.tags if same else {}) if key.startswith((METRIC, TEACHER)) and key not in tags]
         for key in outdated:  # of an earlier evaluation
             client.delete_model_version_tag(name, version, key)
@@ -151,15 +152,15 @@ def _teacher_tags(models: ModelStore, reports: Path, model: str) -> dict[str, st
         return {}
     metrics = metric_tags(reports, "teacher")
     main = {f"{TEACHER}{n}": metrics[f"{METRIC}{n}"] for n in PRIMARY.values() if f"{METRIC}{n}" in metrics}
-    return {**main, f"{TEACHER}digest": packaging.weights_digest(teacher)}
+    return {**main, f"{TEACHER}digest": weights_digest(teacher)}
 
 
-def _create(client: "MlflowClient", name: str, folder: Path, run_id: str, evaluation: Path) -> str:
+def _create(client: "MlflowClient", name: str, folder: Path, run_id: str, evaluation: Path, data: CohortStore) -> str:
     """Log the model and make it a version."""
     if name not in [model.name for model in client.search_registered_models(f"name = '{name}'")]:
         client.create_registered_model(name)
     before = client.get_run(run_id).info
-    source = packaging.log_model(folder, name, run_id, evaluation)
+    source = packaging.log_model(folder, name, run_id, evaluation, data)
     # logging ends the run once more; its duration is that of the training
     client.set_terminated(run_id, before.status, before.end_time)
     created = client.create_model_version(name, source, run_id, model_id=source.rsplit("/", 1)[-1])
