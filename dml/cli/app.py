@@ -23,6 +23,7 @@ from dml.cli import (
     teachability,
     tune,
     ui,
+    update,
     view,
 )
 from dml.cli.output import add_old_name
@@ -59,6 +60,7 @@ app.command("reproduce")(experiments.reproduce)
 app.add_typer(registry.app, name="registry")
 app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
+app.command("update")(update.update)
 app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
 app.command("view")(view.view)

@@ -23,6 +23,8 @@ from dml.registry.packaging import packed_predictions, packed_reference
 from dml.registry.versions import RegisteredVersion, resolve
 from dml.training.checkpoint import ModelSpec
 
+UPDATED_WITH, COHORT = "update.cohort", "cohort"
+"""Tag of a version that was updated, and the column of its test predictions: the reference of outputs."""
 REFUSALS, OVERALL, SUBGROUPS = 0.2, 0.4, 0.4
 """Weights in the mean evidence of performance."""
 RECENT = 50
@@ -166,7 +168,9 @@ def _quantities(
     if tested is None:
         notes.append("no test predictions were packed: outputs are not watched (give --baseline)")
     else:
-        yield from output_quantities(_tested_outputs(tested[0], ensemble), outputs, labels)
+        home = version.tags.get(UPDATED_WITH)
+        rows_of = tested[0] if home is None or COHORT not in tested[0] else tested[0][tested[0][COHORT] == home]
+        yield from output_quantities(_tested_outputs(rows_of, ensemble), outputs, labels)
 
 
 def output_labels(task: Task) -> list[str]:

@@ -18,7 +18,7 @@ from dml.registry.version_description import headline, version_description
 from dml.report.number_format import format_estimate
 from dml.tracking import lineage, store
 from dml.tracking.run_reports import log_report
-from dml.tracking.runs import metric_key
+from dml.tracking.runs import log_metrics, metric_key
 from dml.training.model_store import MODELS, ModelStore
 
 if TYPE_CHECKING:
@@ -83,13 +83,52 @@ def register(
     """
     trained, evaluated = ModelStore.of(params.cohort, task, models), reports / params.cohort / task
     name, folder = registered_name(params.cohort, task, model), trained.model_folder(model)
-    digest = weights_digest(folder)
-    tags = {"cohort": params.cohort, "task": task, "model": model, "git_commit": lineage.commit()[0], "digest": digest}
-    tags |= metric_tags(evaluated, model) | _teacher_tags(trained, evaluated, model)
+    tags = {"cohort": params.cohort, "task": task, "model": model, **_teacher_tags(trained, evaluated, model)}
+    run_id = log_report(params, task, evaluated)[model]
+    return _add_version(name, folder, evaluated, tags, run_id, CohortStore.of(params.cohort))
+
+
+def register_update(
+    params: Params,
+    champion: RegisteredVersion,
+    folder: Path,
+    evaluated: Path,
+    tags: Mapping[str, str],
+    data: CohortStore,
+) -> RegisteredVersion:
+    """Register folds that were made from a version as a challenger of its name.
+
+    Parameters
+    ----------
+    folder, evaluated : Path
+        The folds, and the folder of their evaluation.
+    tags : mapping
+        Further tags.
+    data : CohortStore
+        Cohort whose inputs are the reference of drift.
+    """
+    identity = {name: champion.tags[name] for name in ("cohort", "task", "model")}
+    client, settings = store.connect(), params.model_copy(update={"cohort": champion.tags["cohort"]})
+    experiment = store.experiment(client, f"{identity['cohort']}-{identity['task']}")
+    described = {**lineage.tags(settings, identity["task"], identity["model"]), "level": "update", **tags}
+    run_id = str(client.create_run(experiment, run_name=f"{identity['model']} updated", tags=described).info.run_id)
+    values = {
+        name: float(part["value"]) for name, part in _metrics(evaluated, identity["model"]).items() if part["value"]
+    }
+    log_metrics(client, run_id, values)
+    client.set_terminated(run_id)
+    return _add_version(champion.name, folder, evaluated, {**identity, **tags}, run_id, data)
+
+
+def _add_version(
+    name: str, folder: Path, evaluated: Path, described: Mapping[str, str], run_id: str, data: CohortStore
+) -> RegisteredVersion:
+    """Pack folds as a version, or reuse the one that has the same weights, and make it the challenger."""
+    model, cohort, digest = described["model"], described["cohort"], weights_digest(folder)
+    tags = {**described, "git_commit": lineage.commit()[0], "digest": digest, **metric_tags(evaluated, model)}
     if packaging.card_of(evaluated, model).exists():
         tags["card"] = f"artifacts/evaluation/{packaging.CARD}"
     client = store.connect()
-    run_id, data = log_report(params, task, evaluated)[model], CohortStore.of(params.cohort)
     with only_writer("registry", folder=store.lock_folder()):
         same = next((version for version in versions(name) if version.tags.get("digest") == digest), None)
         version = same.version if same else _create(client, name, folder, run_id, evaluated, data)
@@ -99,9 +138,9 @@ def register(
         for key, value in tags.items():
             client.set_model_version_tag(name, version, key, value)
         ensemble = Ensemble.load(folder)
-        description = version_description(ensemble, params.cohort, main_result(evaluated, model))
+        description = version_description(ensemble, cohort, main_result(evaluated, model))
         client.update_model_version(name, version, description=description)
-        client.update_registered_model(name, headline(ensemble, params.cohort))
+        client.update_registered_model(name, headline(ensemble, cohort))
         client.set_registered_model_alias(name, CHALLENGER, version)
     return find(name, version)
 
