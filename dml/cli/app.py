@@ -12,6 +12,7 @@ from dml.cli import (
     experiments,
     features,
     heatmap,
+    monitor,
     predict,
     probe,
     registry,
@@ -23,6 +24,7 @@ from dml.cli import (
     teachability,
     tune,
     ui,
+    update,
     view,
 )
 from dml.cli.output import add_old_name
@@ -48,6 +50,7 @@ app.command("adapt")(adapt.adapt)
 app.command("results")(results.results)
 app.command("teachability")(teachability.teachability)
 app.command("predict")(predict.predict)
+app.command("monitor")(monitor.monitor)
 app.command("similar")(similar.similar)
 app.command("report-patient")(report_patient.report_patient)
 app.command("heatmap")(heatmap.heatmap)
@@ -58,6 +61,7 @@ app.command("reproduce")(experiments.reproduce)
 app.add_typer(registry.app, name="registry")
 app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
+app.command("update")(update.update)
 app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
 app.command("serve")(serve.serve)

@@ -40,6 +40,7 @@ def predict(
     upsample: Annotated[
         bool, typer.Option("--upsample", help="Interpolate slides that are coarser than the model's tiles.")
     ] = False,
+    log: Annotated[Path | None, typer.Option(help="Folder to log predictions in, for `dml monitor`.")] = None,
     as_json: Json = False,
 ) -> None:
     """Predict patients from slides or features; unusable ones are rows with status refused and a reason."""
@@ -52,9 +53,8 @@ def predict(
     if slides is None:
         if attention is not None or similar is not None:
             raise ConfigError("--watch writes predictions only, without --attention and --similar")
-        watch_for_slides(
-            model, watch or Path(), out, poll, {"expression": expression, "mpp": mpp, "upsample": upsample}
-        )
+        request = {"expression": expression, "mpp": mpp, "upsample": upsample}
+        watch_for_slides(model, watch or Path(), out, poll, request, log)
         return
     table = Path("data") / cohort / "slides.parquet" if cohort else None
     rows = prediction.predict(
@@ -67,6 +67,7 @@ def predict(
         mpp,
         upsample,
         {prediction.SIMILAR: k} if similar is not None else None,
+        log=log,
     )
     if similar is not None:
         rows = prediction.split_similar(rows, similar)
@@ -100,7 +101,9 @@ def _report(rows: "pd.DataFrame", slides: Path, out: Path, expression: Path | No
         raise CheckFailed(f"{slides}: no patient could be predicted; the reasons are in {out}")
 
 
-def watch_for_slides(model: str, folder: Path, out: Path, poll: float, request: Mapping[str, Any]) -> None:
+def watch_for_slides(
+    model: str, folder: Path, out: Path, poll: float, request: Mapping[str, Any], log: Path | None = None
+) -> None:
     """Predict what arrives in a folder until Ctrl+C."""
     from dml.registry.versions import resolve
     from dml.registry.watch import FolderWatch, RegisteredFile, watch
@@ -108,7 +111,7 @@ def watch_for_slides(model: str, folder: Path, out: Path, poll: float, request: 
     def report(row: Mapping[str, Any]) -> None:
         note(f"{row['status']} {row['file']}" + (f": {row['reason']}" if row["reason"] else ""))
 
-    predict_file = RegisteredFile(resolve(model))
+    predict_file = RegisteredFile(resolve(model), log)
     watched = FolderWatch(folder, out, predict_file, request, settle_s=poll, with_images=request["mpp"] is not None)
     note(f"{folder}: each finished file becomes a row of {out}; stop with Ctrl+C")
     try:

@@ -4,6 +4,7 @@ Risks of different folds live on different scales (each fold has its own time bi
 median and divided by the standard deviation of its own training risks; 0 is then the cut-off between the risk groups.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from dml.core.files import digest
 from dml.core.tasks import survival_column
 from dml.core.types import Cohort, Kind
 from dml.training.checkpoint import FoldModel, ModelSpec
+
+FILES = ("weights.safetensors", "model.json")
+"""What is packed of each fold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,14 @@ class Ensemble:
             patient_id, the `outputs`, and the `decisions`. ``spread`` is the standard deviation over the folds of the
             risk, of the probability of the predicted class, or of the number.
         """
-        each = [fold.predict(cohort) for fold in self.folds]
+        return self.average(self.predict_folds(cohort))
+
+    def predict_folds(self, cohort: Cohort) -> list[pd.DataFrame]:
+        """Predict every patient by each fold alone, on the fold's own scale."""
+        return [fold.predict(cohort) for fold in self.folds]
+
+    def average(self, each: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """Return what `predict` does from the predictions of each fold."""
         table = pd.DataFrame({"patient_id": each[0]["patient_id"]})
         for name in self.outputs[:-1]:
             table[name] = np.mean([rows[name].to_numpy(float) for rows in self._standardise(each)], axis=0)
@@ -116,6 +127,16 @@ def fold_folders(folder: Path) -> list[Path]:
     if not folds:
         raise InputError(folder, "no trained fold (fold-0, fold-1, ...)", "Train first: dvc repro")
     return folds
+
+
+def weights_digest(folder: Path) -> str:
+    """Hash of everything that is packed of a model's folds; equal for equal models, whenever and wherever trained."""
+    total = hashlib.blake2b(digest_size=16)
+    for fold in fold_folders(folder):
+        for name in FILES:
+            total.update(f"{fold.name}/{name}:".encode())
+            total.update(hashlib.blake2b((fold / name).read_bytes()).digest())
+    return total.hexdigest()
 
 
 def select_folds(ensemble: Ensemble, patient_id: str) -> tuple[FoldModel, ...]:

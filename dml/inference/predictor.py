@@ -22,6 +22,8 @@ from dml.inference.attention_maps import attention_map
 from dml.inference.ensemble import Ensemble
 from dml.inference.expression_inputs import ExpressionProfile, read_profile
 from dml.inference.file_access import ANY_FILE, FileAccess
+from dml.inference.input_summary import SlideFacts, read_slide_facts, summarise_inputs
+from dml.inference.prediction_log import BY_FOLD, INPUTS
 from dml.inference.similar_patients import SimilarRequest, describe_similar, require_bank
 from dml.inference.slide_inputs import NoUsableSlide, SlideRequest, read_slides
 from dml.inference.zoom import TileSelector
@@ -81,7 +83,12 @@ class Predictor:
         self._select = TileSelector(ensemble) if zooms else None
 
     def __call__(
-        self, table: pd.DataFrame, attention: bool = False, similar: int = 0, same_site: bool = False
+        self,
+        table: pd.DataFrame,
+        attention: bool = False,
+        similar: int = 0,
+        same_site: bool = False,
+        inputs: bool = False,
     ) -> pd.DataFrame:
         """Predict every patient of a table.
 
@@ -100,6 +107,9 @@ class Predictor:
             (see `dml.case_bank.similar_cases.SimilarCases.describe`).
         same_site : bool
             Allow similar patients of the same hospital.
+        inputs : bool
+            Add a column ``inputs``: as JSON, what was read (see `dml.inference.input_summary.summarise_inputs`) and
+            the outputs of each fold, for the log.
 
         Returns
         -------
@@ -113,8 +123,8 @@ class Predictor:
             require_bank(self._bank, self.ensemble.spec)
         groups = [(str(patient), rows) for patient, rows in table.groupby("patient_id", sort=False, dropna=False)]
         starts = range(0, len(groups), _BATCH)
-        parts = [self._predict(groups[i : i + _BATCH], attention, wanted) for i in starts]
-        extra = [*([ATTENTION] if attention else []), *([SIMILAR] if wanted else [])]
+        parts = [self._predict(groups[i : i + _BATCH], attention, wanted, inputs) for i in starts]
+        extra = [*([ATTENTION] if attention else []), *([SIMILAR] if wanted else []), *([INPUTS] if inputs else [])]
         columns = ["patient_id", "status", "reason", *self.ensemble.outputs, *self.ensemble.decisions, *extra]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
@@ -142,13 +152,19 @@ class Predictor:
         return ReadPatient(cohort, read.slides, read.reason, read.site)
 
     def _predict(
-        self, groups: Sequence[tuple[str, pd.DataFrame]], attention: bool, similar: SimilarRequest | None
+        self,
+        groups: Sequence[tuple[str, pd.DataFrame]],
+        attention: bool,
+        similar: SimilarRequest | None,
+        inputs: bool,
     ) -> pd.DataFrame:
         patients = [self._read(patient, rows) for patient, rows in groups]
         with torch_threads(1):  # of one patient at a time the operators are small: threads only wait for each other
-            predictions = [self.ensemble.predict(cohort) for cohort in _cohorts(patients, self.ensemble)]
+            by_fold = [self.ensemble.predict_folds(cohort) for cohort in _cohorts(patients, self.ensemble)]
+            predictions = [self.ensemble.average(each) for each in by_fold]
             attention_maps = self._attention(patients) if attention else {}
             neighbours = self._similar(patients, similar) if similar else {}
+        summaries = self._summarise(groups, patients, by_fold) if inputs else {}
         refused = dict.fromkeys(self.ensemble.outputs, np.nan) | dict.fromkeys(self.ensemble.decisions)
         outputs = {row["patient_id"]: row for table in predictions for row in table.to_dict("records")}
         rows = [
@@ -159,6 +175,7 @@ class Predictor:
                 "reason": patient.reason,
                 ATTENTION: attention_maps.get(patient.patient_id),
                 SIMILAR: neighbours.get(patient.patient_id),
+                INPUTS: summaries.get(patient.patient_id),
             }
             for patient in patients
         ]
@@ -171,6 +188,33 @@ class Predictor:
             rows = attention_map(self.ensemble, cohort, patient.slides)
             maps[patient.patient_id] = rows.to_json(orient="records", double_precision=8)
         return maps
+
+    def _summarise(
+        self,
+        groups: Sequence[tuple[str, pd.DataFrame]],
+        patients: Sequence[_PatientInputs],
+        by_fold: Sequence[Sequence[pd.DataFrame]],
+    ) -> dict[str, str]:
+        """Return what was read of each patient, and the outputs of each fold, as JSON."""
+        columns = [name for name in self.ensemble.outputs if name != "spread"]
+        outputs = {
+            str(patient): np.stack([table[columns].to_numpy(float)[i] for table in each]).tolist()
+            for each in by_fold
+            for i, patient in enumerate(each[0]["patient_id"])
+        }
+        summaries = {}
+        for (_, rows), patient in zip(groups, patients, strict=True):
+            if patient.case is not None:
+                facts = [self._slide_facts(request) for request in _requests(rows)]
+                summary = summarise_inputs(patient.case, patient.genes, self.ensemble.spec, facts)
+                summaries[patient.patient_id] = json.dumps({**summary, BY_FOLD: outputs[patient.patient_id]})
+        return summaries
+
+    def _slide_facts(self, request: SlideRequest) -> SlideFacts:
+        try:
+            return read_slide_facts(self._access.file(request.path), request.mpp)
+        except InputError:  # one of several slides, which was left out
+            return SlideFacts()
 
     def _similar(self, patients: Sequence[_PatientInputs], request: SimilarRequest) -> dict[str, str]:
         bank, described = require_bank(self._bank, self.ensemble.spec), {}

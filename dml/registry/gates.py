@@ -1,5 +1,6 @@
 """Promotion gates: what a challenger must reach to become champion; each is a value, a requirement, and a result."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from dml.tracking.runs import metric_key
 
 Predictions = tuple[pd.DataFrame, dict[str, Any]]
 """Test predictions of a version and their metadata."""
+RECORDED = "gate."
+"""Prefix of tags with the gates that were checked when a version was made, as JSON."""
 MIN_SHARED_PATIENTS = 20
 """Patients two versions must share to be compared."""
 
@@ -42,6 +45,10 @@ class Gate:
         """Return the gate as a row of a table."""
         passed = "yes" if self.passed else "NO"
         return {"gate": self.name, "passed": passed, "value": self.value, "required": self.required}
+
+    def to_json(self) -> dict[str, str | bool]:
+        """Return all fields."""
+        return {"name": self.name, "passed": self.passed, "value": self.value, "required": self.required}
 
 
 def floors(challenger: RegisteredVersion, settings: Promotion) -> list[Gate]:
@@ -118,6 +125,12 @@ def data_checks(reports: Path) -> Gate:
     states = {name: _success(reports / "checks" / f"{name}.json") for name in ("cohort", "features")}
     value = ", ".join(f"{name} {state}" for name, state in states.items())
     return Gate("data checks", set(states.values()) == {"passed"}, value, "both passed")
+
+
+def recorded(challenger: RegisteredVersion) -> list[Gate]:
+    """Return the gates that an update recorded with a version, in order: on old and on new patients."""
+    names = sorted(name for name in challenger.tags if name.startswith(RECORDED))
+    return [Gate(**json.loads(challenger.tags[name])) for name in names]
 
 
 def _success(path: Path) -> str:

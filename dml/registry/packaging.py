@@ -1,6 +1,5 @@
 """Pack the fold models of one model into an MLflow pyfunc: weights, code, requirements, signature, example."""
 
-import hashlib
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -10,14 +9,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from packaging.requirements import Requirement
 
 import dml
 from dml.case_bank import bank as case_bank
 from dml.core.files import read_parquet, write_parquet
+from dml.data.cohort_store import CohortStore
 from dml.encoders import registry as encoders
-from dml.inference.ensemble import Ensemble, fold_folders
+from dml.inference.ensemble import FILES, Ensemble, fold_folders
+from dml.inference.input_summary import summarise_cohort
+from dml.inference.prediction_log import INPUTS
 from dml.inference.predictor import ATTENTION, SAME_SITE, SIMILAR
 from dml.tracking import store
 
@@ -25,9 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import ModelSignature
 
-FILES = ("weights.safetensors", "model.json")
-"""What is packed of each fold."""
-PREDICTIONS, CARD = "predictions.parquet", "model_card.md"
+PREDICTIONS, CARD, REFERENCE = "predictions.parquet", "model_card.md", "inputs.parquet"
 ALWAYS = (
     *("filelock", "h5py", "jaxtyping", "mlflow", "numpy", "openslide-bin", "openslide-python", "pandas", "pyarrow"),
     *("pydantic", "pyyaml", "rich", "safetensors", "scikit-image", "scipy", "tifffile", "torch"),
@@ -37,17 +38,9 @@ IF_INSTALLED = ("imagecodecs",)
 """Packages without which the packed code refuses some slides: compressions of OME-TIFF."""
 
 
-def weights_digest(folder: Path) -> str:
-    """Hash of everything that is packed of a model's folds; equal for equal models, whenever and wherever trained."""
-    total = hashlib.blake2b(digest_size=16)
-    for fold in fold_folders(folder):
-        for name in FILES:
-            total.update(f"{fold.name}/{name}:".encode())
-            total.update(hashlib.blake2b((fold / name).read_bytes()).digest())
-    return total.hexdigest()
-
-
-def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = None) -> str:
+def log_model(
+    folder: Path, name: str, run_id: str, evaluation: Path | None = None, data: CohortStore | None = None
+) -> str:
     """Log the folds under a folder as one model of a run.
 
     Parameters
@@ -61,6 +54,8 @@ def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = No
     evaluation : Path, optional
         ``reports/<cohort>/<task>``: the model's card goes along, and its rows of predictions.parquet, so that a later
         challenger can be compared with it patient by patient.
+    data : CohortStore, optional
+        The cohort it was trained on: summaries of its inputs go along, with which those of new patients are compared.
 
     Returns
     -------
@@ -76,7 +71,11 @@ def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = No
     import mlflow
 
     ensemble = Ensemble.load(folder)
-    with _collect_files(folder, evaluation) as files, mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+    with (
+        _collect_files(folder, evaluation, _reference(ensemble, data)) as files,
+        mlflow.start_run(run_id=run_id),
+        warnings.catch_warnings(),
+    ):
         # MLflow asks for integer columns that may be missing to be declared as float; ours are declared
         warnings.filterwarnings("ignore", message=".*integer column.*")
         logged = pyfunc.log_model(
@@ -93,7 +92,7 @@ def log_model(folder: Path, name: str, run_id: str, evaluation: Path | None = No
 
 
 @contextmanager
-def _collect_files(folder: Path, evaluation: Path | None) -> Iterator[dict[str, str]]:
+def _collect_files(folder: Path, evaluation: Path | None, reference: "pd.DataFrame | None") -> Iterator[dict[str, str]]:
     """Yield folders with nothing but the packed files: of the folds, and of the evaluation."""
     with TemporaryDirectory() as temporary:
         folds, evaluated, bank = (Path(temporary) / name for name in ("folds", "evaluation", case_bank.FOLDER))
@@ -109,7 +108,18 @@ def _collect_files(folder: Path, evaluation: Path | None) -> Iterator[dict[str, 
             shutil.copy2(card_of(evaluation, folder.name), evaluated / CARD)
         if evaluation is not None and (evaluation / case_bank.FOLDER / folder.name).exists():
             shutil.copytree(evaluation / case_bank.FOLDER / folder.name, bank)
+        if reference is not None:
+            table = pa.Table.from_pandas(reference, preserve_index=False).replace_schema_metadata(None)
+            write_parquet(evaluated / REFERENCE, table)
         yield {path.name: str(path) for path in (folds, evaluated, bank) if path.exists()}
+
+
+def _reference(ensemble: Ensemble, data: CohortStore | None) -> "pd.DataFrame | None":
+    """Summarise the inputs of the cohort; None where its features are not here."""
+    if data is None or not data.manifest_path.exists():
+        return None
+    summaries = summarise_cohort(data, ensemble.spec)
+    return summaries if len(summaries) else None
 
 
 def card_of(evaluation: Path, model: str) -> Path:
@@ -133,6 +143,14 @@ def packed_predictions(source: str) -> "tuple[pd.DataFrame, dict[str, Any]] | No
         return None
     table, metadata = read_parquet(path)
     return table.to_pandas(), metadata
+
+
+def packed_reference(source: str) -> "pd.DataFrame | None":
+    """Read the summaries of inputs that were packed with a model; None if there are none."""
+    import mlflow
+
+    path = Path(mlflow.artifacts.download_artifacts(source)) / "artifacts" / "evaluation" / REFERENCE
+    return read_parquet(path)[0].to_pandas() if path.exists() else None
 
 
 def requirements(encoder: str, runtime: str = "torch") -> list[str]:
@@ -168,8 +186,8 @@ def signature(ensemble: Ensemble) -> "ModelSignature":
     text: list[Any] = [ColSpec("string", name) for name in ("patient_id", "status", "reason")]
     # a refused patient has neither numbers nor a decision
     outputs = [ColSpec("double", name, required=False) for name in ensemble.outputs]
-    outputs += [ColSpec("string", name, required=False) for name in (*ensemble.decisions, ATTENTION, SIMILAR)]
-    switches = [ParamSpec(name, "boolean", default=False) for name in (ATTENTION, SAME_SITE)]
+    outputs += [ColSpec("string", name, required=False) for name in (*ensemble.decisions, ATTENTION, SIMILAR, INPUTS)]
+    switches = [ParamSpec(name, "boolean", default=False) for name in (ATTENTION, SAME_SITE, INPUTS)]
     params = ParamSchema([*switches, ParamSpec(SIMILAR, "long", default=0)])
     return ModelSignature(Schema(inputs), Schema([*text, *outputs]), params)
 

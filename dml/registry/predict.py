@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dml.core.errors import InputError
 from dml.core.files import atomic, read_parquet, write_csv, write_json, write_parquet
+from dml.inference.prediction_log import INPUTS, PredictionLog, split_inputs
 from dml.inference.slide_inputs import FEATURES
 from dml.readers.slide_files import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 
@@ -111,6 +112,7 @@ def predict(
     upsample: bool = False,
     params: Mapping[str, Any] | None = None,
     site: str | None = None,
+    log: Path | None = None,
 ) -> "pd.DataFrame":
     """Predict every patient of some slides with a registered model, through the code it was packed with.
 
@@ -128,6 +130,8 @@ def predict(
         Further inference parameters, as ``similar`` (see `dml.inference.predictor.Predictor`).
     site : str, optional
         Hospital of the patients, for similar ones: see `add_sites`.
+    log : Path, optional
+        Folder in which the predictions are logged, see `dml.inference.prediction_log`.
 
     Returns
     -------
@@ -148,12 +152,14 @@ def predict(
     table = request_table(slides, expression, slide_table, mpp, upsample)
     table = add_sites(table, site) if (params or {}).get(SIMILAR) else table
     patients = [pd.DataFrame(rows) for _, rows in table.groupby("patient_id", sort=False)]
-    asked = {**(params or {}), **({ATTENTION: True} if attention else {})}
+    asked = {**(params or {}), **({ATTENTION: True} if attention else {}), **({INPUTS: True} if log else {})}
     with load_with_packaged_code(version) as predict_rows:
         predicted = pd.concat([predict_rows(rows, asked) for rows in progress(patients)], ignore_index=True)
     if asked.get(SIMILAR) and SIMILAR not in predicted:
         raise InputError(reference, "it was registered without a case bank", "Register again: dvc repro register")
-    return predicted
+    if log is not None:
+        PredictionLog(log, version.tags["digest"]).write(predicted, table)
+    return split_inputs(predicted)
 
 
 def split_attention(table: "pd.DataFrame", folder: Path) -> "pd.DataFrame":

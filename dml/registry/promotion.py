@@ -81,6 +81,7 @@ def check_gates(name: str, params: Params, reports: Path = Path("reports")) -> G
         *gates.teacher_gap(challenger, settings),
         gates.data_checks(reports / challenger.tags["cohort"]),
         gates.model_card(challenger),
+        *gates.recorded(challenger),
     ]
     if champion is not None:
         new, old = (packed_predictions(f"models:/{name}/{v.version}") for v in (challenger, champion))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from dml.core.errors import Busy, DmlError, InputError, first_line
+from dml.inference.prediction_log import INPUTS, PredictionLog, split_inputs
 from dml.inference.slide_inputs import FEATURES
 from dml.readers.slide_files import IMAGE_SUFFIXES
 from dml.registry.predict import SLIDES, check_format, request_table, write_table
@@ -132,10 +133,13 @@ class RegisteredFile:
     ----------
     version : RegisteredVersion
         Of `dml.registry.versions.resolve`.
+    log : Path, optional
+        Folder in which the predictions are logged.
     """
 
-    def __init__(self, version: "RegisteredVersion") -> None:
+    def __init__(self, version: "RegisteredVersion", log: Path | None = None) -> None:
         self._version, self._stack = version, ExitStack()
+        self._log = None if log is None else PredictionLog(log, version.tags["digest"])
         self._predict: Callable[[pd.DataFrame, Mapping[str, Any]], pd.DataFrame] | None = None
 
     def __call__(self, rows: "pd.DataFrame") -> "pd.DataFrame":
@@ -145,10 +149,13 @@ class RegisteredFile:
         if self._predict is None:
             self._predict = self._stack.enter_context(load_with_packaged_code(self._version))
         try:
-            return self._predict(rows, {})
+            predicted = self._predict(rows, {INPUTS: True} if self._log else {})
         except DmlError:
             self.close()
             raise
+        if self._log is not None:
+            self._log.write(predicted, rows)
+        return split_inputs(predicted)
 
     def close(self) -> None:
         """End the process of the version, if it has one."""
