@@ -134,7 +134,7 @@ class OutOfFold:
         return torch.from_numpy(np.asarray(self.preprocessor.base_logits))
 
 
-def shrink(model: FoldModel, shrinkage: Shrinkage, reference: LinearOffset, variance_ratio: float) -> FoldModel:
+def shrink(model: FoldModel, shrinkage: Shrinkage, reference: LinearOffset, variance_ratio: float = 1.0) -> FoldModel:
     """Return a model whose networks (changed in place) and linear offset have their weights."""
     base = torch.from_numpy(np.asarray(model.spec.preprocessor.base_logits))
     for member in model.members:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.errors import DmlError
 from dml.core.types import Batch, ModelOutput, Target
+from dml.data.augmentation import drop_tokens_and_genes
 from dml.data.batch_sampler import bucketed_batches, micro_batches
 from dml.data.batches import collate, concatenate_targets, make_batches
 from dml.data.patient_reader import Patient
 from dml.data.preprocessing import Preprocessor
 from dml.models.multi_scale import BranchModel
-from dml.training.augmentation import drop_tokens_and_genes
 from dml.training.distributed import SingleProcess
 from dml.training.gradients import Coordination, coordinated_backward
 from dml.training.losses import task_loss

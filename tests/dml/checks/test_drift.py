@@ -172,9 +172,9 @@ def test_rows_that_are_all_the_same_cannot_be_told_apart() -> None:
     assert classifier_auc(np.ones((60, 80)), np.ones((60, 80))) == 0.5
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of scikit-learn, if four fifths are all alike
 def test_rows_that_differ_in_one_fold_only_are_compared(rng: np.random.Generator) -> None:
     rows = np.ones((60, 80))
     other = rows.copy()
     other[7] = rng.normal(size=80)
-    with pytest.warns(RuntimeWarning, match="invalid value"):  # of scikit-learn, whose four fifths are all alike
-        assert classifier_auc(rows, other) == pytest.approx(0.5, abs=0.1)
+    assert classifier_auc(rows, other) == pytest.approx(0.5, abs=0.1)

@@ -110,7 +110,7 @@ def test_a_version_of_before_the_bank_says_how_to_get_one(client: MlflowClient, 
     reports.mkdir(parents=True, exist_ok=True)
     (reports / "metrics.json").write_text('{"student": {"c_index": {"value": 0.7}}}')
     shutil.rmtree(reports / "case_bank", ignore_errors=True)
-    versions.register(params(), "survival", "student")
+    registration.register(params(), "survival", "student")
     np.save("p0.npy", np.zeros((3, 8), np.float16))
     arguments = ["similar", "--model", "demo-survival-student@challenger", "--slides", "p0.npy"]
     result = CliRunner().invoke(app, arguments)

@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.shapes import make_batch, make_teacher
 from dml.core.types import Batch
+from dml.data.augmentation import drop_tokens_and_genes
 from dml.models.teacher import Teacher
-from dml.training.augmentation import drop_tokens_and_genes
 from dml.training.gradients import coordinated_backward
 from dml.training.losses import task_loss
 from dml.training.runtime import reproducible, to_device

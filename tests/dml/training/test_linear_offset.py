@@ -9,10 +9,10 @@ import torch
 
 from dml.config import params as config
 from dml.core.types import Cohort, Source, Survival
+from dml.data.augmentation import drop_tokens_and_genes
 from dml.data.batches import collate
 from dml.data.linear_offset import LinearMap, LinearModel, LinearOffset
 from dml.data.patient_reader import PatientReader
-from dml.training.augmentation import drop_tokens_and_genes
 from dml.training.checkpoint import FoldModel
 from dml.training.fit_offset import SOURCES, ClassOutcomes, _join, _variance_ratio, fit_linear_offset, read_outcomes
 from dml.training.folds import make_fold, select_test_patients

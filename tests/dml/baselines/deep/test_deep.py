@@ -201,7 +201,7 @@ def test_an_objective_of_its_own_and_gradient_coordination_are_used(monkeypatch:
 
     plain = train_baseline(fold(cohort(20)), QUICK, "grade", "subspace_fusion")
     entry = replace(registry.entry("subspace_fusion"), objective=double, wants_gradient_coordination=True)
-    monkeypatch.setattr(registry, "entries", lambda: {"subspace_fusion": entry})
+    monkeypatch.setattr(registry, "_find", {"subspace_fusion": entry}.get)
     changed = train_baseline(fold(cohort(20)), QUICK, "grade", "subspace_fusion")
     assert changed.history["train_task"][0] > 1.5 * plain.history["train_task"][0]
     assert "conflicts" not in plain.history

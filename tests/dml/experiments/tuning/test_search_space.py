@@ -132,7 +132,7 @@ def test_values_are_written_with_comments_kept_and_the_change_shown(tmp_path: Pa
     assert after == override(load(ROOT / "params.yaml"), values)
     assert [line[1:].strip() for line in diff.splitlines() if line.startswith("+ ")] == [
         "components: 7             # principal components of each source; "
-        "null: one for ten patients, at most 15; 0 = off",
+        "null: one for three patients, at most 15; 0 = off",
         "learning_rate: 1.0e-05",
         "use_gradient_coordination: false # confidence-guided gradient coordination",
         "temperature: 3.5",
