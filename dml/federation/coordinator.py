@@ -171,7 +171,9 @@ class Coordinator:
             rate = self.params.optimisation.learning_rate * 0.5 * (1 + math.cos(math.pi * turn / self.settings.rounds))
             optimisation = self.params.optimisation.model_copy(update={"learning_rate": max(rate, 1e-8)})
             params = self.params.model_copy(update={"optimisation": optimisation})
-            request = Message({**weights, **arrays, "round": number(turn)}, {**texts, "params": [params.model_dump_json()]})
+            request = Message(
+                {**weights, **arrays, "round": number(turn)}, {**texts, "params": [params.model_dump_json()]}
+            )
             answers = self.ask("training" if turn < self.settings.rounds else "validation", request)
             loss = mean_loss(answers.values())
             self.history.append({"fold": fold, "member": member, "round": turn, "sites": len(answers), "loss": loss})
@@ -214,7 +216,7 @@ class Coordinator:
         sums, bins = add_messages([*answers.values()]), len(model.spec.preprocessor.base_logits)
         patients, cells = sums["patients"], np.concatenate([[0.0], np.cumsum(sums["risk_cells"])])
         median = np.interp(cells[-1] / 2, cells, np.linspace(-bins, 0, len(cells)))
-        deviation = np.sqrt(max(sums["risk_square_sum"] / patients - (sums["risk_sum"] / patients) ** 2, 0.0))
+        deviation = np.sqrt(np.maximum(sums["risk_square_sum"] / patients - (sums["risk_sum"] / patients) ** 2, 0.0))
         update = {"train_cutoff": float(median), "train_risk_deviation": float(deviation) or 1.0}
         return FoldModel(model.spec.model_copy(update=update), model.members)
 

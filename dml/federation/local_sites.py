@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from dml.federation.federated_site import Site
 from dml.federation.messages import Message
-from dml.federation.site import Site
 
 Listener = Callable[[str, str, str, Message], None]
 """Is given site, direction ("to" or "from"), kind and message."""

@@ -1,7 +1,7 @@
 """What may leave a site: for each kind of message the names, types and shapes of its arrays and texts.
 
-No shape depends on the number of patients, so no row of a patient fits in; a site checks every message before it leaves.
-Texts are names: of genes, classes, encoder and unit.
+No shape depends on the number of patients, so no row of a patient fits in; a site checks every message before it
+leaves. Texts are names: of genes, classes, encoder and unit.
 
 Shape legend: d width of a token, g genes, c covariates, k classes, t cells of the grid of days, q cells of a histogram.
 """

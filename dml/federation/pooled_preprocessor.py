@@ -107,7 +107,10 @@ def pool_preprocessor(
     if task.kind == "survival":
         if not sums["deaths"].sum():
             raise InputError("federation", "no site has a death among its learning patients", "Wait for follow-up")
-        edges, baseline = time_bins(sums["deaths"], params.inputs.time_bins), baseline_hazard(sums["deaths"], sums["exits"])
+        edges, baseline = (
+            time_bins(sums["deaths"], params.inputs.time_bins),
+            baseline_hazard(sums["deaths"], sums["exits"]),
+        )
         hazards = baseline.base_hazards(edges.tolist())
         base, last_day = np.log(hazards) - np.log1p(-hazards), float(DAY_GRID[np.flatnonzero(sums["exits"])[-1] + 1])
     elif task.kind == "regression":

@@ -17,10 +17,10 @@ from dml.core.types import SURVIVAL, Cohort
 from dml.data.cohort_store import CohortStore
 from dml.data.preprocessing import Preprocessor
 from dml.federation.coordinator import Coordinator, FederationSettings, average_weights, weights_of
-from dml.federation.federated_training import SITES, register_result, train_across, write_result
+from dml.federation.federated_result import SITES, register_result, train_across, write_result
+from dml.federation.federated_site import Site
 from dml.federation.local_sites import LocalSites
 from dml.federation.messages import NUMERIC, Dimensions, Message, check_leaving, number
-from dml.federation.site import Site
 from dml.inference.ensemble import Ensemble
 from dml.training.folds import make_fold
 from dml.update.retrain import pool_cohorts
@@ -71,9 +71,7 @@ def pooled() -> Cohort:
     return pool_cohorts(pool_cohorts(folds[0], folds[1]), folds[2])
 
 
-def test_preprocessing_from_sums_and_counts_is_that_of_the_pooled_patients(
-    sites: LocalSites, settings: Params
-) -> None:
+def test_preprocessing_from_sums_and_counts_is_that_of_the_pooled_patients(sites: LocalSites, settings: Params) -> None:
     coordinator = Coordinator(sites, settings, SURVIVAL)
     fitted = coordinator.fit_preprocessor(coordinator.prepare(), 0)
     expected = Preprocessor.fit(pooled(), coordinator.params, SURVIVAL)
@@ -174,7 +172,9 @@ def test_a_site_that_drops_out_is_asked_again(sites: LocalSites, settings: Param
 def test_the_proximal_term_keeps_sites_near_each_other(sites: LocalSites, settings: Params) -> None:
     moved = {}
     for proximal in (0.0, 100.0):
-        coordinator = Coordinator(sites, settings, SURVIVAL, FederationSettings(rounds=1, local_epochs=4, proximal=proximal))
+        coordinator = Coordinator(
+            sites, settings, SURVIVAL, FederationSettings(rounds=1, local_epochs=4, proximal=proximal)
+        )
         preprocessor = coordinator.fit_preprocessor(coordinator.prepare(), 0)
         answers: list[Message] = []
         sites.listen = lambda site, direction, kind, m, answers=answers: (
@@ -219,7 +219,7 @@ def test_a_federated_model_learns_and_is_registered_with_its_sites(
     ensemble = Ensemble.load(Path("models/network/survival/student"))
     cohort = CohortStore.of("west").cohort(ENCODER, MPPS)
     assert len(ensemble.predict(cohort)) == SIZES["west"]
-    versions = register_result(result, settings, SURVIVAL)
+    versions = register_result(read_json(report / "federation.json"), settings, SURVIVAL, ["teacher", "student"])
     assert [version.name for version in versions] == ["network-survival-teacher", "network-survival-student"]
     tags = client.get_model_version("network-survival-teacher", versions[0].version).tags
     assert tags[SITES] == "north (60), south (30), west (18)"

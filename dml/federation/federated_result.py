@@ -52,7 +52,8 @@ def train_across(
     models: dict[str, list[FoldModel]] = {role: [] for role in roles}
     pairs: dict[str, list[Pairs]] = {role: [] for role in roles}
     for fold in params.folds:
-        preprocessor, teacher = coordinator.fit_preprocessor(prepared, fold), None
+        preprocessor = coordinator.fit_preprocessor(prepared, fold)
+        teacher: FoldModel | None = None
         for role in roles:
             taught = teacher if role == "student" else None
             model = coordinator.centre_risk(coordinator.train(role, preprocessor, fold, taught), fold)
@@ -93,11 +94,13 @@ def to_json(result: FederatedResult) -> dict[str, Any]:
     return {"patients": dict(result.patients), "concordance": by_site, "rounds": [dict(row) for row in result.history]}
 
 
-def register_result(result: FederatedResult, params: config.Params, task: str) -> list[RegisteredVersion]:
-    """Register each role as a challenger, tagged with the sites that took part."""
-    named = ", ".join(f"{site} ({patients})" for site, patients in sorted(result.patients.items()))
+def register_result(
+    content: Mapping[str, Any], params: config.Params, task: str, roles: Sequence[str]
+) -> list[RegisteredVersion]:
+    """Register each role as a challenger, tagged with the sites that took part (`content` is federation.json)."""
+    named = ", ".join(f"{site} ({patients})" for site, patients in sorted(content["patients"].items()))
     versions = []
-    for role in result.models:
+    for role in roles:
         version = register(params, task, role)
         store.connect().set_model_version_tag(version.name, version.version, SITES, named)
         versions.append(version)
