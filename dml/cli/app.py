@@ -11,6 +11,7 @@ from dml.cli import (
     doctor,
     experiments,
     features,
+    federate,
     heatmap,
     monitor,
     predict,
@@ -65,6 +66,7 @@ app.command("update")(update.update)
 app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
 app.command("serve")(serve.serve)
+app.command("federate")(federate.federate)
 app.command("view")(view.view)
 app.command("ui")(ui.ui)
 app.command("migrate")(cohort.migrate)
