@@ -14,7 +14,7 @@ from dml.cohorts.spot_store import SpotTable
 from dml.cohorts.store_files import section_ids
 from dml.core.errors import InputError
 from dml.slides.reader import open_slide
-from dml.slides.stain import estimate_stains, sample_tiles, spread
+from dml.slides.stain import estimate_stains, evenly_spaced, sample_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def read_spot_tiles(
 
 def _normalise(tiles: Mapping[float, UInt8[np.ndarray, "n t t 3"]], rows: np.ndarray, section: str) -> None:
     """Give the tiles of a section the stains of the reference slide, in place."""
-    stains = estimate_stains(sample_tiles(tiles[min(tiles)][rows[spread(len(rows))]]))
+    stains = estimate_stains(sample_tiles(tiles[min(tiles)][rows[evenly_spaced(len(rows))]]))
     if stains is None:
         logger.warning("section %s: no two stains found, its tiles stay without stain normalisation", section)
         return

@@ -185,8 +185,8 @@ def _save(result: EncodingResult, unit: EncodingUnit, facts: dict[str, Any]) -> 
     if result.tokens is None:
         raise result.error or InputError(unit.path, "no features", "Look at the log")
     grid = result.job.grid
-    kept = {"encoder", "weights", "precision", "stain_normalisation"}
-    about = {name: fact for name, fact in facts.items() if name in kept}
+    facts_stored = {"encoder", "weights", "precision", "stain_normalisation"}
+    about = {name: fact for name, fact in facts.items() if name in facts_stored}
     identity = {"slide_id": unit.slide_id, "patient_id": unit.patient_id, "fingerprint": unit.key}
     scale = {"mpp": float(grid.mpp), "tile_um": float(grid.tile_um), "slide_mpp": float(grid.slide_mpp)}
     write_bag(unit.finished, result.tokens, grid.coords_um, {**about, **identity, **scale})

@@ -130,14 +130,14 @@ def sample_tiles(tiles: Batch) -> Samples:
     return tiles[:, ::step, ::step].reshape(-1, 3)
 
 
-def spread(count: int) -> np.ndarray:
+def evenly_spaced(count: int) -> np.ndarray:
     """Return the rows of at most `SAMPLED_TILES` of `count` tiles, evenly over their order."""
     return np.unique(np.linspace(0, count - 1, min(count, SAMPLED_TILES)).round().astype(int))
 
 
 def read_stains(slide: Slide, grid: TileGrid) -> SlideStains | None:
     """Estimate the stains of a slide from tiles that are spread over a grid of it; None as in `estimate_stains`."""
-    corners = corners_px(grid)[spread(len(grid.coords_px))]
+    corners = corners_px(grid)[evenly_spaced(len(grid.coords_px))]
     return estimate_stains(sample_tiles(np.stack([slide.read_tile(x, y, grid.tile_px, grid.mpp) for x, y in corners])))
 
 

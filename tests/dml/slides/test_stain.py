@@ -11,9 +11,9 @@ from dml.slides.stain import (
     DensityMap,
     SlideStains,
     estimate_stains,
+    evenly_spaced,
     perturb_stains,
     sample_tiles,
-    spread,
 )
 
 VIOLET = np.array([[0.65, 0.70, 0.29], [0.07, 0.95, 0.30]])
@@ -150,7 +150,7 @@ def test_tiles_are_perturbed_each_in_its_own_way_and_by_the_seed() -> None:
 
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (5, 5), (32, 32), (1000, 32)])
 def test_a_sample_is_spread_from_the_first_tile_to_the_last(count: int, rows: int) -> None:
-    chosen = spread(count)
+    chosen = evenly_spaced(count)
     assert len(chosen) == rows
     assert chosen[0] == 0
     assert chosen[-1] == count - 1
