@@ -43,7 +43,7 @@ def adapt_encoder(
     folder : Path
         The cohort's stores.
     params : Params
-        Resolutions and side of tiles, cohort.
+        Resolutions and side of tiles, stain normalisation, cohort.
     base, name : str
         The encoder that is adapted, and the name of the result.
     settings : AdapterSettings
@@ -72,7 +72,8 @@ def adapt_encoder(
     encoder = card.load("cpu")
     if not isinstance(encoder, TileEncoderRunner):
         raise ConfigError(f"--encoder: {base} is no PyTorch network that could be adapted")
-    spots = read_spot_tiles(table, read_slides(folder / "slides.parquet"), params.tiles.mpps, params.tiles.tile_px)
+    slides, normalisation = read_slides(folder / "slides.parquet"), params.embed.stain_normalisation
+    spots = read_spot_tiles(table, slides, params.tiles.mpps, params.tiles.tile_px, normalisation is not None)
     usable = ~np.isin(spots.sections, list(without))
     groups = read_gene_groups(folder / "gene_groups.json").groups
     start = time.monotonic()
@@ -84,6 +85,7 @@ def adapt_encoder(
     _, changes = train_adapter(tail, programs, rows, settings)
     seen = spots.spots[usable]
     ids = {"patients": list(seen["patient_id"]), "sections": list(seen["section_id"])}
-    description = write_adapter(out, name, base, changes, params.cohort, ids, settings.to_dict())
+    how = settings.to_dict() | ({"stain_normalisation": normalisation} if normalisation else {})
+    description = write_adapter(out, name, base, changes, params.cohort, ids, how)
     sections = tuple(sorted(set(seen["section_id"])))
     return AdaptedEncoderResult(description, sections, len(rows), time.monotonic() - start, comparison)

@@ -1,5 +1,6 @@
 """Tiles around spots beside the counts of these spots: the pairs that an encoder is adapted on."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from dml.cohorts.spot_store import SpotTable
 from dml.cohorts.store_files import section_ids
 from dml.core.errors import InputError
 from dml.slides.reader import open_slide
+from dml.slides.stain import estimate_stains, evenly_spaced, sample_tiles
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,9 @@ class SpotTiles:
         return self.spots["section_id"].to_numpy(str)
 
 
-def read_spot_tiles(table: SpotTable, slides: pd.DataFrame, mpps: Sequence[float], tile_px: int) -> SpotTiles:
+def read_spot_tiles(
+    table: SpotTable, slides: pd.DataFrame, mpps: Sequence[float], tile_px: int, normalise: bool = False
+) -> SpotTiles:
     """Read the tile around every spot on tissue.
 
     Parameters
@@ -55,6 +61,8 @@ def read_spot_tiles(table: SpotTable, slides: pd.DataFrame, mpps: Sequence[float
         Microns per pixel of the tiles.
     tile_px : int
         Side of a tile in pixels.
+    normalise : bool
+        Whether the stains of each section are normalised; they are estimated from its tiles of the finest resolution.
 
     Raises
     ------
@@ -77,4 +85,16 @@ def read_spot_tiles(table: SpotTable, slides: pd.DataFrame, mpps: Sequence[float
                 half = tile_px * mpp / slide.mpp / 2
                 for i, x, y in zip(part.index, part["x_px"], part["y_px"], strict=True):
                     array[i] = slide.read_tile(x - half, y - half, tile_px, mpp)
+        if normalise:
+            _normalise(tiles, part.index.to_numpy(), str(section))
     return SpotTiles(spots, table.counts[rows], table.genes, tiles)
+
+
+def _normalise(tiles: Mapping[float, UInt8[np.ndarray, "n t t 3"]], rows: np.ndarray, section: str) -> None:
+    """Give the tiles of a section the stains of the reference slide, in place."""
+    stains = estimate_stains(sample_tiles(tiles[min(tiles)][rows[evenly_spaced(len(rows))]]))
+    if stains is None:
+        logger.warning("section %s: no two stains found, its tiles stay without stain normalisation", section)
+        return
+    for array in tiles.values():
+        array[rows] = stains.to_reference()(array[rows])

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dml.adaptation.expression_programs import ExpressionPrograms
-from dml.core.errors import InputError
+from dml.core.errors import ConfigError, InputError
 from dml.encoders.backends.low_rank import attach, changeable_layers, changes_of
 from dml.encoders.backends.tile_encoder import TileEncoderRunner, resize_tiles
+from dml.slides.stain import perturb_stains
 
 _CHUNK = 32
 
@@ -43,6 +44,8 @@ class AdapterSettings:
         Of the InfoNCE term; weight 0 leaves it out.
     views : int
         Quarter turns of each tile, 1 to 4.
+    stain_augmentation : float
+        Strength of a random change of the stains of all views but the first (`perturb_stains`); 0 leaves it out.
     """
 
     rank: int = 8
@@ -54,6 +57,7 @@ class AdapterSettings:
     contrastive_weight: float = 0.0
     temperature: float = 0.1
     views: int = 4
+    stain_augmentation: float = 0.0
     seed: int = 7
 
     def to_dict(self) -> dict[str, float | int | str]:
@@ -73,8 +77,12 @@ class TrainableTail:
             raise InputError("encoder", "its network has no layer that can be adapted", "Adapt another encoder")
         frozen, self.tail = split_network(network, names[0])
         self.names = names
+        if settings.stain_augmentation and settings.views < 2:
+            raise ConfigError("stain_augmentation changes all views but the first; views must be 2 or more")
+        parts = list(enumerate(tiles))
         self.maps = [
-            torch.cat([self._run(encoder, frozen, part, turns) for part in tiles]) for turns in range(settings.views)
+            torch.cat([self._run(encoder, frozen, _view(part, turns, number, settings)) for number, part in parts])
+            for turns in range(settings.views)
         ]
 
     def copy_tail(self, rank: int) -> tuple[nn.Module, list[nn.Parameter]]:
@@ -86,11 +94,20 @@ class TrainableTail:
         return tail, attach(tail, self.names, rank)
 
     @torch.no_grad()
-    def _run(self, encoder: TileEncoderRunner, frozen: nn.Module, tiles: np.ndarray, turns: int) -> Tensor:
-        turned = np.rot90(tiles, turns, axes=(1, 2))
-        sized = resize_tiles(np.ascontiguousarray(turned), encoder.input_px)
+    def _run(self, encoder: TileEncoderRunner, frozen: nn.Module, tiles: np.ndarray) -> Tensor:
+        sized = resize_tiles(tiles, encoder.input_px)
         chunks = (torch.from_numpy(sized[i : i + _CHUNK]) for i in range(0, len(sized), _CHUNK))
         return torch.cat([frozen(encoder.normalise(chunk)).half() for chunk in chunks])
+
+
+def _view(
+    tiles: UInt8[np.ndarray, "n t t 3"], turns: int, number: int, settings: AdapterSettings
+) -> UInt8[np.ndarray, "n t t 3"]:
+    """Return tiles turned, and but for the first view with other stains; `number` counts the resolutions."""
+    turned = np.ascontiguousarray(np.rot90(tiles, turns, axes=(1, 2)))
+    if not (turns and settings.stain_augmentation):
+        return turned
+    return perturb_stains(turned, settings.stain_augmentation, [settings.seed, turns, number])
 
 
 def split_network(network: nn.Module, first: str) -> tuple[nn.Module, nn.Module]:

@@ -17,6 +17,9 @@ def adapt(
     rank: Annotated[int, typer.Option(min=1, help="Rank of each layer's change.")] = 8,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the tiles.")] = 10,
     contrastive: Annotated[float, typer.Option(min=0.0, help="Weight of aligning tiles with expression.")] = 0.0,
+    stain_augmentation: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Strength of random changes of the stains of tiles in training.")
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Adapt an encoder on the spots of the current cohort; its patients may train models with it, not test them."""
@@ -26,7 +29,9 @@ def adapt(
     from dml.data.cohort_store import CohortStore
 
     params = config.load()
-    settings = AdapterSettings(rank=rank, layers=layers, epochs=epochs, contrastive_weight=contrastive)
+    settings = AdapterSettings(
+        rank=rank, layers=layers, epochs=epochs, contrastive_weight=contrastive, stain_augmentation=stain_augmentation
+    )
     folder = CohortStore.of(params.cohort).folder
     made = adapt_encoder(folder, params, encoder, name, settings, tuple(without or ()), evaluate, Path("encoders"))
     if made.comparison is not None:

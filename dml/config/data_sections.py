@@ -49,6 +49,15 @@ class Embed(Section):
     runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = Field(
         "torch", description="auto: ONNX Runtime on a CPU where the network can be exported, else PyTorch"
     )
+    stain_normalisation: Literal["macenko"] | None = Field(
+        None, description="give the tiles of every slide the stains of a reference slide"
+    )
+
+    @model_validator(mode="after")
+    def _has_pixels(self) -> "Embed":
+        if self.stain_normalisation and self.source == "import":
+            raise ValueError("stain_normalisation changes pixels, and source: import reads none; set it to null")
+        return self
 
 
 class Scale(Section):

@@ -30,6 +30,8 @@ _LAYOUT: dict[str, Any] = {
 }
 _AGAIN = "Delete it and extract or import this slide again"
 _FOREIGN = "Describe it under `features` of a cohort, to be imported (embed.source: import)"
+IMPORTED = "imported"
+"""Weights of features that were extracted elsewhere: unknown."""
 MAX_COORDINATE_UM = 1e6
 """Microns from the corner of a slide beyond which no tile lies: a metre."""
 _EXPONENT = np.int16(0x7C00)  # all ones in float16: infinite or NaN
@@ -55,7 +57,8 @@ def write_bag(
     coords_um : float [n 2] or None
         Tile centres in microns from the slide's top-left corner, stored as float32.
     meta : mapping
-        encoder, mpp, tile_um, slide_id, patient_id, weights, fingerprint; `width` is added.
+        encoder, mpp, tile_um, slide_id, patient_id, weights, fingerprint, stain_normalisation if there is one; `width`
+        is added.
     source : Path, optional
         The file that the tokens are from, for messages; default `path`.
 

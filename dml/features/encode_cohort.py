@@ -42,10 +42,12 @@ class EncodingUnit:
     tiles: int
     key: str
     finished: Path
+    stain_grid: Path | None = None
 
     def job(self) -> EncodingJob:
         """Read the tiles."""
-        return EncodingJob(self.slide_id, self.path, read_grid(self.grid)[0])
+        stain_grid = None if self.stain_grid is None else read_grid(self.stain_grid)[0]
+        return EncodingJob(self.slide_id, self.path, read_grid(self.grid)[0], stain_grid)
 
 
 SlideUnits = tuple[EncodingUnit, ...]
@@ -74,7 +76,7 @@ def encode_cohort(
     tiles : config.Tiles
         Resolutions, and the share of slides that may fail.
     embed : config.Embed
-        Encoder, workers, batch size, precision, device.
+        Encoder, workers, batch size, precision, device, stain normalisation.
     work : Path, optional
         Where finished slides are kept for the next run; default .work.
     executor : Executor, optional
@@ -96,9 +98,11 @@ def encode_cohort(
     facts["device"] = executor.device(embed.device).split(":")[0]
     if (runtime := card.runtime(embed.runtime, facts["device"], embed.precision)) != "torch":
         facts["runtime"] = runtime
+    if embed.stain_normalisation:
+        facts["stain_normalisation"] = embed.stain_normalisation
     rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in slides.to_dict("records")]
     cut = [row for row in rows if row["status"] == "ok"]
-    units = [_make_unit(row, mpp, tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
+    units = [_make_unit(row, mpp, min(tiles.mpps), tiles_folder, facts, work) for row in cut for mpp in tiles.mpps]
     reasons = {row["slide_id"]: row["reason"] for row in rows if row["status"] != "ok"}
     reasons |= _encode_missing(units, embed, facts, executor)
     for unit in units:
@@ -111,16 +115,18 @@ def encode_cohort(
 
 
 def _make_unit(
-    row: dict[str, Any], mpp: float, tiles_folder: Path, facts: dict[str, Any], work: Path | None
+    row: dict[str, Any], mpp: float, finest: float, tiles_folder: Path, facts: dict[str, Any], work: Path | None
 ) -> EncodingUnit:
     slide_id, patient_id = row["slide_id"], row["patient_id"]
-    grid_path = inside(tiles_folder, f"{mpp:g}", f"{slide_id}.parquet")
+    grid_path, finest_path = (inside(tiles_folder, f"{each:g}", f"{slide_id}.parquet") for each in (mpp, finest))
     grid, _ = read_grid(grid_path)
-    key = encoding_key(row["fingerprint"], grid, **facts)
+    stain_path = finest_path if "stain_normalisation" in facts else None
+    stain_grid = None if stain_path is None else read_grid(stain_path)[0]
+    key = encoding_key(row["fingerprint"], grid, stain_grid, **facts)
     # the file names its slide and patient, so a renamed slide is written anew
     finished = inside(cache_dir("features", key, work), f"{slide_id}@{patient_id or ''}.parquet")
     return EncodingUnit(
-        slide_id, patient_id, Path(row["path"]), float(mpp), grid_path, len(grid.coords_px), key, finished
+        slide_id, patient_id, Path(row["path"]), float(mpp), grid_path, len(grid.coords_px), key, finished, stain_path
     )
 
 
@@ -179,7 +185,8 @@ def _save(result: EncodingResult, unit: EncodingUnit, facts: dict[str, Any]) -> 
     if result.tokens is None:
         raise result.error or InputError(unit.path, "no features", "Look at the log")
     grid = result.job.grid
-    about = {name: facts[name] for name in ("encoder", "weights", "precision")}
+    facts_stored = {"encoder", "weights", "precision", "stain_normalisation"}
+    about = {name: fact for name, fact in facts.items() if name in facts_stored}
     identity = {"slide_id": unit.slide_id, "patient_id": unit.patient_id, "fingerprint": unit.key}
     scale = {"mpp": float(grid.mpp), "tile_um": float(grid.tile_um), "slide_mpp": float(grid.slide_mpp)}
     write_bag(unit.finished, result.tokens, grid.coords_um, {**about, **identity, **scale})

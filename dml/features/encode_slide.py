@@ -38,7 +38,7 @@ def encode_slide(
     tiles : config.Tiles
         As in the cohort that the model was trained on.
     embed : config.Embed, optional
-        Workers, batch size, precision, device, runtime; its encoder and source are ignored.
+        Workers, batch size, precision, device, runtime, stain normalisation; its encoder and source are ignored.
     slide : SlideOptions, optional
         Resolution and fields.
     select : callable, optional
@@ -58,9 +58,10 @@ def encode_slide(
     options = embed or Embed()
     loaded = load_slide_encoder(encoder, options)
     grids = tile_file(path, tiles, slide).grids
+    stain_grid = grids[min(grids)] if options.stain_normalisation else None
 
     def encode(*chosen: TileGrid) -> dict[Mpp, Bag]:
-        jobs = [EncodingJob(path.stem, path, grid) for grid in chosen]
+        jobs = [EncodingJob(path.stem, path, grid, stain_grid) for grid in chosen]
         results = encode_tiles(jobs, loaded, options.workers, options.batch_size)
         return {result.job.grid.mpp: _bag(result, encoder) for result in results}
 

@@ -4,6 +4,7 @@ A batch is some tiles of one slide at one resolution, always the same ones, so n
 order of their work can change a bit of the result.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,17 +21,25 @@ from dml.core.types import Mpp, TileGrid
 from dml.encoders.card import TileEncoder
 from dml.slides.grid import corners_px
 from dml.slides.reader import Slide, open_slide
+from dml.slides.stain import DensityMap, read_stains
+
+logger = logging.getLogger(__name__)
 
 TokenBatch = Future[NDArray[np.float16]]
+Normalisation = Future[DensityMap | None]
 
 
 @dataclass(frozen=True, slots=True)
 class EncodingJob:
-    """The tiles of one slide at one resolution; the grid holds the resolution that the slide was tiled with."""
+    """The tiles of one slide at one resolution; the grid holds the resolution that the slide was tiled with.
+
+    From the tiles of `stain_grid` the slide's stains are estimated; without it tiles are encoded as they are.
+    """
 
     slide_id: str
     path: Path
     grid: TileGrid
+    stain_grid: TileGrid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,34 @@ class SlideHandles:
             self._open.popitem()[1].close()
 
 
+class StainEstimates:
+    """The stain normalisation of the last slide asked for: estimated once for all its resolutions, in a worker."""
+
+    def __init__(self, pool: ThreadPoolExecutor, handles: SlideHandles) -> None:
+        self._pool, self._handles = pool, handles
+        self._slide: tuple[str, Path] | None = None
+        self._last: Normalisation | None = None
+
+    def get(self, job: EncodingJob) -> Normalisation | None:
+        """Return what a job's tiles are mapped by; the pool begins with it before the batches that wait for it."""
+        if job.stain_grid is None:
+            return None
+        if self._slide != (job.slide_id, job.path):
+            self._slide = job.slide_id, job.path
+            self._last = self._pool.submit(self._estimate, job, job.stain_grid)
+        return self._last
+
+    def _estimate(self, job: EncodingJob, grid: TileGrid) -> DensityMap | None:
+        with refuse_unreadable(job.path):
+            stains = read_stains(self._handles.get(job.path, grid.slide_mpp), grid)
+        if stains is None:
+            logger.warning(
+                "slide %s: no two stains found in its tissue, encoded without stain normalisation", job.slide_id
+            )
+            return None
+        return stains.to_reference()
+
+
 def encode_tiles(
     jobs: Iterable[EncodingJob],
     encoder: TileEncoder,
@@ -98,18 +135,21 @@ def encode_tiles(
     handles = SlideHandles()
     waiting: deque[tuple[EncodingJob, list[TokenBatch]]] = deque()
 
-    def encode_batch(job: EncodingJob, start: int) -> NDArray[np.float16]:
+    def encode_batch(job: EncodingJob, start: int, normalisation: Normalisation | None) -> NDArray[np.float16]:
+        normalise = None if normalisation is None else normalisation.result()
         corners = corners_px(job.grid)[start : start + batch]
         with refuse_unreadable(job.path):
             slide = handles.get(job.path, job.grid.slide_mpp)
             tiles = np.stack([slide.read_tile(x, y, job.grid.tile_px, job.grid.mpp) for x, y in corners])
-        return encoder(tiles)
+        return encoder(tiles if normalise is None else normalise(tiles))
 
     with torch_threads(1), ThreadPoolExecutor(workers) as pool:
+        estimates = StainEstimates(pool, handles)
         try:
             for job in jobs:
                 starts = range(0, len(job.grid.coords_px), batch)
-                waiting.append((job, [pool.submit(encode_batch, job, start) for start in starts]))
+                normalisation = estimates.get(job)
+                waiting.append((job, [pool.submit(encode_batch, job, start, normalisation) for start in starts]))
                 while len(waiting) > 1 and (waiting[0][1][-1].done() or _count_pending(waiting) > 4 * workers):
                     yield _collect(*waiting.popleft(), advance)
             while waiting:

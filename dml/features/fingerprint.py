@@ -15,6 +15,8 @@ TILING = 5
 """Raise when tiling computes something else from the same input."""
 ENCODING = 1
 """Raise when encoding computes something else from the same input."""
+NORMALISING = 1
+"""Raise when stain normalisation computes something else from the same tiles."""
 IMPORTING = 2
 """Raise when importing makes something else of the same file."""
 
@@ -26,11 +28,19 @@ def tiling_key(fingerprint: str, tiles: Tiles, stated: Sequence[Any] = ()) -> st
     return digest("tiles", TILING, fingerprint, chosen, list(stated))
 
 
-def encoding_key(fingerprint: str, grid: TileGrid, **encoder: Any) -> str:
-    """Key of the features of one slide at one resolution: slide, exact tiles, encoder, weights, precision, device."""
+def encoding_key(fingerprint: str, grid: TileGrid, stain_grid: TileGrid | None = None, **encoder: Any) -> str:
+    """Key of the features of one slide at one resolution.
+
+    It holds the slide, the exact tiles, encoder, weights, precision, device; if stains are normalised, the tiles that
+    they are estimated from.
+    """
+    stains = [] if stain_grid is None else [NORMALISING, *_describe(stain_grid)]
+    return digest("features", ENCODING, fingerprint, *_describe(grid), encoder, *stains)
+
+
+def _describe(grid: TileGrid) -> tuple[dict[str, Any], str]:
     facts = {name: value for name, value in asdict(grid).items() if not isinstance(value, np.ndarray)}
-    positions = hashlib.blake2b(np.ascontiguousarray(grid.coords_um).tobytes(), digest_size=16).hexdigest()
-    return digest("features", ENCODING, fingerprint, facts, positions, encoder)
+    return facts, hashlib.blake2b(np.ascontiguousarray(grid.coords_um).tobytes(), digest_size=16).hexdigest()
 
 
 def importing_key(content: str, spec: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from dml.core.errors import InputError, listed, refuse_unreadable
 from dml.core.files import inside
 from dml.core.limits import current
 from dml.core.progress import progress
-from dml.data.feature_store import bag_path, write_bag
+from dml.data.feature_store import IMPORTED, bag_path, write_bag
 from dml.features.file_arrays import check_bytes
 from dml.features.fingerprint import importing_key
 from dml.features.foreign_formats import FileLayout, read_features_file
@@ -180,7 +180,7 @@ def _import_one(
         if tokens.shape[1] != spec.width:
             problem = f"features of width {tokens.shape[1]}, not {spec.width}"
             raise InputError(path, problem, "Correct features.width in the cohort description")
-        meta = {"encoder": spec.encoder, "mpp": spec.mpp, "tile_um": spec.tile_um, "weights": "imported"}
+        meta = {"encoder": spec.encoder, "mpp": spec.mpp, "tile_um": spec.tile_um, "weights": IMPORTED}
         identity = {"slide_id": slide_id, "patient_id": patient_id, "fingerprint": key, "source": member}
         write_bag(finished, tokens, coords, {**meta, **identity}, path)
     return spec.encoder, finished, key

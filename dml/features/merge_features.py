@@ -11,11 +11,8 @@ from dml.config.params import Tiles
 from dml.core.cache import hardlink
 from dml.core.errors import InputError, listed
 from dml.core.files import read_parquet
-from dml.data.feature_store import bag_path
+from dml.data.feature_store import IMPORTED, bag_path
 from dml.features.manifest import read_manifest, write_manifest
-
-IMPORTED = "imported"
-"""Weights of features that were extracted elsewhere: unknown."""
 
 
 def merge_features(description: CohortDescription, out: Path, tiles: Tiles, encoder: str) -> pd.DataFrame:
@@ -40,7 +37,8 @@ def merge_features(description: CohortDescription, out: Path, tiles: Tiles, enco
     Raises
     ------
     InputError
-        If a part has no features of this encoder at one of these resolutions, or the parts' tiles or weights differ.
+        If a part has no features of this encoder at one of these resolutions, or the tiles, weights or stain
+        normalisation of the parts differ.
     """
     rows: list[dict[str, Any]] = []
     kinds: dict[float, tuple[str, dict[str, Any]]] = {}
@@ -73,8 +71,9 @@ def _check_alike(path: Path, mpp: float, part: str, kinds: dict[float, tuple[str
     """Compare a file with the first one of its resolution."""
     meta = read_parquet(path, columns=[])[1]
     kind = {"tile_um": float(meta["tile_um"]), "width": meta["width"], "weights": meta.get("weights")}
+    kind["stain_normalisation"] = meta.get("stain_normalisation")
     if kind["weights"] == IMPORTED:
-        del kind["weights"]
+        del kind["weights"], kind["stain_normalisation"]
     first, expected = kinds.setdefault(mpp, (part, kind))
     differ = [name for name in kind.keys() & expected.keys() if kind[name] != expected[name]]
     if differ:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from dml.core.errors import InputError, listed
+from dml.core.files import read_parquet
 from dml.core.types import Bag, Case, Cohort
 from dml.data.patient_reader import PatientReader
 from dml.evaluation.intervals import rounded
 from dml.inference.expression_inputs import MIN_COVERAGE, coverage
+from dml.inference.slide_inputs import check_stains
 from dml.training.checkpoint import ModelSpec
 
 TILE_TOLERANCE = 0.02
@@ -18,7 +20,7 @@ TILE_TOLERANCE = 0.02
 
 
 def check_features(features: Path, spec: ModelSpec) -> None:
-    """Raise InputError unless a cohort has features of the model's encoder and resolutions."""
+    """Raise InputError unless a cohort has features of the model's encoder, resolutions and stain normalisation."""
     encoder, mpps = spec.preprocessor.encoder, [f"{mpp:g}" for mpp in spec.preprocessor.mpps]
     encoders = sorted(path.name for path in features.iterdir() if path.is_dir()) if features.exists() else []
     if encoder not in encoders:
@@ -28,6 +30,8 @@ def check_features(features: Path, spec: ModelSpec) -> None:
     if missing:
         remedy = f"The model needs {listed(mpps)}: extract them, or train on what there is"
         raise InputError(features / encoder, f"features at {listed(stored)} microns per pixel", remedy)
+    for path in sorted((features / encoder / mpps[0]).glob("*.parquet")):
+        check_stains(path, read_parquet(path, columns=[])[1], spec)
 
 
 def check_cohort(cohort: Cohort, folder: Path, spec: ModelSpec) -> None:

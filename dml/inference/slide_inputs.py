@@ -12,7 +12,7 @@ import torch
 
 from dml.core.errors import DmlError, InputError
 from dml.core.types import Bag, Microns, Mpp, MultiScaleBags
-from dml.data.feature_store import concatenate_bags, is_finite
+from dml.data.feature_store import IMPORTED, concatenate_bags, is_finite
 from dml.features.file_arrays import READERS
 from dml.inference.file_access import FileAccess
 from dml.training.checkpoint import ModelSpec
@@ -115,7 +115,17 @@ def _stored(file: Path, spec: ModelSpec) -> Bag:
     from dml.data.feature_store import read_features
 
     tokens, coords, meta = read_features(file, finite=True)
+    check_stains(file, meta, spec)
     return _bag(file, tokens, coords, meta, spec)
+
+
+def check_stains(path: Path, meta: Mapping[str, Any], spec: ModelSpec) -> None:
+    """Raise InputError if stored features were made with another stain normalisation than a model's."""
+    stored, trained = meta.get("stain_normalisation"), spec.embed.stain_normalisation
+    if meta.get("weights") != IMPORTED and stored != trained:
+        problem = f"features with stain normalisation {stored or 'null'}"
+        remedy = f"Extract them with embed.stain_normalisation: {trained or 'null'}, as the model's were"
+        raise InputError(path, problem, remedy)
 
 
 def _foreign(path: Path, spec: ModelSpec) -> Bag:

@@ -111,7 +111,7 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         teacher=params.teacher,
         distillation=params.distillation,
         tiles=params.tiles,
-        embed=config.Embed(precision=params.embed.precision, runtime=params.embed.runtime),
+        embed=config.Embed(**params.embed.model_dump(include={"precision", "runtime", "stain_normalisation"})),
         years=params.evaluation.years,
         members=params.optimisation.ensemble_size,
         seed=params.seed,

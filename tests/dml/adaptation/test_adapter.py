@@ -1,6 +1,7 @@
 """Adapters: no change before training, the same when merged, trained on training spots alone."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,18 @@ from torch import nn
 
 from dml.adaptation.evaluate_adapter import draw_blocks, leave_sections_out, stack_programs
 from dml.adaptation.expression_programs import group_score, log_counts, make_programs
-from dml.adaptation.spot_tiles import SpotTiles
+from dml.adaptation.spot_tiles import SpotTiles, read_spot_tiles
 from dml.adaptation.train_adapter import AdapterSettings, TrainableTail, train_adapter
 from dml.adaptation.write_adapter import write_adapter
 from dml.checks.adapter_check import check_adapter
+from dml.cohorts.spot_store import SpotTable
 from dml.core.errors import CheckFailed, ConfigError, InputError
 from dml.core.types import GeneGroups
 from dml.encoders import registry
 from dml.encoders.backends.low_rank import attach, changeable_layers, changes_of, merge
 from dml.encoders.backends.tile_encoder import TileEncoderRunner
 from dml.encoders.card import EncoderCard
+from tests.painted import tissue_pixels, write_slide
 
 GENES = tuple(f"G{i}" for i in range(12))
 GROUPS = GeneGroups(GENES[:4], GENES[4:8])
@@ -134,6 +137,35 @@ def test_the_contrastive_term_trains_too_and_the_seed_decides() -> None:
     assert all(torch.equal(changes[0][name], changes[1][name]) for name in changes[0])
     without = AdapterSettings(rank=2, layers=1, epochs=2, batch_size=16, views=1)
     assert not torch.equal(train_adapter(tail, programs, rows, without)[1]["1.b"], changes[0]["1.b"])
+
+
+def test_stains_of_all_views_but_the_first_are_changed_and_the_seed_decides() -> None:
+    tiles = list(planted(4).tiles.values())
+    plain = TrainableTail(runner(), tiles, SETTINGS).maps
+    settings = replace(SETTINGS, stain_augmentation=0.1)
+    changed, again = (TrainableTail(runner(), tiles, settings).maps for _ in range(2))
+    assert torch.equal(changed[0], plain[0])
+    assert not torch.equal(changed[1], plain[1])
+    assert torch.equal(changed[1], again[1])
+    other = TrainableTail(runner(), tiles, replace(settings, seed=8)).maps
+    assert not torch.equal(changed[1], other[1])
+    with pytest.raises(ConfigError, match="views must be 2 or more"):
+        TrainableTail(runner(), tiles, replace(settings, views=1))
+
+
+def test_tiles_of_spots_are_normalised_by_section(tmp_path: Path) -> None:
+    pixels = tissue_pixels(256, 256, cover=1.2)
+    drawn = {"A": pixels, "B": np.rint(255 * (pixels / 255.0) ** 2).astype(np.uint8)}
+    slides = pd.DataFrame({"slide_id": list(drawn), "patient_id": "P", "section_id": list(drawn), "mpp": 0.5})
+    slides["path"] = [str(write_slide(tmp_path / f"{name}.tif", image)) for name, image in drawn.items()]
+    centres = [(x, y) for y in (64, 128, 192) for x in (64, 128, 192)]
+    spots = pd.DataFrame({"section_id": np.repeat(list(drawn), 9), "patient_id": "P", "on_tissue": True})
+    spots[["x_px", "y_px"]] = np.array(centres * 2, float)
+    table = SpotTable(spots, csr_matrix(np.ones((18, 2))), ("G", "H"), 100.0, 55.0)
+    plain, same = (read_spot_tiles(table, slides, (0.5,), 64, normalise).tiles[0.5] for normalise in (False, True))
+    before, after = (np.abs(tiles[:9].astype(float) - tiles[9:]).mean() for tiles in (plain, same))
+    assert before > 20
+    assert after < before / 5
 
 
 def test_blocks_of_spots_are_drawn_whole() -> None:

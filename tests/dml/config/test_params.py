@@ -35,6 +35,10 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ({"tiles": {"workers": "two"}}, r"tiles\.workers: .*integer.*, found 'two'"),
         ({"tiles": {"mpps": [0.5, 0.7]}}, r"mpps must be whole multiples of each other .* 0\.5 and 0\.7 are not"),
         ({"embed": {"source": "slide"}}, r"embed\.source: .*'slides' or 'import', found 'slide'"),
+        (
+            {"embed": {"source": "import", "stain_normalisation": "macenko"}},
+            r"embed: .*stain_normalisation changes pixels, and source: import reads none",
+        ),
         ({"split": {"validation_share": 1.5}}, r"split\.validation_share: .*less than 1, found 1\.5"),
         ({"folds": [0, 2]}, r"folds must be 0, 1, \.\.\. without a gap, found \[0, 2\]"),
         ({"tasks": []}, r"tasks: .*at least 1"),

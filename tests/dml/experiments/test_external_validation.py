@@ -33,6 +33,7 @@ def stores(client: MlflowClient) -> Callable[..., None]:
         genes: int = len(GENES),
         unit: str = "log2_tpm",
         tile_px: int = 256,
+        stains: dict[str, str] | None = None,
         patients: int = 24,
     ) -> None:
         folder, rows, whole = Path("data/other"), [], cohort(patients)
@@ -41,7 +42,7 @@ def stores(client: MlflowClient) -> Callable[..., None]:
                 bag = next(iter(case.bags.values()))
                 meta = {"encoder": encoder, "mpp": mpp, "tile_um": tile_px * mpp, "slide_id": f"s-{case.patient_id}"}
                 path = folder / "features" / encoder / f"{mpp:g}" / f"s-{case.patient_id}.parquet"
-                write_bag(path, bag.tokens.numpy(), None, {**meta, "patient_id": case.patient_id})
+                write_bag(path, bag.tokens.numpy(), None, {**meta, "patient_id": case.patient_id, **(stains or {})})
                 row = {"slide_id": f"s-{case.patient_id}", "patient_id": case.patient_id, "mpp": mpp, "tiles": len(bag)}
                 rows.append({**row, "status": "ok", "reason": None, "fingerprint": ""})
         write_manifest(folder / "features/manifest.parquet", rows)
@@ -107,6 +108,7 @@ def test_every_patient_is_predicted_and_scored(
         ({"mpps": (0.5,)}, "student", "features at 0.5 microns per pixel"),
         ({"genes": 2}, "teacher", "40% of the model's genes"),
         ({"unit": "zscore"}, "teacher", "zscore"),
+        ({"stains": {"stain_normalisation": "macenko"}}, "student", "stain normalisation macenko"),
         ({"tile_px": 512}, "student", "tiles of 512 microns .* trained on tiles of 128 at 0.5, 256 at 1"),
     ],
 )

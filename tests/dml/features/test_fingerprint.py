@@ -76,8 +76,10 @@ def test_encoding_key() -> None:
         encoding_key("f", grid(shift=1.0), **facts),
         encoding_key("f", grid(mpp=1.0), **facts),
         *(encoding_key("f", grid(), **{**facts, name: "x"}) for name in facts),
+        encoding_key("f", grid(), **facts, stain_normalisation="macenko"),
+        *(encoding_key("f", grid(), stains, **facts) for stains in (grid(), grid(shift=1.0), grid(mpp=1.0))),
     ]
-    assert len({first, *others}) == 8
+    assert len({first, *others}) == 12
 
 
 def test_importing_key() -> None:

@@ -71,6 +71,7 @@ def test_only_the_resolutions_that_are_wanted() -> None:
     [
         ({"tile_um": 100.0}, r"b1\.parquet: features are of another kind: tile_um 100\.0, but 128\.0 in a"),
         ({"width": 5}, r"width 5, but 4 in a"),
+        ({"stain_normalisation": "macenko"}, r"stain_normalisation macenko, but None in a"),
         ({"weights": "v"}, r"weights v, but w in a\. Make those of both parts alike"),
     ],
 )

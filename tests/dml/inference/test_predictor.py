@@ -131,6 +131,7 @@ def test_slides_of_a_patient_are_taken_together_in_any_order(tmp_path: Path, wri
         ({"mpps": (0.25,)}, "0.25 microns per pixel"),
         ({"mpps": (0.5,)}, "no tokens at 1 microns per pixel"),
         ({"tile_um": 300.0}, "tiles of 300 microns"),
+        ({"stain_normalisation": "macenko"}, "stain normalisation macenko.*embed.stain_normalisation: null"),
     ],
 )
 def test_inputs_out_of_scope_are_refused_beside_good_patients(
