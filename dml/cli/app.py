@@ -7,6 +7,7 @@ import typer
 
 from dml.cli import (
     adapt,
+    benchmark,
     cohort,
     doctor,
     experiments,
@@ -67,6 +68,7 @@ app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
 app.command("serve")(serve.serve)
 app.command("federate")(federate.federate)
+app.command("benchmark")(benchmark.benchmark)
 app.command("view")(view.view)
 app.command("ui")(ui.ui)
 app.command("migrate")(cohort.migrate)
