@@ -10,7 +10,7 @@ from dml.core.files import write_json
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
 from dml.federation.coordinator import Coordinator, FederationSettings, Sites
-from dml.registry.versions import RegisteredVersion, register
+from dml.registry.registration import register
 from dml.tracking import store
 from dml.training.checkpoint import FoldModel
 from dml.training.model_store import ModelStore

@@ -107,7 +107,7 @@ def test_the_page_has_every_model_of_every_cohort(here: Path) -> None:
     assert page.index("<strong>Lost") < page.index("Every model on every cohort")
     assert "a difference cannot be shown" in page
     assert "src=" not in page
-    assert "href=" not in page.replace("xlink:href=\"#", "").replace("xmlns:xlink", "")
+    assert "href=" not in page.replace('xlink:href="#', "").replace("xmlns:xlink", "")
     assert len(read_json(Path("out/benchmark.json"))["rows"]) == len(result.rows)
     assert len(pd.read_parquet("out/benchmark.parquet")) == len(result.rows)
     assert "| beta | teacher | slide + genes | 27 |" in Path("out/table.md").read_text()
