@@ -11,6 +11,7 @@ from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
 from dml.federation.coordinator import Coordinator, FederationSettings, Sites
 from dml.registry.registration import register
+from dml.registry.versions import RegisteredVersion
 from dml.tracking import store
 from dml.training.checkpoint import FoldModel
 from dml.training.model_store import ModelStore
