@@ -42,6 +42,24 @@ def test_ranks_are_uniform_and_independent_without_drift() -> None:
     assert abs(np.corrcoef(p_values[:, -2], p_values[:, -1])[0, 1]) < 0.06
 
 
+def test_outputs_of_one_fold_are_like_test_predictions_of_cross_validation() -> None:
+    """Ridge regressions of five folds, that overfit; new patients are predicted by one fold of each at random."""
+    rng, patients, columns, folds, streams = np.random.default_rng(6), 200, 150, 5, 200
+    reference, stream = [], []
+    for _ in range(streams):
+        weight = rng.normal(size=columns) / np.sqrt(columns)
+        x, fold = rng.normal(size=(patients, columns)), np.arange(patients) % folds
+        y, fitted = x @ weight + rng.normal(size=patients), np.empty((folds, columns))
+        for k in range(folds):
+            a = x[fold != k]
+            fitted[k] = np.linalg.solve(a.T @ a + 5 * np.eye(columns), a.T @ y[fold != k])
+        reference.append((x * fitted[fold]).sum(axis=1))
+        new = rng.normal(size=(2 * WEEKS, columns))
+        stream.append((new * fitted[rng.integers(folds, size=len(new))]).sum(axis=1))
+    capital = log_martingale(conformal_p_values(np.array(reference), np.array(stream), rng))
+    assert (capital.max(axis=1) >= np.log(1 / LEVEL)).mean() <= most_alarms(streams, LEVEL)
+
+
 def test_a_planted_drift_is_found_in_the_weeks_after_it() -> None:
     rng, patients = np.random.default_rng(2), 300
     stream = rng.normal(size=patients) + np.where(np.arange(patients) >= 150, 1.5, 0.0)
