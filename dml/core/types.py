@@ -266,9 +266,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """Output of a model: one embedding per branch, logits, and the attention of each branch per level.
-
-    A branch is a part of a model with an embedding of its own: the subspaces "tumor" and "tme", or a modality.
+    """Output of a model; a branch is a part of it with an embedding: subspaces "tumor" and "tme", or a modality.
 
     Attributes
     ----------
@@ -277,13 +275,15 @@ class ModelOutput:
     logits : Tensor, b k
         Of the task.
     attention : mapping
-        Branch to one distribution per level over its tokens (rows sum to 1, 0 on padding); empty without tokens.
+        Branch to one distribution per level over its tokens (rows sum to 1, 0 on padding); empty without.
     auxiliary : mapping
         Auxiliary label to its logits.
     predicted_genes : mapping
         Branch to the scaled genes predicted from the attended tokens of each level.
     programs : mapping
         Subspace to the gene programs predicted from its token.
+    terms : mapping
+        Weighted terms of the model's own loss by name (`dml.models.model_terms`), in training only.
     """
 
     embeddings: Mapping[str, Float[Tensor, "b d"]]
@@ -292,6 +292,7 @@ class ModelOutput:
     auxiliary: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
     predicted_genes: Mapping[str, tuple[Float[Tensor, "b _"], ...]] = field(default_factory=dict)
     programs: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
+    terms: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
 
     def __getitem__(self, branch: str) -> Tensor:
         """Return the embedding of one branch."""

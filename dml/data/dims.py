@@ -18,6 +18,8 @@ class ModelDims(BaseModel):
         Width of a patch token, number of magnifications.
     tumor_genes, tme_genes : int
         Genes of each subspace.
+    gene_names : tuple of str
+        Symbols of the genes of the tumor, then of the TME; empty where nothing depends on them.
     covariates : int
         Clinical columns, each followed by a column that marks missing values.
     outputs : int
@@ -35,6 +37,7 @@ class ModelDims(BaseModel):
     levels: int
     tumor_genes: int
     tme_genes: int
+    gene_names: tuple[str, ...] = ()
     covariates: int
     outputs: int
     auxiliary: Mapping[str, int] = {}

@@ -170,6 +170,7 @@ class Preprocessor(BaseModel):
             levels=len(self.mpps),
             tumor_genes=len(self.tumor_genes),
             tme_genes=len(self.tme_genes),
+            gene_names=(*self.tumor_genes, *self.tme_genes),
             covariates=2 * len(self.covariate_names),
             auxiliary={name: len(classes) for name, classes in self.auxiliary.items()},
             outputs=len(self.base_logits),

@@ -1,7 +1,7 @@
 """One model as the registry lists it: name, label, inputs, paper and how it is built."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
@@ -30,6 +30,10 @@ class ModelSections(Protocol):
         """Architecture of the student."""
 
 
+Build = Callable[[ModelDims, ModelSections], nn.Module]
+"""Makes an untrained model."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
     """A model of the registry, defined beside the model as ``MODEL`` (or ``MODELS``, a tuple of several).
@@ -56,6 +60,10 @@ class ModelEntry:
         (Preprocessor, Params) to a loss of its own (see `dml.training.objectives`); None: the task's.
     wants_gradient_coordination : bool
         Whether the gradients of its two subspaces are coordinated in training.
+    backbone : str
+        The registered model that is this one without its published idea, for the ablation; empty: there is none.
+    is_variant : bool
+        Whether it is another model with or without an idea, in that model's file: `dml benchmark` trains it, no stage.
     """
 
     name: str
@@ -65,9 +73,32 @@ class ModelEntry:
     inputs: tuple[Source, ...]
     requires: tuple[Source, ...]
     paper: str = ""
-    build: Callable[[ModelDims, ModelSections], nn.Module] | None = None
+    build: Build | None = None
     objective: Callable[[Any, Any], Any] | None = None
     wants_gradient_coordination: bool = False
+    backbone: str = ""
+    is_variant: bool = False
+
+    def with_plain(self, build: Build, without: str) -> "tuple[ModelEntry, ModelEntry]":
+        """Return this entry and that of its backbone: the same inputs, trained for the task alone.
+
+        Parameters
+        ----------
+        build : callable
+            As the field of that name.
+        without : str
+            What is left out, for the description.
+        """
+        plain = replace(
+            self,
+            name=f"{self.name}_plain",
+            label=f"{self.label}, plain",
+            description=f"{self.description}; without {without}",
+            build=build,
+            objective=None,
+            is_variant=True,
+        )
+        return replace(self, backbone=plain.name), plain
 
     def accepts(self, case: Case) -> bool:
         """Whether a patient has all that the model requires."""

@@ -51,8 +51,13 @@ def entry(name: str) -> ModelEntry:
 
 
 def deep_names() -> list[str]:
-    """Return the names of the deep baselines."""
-    return [name for name, model in entries().items() if model.family == "deep"]
+    """Return the names of the deep baselines; each is a file and may be named in ``baselines.deep``."""
+    return [name for name, model in entries().items() if model.family == "deep" and not model.is_variant]
+
+
+def variant_names() -> list[str]:
+    """Return the names of deep baselines with or without an idea of theirs, which are in the file of another."""
+    return [name for name, model in entries().items() if model.is_variant]
 
 
 def linear_names() -> list[str]:

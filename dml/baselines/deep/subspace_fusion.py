@@ -6,11 +6,12 @@
     logits = W_T f_T + W_M f_M + b
 
 Genes of each subspace attend once to the slide; there is no shared memory, no second attention, no student. Its
-gradient coordination is not used here: the teacher's switch tests it. The deformable sampling of the paper needs tiles
-on a grid; here every tile is attended to.
+gradient coordination is a variant of its own (`subspace_fusion_coordinated`). The deformable sampling of the paper
+needs tiles on a grid; here every tile is attended to.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class SubspaceFusionNet(MultiScaleModel):
         return LevelEncoding({s: f for s, (f, _) in encoded.items()}, {s: a for s, (_, a) in encoded.items()})
 
 
-MODEL = ModelEntry(
+_PLAIN = ModelEntry(
     "subspace_fusion",
     label="subspace fusion",
     description="Slide and transcriptome: the predecessor's subspace fusion (after Zhang 2024)",
@@ -79,4 +80,16 @@ MODEL = ModelEntry(
     requires=("slide",),
     paper="arXiv:2406.13979",
     build=SubspaceFusionNet.build,
+)
+MODELS = (
+    _PLAIN,
+    replace(
+        _PLAIN,
+        name="subspace_fusion_coordinated",
+        label="subspace fusion, coordinated",
+        description=f"{_PLAIN.description}; gradients of the subspaces coordinated",
+        wants_gradient_coordination=True,
+        backbone=_PLAIN.name,
+        is_variant=True,
+    ),
 )

@@ -1,0 +1,102 @@
+"""Pathway tokens: one self-normalising network for each Hallmark gene set, on the genes of it that are measured.
+
+The sets are those of MSigDB (Liberzon et al. 2015, licence CC BY 4.0). Genes in none of them make one more group for
+each subspace, so that no gene is lost; a panel that measures few genes of any set has these groups only.
+
+Shape legend: b patients, g genes, p pathways, m genes of the largest pathway, e hidden width, d width.
+"""
+
+import gzip
+import math
+from functools import cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dml.core.types import Expression
+from dml.data.dims import ModelDims
+
+HALLMARK = Path(__file__).parents[1] / "resources" / "hallmark.tsv.gz"
+MIN_GENES = 5
+"""Measured genes below which a gene set is no pathway of a panel."""
+HIDDEN_SHARE = 4
+"""Each pathway has a hidden layer of `gene_width` divided by this: there are fifty of them."""
+
+
+@cache
+def hallmark_sets() -> dict[str, frozenset[str]]:
+    """Return the Hallmark sets: name to symbols.
+
+    Examples
+    --------
+    >>> len(hallmark_sets()), "VEGFA" in hallmark_sets()["HYPOXIA"]
+    (50, True)
+    """
+    lines = gzip.decompress(HALLMARK.read_bytes()).decode().splitlines()
+    return {name: frozenset(genes) for name, *genes in (line.split("\t") for line in lines)}
+
+
+def pathway_groups(dims: ModelDims) -> dict[str, list[int]]:
+    """Return the pathways of a panel: name to positions among the genes of the tumor, then of the TME.
+
+    Examples
+    --------
+    >>> names = (*sorted(hallmark_sets()["HYPOXIA"])[:6], "X1", "X2")
+    >>> dims = ModelDims(kind="survival", token_width=1, levels=1, tumor_genes=7, tme_genes=1, covariates=0, outputs=4,
+    ...     gene_names=names)
+    >>> pathway_groups(dims)
+    {'HYPOXIA': [0, 1, 2, 3, 4, 5], 'other genes of the tumor': [6], 'other genes of the TME': [7]}
+    """
+    inside = {
+        pathway: [i for i, name in enumerate(dims.gene_names) if name in genes]
+        for pathway, genes in hallmark_sets().items()
+    }
+    groups = {pathway: positions for pathway, positions in inside.items() if len(positions) >= MIN_GENES}
+    covered = {position for positions in groups.values() for position in positions}
+    ends = (0, dims.tumor_genes, dims.tumor_genes + dims.tme_genes)
+    for subspace, start, end in zip(("tumor", "TME"), ends, ends[1:], strict=False):
+        if rest := [i for i in range(start, end) if i not in covered]:
+            groups[f"other genes of the {subspace}"] = rest
+    return groups or {"no genes": []}
+
+
+class PathwayEncoder(nn.Module):
+    """Genes to one token per pathway: ELU(V_p AlphaDropout(ELU(W_p x_p))), all pathways at once.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The pathways.
+    """
+
+    positions: Tensor
+    is_gene: Tensor
+
+    def __init__(self, dims: ModelDims, gene_width: int, width: int, dropout: float) -> None:
+        super().__init__()
+        groups = pathway_groups(dims)
+        self.names = tuple(groups)
+        largest = max(1, *(len(group) for group in groups.values()))
+        padded = [[*group, *[0] * (largest - len(group))] for group in groups.values()]
+        counts = torch.tensor([len(group) for group in groups.values()])
+        self.register_buffer("positions", torch.tensor(padded), persistent=False)
+        self.register_buffer("is_gene", torch.arange(largest) < counts[:, None], persistent=False)
+        hidden = max(gene_width // HIDDEN_SHARE, 1)
+        deviation = counts.clamp_min(1).rsqrt()[:, None, None]
+        self.inner = nn.Parameter(torch.randn(len(groups), largest, hidden) * deviation)  # p m e
+        self.outer = nn.Parameter(torch.randn(len(groups), hidden, width) / math.sqrt(hidden))  # p e d
+        self.inner_bias = nn.Parameter(torch.zeros(len(groups), hidden))
+        self.outer_bias = nn.Parameter(torch.zeros(len(groups), width))
+        self.dropout = nn.AlphaDropout(dropout)
+
+    def forward(self, expression: Expression) -> Float[Tensor, "b p d"]:
+        """Encode; tokens of patients without transcriptome have no meaning."""
+        genes = torch.cat([expression.tumor, expression.tme], dim=1)
+        if not genes.shape[1]:
+            genes = genes.new_zeros(len(genes), 1)
+        inside = genes[:, self.positions] * self.is_gene  # b p m
+        hidden = nn.functional.elu(torch.einsum("bpm,pme->bpe", inside, self.inner) + self.inner_bias)
+        tokens = torch.einsum("bpe,ped->bpd", self.dropout(hidden), self.outer) + self.outer_bias
+        return nn.functional.elu(tokens)
