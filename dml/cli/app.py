@@ -7,6 +7,7 @@ import typer
 
 from dml.cli import (
     adapt,
+    benchmark,
     cohort,
     doctor,
     experiments,
@@ -59,6 +60,7 @@ app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
 app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
+app.command("benchmark")(benchmark.benchmark)
 app.command("view")(view.view)
 app.command("ui")(ui.ui)
 app.command("migrate")(cohort.migrate)
