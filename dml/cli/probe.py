@@ -25,6 +25,57 @@ def show_(task: Task, as_json: Json = False) -> None:
     show(rows, as_json, f"{content['metric']}, {content['patients']} test patients")
 
 
+@app.command()
+def degradation(
+    task: Task,
+    models: Annotated[
+        str, typer.Option(help="Trained models beside teacher and student, separated by commas, or none.")
+    ] = "",
+    levels: Annotated[
+        str, typer.Option(help="Levels of damage, increasing from 0 and below 1.")
+    ] = "0,0.25,0.5,0.75,0.9",
+    as_json: Json = False,
+) -> None:
+    """Spoil the inputs of the test patients step by step; writes reports/<cohort>/<task>/degradation.json.
+
+    By default with every deep baseline of params.yaml that is trained. The report shows it after
+    `dvc repro -f --single-item evaluate@<task>`.
+    """
+    from functools import partial
+
+    from dml.config import params as config
+    from dml.core.errors import ConfigError
+    from dml.core.files import write_json
+    from dml.core.tasks import make_task
+    from dml.data.cohort_store import CohortStore
+    from dml.probes.degradation import add_models, probe_degradation
+    from dml.probes.degradation_rows import area_rows
+    from dml.probes.fold_models import collect_outcomes, read_fold_models
+    from dml.probes.paired_scorer import PairedScorer
+    from dml.training.model_store import ModelStore
+
+    params = config.load()
+    try:
+        grid = [float(part) for part in levels.split(",")]
+    except ValueError:
+        raise ConfigError(f"--levels {levels!r}: numbers separated by commas, e.g. 0,0.5,0.9") from None
+    trained = ModelStore.of(params.cohort, task)
+    names = [name for name in params.baselines.deep if trained.model_folder(name).exists()]
+    if models:
+        names = [] if models == "none" else [name.strip() for name in models.split(",")]
+    store = CohortStore.of(params.cohort)
+    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+    target = make_task(task, cohort.classes)
+    folds = add_models(read_fold_models(trained.folder, cohort, splits, target), trained.folder, names)
+    scorer = PairedScorer.of(target, collect_outcomes(folds, target), params.evaluation, params.seed)
+    progress = partial(bar, label="spoiling inputs")
+    result = probe_degradation(folds, scorer, grid, params.probes.repeats, params.seed, progress)
+    out = Path("reports") / params.cohort / task / "degradation.json"
+    write_json(out, result)
+    show(area_rows(result), as_json, f"{result['metric']}: mean over levels of damage up to {grid[-1]:g}")
+    note(f"written: {out}; on the page after dvc repro -f --single-item evaluate@{task}")
+
+
 @app.command("permutation-test")
 def permutation_test(
     task: Task,

@@ -13,8 +13,8 @@ from dml.core.files import atomic, write_json, write_parquet
 from dml.core.templates import make_environment
 from dml.evaluation.metric_sets import MAIN
 from dml.evaluation.metrics.registry import metric_label
+from dml.evaluation.rank_tests import SIGNIFICANT, RankComparison
 from dml.experiments.benchmark_scores import GROUPS, BenchmarkResult, Row
-from dml.experiments.rank_tests import SIGNIFICANT, RankComparison
 from dml.models import registry
 from dml.report.figures import FAINT, INK, LOW, drawing
 

@@ -14,10 +14,10 @@ from dml.evaluation.horizons import select_horizons
 from dml.evaluation.intervals import holm, rounded
 from dml.evaluation.metric_sets import MAIN, PRIMARY, leading_metric
 from dml.evaluation.metrics import unweighted
+from dml.evaluation.rank_tests import RankComparison, compare_ranks
 from dml.evaluation.results import ModelResult, Results, Training
 from dml.evaluation.scorer import Scorer
 from dml.experiments.benchmark import Benchmark, read_patients
-from dml.experiments.rank_tests import RankComparison, compare_ranks
 from dml.models import registry
 
 Row = dict[str, Any]

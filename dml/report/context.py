@@ -63,6 +63,7 @@ class ReportContext:
     checks: Mapping[str, Any] = field(default_factory=dict)
     probes: Mapping[str, Any] | None = None
     ablation: Mapping[str, Any] | None = None
+    degradation: Mapping[str, Any] | None = None
     teachability: Teachability | None = None
     coverage: Mapping[str, Any] | None = None
     external: bool = False
@@ -132,6 +133,7 @@ def read_context(cohort: str, task: str, root: Path = Path()) -> ReportContext:
         checks={stage: content for stage, content in checks.items() if content is not None},
         probes=probes,
         ablation=_read(reports / task / "ablation.json"),
+        degradation=_read(reports / task / "degradation.json"),
         teachability=read_teachability(reports / task / "teachability"),
         finer_tiles=count_finer_tiles(cohort, root),
         unit=read_unit(cohort, task, root),

@@ -14,6 +14,7 @@ from dml.report.context import Figure, ReportContext
 from dml.report.figures.ablation import draw_ablation
 from dml.report.figures.calibration import draw_confusion, draw_reliability, draw_survival_calibration
 from dml.report.figures.decision import draw_class_decision, draw_survival_decision
+from dml.report.figures.degradation import draw_degradation
 from dml.report.figures.faithfulness import draw_faithfulness
 from dml.report.figures.forest import draw_forest, draw_subgroups
 from dml.report.figures.kaplan_meier import draw_kaplan_meier
@@ -59,6 +60,8 @@ def draw_all(
         path = out / "faithfulness.svg"
         if draw_faithfulness(context.probes.get("faithfulness"), path):
             figures.append(Figure("faithfulness", path))
+    if draw_degradation(context.degradation, out / "degradation.svg"):
+        figures.append(Figure("degradation", out / "degradation.svg"))
     if context.ablation is not None and draw_ablation(context.ablation["rows"], out / "ablation.svg"):
         figures.append(Figure("ablation", out / "ablation.svg"))
     return figures

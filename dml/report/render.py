@@ -17,7 +17,7 @@ from dml.evaluation.metric_sets import MAIN
 from dml.evaluation.metrics.registry import entries, metric_form, metric_label
 from dml.models.registry import description, is_baseline
 from dml.models.registry import label as model_label
-from dml.report import conclusions, tables, teachability_tables
+from dml.report import conclusions, degradation_tables, tables, teachability_tables
 from dml.report.context import ReportData
 from dml.report.number_format import format_difference, format_estimate, format_p, p_equals
 from dml.report.tables import Table
@@ -45,6 +45,7 @@ def write_page(data: ReportData, path: Path) -> None:
         "hazards": _hazards(data),
         "tripod": tripod_table(data),
         "teach": teachability_tables,
+        "degradation": degradation_tables,
     }
     _write(path, _template("report.html").render(d=data, say=Sentences(data), t=tables, **values))
 

@@ -19,13 +19,13 @@ from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.core.files import read_json
 from dml.data.cohort_store import CohortStore
+from dml.evaluation.rank_tests import compare_ranks
 from dml.experiments import benchmark as module
 from dml.experiments.ablation import Ablation, Cell
 from dml.experiments.ablation_variants import FULL
 from dml.experiments.benchmark import LINEAR, Benchmark, BenchmarkCell, with_backbones
 from dml.experiments.benchmark_page import write_benchmark
 from dml.experiments.benchmark_scores import score_benchmark
-from dml.experiments.rank_tests import compare_ranks
 from dml.experiments.separate_process import run_apart
 from tests.synthetic import cohort, write_store
 
@@ -90,6 +90,7 @@ def test_cohorts_with_different_budgets_are_refused(here: Path) -> None:
         Benchmark.read({"alpha": params_of("alpha")}, "survival", ["murrenett"])
 
 
+@pytest.mark.slow
 def test_the_page_has_every_model_of_every_cohort(here: Path) -> None:
     benchmark = read((*MODELS, "murrenet_plain", "student_undistilled"))
     result = score_benchmark(benchmark)
@@ -134,6 +135,10 @@ def test_a_model_that_nobody_can_train_is_named_and_left_out(here: Path) -> None
     result = score_benchmark(read(("mean_pool", "linear_slide", "genes_snn")))
     assert result.left_out == ["alpha: genes SNN has nobody to learn from"]
     assert ("alpha", "genes_snn") not in [(row["cohort"], row["model"]) for row in result.rows]
+    write_benchmark(result, Path("out"))
+    page = Path("out/benchmark.html").read_text()
+    assert "Left out: alpha: genes SNN has nobody to learn from." in page
+    assert page.index("<strong>Lost") < page.index("Every model on every cohort")
 
 
 def start(here: Path) -> subprocess.Popen[bytes]:
