@@ -42,14 +42,7 @@ MIN_NETWORK = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Shrinkage:
-    """Weights of a network and of its linear reference, and the change of level of each output (k).
-
-    Examples
-    --------
-    >>> keep = Shrinkage(1.0, 1.0, torch.zeros(2))
-    >>> keep(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5]]), torch.zeros(2)).tolist()
-    [[1.5, 2.5]]
-    """
+    """Weights of a network and of its linear reference, and the change of level of each output (k)."""
 
     network: float
     linear: float

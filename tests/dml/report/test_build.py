@@ -237,6 +237,33 @@ def test_an_ablation_is_a_section_of_the_page_where_there_is_one(tmp_path, inven
     assert "Ablation study" not in (tmp_path / "without" / "report.html").read_text()
 
 
+def test_damaged_inputs_are_a_section_of_the_page_where_they_were_probed(tmp_path, invented):
+    models = invented.write(tmp_path / "models", "survival", {"teacher": 0.8, "student": 0.6})
+    ends = {"ci_low": 0.6, "ci_high": 0.9}
+    curve = [{"level": level, "value": 0.8 - level / 10, **ends} for level in (0.0, 0.5)]
+    entry = {"curve": curve, "area": {"value": 0.775, **ends}, "loss": {"difference": -0.025, **ends, "p": 0.1}}
+    lead = {"student": {"difference": 0.1, **ends, "p": 0.01, "p_holm": 0.013}}
+    probed = {
+        "metric": "c_index",
+        "patients": 120,
+        "levels": [0.0, 0.5],
+        "repeats": 3,
+        "labels": {"tokens_lost": "tiles lost"},
+        "kinds": {"tokens_lost": {"teacher": entry, "student": entry}},
+        "compared": {"tokens_lost": lead},
+        "left_out": [],
+    }
+    for name, content in (("with", probed), ("without", None)):
+        evaluate(models, invented.patients, QUICK, 7, tmp_path / name, ReportContext("invented", degradation=content))
+    page = (tmp_path / "with" / "report.html").read_text()
+    section = page[page.index("<h3>Damaged inputs</h3>") :]
+    assert "tiles lost" in section
+    assert "0.775" in section
+    assert "0.013" in section
+    assert (tmp_path / "with" / "figures" / "degradation.svg").exists()
+    assert "Damaged inputs" not in (tmp_path / "without" / "report.html").read_text()
+
+
 def test_interpolated_pixels_are_told_on_the_page_and_the_cards(tmp_path, invented):
     models = invented.write(tmp_path / "models", "survival", {"teacher": 0.8, "student": 0.6})
     text = "3 of 5 slides have tiles that are finer than the image, up to 1.4 times"
