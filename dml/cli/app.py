@@ -13,6 +13,7 @@ from dml.cli import (
     features,
     federate,
     heatmap,
+    join,
     monitor,
     predict,
     probe,
@@ -65,6 +66,7 @@ app.command("update")(update.update)
 app.add_typer(tune.app, name="tune")
 app.command("ablate")(experiments.ablate)
 app.command("federate")(federate.federate)
+app.command("join")(join.join)
 app.command("view")(view.view)
 app.command("ui")(ui.ui)
 app.command("migrate")(cohort.migrate)
