@@ -14,6 +14,7 @@ from dml.cli import (
     features,
     federate,
     heatmap,
+    join,
     monitor,
     predict,
     probe,
@@ -69,6 +70,7 @@ app.command("ablate")(experiments.ablate)
 app.command("serve")(serve.serve)
 app.command("federate")(federate.federate)
 app.command("benchmark")(benchmark.benchmark)
+app.command("join")(join.join)
 app.command("view")(view.view)
 app.command("ui")(ui.ui)
 app.command("migrate")(cohort.migrate)

@@ -10,7 +10,7 @@ from dml.cli.output import Json, note, show
 
 def federate(
     task: Annotated[str, typer.Option(help="survival, or a label that all sites have.")],
-    site: Annotated[list[str], typer.Option(help="<name>=<folder of its cohort store>; repeat for every site.")],
+    site: Annotated[list[str], typer.Option(help="<name>=<folder of its cohort store>, once a site.")],
     name: Annotated[str, typer.Option(help="Name of the network, as of a cohort: models are <name>-<task>-<model>.")],
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of training at the sites and averaging.")] = 20,
     local_epochs: Annotated[int, typer.Option(min=1, help="Epochs at a site in each round.")] = 1,
@@ -20,6 +20,9 @@ def federate(
     engine: Annotated[
         str, typer.Option(help="local: one site after the other; flare: FLARE's simulator, a process a site.")
     ] = "local",
+    kit: Annotated[
+        Path | None, typer.Option(help="Kit of an administrator: train in the running network; --site is a name.")
+    ] = None,
     register: Annotated[bool, typer.Option("--register/--no-register", help="Register what was trained.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -32,14 +35,18 @@ def federate(
     from dml.federation.federated_site import Site
     from dml.federation.local_sites import LocalSites
 
-    folders = read_sites(site)
+    folders = {label: Path() for label in site} if kit else read_sites(site)
     roles = [role for role in ("teacher", "student") if role in (model or ("teacher", "student"))]
     if not roles or engine not in ("local", "flare"):
         raise ConfigError("--model is teacher or student, --engine is local or flare")
     params = config.load().model_copy(update={"cohort": name})
     settings = FederationSettings(rounds, local_epochs, proximal, min_sites)
     report = Path("reports") / name / task / "federation.json"
-    if engine == "flare":
+    if kit is not None:
+        from dml.federation.nvflare_network import train_in_network
+
+        train_in_network(kit, params, task, settings, roles, site, Path())
+    elif engine == "flare":
         from dml.federation.nvflare_engine import simulate
 
         simulate(params, task, settings, roles, folders, Path())

@@ -20,7 +20,12 @@ from dml.inference.prediction_log import INPUTS, KEY, LOG_FOLDER, PredictionLog,
 from dml.monitoring.monitor import MonitorSettings, monitor
 from dml.monitoring.monitor_page import ALARM, CHECKED, tag_version, write_results
 from dml.registry import predict as prediction
+<<<<<<< HEAD
 from dml.registry import registration, versions
+=======
+from dml.registry import versions
+from dml.registry.watch import RegisteredFile
+>>>>>>> e2c414b8017a2fb025b0c6ac96c268def5af5c3c
 from tests.hospital_cohorts import risks, write_cohort, write_features
 from tests.trained_models import write_folds
 
@@ -177,3 +182,17 @@ def test_a_wrong_table_of_outcomes_is_refused(registered: str, tmp_path: Path, c
     Path("outcomes.csv").write_text(content)
     with pytest.raises(InputError, match=problem):
         monitor(registered, tmp_path / "log", Path("outcomes.csv"), MonitorSettings())
+
+
+def test_the_command_predicts_and_logs_and_so_does_a_watched_folder(registered: str, tmp_path: Path) -> None:
+    (path, _) = write_features(Path("incoming"), "P1", 0.3, np.random.default_rng(0))
+    log = tmp_path / "log"
+    options = ["--model", registered, "--out", "rows.csv", "--log", str(log)]
+    assert CliRunner().invoke(app, ["predict", *options, "--slides", str(path)]).exit_code == 0
+    weights = versions.resolve(registered).tags["digest"]
+    assert len(read_log(log, weights)) == 1
+    assert INPUTS not in pd.read_csv("rows.csv").columns
+    watched = RegisteredFile(versions.resolve(registered), log)
+    assert INPUTS not in watched(prediction.request_table(path)).columns
+    watched.close()
+    assert len(read_log(log, weights)) == 2

@@ -10,7 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
+from dml.cli.app import app
 from dml.config.params import Params
 from dml.core.errors import InputError
 from dml.core.files import read_json, write_json, write_parquet
@@ -153,3 +155,14 @@ def test_a_recalibrated_version_ranks_as_the_champion(champion: str, params: Cal
     after = FoldModel.load(result.folder / "models/demo/survival/teacher/fold-0").predict(cohort)
     assert np.corrcoef(before["risk"].rank(), after["risk"].rank())[0, 1] > 0.99
     assert after["survival_365"].mean() < before["survival_365"].mean() - 0.1
+
+
+def test_the_command_shows_the_ladder_and_the_challenger(champion: str, params: Callable[..., Params]) -> None:
+    write_cohort("new", 160, seed=5, ratio=4.0, prefix="n")
+    Path("params.yaml").write_text(params(**SMALL).model_dump_json())
+    result = CliRunner().invoke(app, ["update", champion, "--cohort", "new", "--until", "level", "--json"])
+    assert result.exit_code == 0, result.output
+    assert {row["step"]: row["taken"] for row in json.loads(result.stdout)} == {"keep": False, "level": True}
+    assert versions.find("demo-survival-teacher", "challenger").tags[UPDATED_STEP] == "level"
+    wrong = CliRunner().invoke(app, ["update", champion, "--cohort", "new", "--until", "tail"])
+    assert "one of level, slope, head" in str(wrong.exception)
