@@ -76,6 +76,51 @@ def degradation(
     note(f"written: {out}; on the page after dvc repro -f --single-item evaluate@{task}")
 
 
+@app.command("label-fraction")
+def label_fraction(
+    task: Task,
+    fractions: Annotated[str, typer.Option(help="Increasing, above 0 and at most 1.")] = "0.1,0.25,0.5,1",
+    models: Annotated[str, typer.Option(help="Deep baselines beside teacher and students, separated by commas.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Train with the outcomes of a part of the learning patients; the others keep slides and RNA. It resumes.
+
+    Writes reports/<cohort>/<task>/label_fraction.json.
+    """
+    from functools import partial
+    from hashlib import blake2b
+
+    from dml.config import params as config
+    from dml.core.errors import ConfigError
+    from dml.core.files import digest, write_json
+    from dml.data.cohort_store import CohortStore
+    from dml.models import registry
+    from dml.probes.label_fraction import LabelFractions, collect_tested, score_fractions
+    from dml.probes.paired_scorer import PairedScorer
+
+    params = config.load()
+    try:
+        grid = [float(part) for part in fractions.split(",")]
+    except ValueError:
+        raise ConfigError(f"--fractions {fractions!r}: numbers separated by commas, e.g. 0.1,0.5,1") from None
+    names = [registry.entry(name.strip()).name for name in models.split(",") if name.strip()]
+    store = CohortStore.of(params.cohort)
+    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+    files = (store.patients_path, store.expression_path, store.splits_path, store.manifest_path)
+    stores = digest(*(blake2b(path.read_bytes()).hexdigest() for path in files))
+    study = LabelFractions.of(params, task, cohort, splits, stores, names)
+    outcomes = collect_tested(cohort, splits, study.task)
+    scorer = PairedScorer.of(study.task, outcomes, params.evaluation, params.seed)
+    progress = partial(bar, label="training with a part of the outcomes")
+    result = score_fractions(study, scorer, grid, progress)
+    out = Path("reports") / params.cohort / task / "label_fraction.json"
+    write_json(out, result)
+    columns = ("fraction", "value", "ci_low", "ci_high")
+    rows = [{"arm": arm, **{c: p.get(c) for c in columns}} for arm, curve in result["arms"].items() for p in curve]
+    show(rows, as_json, f"{result['metric']} by the share of learning patients with an outcome")
+    note(f"written: {out}")
+
+
 @app.command("permutation-test")
 def permutation_test(
     task: Task,
