@@ -20,12 +20,8 @@ from dml.inference.prediction_log import INPUTS, KEY, LOG_FOLDER, PredictionLog,
 from dml.monitoring.monitor import MonitorSettings, monitor
 from dml.monitoring.monitor_page import ALARM, CHECKED, tag_version, write_results
 from dml.registry import predict as prediction
-<<<<<<< HEAD
 from dml.registry import registration, versions
-=======
-from dml.registry import versions
 from dml.registry.watch import RegisteredFile
->>>>>>> e2c414b8017a2fb025b0c6ac96c268def5af5c3c
 from tests.hospital_cohorts import risks, write_cohort, write_features
 from tests.trained_models import write_folds
 
