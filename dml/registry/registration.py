@@ -11,7 +11,7 @@ from dml.data.cohort_store import CohortStore
 from dml.evaluation.metric_sets import MAIN, PRIMARY
 from dml.evaluation.metrics.registry import metric_label
 from dml.evaluation.results import PAIR
-from dml.inference.ensemble import Ensemble, weights_digest
+from dml.inference.ensemble import Ensemble, fold_folders, weights_digest
 from dml.registry import packaging
 from dml.registry.registered_version import METRIC, RegisteredVersion
 from dml.registry.version_description import headline, version_description
@@ -61,6 +61,7 @@ def register(
     """
     trained, evaluated = ModelStore.of(params.cohort, task, models), reports / params.cohort / task
     name, folder = registered_name(params.cohort, task, model), trained.model_folder(model)
+    _ = fold_folders(folder), _metrics(evaluated, model)  # what is missing is refused before anything is logged
     tags = {"cohort": params.cohort, "task": task, "model": model, **_teacher_tags(trained, evaluated, model)}
     run_id = log_report(params, task, evaluated)[model]
     return _add_version(name, folder, evaluated, tags, run_id, CohortStore.of(params.cohort))
