@@ -1,6 +1,7 @@
 """Shapes are checked while testing; the seed is printed; development data is found or its tests skip with a reason."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,15 @@ def shared_data() -> Path:
     if not folder.exists():
         pytest.skip(f"development data is not in {folder} (set DML_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gene_sets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Invented gene sets for models with pathways, in processes of their own, too."""
+    sets = {"HYPOXIA": range(12), "GLYCOLYSIS": range(10, 20), "MYOGENESIS": range(20, 26)}
+    lines = ["\t".join([name, "invented", *(f"SET{i}" for i in members)]) for name, members in sets.items()]
+    path = tmp_path_factory.mktemp("gene_sets") / "invented.gmt"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DML_GENE_SETS", str(path))
+        yield

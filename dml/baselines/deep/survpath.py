@@ -4,9 +4,9 @@
     P' = Attention(P, G)            tiles attend to pathways
     f  = [mean of G'; mean of P']
 
-Differs from the paper: two layers with residuals and heads instead of one masked matrix, and pathways are the Hallmark
-sets alone instead of Hallmark and Reactome. Without transcriptome nothing attends to pathways, and the mean of G' is
-left out. The plain backbone has the means of P and G as they are.
+Differs from the paper: two layers with residuals and heads instead of one masked matrix, and pathways are the
+sets that the user names instead of Hallmark and Reactome. Without transcriptome nothing attends to pathways, and the
+mean of G' is left out. The plain backbone has the means of P and G as they are.
 """
 
 from collections.abc import Mapping

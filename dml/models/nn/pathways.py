@@ -1,13 +1,15 @@
-"""Pathway tokens: one self-normalising network for each Hallmark gene set, on the genes of it that are measured.
+"""Pathway tokens: one self-normalising network for each gene set, on the genes of it that are measured.
 
-The sets are those of MSigDB (Liberzon et al. 2015, licence CC BY 4.0). Genes in none of them make one more group for
-each subspace, so that no gene is lost; a panel that measures few genes of any set has these groups only.
+The sets are read from the .gmt file that the environment variable `DML_GENE_SETS` names: MSigDB's Hallmark collection
+(Liberzon et al. 2015), or others. None is shipped. The file belongs to the model: what was trained with it is loaded
+with it. Genes in none of the sets make one more group for each subspace, so that no gene is lost; a panel that measures
+few genes of any set has these groups only.
 
 Shape legend: b patients, g genes, p pathways, m genes of the largest pathway, e hidden width, d width.
 """
 
-import gzip
 import math
+import os
 from functools import cache
 from pathlib import Path
 
@@ -15,43 +17,54 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dml.core.errors import ConfigError
 from dml.core.types import Expression
 from dml.data.dims import ModelDims
+from dml.readers.gene_sets import read_gene_sets
+from dml.readers.raw_files import GeneSets
 
-HALLMARK = Path(__file__).parents[1] / "resources" / "hallmark.tsv.gz"
+VARIABLE = "DML_GENE_SETS"
 MIN_GENES = 5
 """Measured genes below which a gene set is no pathway of a panel."""
 HIDDEN_SHARE = 4
-"""Each pathway has a hidden layer of `gene_width` divided by this: there are fifty of them."""
+"""Each pathway has a hidden layer of `gene_width` divided by this: Hallmark has fifty."""
+
+
+def pathway_sets() -> dict[str, frozenset[str]]:
+    """Return the gene sets of the file that the environment names: name to symbols.
+
+    Raises
+    ------
+    ConfigError
+        If no file is named.
+    InputError
+        If it is missing or has no gene.
+    """
+    name = os.environ.get(VARIABLE)
+    if not name:
+        remedy = f"set {VARIABLE} to a .gmt file, as MSigDB's h.all.symbols.gmt"
+        raise ConfigError(f"a model with pathways needs gene sets: {remedy}")
+    return _read(Path(name))
 
 
 @cache
-def hallmark_sets() -> dict[str, frozenset[str]]:
-    """Return the Hallmark sets: name to symbols.
-
-    Examples
-    --------
-    >>> len(hallmark_sets()), "VEGFA" in hallmark_sets()["HYPOXIA"]
-    (50, True)
-    """
-    lines = gzip.decompress(HALLMARK.read_bytes()).decode().splitlines()
-    return {name: frozenset(genes) for name, *genes in (line.split("\t") for line in lines)}
+def _read(path: Path) -> dict[str, frozenset[str]]:
+    return {
+        name: frozenset(genes) for name, genes in read_gene_sets(path, GeneSets(file=path.name, kind="gmt")).items()
+    }
 
 
 def pathway_groups(dims: ModelDims) -> dict[str, list[int]]:
     """Return the pathways of a panel: name to positions among the genes of the tumor, then of the TME.
 
-    Examples
-    --------
-    >>> names = (*sorted(hallmark_sets()["HYPOXIA"])[:6], "X1", "X2")
-    >>> dims = ModelDims(kind="survival", token_width=1, levels=1, tumor_genes=7, tme_genes=1, covariates=0, outputs=4,
-    ...     gene_names=names)
-    >>> pathway_groups(dims)
-    {'HYPOXIA': [0, 1, 2, 3, 4, 5], 'other genes of the tumor': [6], 'other genes of the TME': [7]}
+    Raises
+    ------
+    ConfigError, InputError
+        As `pathway_sets`.
     """
     inside = {
         pathway: [i for i, name in enumerate(dims.gene_names) if name in genes]
-        for pathway, genes in hallmark_sets().items()
+        for pathway, genes in pathway_sets().items()
     }
     groups = {pathway: positions for pathway, positions in inside.items() if len(positions) >= MIN_GENES}
     covered = {position for positions in groups.values() for position in positions}

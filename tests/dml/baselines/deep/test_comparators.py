@@ -1,6 +1,7 @@
 """Comparators: what their idea says holds, it can be switched off, and patients without genes are no trouble."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ import torch
 from dml.baselines.deep.clam import select_ends
 from dml.baselines.deep.dsmil import choose
 from dml.config import params as config
+from dml.core.errors import ConfigError, InputError
 from dml.core.types import Batch
 from dml.data.batches import make_batches
 from dml.data.dims import ModelDims
 from dml.models import registry
 from dml.models.multi_scale import BranchModel
 from dml.models.nn.gaussian_experts import Gaussian, product_of_experts
-from dml.models.nn.pathways import PathwayEncoder, hallmark_sets, pathway_groups
+from dml.models.nn.pathways import PathwayEncoder, pathway_groups, pathway_sets
 from dml.models.nn.prototypes import Prototypes
 from dml.models.nn.shared_specific import (
     EmbeddingMemory,
@@ -189,7 +191,7 @@ def test_a_product_of_experts_is_surer_than_each_and_nearer_to_the_surer() -> No
 
 
 def test_pathways_read_their_genes_only_and_no_gene_is_lost() -> None:
-    sets = hallmark_sets()
+    sets = pathway_sets()
     tumor, tme = sorted(sets["HYPOXIA"] - sets["GLYCOLYSIS"])[:8], sorted(sets["MYOGENESIS"])[:3]
     dims = DIMS.model_copy(update={"tumor_genes": 8, "tme_genes": 3, "gene_names": (*tumor, *tme)})
     groups = pathway_groups(dims)
@@ -203,6 +205,17 @@ def test_pathways_read_their_genes_only_and_no_gene_is_lost() -> None:
     assert [name for name, each in zip(encoder.names, differs, strict=True) if each] == [
         name for name, positions in groups.items() if max(positions) >= 8
     ]
+
+
+def test_without_gene_sets_a_model_with_pathways_names_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DML_GENE_SETS")
+    with pytest.raises(ConfigError, match="set DML_GENE_SETS to a"):
+        PathwayEncoder(DIMS, 8, 6, 0.0)
+    monkeypatch.setenv("DML_GENE_SETS", str(tmp_path / "absent.gmt"))
+    with pytest.raises(InputError, match="does not exist"):
+        PathwayEncoder(DIMS, 8, 6, 0.0)
 
 
 def test_a_panel_without_gene_has_one_empty_pathway() -> None:
