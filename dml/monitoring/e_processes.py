@@ -102,7 +102,7 @@ def share_interval(hits: float, trials: float, alpha: float) -> tuple[float, flo
     --------
     >>> low, high = share_interval(70, 100, 0.05)
     >>> round(low, 2), round(high, 2)
-    (0.55, 0.82)
+    (0.54, 0.83)
     """
     if not trials:
         return 0.0, 1.0

@@ -17,11 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dml.core.errors import ConfigError
+from dml.core.errors import ConfigError, InputError
 from dml.core.types import Expression
 from dml.data.dims import ModelDims
-from dml.readers.gene_sets import read_gene_sets
-from dml.readers.raw_files import GeneSets
 
 VARIABLE = "DML_GENE_SETS"
 MIN_GENES = 5
@@ -49,9 +47,14 @@ def pathway_sets() -> dict[str, frozenset[str]]:
 
 @cache
 def _read(path: Path) -> dict[str, frozenset[str]]:
-    return {
-        name: frozenset(genes) for name, genes in read_gene_sets(path, GeneSets(file=path.name, kind="gmt")).items()
-    }
+    """Read a set a line: name, description, symbols, separated by tabs."""
+    if not path.is_file():
+        raise InputError(path, "the file does not exist", f"Correct {VARIABLE}")
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    sets = {row[0]: frozenset(gene.strip() for gene in row[2:] if gene.strip()) for row in rows}
+    if not any(sets.values()):
+        raise InputError(path, "no genes in it", "A .gmt file has a set a line: name, description, symbols, with tabs")
+    return sets
 
 
 def pathway_groups(dims: ModelDims) -> dict[str, list[int]]:
