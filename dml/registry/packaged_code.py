@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import dml
 from dml.core.errors import InputError
 from dml.inference.file_access import ANY_FILE, SERVED_ROOT, FileAccess
+from dml.tracking import store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,9 +59,7 @@ def download(version: "RegisteredVersion") -> Path:
     """Return the folder of a version's files: of a local store itself, of a server a copy."""
     if version.folder is not None:
         return version.folder
-    from mlflow.artifacts import download_artifacts
-
-    return Path(download_artifacts(f"models:/{version.name}/{version.version}"))
+    return store.download(f"models:/{version.name}/{version.version}")
 
 
 def is_packaged_code_here(version: "RegisteredVersion") -> bool:

@@ -135,9 +135,7 @@ def packed_predictions(source: str) -> "tuple[pd.DataFrame, dict[str, Any]] | No
     source : str
         Address of the logged model or version.
     """
-    import mlflow
-
-    folder = Path(mlflow.artifacts.download_artifacts(source))
+    folder = store.download(source)
     path = folder / "artifacts" / "evaluation" / PREDICTIONS
     if not path.exists():
         return None
@@ -147,9 +145,7 @@ def packed_predictions(source: str) -> "tuple[pd.DataFrame, dict[str, Any]] | No
 
 def packed_reference(source: str) -> "pd.DataFrame | None":
     """Read the summaries of inputs that were packed with a model; None if there are none."""
-    import mlflow
-
-    path = Path(mlflow.artifacts.download_artifacts(source)) / "artifacts" / "evaluation" / REFERENCE
+    path = store.download(source) / "artifacts" / "evaluation" / REFERENCE
     return read_parquet(path)[0].to_pandas() if path.exists() else None
 
 

@@ -86,6 +86,7 @@ def load(name: str, alias: str = CHAMPION) -> "PyFuncModel":
         If there is no such version.
     """
     version = find(name, alias)
+    store.connect(must_exist=True)
     # versions of packages are pinned in the model's requirements; comparing them takes a second and a half here
     loaded: PyFuncModel = store.pyfunc().load_model(f"models:/{name}/{version.version}", suppress_warnings=True)
     return loaded

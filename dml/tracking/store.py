@@ -122,6 +122,14 @@ def _make_default(address: str) -> None:
         os.environ["MLFLOW_TRACKING_URI"] = before
 
 
+def download(source: str) -> Path:
+    """Return the local folder of artifacts of this store, as ``models:/<name>/<version>``; they may be downloaded."""
+    connect(must_exist=True)
+    from mlflow.artifacts import download_artifacts
+
+    return Path(download_artifacts(source))
+
+
 def pyfunc() -> ModuleType:
     """Import MLflow's model packaging without the warnings its own classes cause."""
     quiet()

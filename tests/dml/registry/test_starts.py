@@ -83,3 +83,19 @@ def test_another_schema_is_left_to_mlflow(
     monkeypatch.setattr(local_registry, "SCHEMA", "an older one")
     assert local_registry.local_versions(NAME) is None
     assert versions.find(NAME, "challenger").version == registered.version
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from dml.registry.versions import load; load('{name}', 'challenger')",
+        "from dml.registry.packaging import packed_predictions; packed_predictions('models:/{name}/1')",
+        "from dml.registry.packaging import packed_reference; packed_reference('models:/{name}/1')",
+    ],
+)
+def test_a_process_that_has_not_opened_the_store_reads_ours(registered: versions.RegisteredVersion, code: str) -> None:
+    """And does not create MLflow's default database in the working directory."""
+    subprocess.run(
+        [sys.executable, "-c", code.format(name=registered.name)], capture_output=True, text=True, check=True
+    )
+    assert not Path("mlflow.db").exists()
