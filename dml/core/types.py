@@ -248,9 +248,9 @@ Target = SurvivalTarget | ClassTarget | NumberTarget
 class Batch:
     """Input of a model: levels from the finest to the coarsest resolution, expression, covariates, target.
 
-    `auxiliary` are other labels of the same patients, by name: used in training only. `offset` is the linear model's
-    prediction, added to the logits (one column is added to all outputs), and `offset_without_genes` that of a model
-    which does not read the transcriptome. `programs` are gene programs of each subspace, targets of the student.
+    `auxiliary` are other labels of the same patients, used in training only. `offset` is the linear model's prediction,
+    added to the logits (one column to all outputs), `offset_without_genes` that of one without the transcriptome.
+    `programs` are gene programs of each subspace, targets of the student.
     """
 
     patient_ids: tuple[str, ...]
@@ -282,8 +282,8 @@ class ModelOutput:
         Branch to the scaled genes predicted from the attended tokens of each level.
     programs : mapping
         Subspace to the gene programs predicted from its token.
-    terms : mapping
-        Weighted terms of the model's own loss by name (`dml.models.model_terms`), in training only.
+    terms, degraded : mapping, ModelOutput or None
+        In training only: weighted terms of the model's own loss (`dml.models.model_terms`); output of a damaged view.
     """
 
     embeddings: Mapping[str, Float[Tensor, "b d"]]
@@ -293,6 +293,7 @@ class ModelOutput:
     predicted_genes: Mapping[str, tuple[Float[Tensor, "b _"], ...]] = field(default_factory=dict)
     programs: Mapping[str, Float[Tensor, "b _"]] = field(default_factory=dict)
     terms: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+    degraded: ModelOutput | None = None
 
     def __getitem__(self, branch: str) -> Tensor:
         """Return the embedding of one branch."""

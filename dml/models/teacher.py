@@ -7,22 +7,25 @@
 
 With consistency of expression, the tissue that each subspace attends to must predict its genes:
     g_s^m     = W_s sum_n attention_n P_n^m
+With self-distillation (``teacher.loss_weights``) it sees a damaged view of each patient in training, too.
 
 Shape legend: b patients, n tokens, r queries, d width, k classes or time bins.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
-from dml.core.types import SUBSPACES, Expression, MagnificationTokens, Subspace
+from dml.core.types import SUBSPACES, Batch, Expression, MagnificationTokens, ModelOutput, Subspace
 from dml.data.dims import ModelDims
 from dml.models.entry import ModelEntry, ModelSections
 from dml.models.multi_scale import LevelEncoding, MultiScaleModel
 from dml.models.nn.blocks import masked_mean, uniform_attention
 from dml.models.nn.deformable_attention import SubspaceDeformableAttention
+from dml.models.nn.degraded_view import degrade
 from dml.models.nn.fusion import PooledFusion, SubspaceFusion
 from dml.models.nn.gene_encoder import SubspaceGeneEncoder
 
@@ -48,11 +51,19 @@ class Teacher(MultiScaleModel):
         predicts = teacher.use_fusion and teacher.consistency_weight > 0 and teacher.consistency_target == "expression"
         self.predict_genes = nn.ModuleDict({s: nn.Linear(width, genes[s]) for s in SUBSPACES} if predicts else {})
         self.head = self.make_head(dims, config)
+        self.sees_degraded = teacher.loss_weights.get("self_distillation", 0.0) > 0
 
     @classmethod
     def build(cls, dims: ModelDims, sections: ModelSections) -> "Teacher":
         """Build an untrained teacher."""
         return cls(dims, sections.model, sections.teacher)
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict a batch; in training with self-distillation its damaged view, too."""
+        output = super().forward(batch)
+        if not (self.training and self.sees_degraded):
+            return output
+        return replace(output, degraded=super().forward(degrade(batch)))
 
     def embed_genes(self, expression: Expression) -> Mapping[str, Tensor]:
         """Embed the genes of each subspace."""

@@ -25,7 +25,8 @@ def penalty() -> Iterator[None]:
 
 
 def test_the_terms_of_each_model_in_a_fixed_order() -> None:
-    assert [term.name for term in loss_terms("teacher")] == ["auxiliary", "consistency", "disentanglement"]
+    teacher = ["auxiliary", "consistency", "disentanglement", "self_distillation"]
+    assert [term.name for term in loss_terms("teacher")] == teacher
     student = [
         "auxiliary",
         "prediction_distillation",
@@ -38,7 +39,7 @@ def test_the_terms_of_each_model_in_a_fixed_order() -> None:
 
 def test_weights_are_read_from_the_section_of_the_model() -> None:
     weights = {term.name: term.weight(PARAMS) for term in loss_terms("teacher")}
-    assert weights == {"auxiliary": 0.0, "consistency": 0.1, "disentanglement": 0.0}
+    assert weights == {"auxiliary": 0.0, "consistency": 0.1, "disentanglement": 0.0, "self_distillation": 0.0}
     (consistency,) = (term for term in loss_terms("teacher") if term.name == "consistency")
     assert consistency.change(0.5, PARAMS) == {"teacher": {"consistency_weight": 0.5}}
 
