@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dml.core.types import Batch, Expression, MagnificationTokens
+from dml.core.types import SUBSPACES, Batch, Expression, MagnificationTokens, ModelOutput
 
 MOST_TILES, HIDDEN, NOISE = 0.9, 0.5, 0.5
 """Largest share of tiles lost, share of transcriptomes hidden, deviation of the noise in training deviations."""
@@ -24,9 +24,14 @@ def degrade(batch: Batch) -> Batch:
     offset = batch.offset
     if offset is not None and batch.offset_without_genes is not None:
         offset = torch.where(present[:, None], offset, batch.offset_without_genes)
-    noisy = Expression(*(x + NOISE * torch.randn_like(x) for x in (genes.tumor, genes.tme)), present)
+    tumor, tme = (x + NOISE * torch.randn_like(x) for x in (genes.tumor, genes.tme))
     levels = tuple(_lose_tiles(level, share) for level in batch.levels)
-    return replace(batch, levels=levels, expression=noisy, offset=offset)
+    return replace(batch, levels=levels, expression=Expression(tumor, tme, present), offset=offset)
+
+
+def distance(full: ModelOutput, part: ModelOutput) -> Tensor:
+    """Return the mean squared distance of the subspaces' embeddings; the whole view has no gradient from it."""
+    return torch.stack([(full[s].detach() - part[s]).square().mean() for s in SUBSPACES]).mean()
 
 
 def _lose_tiles(level: MagnificationTokens, share: Tensor) -> MagnificationTokens:
