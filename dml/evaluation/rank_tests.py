@@ -58,7 +58,7 @@ class RankComparison:
     def verdict(self) -> str:
         """Say what the ranks show."""
         if self.cohorts < MIN_COHORTS or len(self.models) < MIN_MODELS:
-            return f"{self.cohorts} cohorts and {len(self.models)} models: ranks only, there is nothing to test."
+            return f"Cohorts: {self.cohorts}, models: {len(self.models)}. Ranks only, there is nothing to test."
         limits = f"With {self.cohorts} cohorts no pair can have a smaller p by Wilcoxon's test than {self.least_p:.3g}"
         if self.least_p > SIGNIFICANT:
             limits += ": a difference cannot be shown, and that none is shown means nothing"
