@@ -14,6 +14,7 @@ from dml import __version__
 from dml.config import params as config
 from dml.core.device import resolve_device, torch_threads
 from dml.core.files import digest
+from dml.core.fork_map import fork_map
 from dml.core.types import Case, Cohort
 from dml.data.patient_reader import Patient, PatientReader
 from dml.data.preprocessing import Preprocessor
@@ -25,7 +26,6 @@ from dml.training.distributed import SingleProcess, launch
 from dml.training.fit_offset import SOURCES, fit_linear_offset, read_outcomes
 from dml.training.fit_programs import fit_programs
 from dml.training.folds import Fold
-from dml.training.fork_map import fork_map
 from dml.training.objectives import Objective
 from dml.training.out_of_fold import LinearReference, OutOfFold, shrink, variance_ratio
 from dml.training.runtime import reproducible

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from mlflow import MlflowClient
 
 from dml.config.params import Params
+from dml.core.fork_map import fork_map
 from dml.tracking import costs, store
 from dml.tracking.fold_run import fold_run
-from dml.training.fork_map import fork_map
 
 Build = Callable[..., Params]
 

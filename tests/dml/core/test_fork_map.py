@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dml.core.errors import DmlError, InputError
-from dml.training.fork_map import fork_map
+from dml.core.fork_map import fork_map
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
