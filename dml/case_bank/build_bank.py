@@ -31,7 +31,7 @@ def build_bank(
     """Embed the patients of a cohort that the model accepts and whose outcome or label is known.
 
     A patient's tokens are of the members that did not train on them: those of the folds that test the patient, and
-    those that were selected on the patient's inner fold. A patient whom every member was trained with (as those who
+    those that were selected on the patient's inner fold. A patient with whom every member was trained (as those who
     lack a modality, where only complete patients are tested) has tokens of all members, and is marked so.
 
     Parameters
@@ -89,7 +89,7 @@ def embed_all(folds: Sequence[FoldModel], cohort: Cohort) -> dict[str, np.ndarra
 
 
 def embed(fold: FoldModel, cohort: Cohort, members: Sequence[int]) -> dict[str, np.ndarray]:
-    """Return the tokens (n m d) of some patients, whom the model accepts, from some members of a fold."""
+    """Return the tokens (n m d) of some patients that the model accepts, from some members of a fold."""
     read = fold.reader(cohort)
     with torch_threads(1), torch.inference_mode():
         parts = [_tokens(fold, patients, members) for patients in _chunks([read(case) for case in cohort.cases])]

@@ -1,4 +1,4 @@
-"""An adapted encoder must not have seen the expression of patients whom its features are to test."""
+"""An adapted encoder must not have seen the expression of patients that its features are to test."""
 
 from pathlib import Path
 

@@ -3,7 +3,7 @@
 Exact copies are detected by hash (`feature_expectations`). The comparison here survives another tile order, a subset of
 tiles, other rounding or a second scan pass: most tokens of one bag have a near twin in the other.
 
-Nearest neighbours are looked up in the principal components that tell most rows apart, where no two rows are further
+Nearest neighbours are searched in the principal components that separate most rows, where no two rows are further
 from each other than they are: the time grows with the number of rows and not with its square.
 
 Shape legend: n, m tiles; d width of a token; p patients; g genes; c components.
@@ -38,7 +38,7 @@ WINSOR_LIMIT = 4.0
 MIN_GENES = 20
 """Genes that vary, from which profiles are compared."""
 COMPONENTS = 8
-"""Principal components in which neighbours are looked up."""
+"""Principal components in which neighbours are searched."""
 TABLES, BITS = 24, 16
 """Hash tables, and bits of a row in each: of profiles with `MIN_CORRELATION` a bit is the same with 95 %, so that they
 share no table with 2e-7; those of two people do by chance once in 2,700."""

@@ -64,7 +64,7 @@ class Sketcher:
         return cls(directions[:DIRECTIONS].T, centre)
 
     def sketch(self, tokens: Float[np.ndarray, "n d"]) -> TokenSketch | None:
-        """Sketch a bag; None where its width differs or it cannot be told in float16."""
+        """Sketch a bag; None where its width differs or it cannot be represented in float16."""
         if tokens.shape[1] != len(self.directions):
             return None
         exact = tokens.astype(np.float32) @ self.directions.astype(np.float32)

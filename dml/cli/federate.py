@@ -1,4 +1,4 @@
-"""``dml federate``: train one model on the patients of several sites, none of whom leaves."""
+"""``dml federate``: train one model on the patients of several sites; no patient's data leaves its site."""
 
 from pathlib import Path
 from typing import Annotated

@@ -13,7 +13,9 @@ def serve(
     root: Annotated[Path, typer.Option(help="Folder below which files are read; relative paths begin there.")] = Path(),
     host: Annotated[str, typer.Option(help="Address to listen on; there is no password.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 5001,
-    waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are told when to try again.")] = 32,
+    waiting: Annotated[
+        int, typer.Option(min=1, help="Requests that may wait; others get 503, and when to retry.")
+    ] = 32,
     rows: Annotated[int, typer.Option(min=1, help="Slides of one request.")] = 200,
     batch_rows: Annotated[int, typer.Option(min=1, help="Slides of several requests predicted together.")] = 16,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time that a request may take, waiting included.")] = 300.0,

@@ -43,7 +43,7 @@ OPTIONAL = pa.schema(
 def build_slides(description: CohortDescription, ledger: Ledger | None = None) -> pd.DataFrame:
     """Gather the slides of the slide table or folder, and those that exist as imported features only.
 
-    Slides of normal tissue, told by a TCGA barcode (-11), are left out; the ledger gets the reason.
+    Slides of normal tissue, recognised by a TCGA barcode (-11), are left out; the ledger gets the reason.
 
     Returns
     -------

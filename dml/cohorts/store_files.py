@@ -27,7 +27,7 @@ def read_patients(path: Path) -> pd.DataFrame:
 
 
 def read_slides(path: Path) -> pd.DataFrame:
-    """Read the table: slide_id, patient_id, path (None = features only), mpp (NaN = not said)."""
+    """Read the table: slide_id, patient_id, path (None = features only), mpp (NaN = not stated)."""
     slides: pd.DataFrame = _read_columns(path, "slide_id", "patient_id", "path", "mpp")[0].to_pandas()
     return slides
 

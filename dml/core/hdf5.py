@@ -1,4 +1,4 @@
-"""HDF5 files that somebody else wrote: judged by their headers before a byte of data is read."""
+"""HDF5 files that somebody else wrote: checked by their headers before a byte of data is read."""
 
 from pathlib import Path
 from typing import Any

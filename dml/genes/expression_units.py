@@ -83,7 +83,7 @@ def refuse_impossible(frame: pd.DataFrame, unit: str, where: object, offset: flo
     Parameters
     ----------
     frame : DataFrame
-        Samples, named by patient, by genes; empty cells are not judged.
+        Samples, named by patient, by genes; empty cells are ignored.
 
     Raises
     ------

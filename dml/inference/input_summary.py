@@ -137,7 +137,7 @@ def _signs(gene: str) -> list[float]:
 
 
 def summarise_cohort(store: CohortStore, spec: ModelSpec) -> pd.DataFrame:
-    """Summarise the inputs of a cohort's patients whom a model accepts: the reference of its drift, without ids.
+    """Summarise the inputs of a cohort's patients that a model accepts: the reference of its drift, without ids.
 
     Patients are in an order that says nothing of them, so that a split by position is one by chance.
     """

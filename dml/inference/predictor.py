@@ -67,7 +67,7 @@ class Predictor:
     access : FileAccess
         Which files may be read; any by default.
     bank : CaseBank, optional
-        The learning patients among whom similar ones are sought.
+        The learning patients among which similar ones are searched.
 
     Examples
     --------

@@ -2,7 +2,7 @@
 
 Each new value is ranked among the reference and all values before it. As long as nothing drifts, these ranks are
 independent and uniform, whatever the distribution and however small the reference, so that the capital of any bet on
-them is a martingale: the chance that it ever reaches 1/α is at most α (Ville). It may be looked at every week.
+them is a martingale: the chance that it ever reaches 1/α is at most α (Ville). It may be inspected every week.
 
 Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2nd ed. 2022), chapter 8; the bets are the
 Simple Jumper of Vovk et al., Retrain or not retrain: conformal test martingales for change-point detection (COPA 2021).
@@ -16,7 +16,7 @@ from jaxtyping import Float
 SLOPES = (-1.8, -0.9, 0.0, 0.9, 1.8)
 """Bets 1 + slope (p - 1/2): that values are low, or high; below 2, so that no single value ruins one."""
 JUMP = 0.01
-"""Share of the capital that is dealt anew among the bets at each value: how soon a bet may change its mind."""
+"""Share of the capital that is redistributed among the bets at each value: how soon a bet may change its mind."""
 
 
 def conformal_p_values(

@@ -1,4 +1,4 @@
-"""Rates and proportions that are looked at every week: e-processes, and intervals that hold at all times together.
+"""Rates and proportions that are inspected every week: e-processes, and intervals that hold at all times together.
 
 An e-process against a hypothesis is at most 1 on average at any time that one stops, if the hypothesis holds: the
 chance that it ever reaches 1/α is at most α. Here they are likelihoods mixed over alternatives, divided by the

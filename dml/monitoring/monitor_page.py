@@ -15,7 +15,7 @@ from dml.registry.versions import RegisteredVersion
 from dml.tracking import store
 
 ALARM, CHECKED = "monitor.alarm", "monitor.checked"
-"""Tags of a version: why there was an alarm, which stays; and when it was last looked at."""
+"""Tags of a version: why there was an alarm, which stays; and when it was last inspected."""
 _WIDTH, _HEIGHT = 640.0, 120.0
 
 

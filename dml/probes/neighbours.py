@@ -1,4 +1,4 @@
-"""Neighbours in a model's tokens: how well their outcomes predict, whom they are like, and whether the interval holds.
+"""Neighbours in a model's tokens: prediction by their outcomes, shared labels, coverage of the interval.
 
 Per fold the cases are the learning patients, with the tokens of members that did not train on them, and neighbours are
 sought for the test patients, without those of the same hospital.
@@ -27,7 +27,7 @@ from dml.probes.neighbour_survival import probe_survival
 from dml.probes.paired_scorer import PairedScorer
 
 N_LABELLED = 10
-"""Neighbours among whom the share of the same label is counted."""
+"""Neighbours among which the share of the same label is counted."""
 
 
 @dataclass(frozen=True, slots=True)

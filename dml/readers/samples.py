@@ -1,6 +1,6 @@
 """Which of several samples of a patient counts: one rule for every source of expression and of slides.
 
-Normal tissue never counts. Of tumor samples the primary comes first, then recurrences, then metastases, told by the
+Normal tissue never counts. Of tumor samples the primary comes first, then recurrences, then metastases, by the
 words of the source or by the code of a TCGA barcode (gdc.cancer.gov, Code Tables: Sample Type Codes). Of aliquots of
 equal type the first vial counts, of one vial the aliquot with the most reads where they are known, else the first by
 name; never the order of files.

@@ -22,7 +22,7 @@ def find_formats(package: ModuleType, base: type[Any], default: str = "") -> dic
 
 
 def any_format(formats: Mapping[str, type[BaseModel]], default: str = "") -> Any:
-    """Return the type of a section that is one of some formats, told by its key `format`."""
+    """Return the type of a section that is one of some formats, given by its key `format`."""
 
     def tag_of(value: Any) -> str:
         tag = value.get("format", default) if isinstance(value, Mapping) else getattr(value, "format", "")

@@ -104,7 +104,7 @@ class FolderWatch:
                 continue
             try:
                 status = path.stat()
-            except OSError:  # it was moved while we looked
+            except OSError:  # it was moved meanwhile
                 continue
             if path.is_file() and status.st_size:
                 yield Arrival(relative.as_posix(), status.st_size, status.st_mtime_ns)

@@ -238,7 +238,7 @@ def faithfulness_table(faithfulness: Mapping[str, Any]) -> Table:
 
 
 def neighbours_table(neighbours: Mapping[str, Any]) -> Table:
-    """Outcomes of similar learning patients beside the model, and of whom the ten nearest are."""
+    """Outcomes of similar learning patients beside the model, and the labels of the ten nearest."""
     rows = []
     for model in PAIR:
         content = neighbours.get(model, {})

@@ -1,4 +1,4 @@
-"""Pen ink on a slide, told from stain by its colour and by how even a stroke is: felt pens of any colour.
+"""Pen ink on a slide, distinguished from stain by its colour and by how even a stroke is: felt pens of any colour.
 
 Shape legend: h, w pixels of a thumbnail of 4 to 16 microns per pixel.
 """

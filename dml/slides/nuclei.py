@@ -17,7 +17,7 @@ PLAUSIBLE_UM = (3.5, 10.0)
 LARGEST_UM = 25.0
 """Median diameter from which the resolution is wrong, whatever the tissue."""
 FINEST_MPP, COARSEST_MPP = 0.5, 1.0
-"""Resolutions at which nuclei are looked for; on coarser slides they cannot be told."""
+"""Resolutions at which nuclei are searched; on coarser slides they cannot be resolved."""
 N_TILES, TILE_PX = 12, 256
 MIN_NUCLEI = 60
 """Blobs from which a median says something."""
@@ -31,7 +31,7 @@ def median_diameter(tiles: Sequence[UInt8[np.ndarray, "t t 3"]], mpp: float) -> 
     nucleus is a maximum of the distance to the border, which also tells nuclei that touch. Medians measured at the true
     resolution: 5.9 to 6.2 on five sections of breast cancer, 5.0 on skin, 6.3 to 9.0 on painted slides; declared twice
     as coarse 11.0, 7.2, and 11.7 to 16.0, four times 19.9, 12.0 and 22.6 to 28.3; twice as fine 4.1 to 4.6, 3.8, and
-    3.8 to 5.2. So a factor of four is told, of two often if the slide is finer than declared.
+    3.8 to 5.2. So a factor of four is detected, of two often if the slide is finer than declared.
     """
     diameters: list[float] = []
     for tile in tiles:
@@ -50,14 +50,14 @@ def median_diameter(tiles: Sequence[UInt8[np.ndarray, "t t 3"]], mpp: float) -> 
 
 
 def measure_nuclei(slide: Slide, grid: TileGrid) -> float | None:
-    """Return the median diameter of the nuclei in some tiles of a slide, in microns; None where it cannot be told.
+    """Return the median diameter of the nuclei in some tiles of a slide, in microns; None where it cannot be measured.
 
     Parameters
     ----------
     slide : Slide
         An open slide.
     grid : TileGrid
-        Tiles with tissue; a few, evenly spaced, are looked at.
+        Tiles with tissue; a few, evenly spaced, are measured.
     """
     mpp = max(FINEST_MPP, slide.mpp)
     if mpp > COARSEST_MPP:

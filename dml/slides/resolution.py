@@ -96,7 +96,7 @@ def _choose(readings: Mapping[MppSource, float], path: Path | str, mpp_from: str
         source = next((name for name in get_args(MppSource) if name == mpp_from), None)
         if source is None or source not in readings:
             problem = f"mpp_from is {mpp_from}, and that does not say it"
-            raise InputError(path, problem, f"It is said by: {', '.join(readings) or 'nothing'}")
+            raise InputError(path, problem, f"It is stated by: {', '.join(readings) or 'nothing'}")
         return source  # type: ignore[no-any-return]
     if readings:
         return next(iter(readings))

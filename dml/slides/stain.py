@@ -27,7 +27,7 @@ EXTREME = 1.0
 MIN_STAINED = 1000
 """Stained pixels of the sample below which a slide is left as it is."""
 MIN_ANGLE = np.deg2rad(10.0)
-"""Angle between the two stains below which they cannot be told apart; noise of grey pixels stays below."""
+"""Angle between the two stains below which they cannot be separated; noise of grey pixels stays below."""
 MIN_COLOUR = np.deg2rad(5.0)
 """Angle of the principal direction to grey below which a slide is not stained."""
 REFERENCE = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])

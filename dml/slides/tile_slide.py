@@ -119,7 +119,7 @@ def tile_slide(
     overview : Path, optional
         Where to write a JPEG of the slide with its tissue and tiles.
     is_sure : bool
-        Whether a person has said which resolution is right, so that the size of nuclei does not count.
+        Whether a person has confirmed which resolution is right, so that the size of nuclei does not count.
     fields : sequence of Field
         Boxes inside of which tiles are cut; none: the whole slide.
     tissue : Tissue, optional

@@ -1,7 +1,7 @@
 """Pictures of one section: tissue, what was measured, and the maps of a model side by side, with scale bar and scales.
 
 Sequential scales are cividis, scales with a sign are blue to red around zero, regions have Okabe and Ito's colours: all
-can be told apart by colour-blind readers.
+can be distinguished by colour-blind readers.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, Real
 TARGETS_AT_ONCE = 512
 """Targets whose resamples are held in memory at once."""
 MAX_CORRELATION = 1 - 1e-12
-"""Correlation above which mutual information is not told from infinite."""
+"""Correlation above which mutual information is not distinguished from infinite."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class StepTest(NamedTuple):
 
 
 def climb(scores: Float[np.ndarray, "n s"], alpha: float, seed: int) -> tuple[int, tuple[StepTest, ...]]:
-    """Return the position of the step that is enough, and the test at each step that was looked at.
+    """Return the position of the step that is enough, and the test at each step that was tested.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """After CLAM (Lu et al. 2021, Nature Biomedical Engineering): gated attention, and clustering of tiles in training.
 
     f = sum_n a_n P_n                                               gated attention, as ABMIL
-    L = L_task + w (tiles of most attention are told from those of least, by classifier c(label))
+    L = L_task + w (tiles of most attention are distinguished from those of least, by classifier c(label))
 
 Differs from the paper: cross-entropy instead of a smoothed SVM loss, and for survival and numbers, which have no class,
 one classifier for all patients. Tiles of other classes' classifiers are not trained on. Its backbone without the

@@ -1,1 +1,1 @@
-"""What loads networks: timm, transformers, TorchScript, ONNX; and where weights are looked for."""
+"""What loads networks: timm, transformers, TorchScript, ONNX; and where weights are searched."""

@@ -1,1 +1,1 @@
-"""Studies of Optuna over the values of params.yaml, judged by inner validation only; killed workers lose nothing."""
+"""Studies of Optuna over the values of params.yaml, scored by inner validation only; killed workers lose nothing."""

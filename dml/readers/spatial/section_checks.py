@@ -1,6 +1,6 @@
 """Spots and counts of one slide made one: matched by id, checked to be counts, empty spots left out.
 
-What is left out is told; what cannot be meant is refused with file, spot or gene, and remedy.
+What is left out is reported; what cannot be meant is refused with file, spot or gene, and remedy.
 """
 
 import logging
