@@ -2,7 +2,7 @@
 
     logits = b + a + w_l LP + w_n (h - b)            h: the network's head, LP: the linear model, b: base rates
 
-    a, w_l, w_n = argmin  sum_i -log p(y_i | logits_i) + |a|^2 / 2 s_a^2 + ((w_l - 1)^2 + w_n^2) / 2 s^2,   w >= 0
+    a, w_l, w_n = argmin  sum_i -log p(y_i | logits_i) + a' C^-1 a / 2 + ((w_l - 1)^2 + w_n^2) / 2 s^2,   w >= 0
 
 h and LP of each patient are out of fold: of members that were not trained on the patient, at an epoch that was not
 chosen on it (`dml.training.cross_fitted_epoch`), and of linear models that were not fitted on it. Without evidence the
@@ -34,7 +34,10 @@ log = logging.getLogger(__name__)
 
 LEVEL_DEVIATION: Mapping[Kind, float] = {"survival": 0.1, "classification": 0.1, "regression": 1.0}
 """Prior standard deviation of the change of each output's level: base rates hardly move, the width of numbers may."""
+SHIFT_DEVIATION: Mapping[Kind, float] = {"survival": 1.0, "classification": 0.0, "regression": 0.0}
+"""Prior standard deviation of a change that all outputs share: C = s_a^2 I + s_c^2 11'.
 
+Hazards are convex in the logits: the wider the predictions, the more deaths the same base rates expect."""
 
 MIN_NETWORK = 0.01
 """Least weight of the network: its maps and tokens stay defined, its predictions hardly count."""
@@ -70,6 +73,13 @@ class Shrinkage:
         return offset.model_copy(update={"slopes": slopes})
 
 
+def level_penalty(level: Float[Tensor, "k"], kind: Kind) -> Float[Tensor, ""]:
+    """Return a' C^-1 a / 2 of a change of level (a), by the formula of Sherman and Morrison."""
+    each, shared = LEVEL_DEVIATION[kind] ** 2, SHIFT_DEVIATION[kind] ** 2
+    common = level.sum().square() * shared / (each + len(level) * shared)
+    return (level.square().sum() - common) / (2 * each)
+
+
 def fit_shrinkage(
     head: Float[Tensor, "n k"],
     offset: Float[Tensor, "n _"],
@@ -99,7 +109,7 @@ def fit_shrinkage(
         network, linear, level = values[0], values[1], values[2:]
         logits = base + level + linear * offset + network * (head - base)
         prior = (network.square() + (linear - 1).square()) / (2 * deviation**2)
-        prior = prior + level.square().sum() / (2 * LEVEL_DEVIATION[target.kind] ** 2)
+        prior = prior + level_penalty(level, target.kind)
         return prior - log_likelihood(logits, target).sum()
 
     def evaluate(x: object) -> tuple[float, object]:

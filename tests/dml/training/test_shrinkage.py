@@ -16,7 +16,14 @@ from dml.training.cross_fitted_epoch import divide, strata_of
 from dml.training.folds import select_test_patients
 from dml.training.losses import log_likelihood
 from dml.training.out_of_fold import OutOfFold, variance_ratio
-from dml.training.shrinkage import MIN_NETWORK, Shrinkage, fit_shrinkage
+from dml.training.shrinkage import (
+    LEVEL_DEVIATION,
+    MIN_NETWORK,
+    SHIFT_DEVIATION,
+    Shrinkage,
+    fit_shrinkage,
+    level_penalty,
+)
 from dml.training.train import distill_student, train_teacher
 from tests.synthetic import PARAMS, change, cohort, fold, splits
 
@@ -67,6 +74,33 @@ def test_without_patients_the_linear_reference_is_trusted() -> None:
     base, target = simulate("survival", torch.zeros(0), torch.Generator())
     fitted = fit_shrinkage(torch.zeros(0, 3), torch.zeros(0, 1), base, target, DEVIATION)
     assert (fitted.network, fitted.linear) == (pytest.approx(MIN_NETWORK), pytest.approx(1.0))
+
+
+def test_as_many_deaths_are_expected_as_were_seen_however_wide_the_predictions() -> None:
+    random = torch.Generator().manual_seed(5)
+    truth = 1.5 * torch.randn(PATIENTS, generator=random) - 2.0  # few die in a bin
+    _, target = simulate("survival", truth, random)
+    assert isinstance(target, SurvivalTarget)
+    passed = torch.arange(3) <= target.bin[:, None]
+    died = target.event[:, None] & (torch.arange(3) == target.bin[:, None])
+    rates = died.sum(0) / passed.sum(0)
+    base, offset = torch.logit(rates), truth[:, None] - truth.mean()
+    fitted = fit_shrinkage(base.expand(PATIENTS, 3), offset, base, target, DEVIATION)
+
+    def expected(logits: torch.Tensor) -> float:
+        return float((torch.sigmoid(logits) * passed).sum() / target.event.sum())
+
+    assert expected(base + offset) > 1.1, "base rates and a good predictor together expect too many"
+    assert expected(fitted(base.expand(PATIENTS, 3), offset, base)) == pytest.approx(1.0, abs=0.03)
+
+
+def test_the_prior_of_the_level_is_a_gaussian_with_a_shared_part() -> None:
+    level = torch.tensor([0.3, -0.1, 0.2], dtype=torch.float64)
+    each, shared = LEVEL_DEVIATION["survival"] ** 2, SHIFT_DEVIATION["survival"] ** 2
+    covariance = each * torch.eye(3, dtype=torch.float64) + shared * torch.ones(3, 3, dtype=torch.float64)
+    expected = level @ torch.linalg.inv(covariance) @ level / 2
+    assert float(level_penalty(level, "survival")) == pytest.approx(float(expected), rel=1e-9)
+    assert float(level_penalty(level, "classification")) == pytest.approx(float(level.square().sum()) / (2 * each))
 
 
 def test_a_network_that_copies_the_linear_model_shares_its_weight() -> None:
