@@ -1,11 +1,14 @@
 """Train one model of one fold: the teacher, the student (distilled or not), or a deep baseline."""
 
-from torch import nn
+from collections.abc import Mapping
+
+from torch import Tensor, nn
 
 from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.models import registry
 from dml.models.gene_imputation import GeneImputationStudent
+from dml.models.initial_weights import load_matching
 from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel
 from dml.training.distillation import DistillationTargets
@@ -18,7 +21,11 @@ from dml.training.training_result import TrainingResult
 
 
 def train_teacher(
-    fold: Fold, params: config.Params, task: str, on_epoch: EpochCallback | None = None
+    fold: Fold,
+    params: config.Params,
+    task: str,
+    on_epoch: EpochCallback | None = None,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> TrainingResult:
     """Train the teacher of one fold on every patient with a target and a slide or a transcriptome.
 
@@ -34,6 +41,8 @@ def train_teacher(
         "survival", or a label.
     on_epoch : callable, optional
         Called after each epoch of each member.
+    initial : mapping, optional
+        Weights that every member starts from, by name (`dml.pretraining`).
 
     Examples
     --------
@@ -59,7 +68,12 @@ def train_teacher(
         modality_dropout=params.teacher.modality_dropout,
         on_epoch=on_epoch,
     )
-    return EnsembleTrainer(shared, settings, lambda member: objective).train()
+
+    def initialise(index: int, member: nn.Module) -> None:
+        if initial is not None:
+            load_matching(member, initial)
+
+    return EnsembleTrainer(shared, settings, lambda member: objective, initialise).train()
 
 
 def distill_student(
@@ -69,6 +83,7 @@ def distill_student(
     teacher: FoldModel | None,
     on_epoch: EpochCallback | None = None,
     shuffle_targets: bool = False,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> TrainingResult:
     """Train the student of one fold.
 
@@ -78,7 +93,7 @@ def distill_student(
 
     Parameters
     ----------
-    fold, params, task, on_epoch
+    fold, params, task, on_epoch, initial
         As for `train_teacher`.
     teacher : FoldModel or None
         The teacher of the same fold; None trains the undistilled student: task loss only.
@@ -119,6 +134,8 @@ def distill_student(
     def initialise(index: int, member: nn.Module) -> None:
         if teacher is not None and isinstance(member, GeneImputationStudent):
             member.load_teacher(_teacher_member(teacher, index))
+        elif initial is not None:
+            load_matching(member, initial)
 
     settings = TrainConfig(params.optimisation, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
     return EnsembleTrainer(shared, settings, objective, initialise).train()

@@ -1,0 +1,277 @@
+"""Pretraining on pairs of several cohorts: what it learns, from whom, and what starts from it."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from dml.core.errors import ConfigError, InputError
+from dml.core.types import SUBSPACES, Cohort, Mpp
+from dml.models.initial_weights import load_matching
+from dml.models.student import Student
+from dml.models.teacher import Teacher
+from dml.pretraining.contrast import PairQueue, contrast_loss, info_nce
+from dml.pretraining.held_out import measure
+from dml.pretraining.network import PairEncoding, PretrainingNetwork
+from dml.pretraining.pairs import align, make_pairs
+from dml.pretraining.pretrain import PairTrainer, fit_components, pretrain
+from dml.pretraining.pretrained import Pretrained
+from dml.training.train import distill_student, train_teacher
+from tests.synthetic import PARAMS, TUMOR, change, cohort, fold, splits
+
+SMALL = change(
+    PARAMS,
+    pretraining={"cohorts": ("other",), "epochs": 8, "batch_size": 16, "learning_rate": 3e-3, "queue": 32},
+)
+DATA = cohort(40)
+TEST = set(splits(DATA).query("role == 'test'")["patient_id"])
+
+
+def renamed(data: Cohort, name: str = "other") -> Cohort:
+    return replace(data, name=name, cases=tuple(replace(c, patient_id=f"{name}-{c.patient_id}") for c in data.cases))
+
+
+OTHER = renamed(cohort(120, seed=5))
+
+
+def mixed_slides(data: Cohort) -> Cohort:
+    """Each patient with the slide of another: nothing to learn."""
+    bags = [case.bags for case in data.cases]
+    cases = tuple(replace(c, bags=b) for c, b in zip(data.cases, [*bags[7:], *bags[:7]], strict=True))
+    return replace(data, cases=cases)
+
+
+def trainer(params=SMALL) -> tuple[PairTrainer, list]:
+    pairs = make_pairs(fold(DATA), [OTHER], params, TEST)
+    programs = fit_components(pairs, params.pretraining.components)
+    network = PretrainingNetwork(pairs.preprocessors[0].dims, params, {s: len(programs[s].mean) for s in SUBSPACES})
+    return PairTrainer(network, pairs.preprocessors, programs, params), pairs.training
+
+
+@pytest.fixture(scope="module")
+def learned() -> Pretrained:
+    return pretrain(fold(DATA), [OTHER], SMALL, TEST)
+
+
+def test_both_arms_fall(learned: Pretrained) -> None:
+    first, last = learned.report["history"][0], learned.report["history"][-1]
+    assert len(learned.report["history"]) == SMALL.pretraining.epochs, "all epochs, nothing is selected"
+    assert last["expression"] < 0.8 * first["expression"]
+    assert last["contrast"] < first["contrast"]
+
+
+def test_a_relation_in_another_cohort_helps_on_held_out_patients(learned: Pretrained) -> None:
+    without = pretrain(fold(DATA), [mixed_slides(OTHER)], SMALL, TEST)
+    right, wrong = (each.report["held_out"] for each in (learned, without))
+    assert right["patients"] == 8
+    assert right["tumor"]["r"][0] > 0.7 > wrong["tumor"]["r"][0], "the mean of the tumor genes is in the slide"
+    assert right["tumor"]["r2"][0] > wrong["tumor"]["r2"][0]
+    assert right["tumor"]["r2"][0] > right["tme"]["r2"][0], "the microenvironment factor is in no slide"
+    weights = learned.report["predictability"]
+    assert weights["tumor"][0] > 5 * weights["tme"][0]
+
+
+def test_no_outcome_is_read(learned: Pretrained) -> None:
+    def censored(data: Cohort) -> Cohort:
+        cases = tuple(replace(c, survival=None, labels={}, values={}, covariates={}) for c in data.cases)
+        return replace(data, cases=cases)
+
+    again = pretrain(fold(censored(DATA)), [censored(OTHER)], SMALL, TEST)
+    assert again.report == learned.report
+    assert all(torch.equal(again.weights[name], value) for name, value in learned.weights.items())
+
+
+def test_test_patients_are_never_read_even_where_another_cohort_has_them(learned: Pretrained) -> None:
+    poison = tuple(
+        replace(c, patient_id=p, expression=np.full(len(c.expression), 1e6, np.float32))
+        for c, p in zip(OTHER.cases, TEST, strict=False)
+    )
+    learning_too = tuple(replace(c, expression=c.expression + 9) for c in fold(DATA).learning.cases)
+    dirty = replace(OTHER, cases=(*OTHER.cases, *poison, *learning_too))
+    again = pretrain(fold(DATA), [dirty], SMALL, TEST)
+    assert again.report["pairs"] == {"synthetic": 24, "other": 120}
+    assert all(torch.equal(again.weights[name], value) for name, value in learned.weights.items())
+
+
+def test_a_fold_with_a_test_patient_is_refused() -> None:
+    with pytest.raises(AssertionError, match="test patient"):
+        make_pairs(fold(DATA), [OTHER], SMALL, {fold(DATA).learning.cases[0].patient_id})
+
+
+def test_held_out_patients_do_not_change_what_is_learned_but_for_scaling() -> None:
+    pairs = make_pairs(fold(DATA), [OTHER], SMALL, TEST)
+    held_out = {pair.patient.patient_id for pair in pairs.held_out}
+    assert held_out == {c.patient_id for c in fold(DATA).validation(0).cases}
+    assert held_out.isdisjoint(pair.patient.patient_id for pair in pairs.training)
+
+
+def test_each_cohort_is_scaled_within_itself_and_genes_are_aligned_by_symbol() -> None:
+    order = np.random.default_rng(0).permutation(len(OTHER.genes))
+    moved = replace(
+        OTHER,
+        genes=tuple(OTHER.genes[i] for i in order),
+        unit="counts",
+        cases=tuple(replace(c, expression=100 + 7 * c.expression[order]) for c in OTHER.cases),
+    )
+    plain, shifted = (make_pairs(fold(DATA), [other], SMALL, TEST) for other in (OTHER, moved))
+    for a, b in zip(plain.training, shifted.training, strict=True):
+        np.testing.assert_allclose(a.patient.tumor, b.patient.tumor, atol=1e-4)
+        np.testing.assert_allclose(a.patient.tme, b.patient.tme, atol=1e-4)
+    values = np.array([p.patient.tumor for p in plain.training if p.cohort == 1])
+    np.testing.assert_allclose(values.mean(0), 0, atol=1e-5)
+
+
+def test_a_gene_that_a_cohort_lacks_is_constant_there() -> None:
+    fewer = replace(
+        OTHER, genes=OTHER.genes[1:], cases=tuple(replace(c, expression=c.expression[1:]) for c in OTHER.cases)
+    )
+    aligned = align(fewer, DATA.groups)
+    assert aligned.genes == (*DATA.groups.tumor, *DATA.groups.tme)
+    assert {float(c.expression[0]) for c in aligned.cases} == {0.0}
+    pairs = make_pairs(fold(DATA), [fewer], SMALL, TEST)
+    assert not np.array([p.patient.tumor[0] for p in pairs.training if p.cohort == 1]).any()
+
+
+def wider(data: Cohort) -> Cohort:
+    cases = tuple(
+        replace(c, bags={m: replace(b, tokens=torch.cat([b.tokens, b.tokens], 1)) for m, b in c.bags.items()})
+        for c in data.cases
+    )
+    return replace(data, cases=cases)
+
+
+def without_fine_tiles(data: Cohort) -> Cohort:
+    cases = tuple(replace(c, bags={m: b for m, b in c.bags.items() if m != Mpp(0.5)}) for c in data.cases)
+    return replace(data, cases=cases)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            wider(OTHER),
+            "cohort other: tokens at mpp 0.5 are fake, 24 wide.*those of synthetic: fake, 12 wide.*embed.encoder",
+        ),
+        (without_fine_tiles(OTHER), "cohort other: tokens at mpp 0.5 are absent"),
+        (replace(OTHER, genes=tuple(f"X{i}" for i in range(12))), "cohort other: it measures 0 of the 5 tumor genes"),
+        (replace(OTHER, cases=()), "cohort other: no patient has slide and expression"),
+    ],
+)
+def test_a_cohort_that_does_not_fit_is_refused_by_name(other: Cohort, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_pairs(fold(DATA), [other], SMALL, TEST)
+
+
+@pytest.mark.parametrize(("expression", "contrast"), [(1.0, 0.0), (0.0, 1.0)])
+def test_gradients_of_each_arm_reach_its_parameters_and_no_others(expression: float, contrast: float) -> None:
+    params = change(SMALL, pretraining={"expression_weight": expression, "contrast_weight": contrast})
+    training, pairs = trainer(params)
+    sum(training.losses(pairs[:24], PairQueue(0)).values()).backward()
+    reached = {n for n, p in training.network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert {"student.project.project.weight", "student.aggregate.queries.tumor"} <= reached
+    assert not any(name.startswith("student.head") for name in reached), "nothing has to do with a task"
+    assert any(name.startswith("predict.") for name in reached) == bool(expression)
+    for part in ("match_slide.tumor", "match_genes.tme", "genes.measured.tme", "log_scale"):
+        assert any(name.startswith(part) for name in reached) == bool(contrast), part
+
+
+def test_info_nce_is_the_cross_entropy_over_other_patients() -> None:
+    g = torch.Generator().manual_seed(0)
+    q, c = (functional.normalize(torch.randn(n, 6, generator=g), dim=1) for n in (4, 9))
+    numbers, candidate_numbers = torch.tensor([0, 1, 2, 1]), torch.tensor([0, 1, 2, 1, 5, 0, 6, 2, 7])
+    expected = []
+    for i in range(4):
+        allowed = [j for j in range(9) if j == i or candidate_numbers[j] != numbers[i]]
+        scores = [math.exp(3.0 * float(q[i] @ c[j])) for j in allowed]
+        expected.append(-math.log(math.exp(3.0 * float(q[i] @ c[i])) / sum(scores)))
+    value = info_nce(q, c, numbers, candidate_numbers, torch.tensor(3.0))
+    assert float(value) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_the_queue_holds_the_latest_pairs_without_gradient_and_widens_the_choice() -> None:
+    def encoding(seed: int) -> PairEncoding:
+        g = torch.Generator().manual_seed(seed)
+        slide, genes = ({"tumor": functional.normalize(torch.randn(3, 4, generator=g), dim=1)} for _ in range(2))
+        slide["tumor"].requires_grad_()
+        return PairEncoding({}, slide, genes)
+
+    queue = PairQueue(4)
+    queue.push(encoding(0), torch.tensor([0, 1, 2]))
+    queue.push(encoding(1), torch.tensor([3, 4, 5]))
+    assert queue.numbers.tolist() == [2, 3, 4, 5]
+    assert torch.equal(queue.slide["tumor"][1:], encoding(1).slide["tumor"])
+    assert not queue.slide["tumor"].requires_grad
+    new, scale = encoding(2), torch.tensor(5.0)
+    others, alone = torch.tensor([7, 8, 9]), contrast_loss(new, torch.tensor([7, 8, 9]), PairQueue(4), scale)
+    assert contrast_loss(new, others, queue, scale).item() > alone.item(), "more to tell apart"
+    same = PairQueue(4)
+    same.push(new, torch.tensor([7, 8, 9]))
+    blind = torch.tensor([7, 7, 7])
+    assert contrast_loss(new, blind, same, scale).item() > 0, "the past pairs of others are negatives"
+    same.numbers = blind
+    assert contrast_loss(new, blind, same, scale).item() == pytest.approx(0), "those of the same patient are not"
+
+
+def test_numbers_of_held_out_pairs_against_closed_forms() -> None:
+    g = torch.Generator().manual_seed(0)
+    target = torch.randn(40, 3, generator=g)
+    eye = torch.eye(40)
+    perfect = PairEncoding({"tumor": target}, {"tumor": eye}, {"tumor": eye})
+    result = measure(perfect, {"tumor": target})
+    assert result["tumor"] == {"r2_mean": 1.0, "r2": [1.0] * 3, "r": [1.0] * 3}
+    assert result["retrieval"] == {"slide_to_genes": 1.0, "genes_to_slide": 1.0, "chance": 0.25, "rank": 10}
+    mean = PairEncoding({"tumor": target.mean(0).expand(40, 3)}, {"tumor": eye}, {"tumor": eye.roll(1, 0)})
+    result = measure(mean, {"tumor": target})
+    assert result["tumor"]["r2_mean"] == pytest.approx(0, abs=1e-6)
+    assert result["retrieval"]["slide_to_genes"] == 0.0, "ties count against it"
+
+
+def test_student_and_teacher_start_from_the_weights(learned: Pretrained, monkeypatch: pytest.MonkeyPatch) -> None:
+    dims = make_pairs(fold(DATA), [OTHER], SMALL, TEST).preprocessors[0].dims
+    student, teacher = Student.build(dims, PARAMS), Teacher.build(dims, PARAMS)
+    names = load_matching(student, learned.initial("student"))
+    assert set(names) == {n for n in student.state_dict() if n.startswith(("project.", "aggregate."))}
+    assert torch.equal(student.aggregate.queries["tme"], learned.weights["aggregate.queries.tme"])
+    names = load_matching(teacher, learned.initial("teacher"))
+    assert {"queries.tumor", "genes.measured.tumor.inner.weight", "project.project.weight"} <= set(names)
+    assert {n for n in teacher.state_dict() if n.startswith(("genes.", "attend.", "queries."))} <= set(names)
+    assert not any(name.startswith(("head.", "fuse.")) for name in names)
+    with pytest.raises(ConfigError, match=r"pretraining\.start"):
+        load_matching(torch.nn.Linear(2, 2), learned.weights)
+
+
+def test_training_starts_from_them_in_every_member(learned: Pretrained) -> None:
+    still = change(PARAMS, optimisation={"epochs": 1, "learning_rate": 1e-12, "ensemble_size": 2, "weight_decay": 0.0})
+    teacher = train_teacher(fold(DATA), still, "grade", initial=learned.initial("teacher")).model
+    student = distill_student(fold(DATA), still, "grade", None, initial=learned.initial("student")).model
+    for member in teacher.members:
+        torch.testing.assert_close(
+            member.genes.measured["tumor"].inner.weight, learned.weights["genes.measured.tumor.inner.weight"]
+        )
+    for member in student.members:
+        torch.testing.assert_close(member.project.project.weight, learned.weights["project.project.weight"])
+    plain = distill_student(fold(DATA), still, "grade", None).model
+    assert not torch.allclose(plain.members[0].project.project.weight, learned.weights["project.project.weight"])
+
+
+def test_weights_survive_the_disk(learned: Pretrained, tmp_path) -> None:
+    learned.save(tmp_path)
+    read = Pretrained.load(tmp_path)
+    assert read.report == learned.report
+    assert all(torch.equal(read.weights[name], value) for name, value in learned.weights.items())
+    (tmp_path / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="dvc repro pretrain"):
+        Pretrained.load(tmp_path)
+
+
+def test_too_few_pairs_are_refused() -> None:
+    bare = replace(DATA, cases=tuple(replace(c, expression=None) if i > 8 else c for i, c in enumerate(DATA.cases)))
+    with pytest.raises(InputError, match="pretraining: 6 patients have slide and expression"):
+        pretrain(fold(bare), [], SMALL, TEST)
+
+
+def test_tumor_genes_are_named_as_in_the_cohort() -> None:
+    assert make_pairs(fold(DATA), [OTHER], SMALL, TEST).preprocessors[1].tumor_genes == TUMOR
