@@ -98,5 +98,5 @@ class PretrainingNetwork(nn.Module):
     def initial_weights(self) -> dict[str, Tensor]:
         """Return the weights that are kept: those of the student without its heads, and of the gene encoder."""
         state = {name.removeprefix("student."): value for name, value in self.state_dict().items()}
-        kept = ("project.", "aggregate.", "genes.")
-        return {name: value.cpu().clone() for name, value in state.items() if name.startswith(kept)}
+        parts = ("project.", "aggregate.", "genes.")
+        return {name: value.cpu().clone() for name, value in state.items() if name.startswith(parts)}

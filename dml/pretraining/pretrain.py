@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -26,10 +27,10 @@ from dml.data.preprocessing import Preprocessor
 from dml.pretraining.contrast import PairQueue, contrast_loss
 from dml.pretraining.held_out import measure
 from dml.pretraining.network import PairEncoding, PretrainingNetwork
-from dml.pretraining.pairs import Pair, Pairs, make_pairs
+from dml.pretraining.pairs import Pair, Pairs, make_pairs, read_other_cohorts
 from dml.pretraining.pretrained import Pretrained
 from dml.training.fit_programs import predictability
-from dml.training.folds import Fold
+from dml.training.folds import Fold, make_fold, select_test_patients
 from dml.training.runtime import keep_freed_memory, reproducible, to_device
 from dml.training.trainer import lr_factor
 
@@ -97,6 +98,12 @@ def pretrain(
         "history": history,
     }
     return Pretrained(network.initial_weights(), report)
+
+
+def pretrain_fold(cohort: Cohort, splits: pd.DataFrame, index: int, params: config.Params) -> Pretrained:
+    """Pretrain one fold on the cohorts that `pretraining.cohorts` names, as `pretrain` does."""
+    test = {case.patient_id for case in select_test_patients(cohort, splits, index).cases}
+    return pretrain(make_fold(cohort, splits, index), read_other_cohorts(params), params, test)
 
 
 def fit_components(pairs: Pairs, count: int) -> dict[str, GenePrograms]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dml.config import params as config
 from dml.core.errors import InputError
-from dml.core.files import atomic, read_json, write_json
+from dml.core.files import atomic, digest, read_json, write_json
 from dml.data.cohort_store import CohortStore
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "pretraining.json"
@@ -60,13 +60,20 @@ class Pretrained:
             raise InputError(folder, f"no pretrained weights ({error})", "dvc repro pretrain") from None
 
 
-def pretraining_folder(cohort: str, fold: int) -> Path:
-    """Where the pretrained weights of a fold are."""
-    return CohortStore.of(cohort).folder / "pretraining" / f"fold-{fold}"
+def start_digests(params: config.Params, network: Network, fold: int) -> tuple[str, ...]:
+    """Return what identifies the weights that a network of one fold starts from; nothing for random ones."""
+    if not starts_pretrained(params, network):
+        return ()
+    return (digest(Pretrained.load(CohortStore.of(params.cohort).pretraining_folder(fold)).report),)
+
+
+def starts_pretrained(params: config.Params, network: Network) -> bool:
+    """Whether a network starts from pretrained weights."""
+    return bool(params.other_cohorts) and network in params.pretraining.start
 
 
 def read_initial(params: config.Params, network: Network, fold: int) -> dict[str, Tensor] | None:
     """Read the initial weights of a network of one fold; None where it starts from random ones."""
-    if not params.other_cohorts or network not in params.pretraining.start:
+    if not starts_pretrained(params, network):
         return None
-    return Pretrained.load(pretraining_folder(params.cohort, fold)).initial(network)
+    return Pretrained.load(CohortStore.of(params.cohort).pretraining_folder(fold)).initial(network)
