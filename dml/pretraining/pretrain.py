@@ -8,7 +8,7 @@ so nothing is selected. Learning patients of the first inner fold are held out, 
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from dml.data.augmentation import drop_tokens_and_genes
 from dml.data.batch_sampler import bucketed_batches
 from dml.data.batches import collate
 from dml.data.gene_programs import GenePrograms
+from dml.data.patient_reader import Patient
 from dml.data.preprocessing import Preprocessor
 from dml.pretraining.contrast import PairQueue, contrast_loss
 from dml.pretraining.held_out import measure
@@ -141,7 +142,7 @@ def _mean_tokens(pair: Pair, preprocessor: Preprocessor) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class PairTrainer:
-    """Training of the network: batches of several cohorts, each encoded with the scaling of its cohort.
+    """Training of the network: batches of patients of several cohorts, each scaled as its cohort is.
 
     Attributes
     ----------
@@ -212,20 +213,27 @@ class PairTrainer:
         return torch.stack(errors).mean()
 
     def encode(self, batch: Sequence[Pair], token_dropout: float = 0.0) -> tuple[PairEncoding, Targets, Tensor]:
-        """Encode pairs, cohort by cohort; return their encodings, measured components and numbers, in one order."""
+        """Encode pairs; return their encodings, measured components, and numbers."""
         device = self.network.log_scale.device
-        encodings: list[PairEncoding] = []
-        targets: list[Targets] = []
-        numbers: list[int] = []
-        for index in sorted({pair.cohort for pair in batch}):
-            part = [pair for pair in batch if pair.cohort == index]
-            inputs = collate([pair.patient for pair in part], self.preprocessors[index])
-            genes = {s: inputs.expression[s].double().numpy() for s in self.programs}
-            targets.append({s: torch.from_numpy(self.programs[s].standardise(genes[s])).float() for s in genes})
-            encodings.append(self.network(drop_tokens_and_genes(to_device(inputs, device), token_dropout, 0.0)))
-            numbers += [pair.number for pair in part]
-        joined = {s: torch.cat([each[s] for each in targets]).to(device) for s in self.programs}
-        return PairEncoding.join(encodings), joined, torch.tensor(numbers, device=device)
+        inputs = collate([self._on_one_scale(pair) for pair in batch], self.preprocessors[0])
+        genes = {s: inputs.expression[s].double().numpy() for s in self.programs}
+        targets = {s: torch.from_numpy(self.programs[s].standardise(genes[s])).float().to(device) for s in genes}
+        encoding = self.network(drop_tokens_and_genes(to_device(inputs, device), token_dropout, 0.0))
+        return encoding, targets, torch.tensor([pair.number for pair in batch], device=device)
+
+    def _on_one_scale(self, pair: Pair) -> Patient:
+        """Return a patient whose tokens become what its own cohort's scaling makes of them, by that of the first."""
+        if pair.cohort == 0:
+            return pair.patient
+        (shift, factor), (to_shift, to_factor) = (
+            (torch.from_numpy(scaling.mean), torch.from_numpy(scaling.deviation))
+            for scaling in (self.preprocessors[index].tokens for index in (pair.cohort, 0))
+        )
+        levels = tuple(
+            replace(level, tokens=(level.tokens.float() - shift) / factor * to_factor + to_shift)
+            for level in pair.patient.levels
+        )
+        return replace(pair.patient, levels=levels)
 
     @torch.no_grad()
     def measure(self, pairs: Sequence[Pair]) -> dict[str, object]:
