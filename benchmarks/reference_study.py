@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from dml.baselines.linear.fit import fit_baseline
 from dml.baselines.linear.regression import make_regression
 from dml.config import params as config
@@ -26,6 +24,7 @@ from dml.data.cohort_store import CohortStore
 from dml.evaluation.horizons import select_horizons
 from dml.evaluation.results import read_results
 from dml.evaluation.scorer import Scorer
+from dml.models.initial_weights import InitialWeights
 from dml.pretraining.pretrain import pretrain_fold
 from dml.pretraining.pretrained import Network
 from dml.training.folds import make_fold, predict_fold, select_test_patients
@@ -57,7 +56,7 @@ def train_fold(
         fitted = fit_baseline(name, fold.learning, {"test": test}, regression, params.baselines)
         if fitted is not None:
             written[name] = fitted.rows.assign(fold=index), fitted.metadata
-    initial: dict[Network, dict[str, Tensor] | None] = {"teacher": None, "student": None}
+    initial: dict[Network, InitialWeights | None] = {"teacher": None, "student": None}
     if params.other_cohorts:
         pretrained = pretrain_fold(cohort, splits, index, params)
         write_json(out / f"pretraining-{index}.json", dict(pretrained.report))

@@ -1,11 +1,28 @@
 """Initial weights of a network from another one: copied where names and shapes are the same."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from dml.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class InitialWeights:
+    """Weights that a network starts from.
+
+    Attributes
+    ----------
+    weights : mapping
+        Tensors, by the names of that network.
+    patient_hashes : tuple of str
+        Digests of the ids of the patients that they were learned from.
+    """
+
+    weights: Mapping[str, Tensor]
+    patient_hashes: tuple[str, ...] = ()
 
 
 @torch.no_grad()

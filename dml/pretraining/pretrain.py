@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.device import resolve_device
 from dml.core.errors import DmlError, InputError
+from dml.core.files import digest
 from dml.core.types import SUBSPACES, Cohort, Subspace
 from dml.data.augmentation import drop_tokens_and_genes
 from dml.data.batch_sampler import bucketed_batches
@@ -97,6 +98,7 @@ def pretrain(
         "held_out": held_out,
         "predictability": {s: np.round(each.predictability, 4).tolist() for s, each in programs.items()},
         "history": history,
+        "patient_hashes": sorted({digest(pair.patient.patient_id) for pair in pairs.training}),
     }
     return Pretrained(network.initial_weights(), report)
 

@@ -13,6 +13,7 @@ from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.files import atomic, digest, read_json, write_json
 from dml.data.cohort_store import CohortStore
+from dml.models.initial_weights import InitialWeights
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "pretraining.json"
 Network = Literal["teacher", "student"]
@@ -27,17 +28,18 @@ class Pretrained:
     weights : mapping
         Name to tensor.
     report : mapping
-        Pairs by cohort, history of the losses, numbers on held-out pairs.
+        Pairs by cohort, history of the losses, numbers on held-out pairs, digests of the ids of the patients.
     """
 
     weights: Mapping[str, Tensor]
     report: Mapping[str, Any]
 
-    def initial(self, network: Network) -> dict[str, Tensor]:
+    def initial(self, network: Network) -> InitialWeights:
         """Return the weights as a network names them: the teacher's queries and attention are not in `aggregate`."""
+        weights = {name.removeprefix("aggregate."): value for name, value in self.weights.items()}
         if network == "student":
-            return {name: value for name, value in self.weights.items() if not name.startswith("genes.")}
-        return {name.removeprefix("aggregate."): value for name, value in self.weights.items()}
+            weights = {name: value for name, value in self.weights.items() if not name.startswith("genes.")}
+        return InitialWeights(weights, tuple(self.report["patient_hashes"]))
 
     def save(self, folder: Path) -> None:
         """Write weights and report."""
@@ -72,7 +74,7 @@ def starts_pretrained(params: config.Params, network: Network) -> bool:
     return bool(params.other_cohorts) and network in params.pretraining.start
 
 
-def read_initial(params: config.Params, network: Network, fold: int) -> dict[str, Tensor] | None:
+def read_initial(params: config.Params, network: Network, fold: int) -> InitialWeights | None:
     """Read the initial weights of a network of one fold; None where it starts from random ones."""
     if not starts_pretrained(params, network):
         return None

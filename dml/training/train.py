@@ -1,14 +1,12 @@
 """Train one model of one fold: the teacher, the student (distilled or not), or a deep baseline."""
 
-from collections.abc import Mapping
-
-from torch import Tensor, nn
+from torch import nn
 
 from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.models import registry
 from dml.models.gene_imputation import GeneImputationStudent
-from dml.models.initial_weights import load_matching
+from dml.models.initial_weights import InitialWeights, load_matching
 from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel
 from dml.training.distillation import DistillationTargets
@@ -25,7 +23,7 @@ def train_teacher(
     params: config.Params,
     task: str,
     on_epoch: EpochCallback | None = None,
-    initial: Mapping[str, Tensor] | None = None,
+    initial: InitialWeights | None = None,
 ) -> TrainingResult:
     """Train the teacher of one fold on every patient with a target and a slide or a transcriptome.
 
@@ -41,8 +39,8 @@ def train_teacher(
         "survival", or a label.
     on_epoch : callable, optional
         Called after each epoch of each member.
-    initial : mapping, optional
-        Weights that every member starts from, by name (`dml.pretraining`).
+    initial : InitialWeights, optional
+        Weights that every member starts from (`dml.pretraining`).
 
     Examples
     --------
@@ -58,7 +56,7 @@ def train_teacher(
     """
     has_sources = any if params.teacher.use_unpaired else all
     cases = [c for c in fold.learning.cases if c.has_target(task) and has_sources((c.has_slide, c.has_expression))]
-    shared = fit_shared("teacher", fold, params, task, cases)
+    shared = fit_shared("teacher", fold, params, task, cases, initial.patient_hashes if initial else ())
     objective = TaskObjective(shared.spec.preprocessor, params, "teacher")
     settings = TrainConfig(
         params.optimisation,
@@ -71,7 +69,7 @@ def train_teacher(
 
     def initialise(index: int, member: nn.Module) -> None:
         if initial is not None:
-            load_matching(member, initial)
+            load_matching(member, initial.weights)
 
     return EnsembleTrainer(shared, settings, lambda member: objective, initialise).train()
 
@@ -83,7 +81,7 @@ def distill_student(
     teacher: FoldModel | None,
     on_epoch: EpochCallback | None = None,
     shuffle_targets: bool = False,
-    initial: Mapping[str, Tensor] | None = None,
+    initial: InitialWeights | None = None,
 ) -> TrainingResult:
     """Train the student of one fold.
 
@@ -120,7 +118,12 @@ def distill_student(
     ]
     if not params.distillation.use_unpaired:
         cases = [c for c in cases if c.has_expression and c.has_target(task)]
-    shared = fit_shared("student_undistilled" if teacher is None else "student", fold, params, task, cases)
+    learned_from = {
+        *(initial.patient_hashes if initial else ()),
+        *(teacher.spec.training_patient_hashes if teacher else ()),
+    }
+    name = "student_undistilled" if teacher is None else "student"
+    shared = fit_shared(name, fold, params, task, cases, learned_from)
 
     def objective(member: int) -> Objective:
         preprocessor = shared.spec.preprocessor
@@ -135,7 +138,7 @@ def distill_student(
         if teacher is not None and isinstance(member, GeneImputationStudent):
             member.load_teacher(_teacher_member(teacher, index))
         elif initial is not None:
-            load_matching(member, initial)
+            load_matching(member, initial.weights)
 
     settings = TrainConfig(params.optimisation, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
     return EnsembleTrainer(shared, settings, objective, initialise).train()

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from dml.core.errors import ConfigError, InputError
+from dml.core.files import digest
 from dml.core.types import SUBSPACES, Cohort, Mpp
 from dml.models.initial_weights import load_matching
 from dml.models.student import Student
@@ -229,13 +230,13 @@ def test_numbers_of_held_out_pairs_against_closed_forms() -> None:
     assert result["retrieval"]["slide_to_genes"] == 0.0, "ties count against it"
 
 
-def test_student_and_teacher_start_from_the_weights(learned: Pretrained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_student_and_teacher_start_from_the_weights(learned: Pretrained) -> None:
     dims = make_pairs(fold(DATA), [OTHER], SMALL, TEST).preprocessors[0].dims
     student, teacher = Student.build(dims, PARAMS), Teacher.build(dims, PARAMS)
-    names = load_matching(student, learned.initial("student"))
+    names = load_matching(student, learned.initial("student").weights)
     assert set(names) == {n for n in student.state_dict() if n.startswith(("project.", "aggregate."))}
     assert torch.equal(student.aggregate.queries["tme"], learned.weights["aggregate.queries.tme"])
-    names = load_matching(teacher, learned.initial("teacher"))
+    names = load_matching(teacher, learned.initial("teacher").weights)
     assert {"queries.tumor", "genes.measured.tumor.inner.weight", "project.project.weight"} <= set(names)
     assert {n for n in teacher.state_dict() if n.startswith(("genes.", "attend.", "queries."))} <= set(names)
     assert not any(name.startswith(("head.", "fuse.")) for name in names)
@@ -253,7 +254,11 @@ def test_training_starts_from_them_in_every_member(learned: Pretrained) -> None:
         )
     for member in student.members:
         torch.testing.assert_close(member.project.project.weight, learned.weights["project.project.weight"])
+    for model in (teacher, student, distill_student(fold(DATA), still, "grade", teacher).model):
+        known = set(model.spec.training_patient_hashes)
+        assert {digest(case.patient_id) for case in (*OTHER.cases, *fold(DATA).learning.cases)} == known
     plain = distill_student(fold(DATA), still, "grade", None).model
+    assert digest(OTHER.cases[0].patient_id) not in plain.spec.training_patient_hashes
     assert not torch.allclose(plain.members[0].project.project.weight, learned.weights["project.project.weight"])
 
 
