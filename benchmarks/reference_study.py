@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--as-trained", action="store_true", help="also the networks without shrinkage")
     parser.add_argument("--pretrain", default="", help="names of other cohorts, separated by commas")
+    parser.add_argument("--start", default="", help="networks that start from them; default pretraining.start")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     params = config.load()
@@ -101,7 +102,8 @@ def main() -> None:
         parser.error(f"params.yaml is about {params.cohort}: dml cohort use {arguments.cohort}")
     optimisation = params.optimisation.model_copy(update={"ensemble_size": arguments.members})
     named = tuple(filter(None, arguments.pretrain.split(","))) or params.pretraining.cohorts
-    pretraining = params.pretraining.model_copy(update={"cohorts": named})
+    start = tuple(filter(None, arguments.start.split(","))) or params.pretraining.start
+    pretraining = config.Pretraining(**params.pretraining.model_dump() | {"cohorts": named, "start": start})
     params = params.model_copy(update={"optimisation": optimisation, "pretraining": pretraining})
     store, out = CohortStore.of(params.cohort), arguments.out / params.cohort / arguments.task
     versions = ("as_trained", "shrunk") if arguments.as_trained else ("shrunk",)

@@ -158,6 +158,8 @@ class Pretraining(Section):
     start: tuple[Literal["teacher", "student"], ...] = Field(("student",), description="networks that start from it")
     expression_weight: float = Field(1.0, ge=0, description="weight of the gene components predicted from the tokens")
     contrast_weight: float = Field(0.5, ge=0, description="weight of matching tokens and gene embeddings of a patient")
+    clustering_weight: float = Field(0.0, ge=0, description="weight of clusters shared by slides and genes; 0 = off")
+    clusters: int = Field(16, ge=2, description="prototypes of each subspace")
     components: PositiveInt = Field(16, description="principal components of each gene group, beside its mean")
     queue: NonNegativeInt = Field(512, description="past pairs among which a patient's own is told apart")
     epochs: PositiveInt = 15
@@ -166,8 +168,8 @@ class Pretraining(Section):
 
     @model_validator(mode="after")
     def _learns(self) -> "Pretraining":
-        if not self.expression_weight and not self.contrast_weight:
-            raise ValueError("expression_weight and contrast_weight are both 0: nothing is learned")
+        if not self.expression_weight and not self.contrast_weight and not self.clustering_weight:
+            raise ValueError("the weights of all arms are 0: nothing is learned")
         if repeated := sorted({name for name in self.cohorts if self.cohorts.count(name) > 1}):
             raise ValueError(f"cohorts: {', '.join(repeated)} is there twice")
         return self

@@ -1,6 +1,6 @@
-"""How well a pretrained network does on pairs it did not learn from: gene components from slides, and retrieval."""
+"""How well pairs that were not learned from are predicted: gene components, retrieval, and a ridge regression."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dml.data.gene_programs import GenePrograms
+from dml.data.preprocessing import Preprocessor
+from dml.models.linear.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
 from dml.pretraining.network import PairEncoding
+from dml.pretraining.pairs import Pair
 
 RANK = 10
+Programs = Mapping[str, GenePrograms]
 
 
 def measure(encoding: PairEncoding, targets: Mapping[str, Float[Tensor, "n p"]]) -> dict[str, Any]:
@@ -41,6 +46,42 @@ def measure(encoding: PairEncoding, targets: Mapping[str, Float[Tensor, "n p"]])
         "rank": RANK,
     }
     return result
+
+
+def linear_reference(
+    training: Sequence[Pair], held_out: Sequence[Pair], preprocessors: Sequence[Preprocessor], programs: Programs
+) -> dict[str, Any]:
+    """Return the fit of the same components by ridge regressions on mean tokens.
+
+    ``own_cohort`` is fitted on training pairs of the cohort that is trained for, ``all_cohorts`` on all of them: what
+    other cohorts bring to a linear model. A regression without pairs enough is left out.
+    """
+    columns = mean_tokens([*training, *held_out], preprocessors)
+    learned, tested = columns[: len(training)], columns[len(training) :]
+    result: dict[str, Any] = {}
+    for name, limit in (("own_cohort", 1), ("all_cohorts", len(preprocessors))):
+        chosen = np.array([pair.cohort < limit for pair in training], bool)
+        if chosen.sum() < MIN_TRAINING_PATIENTS:
+            continue
+        result[name] = {}
+        for s, program in programs.items():
+            known, wanted = (
+                program.standardise(np.array([getattr(pair.patient, s) for pair in pairs], float))
+                for pairs in (training, held_out)
+            )
+            result[name][s] = _fit(KernelRidge.fit(learned[chosen], known[chosen])(tested), wanted)
+    return result
+
+
+def mean_tokens(pairs: Sequence[Pair], preprocessors: Sequence[Preprocessor]) -> Float[np.ndarray, "n c"]:
+    """Return the mean scaled token of each pair at each magnification; that of its cohort where there is none."""
+    rows = []
+    for pair in pairs:
+        scaling = preprocessors[pair.cohort].tokens
+        bags = [level.tokens for level in pair.patient.levels]
+        means = [bag.double().mean(0).numpy() if len(bag) else scaling.mean for bag in bags]
+        rows.append(np.concatenate([(mean - scaling.mean) / scaling.deviation for mean in means]))
+    return np.array(rows)
 
 
 def recall(similarity: Float[Tensor, "n n"]) -> float:

@@ -75,6 +75,9 @@ class PretrainingNetwork(nn.Module):
         self.predict = nn.ModuleDict({s: nn.Linear(width, count) for s, count in components.items()})
         self.match_slide = nn.ModuleDict({s: nn.Linear(width, width, bias=False) for s in components})
         self.match_genes = nn.ModuleDict({s: nn.Linear(width, width, bias=False) for s in components})
+        settings = params.pretraining
+        clusters = settings.clusters if settings.clustering_weight else 0
+        self.prototypes = nn.ParameterDict({s: torch.randn(clusters, width) for s in components if clusters})
         self.log_scale = nn.Parameter(torch.tensor(-math.log(INITIAL_TEMPERATURE)))
 
     @property

@@ -1,14 +1,16 @@
 """Pretrain the student's slide network and the teacher's gene encoder on pairs of several cohorts, without outcomes.
 
-Arms, each with a weight of `pretraining`: gene components of each group predicted from the token of its subspace, and
-InfoNCE between tokens and gene embeddings (`contrast`). The number of epochs is fixed and the last weights are taken,
-so nothing is selected. Learning patients of the first inner fold are held out, for the numbers in the report only.
+Arms, each with a weight of `pretraining`: gene components of each group predicted from the token of its subspace,
+InfoNCE between tokens and gene embeddings (`contrast`), and clusters that both share (`clustering`). The number of
+epochs is fixed and the last weights are taken, so nothing is selected. Learning patients of the first inner fold are
+held out, for the numbers in the report only.
 """
 
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,8 +28,9 @@ from dml.data.batches import collate
 from dml.data.gene_programs import GenePrograms
 from dml.data.patient_reader import Patient
 from dml.data.preprocessing import Preprocessor
+from dml.pretraining.balanced_clusters import clustering_loss
 from dml.pretraining.contrast import PairQueue, contrast_loss
-from dml.pretraining.held_out import measure
+from dml.pretraining.held_out import linear_reference, mean_tokens, measure
 from dml.pretraining.network import PairEncoding, PretrainingNetwork
 from dml.pretraining.pairs import Pair, Pairs, make_pairs, read_other_cohorts
 from dml.pretraining.pretrained import Pretrained
@@ -92,7 +95,10 @@ def pretrain(
         network = PretrainingNetwork(pairs.preprocessors[0].dims, params, components)
         trainer = PairTrainer(network, pairs.preprocessors, programs, params)
         history = trainer.fit(pairs.training, seed)
-        held_out = trainer.measure(pairs.held_out) if pairs.held_out else {"patients": 0}
+        held_out: dict[str, Any] = {"patients": 0}
+        if pairs.held_out:
+            linear = linear_reference(pairs.training, pairs.held_out, pairs.preprocessors, programs)
+            held_out = trainer.measure(pairs.held_out) | {"linear": linear}
     report = {
         "pairs": pairs.counts,
         "held_out": held_out,
@@ -114,7 +120,7 @@ def fit_components(pairs: Pairs, count: int) -> dict[str, GenePrograms]:
 
     Weights follow what a ridge regression on mean tokens predicts of each for pairs that it was not fitted to.
     """
-    mean_tokens = np.array([_mean_tokens(pair, pairs.preprocessors[pair.cohort]) for pair in pairs.training])
+    columns = mean_tokens(pairs.training, pairs.preprocessors)
     parts = np.arange(len(pairs.training)) % 2
     programs: dict[str, GenePrograms] = {}
     for s in SUBSPACES:
@@ -123,7 +129,7 @@ def fit_components(pairs: Pairs, count: int) -> dict[str, GenePrograms]:
             continue
         directions = GenePrograms.directions_of(genes, min(count, *genes.shape))
         scores = genes @ directions
-        shares = np.maximum(predictability(mean_tokens, scores, parts), LEAST_WEIGHT)
+        shares = np.maximum(predictability(columns, scores, parts), LEAST_WEIGHT)
         programs[s] = GenePrograms(
             directions=directions,
             mean=scores.mean(0),
@@ -131,15 +137,6 @@ def fit_components(pairs: Pairs, count: int) -> dict[str, GenePrograms]:
             predictability=shares,
         )
     return programs
-
-
-def _mean_tokens(pair: Pair, preprocessor: Preprocessor) -> np.ndarray:
-    """Return the mean scaled token at each magnification; that of the cohort where there is none."""
-    scaling, width = preprocessor.tokens, len(preprocessor.tokens.mean)
-    means = [each.tokens.double().mean(0).numpy() for each in pair.patient.levels if len(each.tokens)]
-    scaled = [(mean - scaling.mean) / scaling.deviation for mean in means]
-    absent = [np.zeros(width) for each in pair.patient.levels if not len(each.tokens)]
-    return np.concatenate([*scaled, *absent])
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +201,9 @@ class PairTrainer:
             contrast = contrast_loss(encoding, numbers, queue, self.network.scale)
             terms["contrast"] = settings.contrast_weight * contrast
             queue.push(encoding, numbers)
+        if settings.clustering_weight:
+            clustering = clustering_loss(encoding, dict(self.network.prototypes.items()))
+            terms["clustering"] = settings.clustering_weight * clustering
         return terms
 
     def expression_loss(self, encoding: PairEncoding, targets: Targets) -> Tensor:
@@ -238,7 +238,7 @@ class PairTrainer:
         return replace(pair.patient, levels=levels)
 
     @torch.no_grad()
-    def measure(self, pairs: Sequence[Pair]) -> dict[str, object]:
+    def measure(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Return the numbers of `held_out.measure` on some pairs."""
         size = self.params.pretraining.batch_size
         parts = [self.encode(pairs[start : start + size]) for start in range(0, len(pairs), size)]

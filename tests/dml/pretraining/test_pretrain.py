@@ -14,6 +14,7 @@ from dml.core.types import SUBSPACES, Cohort, Mpp
 from dml.models.initial_weights import load_matching
 from dml.models.student import Student
 from dml.models.teacher import Teacher
+from dml.pretraining.balanced_clusters import balanced_assignments, clustering_loss
 from dml.pretraining.contrast import PairQueue, contrast_loss, info_nce
 from dml.pretraining.held_out import measure
 from dml.pretraining.network import PairEncoding, PretrainingNetwork
@@ -64,15 +65,25 @@ def test_both_arms_fall(learned: Pretrained) -> None:
     assert last["contrast"] < first["contrast"]
 
 
-def test_a_relation_in_another_cohort_helps_on_held_out_patients(learned: Pretrained) -> None:
-    without = pretrain(fold(DATA), [mixed_slides(OTHER)], SMALL, TEST)
-    right, wrong = (each.report["held_out"] for each in (learned, without))
-    assert right["patients"] == 8
-    assert right["tumor"]["r"][0] > 0.7 > wrong["tumor"]["r"][0], "the mean of the tumor genes is in the slide"
-    assert right["tumor"]["r2"][0] > wrong["tumor"]["r2"][0]
-    assert right["tumor"]["r2"][0] > right["tme"]["r2"][0], "the microenvironment factor is in no slide"
-    weights = learned.report["predictability"]
-    assert weights["tumor"][0] > 5 * weights["tme"][0]
+def test_a_relation_in_another_cohort_helps_on_held_out_patients() -> None:
+    """Of the own cohort only the held-out patients have expression: all that is learned is from the other one."""
+    data = cohort(100)
+    held_out = {case.patient_id for case in fold(data).validation(0).cases}
+    data = replace(
+        data, cases=tuple(c if c.patient_id in held_out else replace(c, expression=None) for c in data.cases)
+    )
+    right, wrong = (pretrain(fold(data), [other], SMALL, TEST).report for other in (OTHER, mixed_slides(OTHER)))
+    assert right["pairs"] == {"synthetic": 0, "other": 120}
+    for fit in (right["held_out"], right["held_out"]["linear"]["all_cohorts"]):
+        assert fit["tumor"]["r"][0] > 0.7, "the mean of the tumor genes is in the slide"
+        assert fit["tumor"]["r2"][0] > 0.4
+        assert fit["tme"]["r2"][0] < 0.2, "the microenvironment factor is in no slide"
+    for fit in (wrong["held_out"], wrong["held_out"]["linear"]["all_cohorts"]):
+        assert fit["tumor"]["r2"][0] < 0.2
+    assert right["held_out"]["patients"] == 20
+    assert right["held_out"]["retrieval"]["slide_to_genes"] > right["held_out"]["retrieval"]["chance"] + 0.2
+    assert "own_cohort" not in right["held_out"]["linear"], "no pair of its own to learn from"
+    assert right["predictability"]["tumor"][0] > 5 * right["predictability"]["tme"][0]
 
 
 def test_no_outcome_is_read(learned: Pretrained) -> None:
@@ -166,17 +177,45 @@ def test_a_cohort_that_does_not_fit_is_refused_by_name(other: Cohort, message: s
         make_pairs(fold(DATA), [other], SMALL, TEST)
 
 
-@pytest.mark.parametrize(("expression", "contrast"), [(1.0, 0.0), (0.0, 1.0)])
-def test_gradients_of_each_arm_reach_its_parameters_and_no_others(expression: float, contrast: float) -> None:
-    params = change(SMALL, pretraining={"expression_weight": expression, "contrast_weight": contrast})
-    training, pairs = trainer(params)
-    sum(training.losses(pairs[:24], PairQueue(0)).values()).backward()
+@pytest.mark.parametrize("arm", ["expression", "contrast", "clustering"])
+def test_gradients_of_each_arm_reach_its_parameters_and_no_others(arm: str) -> None:
+    weights = {f"{name}_weight": float(name == arm) for name in ("expression", "contrast", "clustering")}
+    training, pairs = trainer(change(SMALL, pretraining=weights))
+    losses = training.losses(pairs[:24], PairQueue(0))
+    assert set(losses) == {arm}
+    losses[arm].backward()
     reached = {n for n, p in training.network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert {"student.project.project.weight", "student.aggregate.queries.tumor"} <= reached
     assert not any(name.startswith("student.head") for name in reached), "nothing has to do with a task"
-    assert any(name.startswith("predict.") for name in reached) == bool(expression)
-    for part in ("match_slide.tumor", "match_genes.tme", "genes.measured.tme", "log_scale"):
-        assert any(name.startswith(part) for name in reached) == bool(contrast), part
+    parts = {
+        "predict.tumor": arm == "expression",
+        "match_slide.tumor": arm != "expression",
+        "match_genes.tme": arm != "expression",
+        "genes.measured.tme": arm != "expression",
+        "log_scale": arm == "contrast",
+        "prototypes.tme": arm == "clustering",
+    }
+    assert {part: any(name.startswith(part) for name in reached) for part in parts} == parts
+
+
+def test_clusters_have_equal_mass_and_agreement_costs_least() -> None:
+    g = torch.Generator().manual_seed(0)
+    assigned = balanced_assignments(torch.rand(64, 4, generator=g) + torch.tensor([0.5, 0.0, 0.0, 0.0]))
+    torch.testing.assert_close(assigned.sum(1), torch.ones(64))
+    torch.testing.assert_close(assigned.sum(0), torch.full((4,), 16.0), atol=1.0, rtol=0.0)
+    prototypes = {"tumor": torch.eye(4)}
+    vectors = torch.eye(4).repeat(4, 1)
+    same, other = (PairEncoding({}, {"tumor": vectors}, {"tumor": genes}) for genes in (vectors, vectors.roll(1, 0)))
+    assert clustering_loss(same, prototypes).item() == pytest.approx(math.log1p(3 * math.exp(-10)), abs=1e-4)
+    assert clustering_loss(other, prototypes).item() == pytest.approx(10.0, abs=1e-2)
+
+
+def test_the_clustering_arm_falls_and_is_absent_when_off(learned: Pretrained) -> None:
+    history = pretrain(fold(DATA), [OTHER], change(SMALL, pretraining={"clustering_weight": 1.0}), TEST).report[
+        "history"
+    ]
+    assert history[-1]["clustering"] < history[0]["clustering"]
+    assert set(learned.report["history"][0]) == {"epoch", "expression", "contrast"}
 
 
 def test_info_nce_is_the_cross_entropy_over_other_patients() -> None:
