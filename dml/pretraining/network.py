@@ -8,7 +8,7 @@ Shape legend: b patients, d width, p gene components.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -34,22 +34,25 @@ class PairEncoding:
         Predicted gene components (b p), in standard deviations.
     slide, genes : mapping
         Vectors of length one (b d) that are matched.
+    tokens : mapping
+        What both were made of: the token of each subspace (b d).
     """
 
     components: Mapping[str, Float[Tensor, "b p"]]
     slide: Mapping[str, Float[Tensor, "b d"]]
     genes: Mapping[str, Float[Tensor, "b d"]]
+    tokens: Mapping[str, Float[Tensor, "b d"]] = field(default_factory=dict)
 
     def cpu(self) -> "PairEncoding":
         """Return a copy in the memory of the processor."""
-        fields = (self.components, self.slide, self.genes)
-        return PairEncoding(*({s: value.cpu() for s, value in field.items()} for field in fields))
+        fields = (self.components, self.slide, self.genes, self.tokens)
+        return PairEncoding(*({s: value.cpu() for s, value in part.items()} for part in fields))
 
     @classmethod
     def join(cls, parts: Sequence["PairEncoding"]) -> "PairEncoding":
         """Put the pairs of several encodings one below the other."""
-        fields = [[getattr(part, name) for part in parts] for name in ("components", "slide", "genes")]
-        joined = [{s: torch.cat([each[s] for each in field]) for s in field[0]} for field in fields]
+        fields = [[getattr(part, name) for part in parts] for name in ("components", "slide", "genes", "tokens")]
+        joined = [{s: torch.cat([each[s] for each in parts]) for s in parts[0]} for parts in fields]
         return cls(*joined)
 
 
@@ -96,6 +99,7 @@ class PretrainingNetwork(nn.Module):
             {s: layer(tokens[s]) for s, layer in self.predict.items()},
             {s: functional.normalize(layer(tokens[s]), dim=-1) for s, layer in self.match_slide.items()},
             {s: functional.normalize(layer(genes[s]), dim=-1) for s, layer in self.match_genes.items()},
+            tokens,
         )
 
     def initial_weights(self) -> dict[str, Tensor]:

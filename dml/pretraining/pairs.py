@@ -26,12 +26,14 @@ log = logging.getLogger(__name__)
 class Pair:
     """A patient with slide and expression.
 
-    `cohort` is its number among the cohorts, `number` that of the patient: equal numbers are the same patient.
+    `cohort` is its number among the cohorts, `number` that of the patient: equal numbers are the same patient. The site
+    is read by `site_signal` only.
     """
 
     patient: Patient
     cohort: int
     number: int
+    site: str
 
     @property
     def size(self) -> int:
@@ -116,7 +118,7 @@ def make_pairs(fold: Fold, others: Sequence[Cohort], params: config.Params, test
     for index, (cohort, preprocessor) in enumerate(zip(cohorts, preprocessors, strict=True)):
         read = PatientReader(preprocessor, cohort)
         for case in cohort.cases:
-            pair = Pair(read(case), index, numbers.setdefault(case.patient_id, len(numbers)))
+            pair = Pair(read(case), index, numbers.setdefault(case.patient_id, len(numbers)), case.site)
             (held_out if index == 0 and case.patient_id in validated else training).append(pair)
     assert forbidden.isdisjoint(numbers), "a test patient is among the pairs"
     counts = {c.name: sum(pair.cohort == i for pair in training) for i, c in enumerate(cohorts)}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dml.config import params as config
@@ -34,6 +35,7 @@ from dml.pretraining.held_out import linear_reference, mean_tokens, measure
 from dml.pretraining.network import PairEncoding, PretrainingNetwork
 from dml.pretraining.pairs import Pair, Pairs, make_pairs, read_other_cohorts
 from dml.pretraining.pretrained import Pretrained
+from dml.pretraining.site_signal import compare_site_signal
 from dml.training.fit_programs import predictability
 from dml.training.folds import Fold, make_fold, select_test_patients
 from dml.training.runtime import keep_freed_memory, reproducible, to_device
@@ -94,7 +96,10 @@ def pretrain(
         components: dict[Subspace, int] = {s: len(programs[s].mean) for s in SUBSPACES if s in programs}
         network = PretrainingNetwork(pairs.preprocessors[0].dims, params, components)
         trainer = PairTrainer(network, pairs.preprocessors, programs, params)
+        home = [pair for pair in (*pairs.training, *pairs.held_out) if pair.cohort == 0]
+        sources = {"input": mean_tokens(home, pairs.preprocessors), "before": trainer.tokens(home)}
         history = trainer.fit(pairs.training, seed)
+        sources["after"] = trainer.tokens(home)
         held_out: dict[str, Any] = {"patients": 0}
         if pairs.held_out:
             linear = linear_reference(pairs.training, pairs.held_out, pairs.preprocessors, programs)
@@ -104,6 +109,7 @@ def pretrain(
         "held_out": held_out,
         "predictability": {s: np.round(each.predictability, 4).tolist() for s, each in programs.items()},
         "history": history,
+        "site_auc": compare_site_signal(sources, [pair.site for pair in home], params.checks.min_site_patients),
         "patient_hashes": sorted({digest(pair.patient.patient_id) for pair in pairs.training}),
     }
     return Pretrained(network.initial_weights(), report)
@@ -237,11 +243,22 @@ class PairTrainer:
         )
         return replace(pair.patient, levels=levels)
 
-    @torch.no_grad()
+    def tokens(self, pairs: Sequence[Pair]) -> Float[np.ndarray, "n d"]:
+        """Return the tokens of both subspaces of some pairs."""
+        if not pairs:
+            return np.zeros((0, 0))
+        tokens = self._encode_all(pairs)[0].tokens
+        return torch.cat(list(tokens.values()), dim=1).double().numpy()
+
     def measure(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Return the numbers of `held_out.measure` on some pairs."""
+        return measure(*self._encode_all(pairs))
+
+    @torch.no_grad()
+    def _encode_all(self, pairs: Sequence[Pair]) -> tuple[PairEncoding, Targets]:
+        """Encode pairs without dropout, into the memory of the processor."""
+        self.network.eval()
         size = self.params.pretraining.batch_size
         parts = [self.encode(pairs[start : start + size]) for start in range(0, len(pairs), size)]
-        encoding = PairEncoding.join([part[0] for part in parts])
         targets = {s: torch.cat([part[1][s] for part in parts]).cpu() for s in self.programs}
-        return measure(encoding.cpu(), targets)
+        return PairEncoding.join([part[0] for part in parts]).cpu(), targets

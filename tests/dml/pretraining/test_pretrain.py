@@ -21,6 +21,7 @@ from dml.pretraining.network import PairEncoding, PretrainingNetwork
 from dml.pretraining.pairs import align, make_pairs
 from dml.pretraining.pretrain import PairTrainer, fit_components, pretrain
 from dml.pretraining.pretrained import Pretrained
+from dml.pretraining.site_signal import compare_site_signal
 from dml.training.train import distill_student, train_teacher
 from tests.synthetic import PARAMS, TUMOR, change, cohort, fold, splits
 
@@ -309,6 +310,25 @@ def test_weights_survive_the_disk(learned: Pretrained, tmp_path) -> None:
     (tmp_path / "weights.safetensors").write_bytes(b"damaged")
     with pytest.raises(InputError, match="dvc repro pretrain"):
         Pretrained.load(tmp_path)
+
+
+def test_the_site_is_told_where_it_is_planted_and_not_where_it_is_not() -> None:
+    rng = np.random.default_rng(0)
+    sites = [f"S{i}" for i in rng.integers(0, 3, 150)] + ["small"] * 4
+    noise = rng.normal(size=(154, 5))
+    planted = noise + np.array([[3.0 * (site == "S0"), 3.0 * (site == "S1"), 0, 0, 0] for site in sites])
+    result = compare_site_signal({"before": noise, "after": planted}, sites, 10)
+    assert result["sites"] == 3
+    assert result["patients"] == 150
+    assert abs(result["before"] - 0.5) < 0.12
+    assert result["after"] > 0.95
+    assert compare_site_signal({"before": noise[:150]}, ["one"] * 150, 10) == {}
+
+
+def test_the_report_has_the_site_before_and_after() -> None:
+    report = pretrain(fold(cohort(60)), [OTHER], change(SMALL, pretraining={"epochs": 1}), TEST).report["site_auc"]
+    assert set(report) == {"sites", "patients", "input", "before", "after"}
+    assert report["patients"] == 48
 
 
 def test_too_few_pairs_are_refused() -> None:
