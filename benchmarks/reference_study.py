@@ -3,8 +3,9 @@
 `python -m benchmarks.reference_study --cohort NAME --task survival --members 5 --out FOLDER`, after `dml cohort import`
 and `use` and `dvc repro check_features split`. Everything is trained with the parameters of params.yaml and tested on
 the outer folds; nothing is chosen here. With `--as-trained` also the
-networks without shrinkage. Writes predictions and metrics.json for each version; prints the leading
-metric, integrated Brier score, calibration slope, and paired differences.
+networks without shrinkage. With `--pretrain COHORT,COHORT` networks start from pairs of these cohorts, imported in the
+same way; the numbers of each fold's pretraining are in pretraining-<fold>.json. Writes predictions and metrics.json
+for each version; prints the leading metric, integrated Brier score, calibration slope, and paired differences.
 """
 
 import argparse
@@ -17,11 +18,15 @@ from dml.baselines.linear.fit import fit_baseline
 from dml.baselines.linear.regression import make_regression
 from dml.config import params as config
 from dml.core.device import torch_threads
+from dml.core.files import write_json
 from dml.core.predictions import write_predictions
 from dml.data.cohort_store import CohortStore
 from dml.evaluation.horizons import select_horizons
 from dml.evaluation.results import read_results
 from dml.evaluation.scorer import Scorer
+from dml.models.initial_weights import InitialWeights
+from dml.pretraining.pretrain import pretrain_fold
+from dml.pretraining.pretrained import Network
 from dml.training.folds import make_fold, predict_fold, select_test_patients
 from dml.training.runtime import one_blas_thread
 from dml.training.train import distill_student, train_baseline, train_teacher
@@ -51,12 +56,17 @@ def train_fold(
         fitted = fit_baseline(name, fold.learning, {"test": test}, regression, params.baselines)
         if fitted is not None:
             written[name] = fitted.rows.assign(fold=index), fitted.metadata
+    initial: dict[Network, InitialWeights | None] = {"teacher": None, "student": None}
+    if params.other_cohorts:
+        pretrained = pretrain_fold(cohort, splits, index, params)
+        write_json(out / f"pretraining-{index}.json", dict(pretrained.report))
+        initial |= {name: pretrained.initial(name) for name in params.pretraining.start}
     for version in versions:
         shrinkage = params.optimisation.shrinkage if version == "shrunk" else None
         optimisation = params.optimisation.model_copy(update={"shrinkage": shrinkage})
         changed = params.model_copy(update={"optimisation": optimisation})
-        teacher = train_teacher(fold, changed, task)
-        student = distill_student(fold, changed, task, teacher.model)
+        teacher = train_teacher(fold, changed, task, initial=initial["teacher"])
+        student = distill_student(fold, changed, task, teacher.model, initial=initial["student"])
         results: dict[str, TrainingResult | None] = {"teacher": teacher, "student": student}
         if version == versions[0]:
             results["abmil"] = train_baseline(fold, changed, task, "abmil")
@@ -83,13 +93,18 @@ def main() -> None:
     parser.add_argument("--task", default="survival")
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--as-trained", action="store_true", help="also the networks without shrinkage")
+    parser.add_argument("--pretrain", default="", help="names of other cohorts, separated by commas")
+    parser.add_argument("--start", default="", help="networks that start from them; default pretraining.start")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     params = config.load()
     if params.cohort != arguments.cohort:
         parser.error(f"params.yaml is about {params.cohort}: dml cohort use {arguments.cohort}")
     optimisation = params.optimisation.model_copy(update={"ensemble_size": arguments.members})
-    params = params.model_copy(update={"optimisation": optimisation})
+    named = tuple(filter(None, arguments.pretrain.split(","))) or params.pretraining.cohorts
+    start = tuple(filter(None, arguments.start.split(","))) or params.pretraining.start
+    pretraining = config.Pretraining(**params.pretraining.model_dump() | {"cohorts": named, "start": start})
+    params = params.model_copy(update={"optimisation": optimisation, "pretraining": pretraining})
     store, out = CohortStore.of(params.cohort), arguments.out / params.cohort / arguments.task
     versions = ("as_trained", "shrunk") if arguments.as_trained else ("shrunk",)
     for index in params.folds:

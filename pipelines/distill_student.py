@@ -3,8 +3,10 @@
 import sys
 
 from dml.core.files import only_writer
+from dml.pretraining.pretrained import read_initial
 from dml.training.checkpoint import FoldModel
 from dml.training.train import distill_student
+from dml.training.training_result import TrainingResult
 from pipelines.inputs import Job, read_inputs, train_model
 from pipelines.stage import stage
 
@@ -16,10 +18,13 @@ def main() -> None:
     with only_writer(f"distill_student-{job.task}-{job.fold}"):
         inputs = read_inputs(job)
         teacher = FoldModel.load(job.folder("teacher"))
-        train_model(job, inputs, "student", lambda: distill_student(inputs.fold, job.params, job.task, teacher))
-        train_model(
-            job, inputs, "student_undistilled", lambda: distill_student(inputs.fold, job.params, job.task, None)
-        )
+        initial = read_initial(job.params, "student", job.fold)
+
+        def distill(teacher: FoldModel | None) -> TrainingResult:
+            return distill_student(inputs.fold, job.params, job.task, teacher, initial=initial)
+
+        train_model(job, inputs, "student", lambda: distill(teacher))
+        train_model(job, inputs, "student_undistilled", lambda: distill(None))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-hook = install_import_hook(["dml.models", "dml.training"], "beartype.beartype")
+hook = install_import_hook(["dml.models", "dml.pretraining", "dml.training"], "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parents[1]
 UNIT = ("core", "config", "readers", "cohorts", "data", "models", "baselines/linear", "evaluation")

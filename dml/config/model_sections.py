@@ -151,6 +151,30 @@ class Distillation(Section):
         return self
 
 
+class Pretraining(Section):
+    """Pairs of slide and expression of other cohorts from which networks start, and the arms they learn; no outcome."""
+
+    cohorts: tuple[str, ...] = Field((), description="imported cohorts; the current one is passed over; none: off")
+    start: tuple[Literal["teacher", "student"], ...] = Field(("student",), description="networks that start from it")
+    expression_weight: float = Field(1.0, ge=0, description="weight of the gene components predicted from the tokens")
+    contrast_weight: float = Field(0.5, ge=0, description="weight of matching tokens and gene embeddings of a patient")
+    clustering_weight: float = Field(0.0, ge=0, description="weight of clusters shared by slides and genes; 0 = off")
+    clusters: int = Field(16, ge=2, description="prototypes of each subspace")
+    components: PositiveInt = Field(16, description="principal components of each gene group, beside its mean")
+    queue: NonNegativeInt = Field(512, description="past pairs among which a patient's own is told apart")
+    epochs: PositiveInt = 15
+    batch_size: int = Field(64, ge=2)
+    learning_rate: PositiveFloat = 1e-3
+
+    @model_validator(mode="after")
+    def _learns(self) -> "Pretraining":
+        if not self.expression_weight and not self.contrast_weight and not self.clustering_weight:
+            raise ValueError("the weights of all arms are 0: nothing is learned")
+        if repeated := sorted({name for name in self.cohorts if self.cohorts.count(name) > 1}):
+            raise ValueError(f"cohorts: {', '.join(repeated)} is there twice")
+        return self
+
+
 class Baselines(Section):
     """Baselines on the same folds: every linear one, and the deep ones that are named."""
 

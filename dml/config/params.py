@@ -25,6 +25,7 @@ from dml.config.model_sections import Distillation as Distillation
 from dml.config.model_sections import LinearOffset as LinearOffset
 from dml.config.model_sections import Model as Model
 from dml.config.model_sections import Optimisation as Optimisation
+from dml.config.model_sections import Pretraining as Pretraining
 from dml.config.model_sections import Teacher as Teacher
 from dml.config.tuning_section import Choices as Choices
 from dml.config.tuning_section import Domain as Domain
@@ -59,6 +60,7 @@ class Params(Section):
     inputs: Inputs = Inputs()
     model: Model = Model()
     optimisation: Optimisation = Optimisation()
+    pretraining: Pretraining = Pretraining()
     teacher: Teacher = Teacher()
     distillation: Distillation = Distillation()
     baselines: Baselines = Baselines()
@@ -70,6 +72,11 @@ class Params(Section):
     promotion: Promotion = Promotion()
     tuning: Tuning = Tuning()
     limits: Limits = Limits()
+
+    @property
+    def other_cohorts(self) -> tuple[str, ...]:
+        """Cohorts whose pairs networks are pretrained on: those of `pretraining.cohorts` but the current one."""
+        return tuple(name for name in self.pretraining.cohorts if name != self.cohort)
 
     @model_validator(mode="after")
     def _folds_in_order(self) -> "Params":

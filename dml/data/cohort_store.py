@@ -66,6 +66,10 @@ class CohortStore:
         """Return the file with the features of one slide at one resolution."""
         return feature_store.bag_path(self.features_folder, encoder, mpp, slide_id)
 
+    def pretraining_folder(self, fold: int) -> Path:
+        """Return the folder of the weights that networks of a fold start from (`dml.pretraining`)."""
+        return self.folder / "pretraining" / f"fold-{fold}"
+
     def patients(self) -> pd.DataFrame:
         """Read the table of patients; ``attrs`` has the classes of each label and the cohort's name."""
         return read_patients(self.patients_path)

@@ -37,8 +37,11 @@ class GenePrograms(BaseModel):
 
     def __call__(self, genes: Float[np.ndarray, "n g"]) -> Float[np.ndarray, "n p"]:
         """Return the scores, standardised and scaled by the root of their weight."""
-        standardised = (genes @ self.directions - self.mean) / self.deviation
-        return np.asarray(standardised * np.sqrt(self.weights), np.float32)
+        return np.asarray(self.standardise(genes) * np.sqrt(self.weights), np.float32)
+
+    def standardise(self, genes: Float[np.ndarray, "n g"]) -> Float[np.ndarray, "n p"]:
+        """Return the scores in standard deviations from the mean of the training patients."""
+        return np.asarray((genes @ self.directions - self.mean) / self.deviation)
 
     @property
     def weights(self) -> Float[np.ndarray, "p"]:

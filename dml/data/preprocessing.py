@@ -131,7 +131,7 @@ class Preprocessor(BaseModel):
             numbers = np.array([case.values[task] for case in training.cases if task in case.values])
             scale = TargetScale.fit(numbers, task)
             base_logits = distribution(params.optimisation.regression_loss).base(scale(numbers))
-        tile_um, tokens = _token_scaling(training, params)
+        tile_um, tokens = token_scaling(training, params)
         tumor_genes, tme_genes = measured_genes(training, "tumor"), measured_genes(training, "tme")
         names = params.inputs.covariates
         return cls(
@@ -149,8 +149,8 @@ class Preprocessor(BaseModel):
             unit=training.unit,
             tumor_genes=tumor_genes,
             tme_genes=tme_genes,
-            tumor=_gene_scaling(training, tumor_genes),
-            tme=_gene_scaling(training, tme_genes),
+            tumor=gene_scaling(training, tumor_genes),
+            tme=gene_scaling(training, tme_genes),
             covariate_names=names,
             covariates=_covariate_scaling(training, names),
             auxiliary=_auxiliary_labels(training, params.inputs.auxiliary, task),
@@ -245,7 +245,8 @@ def _class_weights(cohort: Cohort, task: str, classes: Sequence[str]) -> np.ndar
     return counts.sum() / (len(classes) * counts) if len(classes) else np.zeros(0)
 
 
-def _token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, ...], Scaling]:
+def token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, ...], Scaling]:
+    """Fit the scaling of tokens, each slide with the same weight; return the sides of tiles in microns, too."""
     means, squares, tile_um = [], [], {}
     for case in cohort.cases:
         for mpp, bag in case.bags.items():
@@ -275,7 +276,8 @@ def raise_small_deviations(deviation: np.ndarray) -> np.ndarray:
     return raised
 
 
-def _gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
+def gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
+    """Fit the scaling of some genes that the cohort has."""
     index = gene_index(cohort.genes, genes)
     rows = [case.expression[index] for case in cohort.cases if case.expression is not None]
     return Scaling.fit(np.array(rows, dtype=np.float32).reshape(len(rows), len(index)), WINSOR_QUANTILE)

@@ -26,6 +26,7 @@ from dml.evaluation.metric_sets import PRIMARY, leading_metric
 from dml.evaluation.metrics import Metric
 from dml.evaluation.subgroup_rules import patients_in_subgroup
 from dml.experiments.ablation_variants import FULL, Variant, list_variants, train
+from dml.pretraining.pretrained import start_digests
 from dml.training.checkpoint import FoldModel
 from dml.training.folds import make_fold, predict_fold, select_test_patients
 
@@ -74,7 +75,8 @@ class Ablation:
         params, variant = cell.variant.apply(self.params), cell.variant
         sections = {name: getattr(params, name) for name in DECIDING}
         content = {k: v if isinstance(v, str) else v.model_dump(mode="json") for k, v in sections.items()}
-        key = digest(content, variant.kind, variant.targets, cell.seed, cell.fold, self.task, self.stores)
+        start = start_digests(params, variant.kind, cell.fold)
+        key = digest(content, variant.kind, variant.targets, cell.seed, cell.fold, self.task, self.stores, *start)
         return WORK / "ablation" / self.params.cohort / self.task / key
 
     def predictions(self, cell: Cell) -> Path:

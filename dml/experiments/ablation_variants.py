@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from dml.config import params as config
+from dml.pretraining.pretrained import read_initial
 from dml.training.checkpoint import FoldModel
 from dml.training.folds import Fold
 from dml.training.loss_terms.registry import LossTerm, loss_terms
@@ -86,7 +87,17 @@ def list_variants(params: config.Params) -> tuple[Variant, ...]:
     """Return all rows, the full models first: the fixed ones, and one or two for each loss term of a model."""
     terms = {kind: [row for term in loss_terms(kind) for row in _vary(term, params)] for kind in KINDS}
     fixed = {kind: [variant for variant in _FIXED if variant.kind == kind] for kind in KINDS}
-    return tuple(variant for kind in KINDS for variant in (*fixed[kind], *terms[kind]))
+    start = {kind: [_vary_start(kind, params)] if params.other_cohorts else [] for kind in KINDS}
+    return tuple(variant for kind in KINDS for variant in (*fixed[kind], *terms[kind], *start[kind]))
+
+
+def _vary_start(kind: Kind, params: config.Params) -> Variant:
+    """Return the row whose model starts from pretrained weights where the full one does not, and the other way."""
+    start, prefix = params.pretraining.start, "student: " if kind == "student" else ""
+    if kind in start:
+        others = tuple(name for name in start if name != kind)
+        return Variant(f"{prefix}no pretraining", kind, {"pretraining": {"start": others}})
+    return Variant(f"{prefix}with pretraining", kind, {"pretraining": {"start": (*start, kind)}})
 
 
 def _vary(term: LossTerm, params: config.Params) -> Iterator[Variant]:
@@ -109,12 +120,14 @@ def train(variant: Variant, fold: Fold, params: config.Params, task: str, teache
         The full teacher of this fold and seed, from which every student is distilled.
     """
     changed = variant.apply(params)
+    initial = read_initial(changed, variant.kind, fold.index)
     if variant.kind == "teacher":
-        return train_teacher(fold, changed, task)
+        return train_teacher(fold, changed, task, initial=initial)
     return distill_student(
         fold,
         changed,
         task,
         None if variant.targets == "none" else teacher,
         shuffle_targets=variant.targets == "another",
+        initial=initial,
     )

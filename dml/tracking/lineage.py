@@ -33,7 +33,8 @@ def relevant(params: Params, model: str) -> dict[str, Any]:
     content["baselines"].pop("deep")  # which are trained, not how
     entry = registry.entry(ModelName.parse(model).base)
     distilled = ("distillation",) if entry.family == "ours" and entry.name != "teacher" else ()
-    chosen = {name: content[name] for name in (*_SECTIONS[entry.family], *distilled)}
+    pretrained = ("pretraining",) if entry.family == "ours" and params.other_cohorts else ()
+    chosen = {name: content[name] for name in (*_SECTIONS[entry.family], *distilled, *pretrained)}
     # of how tokens were made, only the encoder reaches a model; of the evaluation, the years it predicts
     parts = {"embed": {"encoder": content["embed"]["encoder"]}, "evaluation": {"years": content["evaluation"]["years"]}}
     return {**chosen, **parts}
@@ -57,9 +58,10 @@ def as_trained(params: Params, task: str, model: str, lock: Path = Path("dvc.loc
 
 
 def _behind(output: str, stages: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Stages that trained a model: that of its output, after those of the models it needs (a student's teacher)."""
+    """Stages that trained a model: that of its output, after those of what it needs (teacher, initial weights)."""
     made_by = [stage for stage in stages.values() if output in _paths(stage, "outs")]
-    needed = [path for stage in made_by for path in _paths(stage, "deps") if path.startswith("models/")]
+    paths = [path for stage in made_by for path in _paths(stage, "deps")]
+    needed = [path for path in paths if path.startswith("models/") or "/pretraining/" in path]
     return [stage for path in needed for stage in _behind(path, stages)] + made_by
 
 
@@ -101,14 +103,18 @@ def flat(sections: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return result
 
 
-def data_hashes(cohort: str, lock: Path = Path("dvc.lock")) -> dict[str, str]:
+def data_hashes(cohort: str, lock: Path = Path("dvc.lock"), pretrained: bool = False) -> dict[str, str]:
     """Hashes that DVC recorded for the stores models are trained from, by path; empty outside a DVC pipeline.
+
+    With `pretrained` also of the weights that networks start from, of the folds that have some.
 
     Outputs, not dependencies, are read: they are known once the stage that wrote them has ended, whatever reads them.
     """
     outs = [out for stage in _locked(lock).values() for out in stage.get("outs") or ()]
     stores = {f"data/{cohort}/{name}" for name in STORES}
-    inputs = sorted((out for out in outs if out["path"] in stores), key=lambda out: out["path"])
+    folder = f"data/{cohort}/pretraining/"
+    used = [out for out in outs if out["path"] in stores or (pretrained and out["path"].startswith(folder))]
+    inputs = sorted(used, key=lambda out: out["path"])
     return {out["path"]: str(out.get("md5") or out.get("hash")) for out in inputs}
 
 

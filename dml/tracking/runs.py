@@ -59,7 +59,7 @@ def log_params_and_inputs(client: "MlflowClient", run_id: str, params: Params, s
     context = [InputTag("mlflow.data.context", "input")]
     inputs = [
         DatasetInput(Dataset(path, value[:36], "dvc", json.dumps({"path": path})), context)
-        for path, value in lineage.data_hashes(params.cohort).items()
+        for path, value in lineage.data_hashes(params.cohort, pretrained="pretraining" in sections).items()
     ]
     if inputs:
         client.log_inputs(run_id, inputs)

@@ -1,7 +1,7 @@
 """Train the ensemble that is one model of one fold: what its members share is fitted once, then each is trained."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -74,7 +74,9 @@ class SharedState:
         return training, validation
 
 
-def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: Sequence[Case]) -> SharedState:
+def fit_shared(
+    name: str, fold: Fold, params: config.Params, task: str, cases: Sequence[Case], others: Collection[str] = ()
+) -> SharedState:
     """Fit what the members share: preprocessing and linear offset, on all training patients of the fold.
 
     Teacher, student and members have the same scaling, bins and classes.
@@ -91,6 +93,8 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         "survival", or a label.
     cases : sequence of Case
         The patients to train on and to validate with.
+    others : collection of str
+        Digests of the ids of patients that initial weights or targets were learned from.
     """
     preprocessor = Preprocessor.fit(fold.learning, params, task)
     entry = registry.entry(name)
@@ -116,7 +120,7 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         members=params.optimisation.ensemble_size,
         seed=params.seed,
         linear_offset=reference.offset if reference and _trains_with_offset(name, params, preprocessor) else None,
-        training_patient_hashes=tuple(sorted(digest(case.patient_id) for case in fold.learning.cases)),
+        training_patient_hashes=tuple(sorted({*others, *(digest(case.patient_id) for case in fold.learning.cases)})),
         versions={"dml": __version__, "torch": torch.__version__, "numpy": np.__version__},
     )
     return SharedState(spec, reference, fold, fold.learning.subset({case.patient_id for case in cases}), inner_fold_of)

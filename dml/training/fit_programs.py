@@ -56,7 +56,7 @@ def fit_programs(
         count = min(MAX_COMPONENTS, max(len(cases) // PATIENTS_PER_COMPONENT, 1), genes.shape[1])
         directions = GenePrograms.directions_of(genes, count)
         scores = genes @ directions
-        shares = _predictability(rows[complete], scores[complete], inner[complete])
+        shares = predictability(rows[complete], scores[complete], inner[complete])
         deviation = np.maximum(scores.std(0), 1e-6)
         programs[subspace] = GenePrograms(
             directions=directions, mean=scores.mean(0), deviation=deviation, predictability=shares
@@ -65,7 +65,7 @@ def fit_programs(
     return programs
 
 
-def _predictability(
+def predictability(
     slide: Float[np.ndarray, "n c"], scores: Float[np.ndarray, "n p"], inner_fold: Int[np.ndarray, "n"]
 ) -> Float[np.ndarray, "p"]:
     """Return the out-of-fold R2 of each program, 0 where it is negative."""

@@ -6,6 +6,7 @@ from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.models import registry
 from dml.models.gene_imputation import GeneImputationStudent
+from dml.models.initial_weights import InitialWeights, load_matching
 from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel
 from dml.training.distillation import DistillationTargets
@@ -18,7 +19,11 @@ from dml.training.training_result import TrainingResult
 
 
 def train_teacher(
-    fold: Fold, params: config.Params, task: str, on_epoch: EpochCallback | None = None
+    fold: Fold,
+    params: config.Params,
+    task: str,
+    on_epoch: EpochCallback | None = None,
+    initial: InitialWeights | None = None,
 ) -> TrainingResult:
     """Train the teacher of one fold on every patient with a target and a slide or a transcriptome.
 
@@ -34,6 +39,8 @@ def train_teacher(
         "survival", or a label.
     on_epoch : callable, optional
         Called after each epoch of each member.
+    initial : InitialWeights, optional
+        Weights that every member starts from (`dml.pretraining`).
 
     Examples
     --------
@@ -49,7 +56,7 @@ def train_teacher(
     """
     has_sources = any if params.teacher.use_unpaired else all
     cases = [c for c in fold.learning.cases if c.has_target(task) and has_sources((c.has_slide, c.has_expression))]
-    shared = fit_shared("teacher", fold, params, task, cases)
+    shared = fit_shared("teacher", fold, params, task, cases, initial.patient_hashes if initial else ())
     objective = TaskObjective(shared.spec.preprocessor, params, "teacher")
     settings = TrainConfig(
         params.optimisation,
@@ -59,7 +66,12 @@ def train_teacher(
         modality_dropout=params.teacher.modality_dropout,
         on_epoch=on_epoch,
     )
-    return EnsembleTrainer(shared, settings, lambda member: objective).train()
+
+    def initialise(index: int, member: nn.Module) -> None:
+        if initial is not None:
+            load_matching(member, initial.weights)
+
+    return EnsembleTrainer(shared, settings, lambda member: objective, initialise).train()
 
 
 def distill_student(
@@ -69,6 +81,7 @@ def distill_student(
     teacher: FoldModel | None,
     on_epoch: EpochCallback | None = None,
     shuffle_targets: bool = False,
+    initial: InitialWeights | None = None,
 ) -> TrainingResult:
     """Train the student of one fold.
 
@@ -78,7 +91,7 @@ def distill_student(
 
     Parameters
     ----------
-    fold, params, task, on_epoch
+    fold, params, task, on_epoch, initial
         As for `train_teacher`.
     teacher : FoldModel or None
         The teacher of the same fold; None trains the undistilled student: task loss only.
@@ -105,7 +118,12 @@ def distill_student(
     ]
     if not params.distillation.use_unpaired:
         cases = [c for c in cases if c.has_expression and c.has_target(task)]
-    shared = fit_shared("student_undistilled" if teacher is None else "student", fold, params, task, cases)
+    learned_from = {
+        *(initial.patient_hashes if initial else ()),
+        *(teacher.spec.training_patient_hashes if teacher else ()),
+    }
+    name = "student_undistilled" if teacher is None else "student"
+    shared = fit_shared(name, fold, params, task, cases, learned_from)
 
     def objective(member: int) -> Objective:
         preprocessor = shared.spec.preprocessor
@@ -119,6 +137,8 @@ def distill_student(
     def initialise(index: int, member: nn.Module) -> None:
         if teacher is not None and isinstance(member, GeneImputationStudent):
             member.load_teacher(_teacher_member(teacher, index))
+        elif initial is not None:
+            load_matching(member, initial.weights)
 
     settings = TrainConfig(params.optimisation, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
     return EnsembleTrainer(shared, settings, objective, initialise).train()

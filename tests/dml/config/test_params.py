@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from dml.config import params as config
 from dml.core.errors import ConfigError
@@ -56,3 +57,13 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
         config.load(tmp_path / "params.yaml")
     with pytest.raises(ConfigError, match="not YAML"):
         load(tmp_path, "cohort: [")
+
+
+def test_pretraining_refuses_what_teaches_nothing_and_passes_over_the_current_cohort() -> None:
+    for wrong in ({"expression_weight": 0, "contrast_weight": 0}, {"cohorts": ("a", "a")}, {"start": ("abmil",)}):
+        with pytest.raises(ValidationError):
+            config.Pretraining(**wrong)
+    named = config.Pretraining(cohorts=("a", "b"))
+    params = [config.Params(cohort=name, tasks=("grade",), folds=(0, 1), pretraining=named) for name in ("a", "c")]
+    assert [each.other_cohorts for each in params] == [("b",), ("a", "b")]
+    assert config.Params(cohort="a", tasks=("grade",), folds=(0, 1)).other_cohorts == ()

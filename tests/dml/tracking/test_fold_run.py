@@ -137,6 +137,23 @@ def test_what_makes_another_run_makes_dvc_train_again(params: Build, model: str)
     assert [n for n in sorted(names) if not any(n == p or n.startswith(f"{p}.") for p in retraining)] == []
 
 
+def test_pretraining_is_recorded_with_the_networks_that_may_start_from_it(params: Build, workplace: Path) -> None:
+    on = params(pretraining={"cohorts": ("other",), "epochs": 3})
+    assert lineage.relevant(on, "teacher")["pretraining"]["epochs"] == 3
+    assert "pretraining" not in lineage.relevant(on, "linear_slide")
+    assert "pretraining" not in lineage.relevant(params(), "student")
+    weights, teacher = "data/demo/pretraining/fold-0", "models/demo/survival/teacher/fold-0"
+    recorded = {"params.yaml": {"cohort": "demo", "pretraining.epochs": 4}}
+    lock = {
+        "pretrain@0": {"outs": [{"path": weights, "md5": "a.dir"}], "params": recorded},
+        "train_teacher@0": {"deps": [{"path": weights}], "outs": [{"path": teacher, "md5": "b.dir"}]},
+    }
+    Path("dvc.lock").write_text(json.dumps({"stages": lock}))
+    assert lineage.data_hashes("demo") == {}
+    assert lineage.data_hashes("demo", pretrained=True) == {weights: "a.dir"}
+    assert lineage.as_trained(on, "survival", "teacher").pretraining.epochs == 4
+
+
 def makes(out: str, model: str) -> bool:
     """Whether an output in dvc.yaml is the fold of a model; ${item.model} stands for the deep baselines."""
     named = f"/{model}/fold-" in out
