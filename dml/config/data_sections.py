@@ -97,6 +97,11 @@ class Split(Section):
     stratify: tuple[str, ...] = ("event",)
     group_sites: bool = False
 
+    @property
+    def inner_folds(self) -> int:
+        """Inner folds of a fold of enough patients: each is about the validation share."""
+        return max(1, round(1 / self.validation_share) - 1) + 1
+
 
 class Inputs(Section):
     """Inputs of the models beside slide and transcriptome, and their targets."""

@@ -77,6 +77,18 @@ class Params(Section):
             raise ValueError(f"folds must be 0, 1, ... without a gap, found {list(self.folds)}")
         return self
 
+    @model_validator(mode="after")
+    def _distillation_is_possible(self) -> "Params":
+        temperature, targets = self.distillation.temperature, self.distillation.targets
+        if isinstance(temperature, dict) and (unknown := sorted(set(temperature) - set(self.tasks))):
+            tasks = ", ".join(self.tasks)
+            raise ValueError(f"distillation.temperature: no task {unknown[0]!r}; tasks are {tasks}")
+        if targets == "genes" and not self.teacher.use_unpaired:
+            raise ValueError("distillation.targets: genes needs a teacher that answers without slide: use_unpaired")
+        if targets == "residual" and self.model.linear_offset.components == 0:
+            raise ValueError("distillation.targets: residual needs the linear model: model.linear_offset.components")
+        return self
+
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read params.yaml; its limits on foreign files hold from then on, in this process and those it starts.
