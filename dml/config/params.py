@@ -87,6 +87,9 @@ class Params(Section):
             raise ValueError("distillation.targets: genes needs a teacher that answers without slide: use_unpaired")
         if targets == "residual" and self.model.linear_offset.components == 0:
             raise ValueError("distillation.targets: residual needs the linear model: model.linear_offset.components")
+        if targets == "residual" and self.optimisation.shrinkage is None and not self.distillation.use_linear_offset:
+            needed = "optimisation.shrinkage or distillation.use_linear_offset"
+            raise ValueError(f"distillation.targets: residual needs the linear model in predictions: {needed}")
         return self
 
 

@@ -67,7 +67,11 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ),
         (
             {"distillation": {"targets": "residual"}, "model": {"linear_offset": {"components": 0}}},
-            r"distillation\.targets: residual needs the linear model",
+            r"distillation\.targets: residual needs the linear model: model",
+        ),
+        (
+            {"distillation": {"targets": "residual"}, "optimisation": {"shrinkage": None}},
+            r"distillation\.targets: residual needs the linear model in predictions: optimisation\.shrinkage or",
         ),
         (
             {"distillation": {"targets": "genes"}, "teacher": {"use_unpaired": False}},
