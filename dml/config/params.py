@@ -83,6 +83,8 @@ class Params(Section):
         if isinstance(temperature, dict) and (unknown := sorted(set(temperature) - set(self.tasks))):
             tasks = ", ".join(self.tasks)
             raise ValueError(f"distillation.temperature: no task {unknown[0]!r}; tasks are {tasks}")
+        if self.inputs.clinical and self.distillation.architecture == "gene_imputation":
+            raise ValueError("inputs.clinical: a student of distillation.architecture: gene_imputation has none")
         if targets == "genes" and not self.teacher.use_unpaired:
             raise ValueError("distillation.targets: genes needs a teacher that answers without slide: use_unpaired")
         if targets == "residual" and self.model.linear_offset.components == 0:

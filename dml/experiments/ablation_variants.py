@@ -78,6 +78,7 @@ _FIXED = (
     Variant("targets beyond the linear model", "student", {"distillation": {"targets": "residual"}}),
     Variant("cross-fitted targets", "student", {"distillation": {"teacher_members": "mean"}}),
     Variant("patients weighted", "student", {"distillation": {"patient_weights": "predictability"}}),
+    Variant("student: no clinical inputs", "student", {"inputs": {"clinical": ()}}),
     Variant("student: no unpaired patients", "student", {"distillation": {"use_unpaired": False}}),
     Variant("generated genes", "student", {"distillation": {"architecture": "gene_imputation"}}),
     Variant("density-peak clustering", "student", {"distillation": {"aggregation": "density_peaks"}}),

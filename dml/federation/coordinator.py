@@ -239,7 +239,7 @@ def without_local_parts(params: config.Params, local_epochs: int) -> config.Para
     return params.model_copy(
         update={
             "model": params.model.model_copy(update={"linear_offset": offset}),
-            "inputs": params.inputs.model_copy(update={"auxiliary": ()}),
+            "inputs": params.inputs.model_copy(update={"auxiliary": (), "clinical": ()}),
             "distillation": params.distillation.model_copy(update=off),
             "optimisation": params.optimisation.model_copy(update=optimisation),
         }

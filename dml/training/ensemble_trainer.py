@@ -16,6 +16,7 @@ from dml.core.device import resolve_device, torch_threads
 from dml.core.files import digest
 from dml.core.fork_map import fork_map
 from dml.core.types import Case, Cohort
+from dml.data.clinical_inputs import ClinicalInputs
 from dml.data.patient_reader import Patient, PatientReader
 from dml.data.preprocessing import Preprocessor
 from dml.models import registry
@@ -100,6 +101,10 @@ def fit_shared(name: str, fold: Fold, params: config.Params, task: str, cases: S
         c.patient_id: fold.inner_fold_of.get(c.patient_id, i % max(fold.n_inner_folds, 1))
         for i, c in enumerate(fold.learning.cases)
     }
+    if params.inputs.clinical and entry.family == "ours" and "genes" not in entry.inputs:
+        inputs = params.inputs
+        clinical = ClinicalInputs.fit(fold.learning, inputs.clinical, task, inputs.clinical_dropout)
+        preprocessor = preprocessor.model_copy(update={"clinical": clinical})
     if params.distillation.program_weight and entry.family == "ours" and "genes" not in entry.inputs:
         programs = fit_programs(fold.learning, preprocessor, inner_fold_of)
         preprocessor = preprocessor.model_copy(update={"programs": programs})

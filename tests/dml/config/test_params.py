@@ -43,6 +43,11 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ({"folds": [0, 2]}, r"folds must be 0, 1, \.\.\. without a gap, found \[0, 2\]"),
         ({"tasks": []}, r"tasks: .*at least 1"),
         ({"model": {"width": 30, "heads": 4}}, r"width 30 is not a multiple of heads 4"),
+        ({"inputs": {"clinical": ["age"], "covariates": ["age"]}}, r"covariates and clinical: age is there twice"),
+        (
+            {"inputs": {"clinical": ["age"]}, "distillation": {"architecture": "gene_imputation"}},
+            r"inputs\.clinical: a student of distillation\.architecture: gene_imputation has none",
+        ),
         ({"distillation": {"temperature": 0}}, r"distillation\.temperature\.\S+: .*greater than 0, found 0"),
         (
             {"distillation": {"temperature": {"survival": -1}}},

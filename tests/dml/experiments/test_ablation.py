@@ -63,6 +63,13 @@ def test_only_rows_that_are_another_model_are_in_the_table() -> None:
         select_variants(PARAMS, ["no fusion"])
 
 
+def test_a_row_without_clinical_inputs_where_there_are_some() -> None:
+    name, some = "student: no clinical inputs", PARAMS.model_copy(update={"inputs": config.Inputs(clinical=("age",))})
+    assert name not in {variant.name for variant in select_variants(PARAMS)}
+    assert name in {variant.name for variant in select_variants(some)}
+    assert named(name).apply(some).inputs == PARAMS.inputs
+
+
 def test_cross_fitted_targets_are_a_row_where_every_inner_fold_was_held_out() -> None:
     cross_fitted = {"targets beyond the linear model", "cross-fitted targets"}
     names = {variant.name for variant in select_variants(PARAMS)}
