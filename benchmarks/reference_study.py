@@ -2,10 +2,11 @@
 
 `python -m benchmarks.reference_study --cohort NAME --task survival --members 5 --out FOLDER`, after `dml cohort import`
 and `use` and `dvc repro check_features split`. Everything is trained with the parameters of params.yaml and tested on
-the outer folds; nothing is chosen here. With `--as-trained` also the
-networks without shrinkage. With `--pretrain COHORT,COHORT` networks start from pairs of these cohorts, imported in the
-same way; the numbers of each fold's pretraining are in pretraining-<fold>.json. Writes predictions and metrics.json
-for each version; prints the leading metric, integrated Brier score, calibration slope, and paired differences.
+the outer folds; nothing is chosen here. With `--as-trained` also the networks without shrinkage; with `--set
+distillation.targets=genes` (repeatable) another value of a parameter, and a folder of its own for each setting, since
+finished folds are not trained again. With `--pretrain COHORT,COHORT` networks start from pairs of these cohorts,
+imported in the same way; the numbers of each fold's pretraining are in pretraining-<fold>.json. Writes predictions and metrics.json for each version; prints the leading metric, integrated Brier score, calibration
+slope, and paired differences.
 """
 
 import argparse
@@ -14,16 +15,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dml.baselines.linear.fit import fit_baseline
 from dml.baselines.linear.regression import make_regression
 from dml.config import params as config
 from dml.core.device import torch_threads
+from dml.core.errors import ConfigError
 from dml.core.files import write_json
 from dml.core.predictions import write_predictions
 from dml.data.cohort_store import CohortStore
 from dml.evaluation.horizons import select_horizons
 from dml.evaluation.results import read_results
 from dml.evaluation.scorer import Scorer
+from dml.experiments.tuning.search_space import override
 from dml.models.initial_weights import InitialWeights
 from dml.pretraining.pretrain import pretrain_fold
 from dml.pretraining.pretrained import Network
@@ -78,6 +83,14 @@ def train_fold(
             write_predictions(path, rows[rows["role"] == "test"], dict(metadata))
 
 
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return name and value of ``NAME=VALUE``; the value is read as YAML."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {text}: write NAME=VALUE, e.g. distillation.targets=genes")
+    return name, yaml.safe_load(value)
+
+
 def score(params: config.Params, store: CohortStore, folder: Path) -> dict[str, Any]:
     """Return metrics of all models, and paired differences."""
     results = read_results(folder)
@@ -95,11 +108,16 @@ def main() -> None:
     parser.add_argument("--as-trained", action="store_true", help="also the networks without shrinkage")
     parser.add_argument("--pretrain", default="", help="names of other cohorts, separated by commas")
     parser.add_argument("--start", default="", help="networks that start from them; default pretraining.start")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of a parameter; repeatable")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     params = config.load()
     if params.cohort != arguments.cohort:
         parser.error(f"params.yaml is about {params.cohort}: dml cohort use {arguments.cohort}")
+    try:
+        params = override(params, dict(parse_setting(text) for text in arguments.set))
+    except ConfigError as error:
+        parser.error(str(error))
     optimisation = params.optimisation.model_copy(update={"ensemble_size": arguments.members})
     named = tuple(filter(None, arguments.pretrain.split(","))) or params.pretraining.cohorts
     start = tuple(filter(None, arguments.start.split(","))) or params.pretraining.start

@@ -7,6 +7,7 @@ import torch
 
 from dml.config import params as config
 from dml.core.types import Bag, Case, Cohort, GeneGroups, Microns, Mpp, Survival
+from dml.data.clinical_inputs import ClinicalInputs
 from dml.data.preprocessing import Preprocessor
 from dml.training.checkpoint import FoldModel, ModelSpec
 
@@ -48,6 +49,7 @@ def write_folds(
     task: str = "survival",
     mpps: tuple[float, ...] = MPPS,
     zoom: float | None = None,
+    clinical: tuple[str, ...] = (),
 ) -> Path:
     """Write the folds of one model; the same call writes the same weights."""
     params = config.Params.model_validate(
@@ -61,11 +63,15 @@ def write_folds(
             "distillation": {"zoom": zoom},
         }
     )
+    preprocessor = Preprocessor.fit(cohort(mpps=mpps), params, task)
+    if clinical:
+        fitted = ClinicalInputs.fit(cohort(mpps=mpps), clinical, task, 0.3)
+        preprocessor = preprocessor.model_copy(update={"clinical": fitted})
     for fold in range(folds):
         spec = ModelSpec.model_validate(
             {
                 "name": name,
-                "preprocessor": Preprocessor.fit(cohort(mpps=mpps), params, task),
+                "preprocessor": preprocessor,
                 "model": params.model,
                 "teacher": params.teacher,
                 "distillation": params.distillation,
@@ -79,5 +85,8 @@ def write_folds(
         )
         with torch.random.fork_rng():
             torch.manual_seed(fold)
-            FoldModel(spec, (spec.build().eval(),)).save(folder / f"fold-{fold}")
+            member = spec.build().eval()
+            if clinical:  # 0 before training
+                torch.nn.init.normal_(member.head.clinical.last.weight)
+            FoldModel(spec, (member,)).save(folder / f"fold-{fold}")
     return folder

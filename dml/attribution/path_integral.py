@@ -137,7 +137,7 @@ class _Path:
     def constant_logits(self, at: Tensor) -> Tensor:
         """Return the rest of the logits (a k): bias, clinical covariates, the linear offset at points of the path."""
         head, batch = self.network.head, self.batch
-        constant = head.bias[None] if head.covariates is None else head.bias + head.covariates(batch.covariates)
+        constant = head.bias + head.covariate_logits(batch.covariates) if head.reads_covariates else head.bias[None]
         if self._offset is None or self._offset_reference is None:
             return constant.expand(len(at), -1)
         return constant + self._offset_reference + at[:, None] * (self._offset - self._offset_reference)

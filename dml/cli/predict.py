@@ -26,6 +26,9 @@ def predict(
     ] = None,
     poll: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks into the watched folder.")] = 10.0,
     expression: Annotated[Path | None, typer.Option(help="Table of transcriptomes, for a teacher.")] = None,
+    clinical: Annotated[
+        Path | None, typer.Option(help="Table patient_id and clinical inputs, for a model that reads some.")
+    ] = None,
     cohort: Annotated[str | None, typer.Option(help="Cohort whose slide table names the patient of a slide.")] = None,
     attention: Annotated[
         Path | None, typer.Option(help="Folder for attention maps: <patient>.parquet, a row a tile.")
@@ -51,23 +54,16 @@ def predict(
     if (slides is None) == (watch is None):
         raise ConfigError("dml predict takes slides or watches a folder: give one of --slides and --watch")
     if slides is None:
-        if attention is not None or similar is not None:
-            raise ConfigError("--watch writes predictions only, without --attention and --similar")
+        if any(option is not None for option in (attention, similar, clinical)):
+            raise ConfigError("--watch takes neither --attention nor --similar nor --clinical")
         request = {"expression": expression, "mpp": mpp, "upsample": upsample}
         watch_for_slides(model, watch or Path(), out, poll, request, log)
         return
     table = Path("data") / cohort / "slides.parquet" if cohort else None
+    asked, progress = {prediction.SIMILAR: k} if similar is not None else None, partial(bar, label="predicting")
+    maps = attention is not None
     rows = prediction.predict(
-        model,
-        slides,
-        expression,
-        table,
-        partial(bar, label="predicting"),
-        attention is not None,
-        mpp,
-        upsample,
-        {prediction.SIMILAR: k} if similar is not None else None,
-        log=log,
+        model, slides, expression, table, progress, maps, mpp, upsample, asked, log=log, clinical=clinical
     )
     if similar is not None:
         rows = prediction.split_similar(rows, similar)

@@ -163,7 +163,7 @@ def assign_inner_folds(
     """
     inner_fold = np.where(role == "validation", 0, NO_INNER_FOLD)
     train = np.flatnonzero(role == "train")
-    others = min(max(1, round(1 / config.validation_share) - 1), max(1, len(train)))
+    others = min(config.inner_folds - 1, max(1, len(train)))
     groups = _groups(patients, config)
     if groups is not None:
         others = min(others, len(set(groups[train])))

@@ -97,6 +97,11 @@ class Split(Section):
     stratify: tuple[str, ...] = ("event",)
     group_sites: bool = False
 
+    @property
+    def inner_folds(self) -> int:
+        """Inner folds of a fold of enough patients: each is about the validation share."""
+        return max(1, round(1 / self.validation_share) - 1) + 1
+
 
 class Inputs(Section):
     """Inputs of the models beside slide and transcriptome, and their targets."""
@@ -104,3 +109,12 @@ class Inputs(Section):
     covariates: tuple[str, ...] = Field((), description="clinical columns known wherever a slide is: age, sex")
     time_bins: PositiveInt = Field(4, ge=2, description="discrete-time bins, quantiles of the training events")
     auxiliary: tuple[str, ...] = Field((), description="labels of training patients, predicted beside the task")
+    clinical: tuple[str, ...] = Field((), description="optional inputs of the student: age, sex, labels; each may lack")
+    clinical_dropout: float = Field(0.3, ge=0, lt=1, description="share of clinical inputs hidden in training")
+
+    @model_validator(mode="after")
+    def _unique_inputs(self) -> "Inputs":
+        names = [*self.covariates, *self.clinical]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"covariates and clinical: {', '.join(repeated)} is there twice")
+        return self

@@ -10,6 +10,8 @@ SMALL_COHORT, SMALL_BATCH = 200, 16
 """Patients below which batches are small, and their size; twice as large otherwise."""
 STEPS, MIN_EPOCHS, MAX_EPOCHS, MIN_PATIENCE = 128, 5, 30, 4
 """Steps of a training, within these limits of epochs; least patience."""
+DEFAULT_TEMPERATURE = 2.0
+"""Of the prediction distillation."""
 
 
 class Schedule(NamedTuple):
@@ -124,7 +126,18 @@ class Distillation(Section):
 
     feature_weight: float = Field(1.0, ge=0, description="weight of the feature distillation; 0 = off")
     prediction_weight: float = Field(1.0, ge=0, description="weight of the prediction distillation; 0 = off")
-    temperature: PositiveFloat = 2.0
+    temperature: PositiveFloat | dict[str, PositiveFloat] = Field(
+        DEFAULT_TEMPERATURE, description="of the prediction distillation; or {task: temperature}"
+    )
+    targets: Literal["fused", "genes", "residual"] = Field(
+        "fused", description="the teacher's answer, that with the slide hidden, or what the slide's linear model lacks"
+    )
+    teacher_members: Literal["matched", "mean"] = Field(
+        "matched", description="predictions of the member of the same number, or of those not trained on the patient"
+    )
+    patient_weights: Literal["none", "predictability"] = Field(
+        "none", description="of the distillation terms; by the share of each patient's genes that the slide predicts"
+    )
     auxiliary_weight: float = Field(0.0, ge=0, description="weight of inputs.auxiliary in training; 0 = off")
     program_weight: float = Field(
         0.0, ge=0, description="weight of the gene programs predicted from the tokens of their subspace; 0 = off"
@@ -148,7 +161,26 @@ class Distillation(Section):
     def _attends(self) -> "Distillation":
         if self.zoom is not None and (self.architecture, self.aggregation) != ("subspace_tokens", "subspace_queries"):
             raise ValueError("zoom follows attention: it needs subspace_tokens and subspace_queries")
+        if self.targets == "residual" and self.architecture != "subspace_tokens":
+            raise ValueError("targets: residual is what a network adds to the linear model: it needs subspace_tokens")
         return self
+
+    @property
+    def is_cross_fitted(self) -> bool:
+        """Whether a patient's target is of teacher members that were not trained on the patient."""
+        return self.targets == "residual" or self.teacher_members == "mean"
+
+    def temperature_of(self, task: str) -> float:
+        """Return the temperature of a task; one that a mapping does not name has the default.
+
+        Examples
+        --------
+        >>> Distillation(temperature={"grade": 4}).temperature_of("grade"), Distillation().temperature_of("survival")
+        (4.0, 2.0)
+        """
+        if isinstance(self.temperature, dict):
+            return self.temperature.get(task, DEFAULT_TEMPERATURE)
+        return self.temperature
 
 
 class Pretraining(Section):

@@ -84,6 +84,23 @@ class Params(Section):
             raise ValueError(f"folds must be 0, 1, ... without a gap, found {list(self.folds)}")
         return self
 
+    @model_validator(mode="after")
+    def _distillation_is_possible(self) -> "Params":
+        temperature, targets = self.distillation.temperature, self.distillation.targets
+        if isinstance(temperature, dict) and (unknown := sorted(set(temperature) - set(self.tasks))):
+            tasks = ", ".join(self.tasks)
+            raise ValueError(f"distillation.temperature: no task {unknown[0]!r}; tasks are {tasks}")
+        if self.inputs.clinical and self.distillation.architecture == "gene_imputation":
+            raise ValueError("inputs.clinical: a student of distillation.architecture: gene_imputation has none")
+        if targets == "genes" and not self.teacher.use_unpaired:
+            raise ValueError("distillation.targets: genes needs a teacher that answers without slide: use_unpaired")
+        if targets == "residual" and self.model.linear_offset.components == 0:
+            raise ValueError("distillation.targets: residual needs the linear model: model.linear_offset.components")
+        if targets == "residual" and self.optimisation.shrinkage is None and not self.distillation.use_linear_offset:
+            needed = "optimisation.shrinkage or distillation.use_linear_offset"
+            raise ValueError(f"distillation.targets: residual needs the linear model in predictions: {needed}")
+        return self
+
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read params.yaml; its limits on foreign files hold from then on, in this process and those it starts.

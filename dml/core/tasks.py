@@ -1,6 +1,6 @@
 """What a model predicts: survival, the classes of a label, or a number. All that differs in tables is here.
 
-Losses of a task are in `dml.training.losses`, its metrics in `dml.evaluation`.
+Likelihoods of a task are in `dml.models.likelihoods`, its metrics in `dml.evaluation`.
 """
 
 from collections.abc import Iterable, Mapping

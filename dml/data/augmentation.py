@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from dml.core.types import Batch, MagnificationTokens
+from dml.data.clinical_inputs import ClinicalInputs
 
 
 def drop_tokens_and_genes(batch: Batch, token_dropout: float, modality_dropout: float) -> Batch:
@@ -20,6 +21,14 @@ def drop_tokens_and_genes(batch: Batch, token_dropout: float, modality_dropout: 
     if offset is not None and batch.offset_without_genes is not None:
         offset = torch.where(present[:, None], offset, batch.offset_without_genes)
     return replace(batch, levels=levels, expression=replace(batch.expression, present=present), offset=offset)
+
+
+def hide_clinical(batch: Batch, inputs: ClinicalInputs | None) -> Batch:
+    """Hide clinical inputs at random, where there are any: the last columns of the covariates."""
+    if inputs is None:
+        return batch
+    others, columns = batch.covariates[:, : -inputs.width], batch.covariates[:, -inputs.width :]
+    return replace(batch, covariates=torch.cat([others, inputs.hide(columns)], 1))
 
 
 def _drop_tokens(level: MagnificationTokens, share: float) -> MagnificationTokens:

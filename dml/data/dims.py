@@ -28,6 +28,8 @@ class ModelDims(BaseModel):
         Auxiliary label to its number of classes.
     programs : mapping
         Subspace to the number of gene programs that are predicted from its token.
+    clinical : int
+        Columns of optional clinical inputs, after those of the covariates.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,3 +44,4 @@ class ModelDims(BaseModel):
     outputs: int
     auxiliary: Mapping[str, int] = {}
     programs: Mapping[str, int] = {}
+    clinical: int = 0

@@ -204,4 +204,5 @@ def _select_genes(values: np.ndarray | None, index: np.ndarray) -> np.ndarray:
 
 def _scale_covariates(preprocessor: Preprocessor, case: Case) -> np.ndarray:
     raw = np.array(covariate_values(case, preprocessor.covariate_names), dtype=np.float32)
-    return np.concatenate([preprocessor.covariates(raw), ~np.isfinite(raw)]).astype(np.float32)
+    clinical = [] if preprocessor.clinical is None else [preprocessor.clinical(case)]
+    return np.concatenate([preprocessor.covariates(raw), ~np.isfinite(raw), *clinical]).astype(np.float32)

@@ -15,6 +15,7 @@ from dml.core.errors import InputError
 from dml.core.tasks import Task, make_task
 from dml.core.types import SURVIVAL, Case, Cohort, Subspace
 from dml.data.baseline_hazard import BaselineHazard
+from dml.data.clinical_inputs import ClinicalInputs
 from dml.data.dims import ModelDims
 from dml.data.gene_programs import GenePrograms
 from dml.data.target_scale import TargetScale
@@ -100,6 +101,7 @@ class Preprocessor(BaseModel):
     target_scale: TargetScale = TargetScale()
     baseline: BaselineHazard | None = None
     programs: Mapping[str, GenePrograms] = {}
+    clinical: ClinicalInputs | None = None
     pooled_mpps: tuple[float, ...] = ()
     """Resolutions whose mean tokens linear models read; none: all."""
 
@@ -175,6 +177,7 @@ class Preprocessor(BaseModel):
             auxiliary={name: len(classes) for name, classes in self.auxiliary.items()},
             outputs=len(self.base_logits),
             programs={name: len(each.mean) for name, each in self.programs.items()},
+            clinical=0 if self.clinical is None else self.clinical.width,
         )
 
 

@@ -50,9 +50,12 @@ class Variant:
         return params.model_copy(update=sections)
 
     def differs(self, params: config.Params) -> bool:
-        """Whether this row is another model than the full one with these parameters and magnifications."""
+        """Whether this row is another model than the full one with these parameters, magnifications and members."""
+        changed = self.apply(params)
         enough = len(params.tiles.mpps) >= self.min_magnifications
-        return enough and (self.apply(params) != params or self.targets != "same")
+        if changed.distillation.is_cross_fitted:
+            enough &= changed.optimisation.ensemble_size >= changed.split.inner_folds
+        return enough and (changed != params or self.targets != "same")
 
 
 _FIXED = (
@@ -72,6 +75,11 @@ _FIXED = (
     Variant("student: no linear offset", "student", {"distillation": {"use_linear_offset": False}}),
     Variant("student: no shrinkage", "student", {"optimisation": {"shrinkage": None}}),
     Variant("student: linear offset", "student", {"distillation": {"use_linear_offset": True}}),
+    Variant("targets of genes alone", "student", {"distillation": {"targets": "genes"}}),
+    Variant("targets beyond the linear model", "student", {"distillation": {"targets": "residual"}}),
+    Variant("cross-fitted targets", "student", {"distillation": {"teacher_members": "mean"}}),
+    Variant("patients weighted", "student", {"distillation": {"patient_weights": "predictability"}}),
+    Variant("student: no clinical inputs", "student", {"inputs": {"clinical": ()}}),
     Variant("student: no unpaired patients", "student", {"distillation": {"use_unpaired": False}}),
     Variant("generated genes", "student", {"distillation": {"architecture": "gene_imputation"}}),
     Variant("density-peak clustering", "student", {"distillation": {"aggregation": "density_peaks"}}),

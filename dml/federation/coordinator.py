@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -228,14 +228,19 @@ class Coordinator:
 
 
 def without_local_parts(params: config.Params, local_epochs: int) -> config.Params:
-    """Return parameters without what is fitted to the patients of one place: linear offset, programs, auxiliary."""
+    """Return parameters without what is fitted to the patients of one place: linear offset, programs, auxiliary.
+
+    Students of federated teachers are distilled towards its answer to slide and genes, all patients alike.
+    """
+    off: dict[str, Any] = {"program_weight": 0.0, "use_linear_offset": False}
+    off |= {"targets": "fused", "teacher_members": "matched", "patient_weights": "none"}
     offset = params.model.linear_offset.model_copy(update={"components": 0})
     optimisation = {"epochs": local_epochs, "patience": local_epochs, "shrinkage": None, "warmup_fraction": 0.0}
     return params.model_copy(
         update={
             "model": params.model.model_copy(update={"linear_offset": offset}),
-            "inputs": params.inputs.model_copy(update={"auxiliary": ()}),
-            "distillation": params.distillation.model_copy(update={"program_weight": 0.0, "use_linear_offset": False}),
+            "inputs": params.inputs.model_copy(update={"auxiliary": (), "clinical": ()}),
+            "distillation": params.distillation.model_copy(update=off),
             "optimisation": params.optimisation.model_copy(update=optimisation),
         }
     )

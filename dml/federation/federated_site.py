@@ -19,10 +19,10 @@ from dml.data.patient_reader import Patient
 from dml.evaluation.metrics.concordance import count_pairs
 from dml.federation.messages import HISTOGRAM_CELLS, Dimensions, Message, check_leaving, number
 from dml.federation.site_summaries import clipped_sums, count_cells, expression_rows, summarise_patients
+from dml.models.likelihoods import log_likelihood
 from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.distributed import SingleProcess
 from dml.training.folds import Fold, make_fold, select_test_patients
-from dml.training.losses import log_likelihood
 from dml.training.objectives import Losses, Objective, TaskObjective
 from dml.training.runtime import reproducible
 from dml.training.trainer import TrainConfig, Trainer

@@ -32,6 +32,8 @@ ATTENTION, SIMILAR, SAME_SITE = "attention", "similar", "same_site"
 """Columns, and inference parameters that ask for them; the last allows similar patients of the same hospital."""
 NO_EXPRESSION = "predicted without transcriptome"
 """Reason beside a teacher's prediction for a patient without expression: it was trained for this case, too."""
+WITHOUT_CLINICAL = "predicted without"
+"""Reason beside a prediction for a patient of whom some clinical inputs are unknown, which are named."""
 _BATCH = 16
 """Patients whose tokens are in memory together."""
 
@@ -98,8 +100,8 @@ class Predictor:
             One row a slide: patient_id, path (a slide, or its features), and optionally expression (path to a table
             that has the patient), age (years), sex (1 female, 0 male), site (hospital, as the model's cohort codes it:
             similar patients are of others), mpp (microns per pixel of a slide whose file
-            does not say), upsample (whether to interpolate where that is too coarse). Rows of one patient are taken
-            together.
+            does not say), upsample (whether to interpolate where that is too coarse), and the model's clinical inputs.
+            Rows of one patient are taken together.
         attention : bool
             Add a column ``attention``: as JSON, one object a tile (see `dml.inference.attention_maps.attention_map`).
         similar : int
@@ -226,22 +228,28 @@ class Predictor:
 
     def _read(self, patient: str, rows: pd.DataFrame) -> _PatientInputs:
         """Read one patient's inputs."""
+        clinical = self.ensemble.spec.preprocessor.clinical
         try:
             if rows["patient_id"].isna().any() or rows["path"].isna().any():
                 raise InputError("request", "a row without patient_id or path", "Give both")
             inputs = read_slides([*_requests(rows)], self.ensemble.spec, self._access, self._select)
             profile = self._expression(patient, rows)
+            known = {} if clinical is None else clinical.parse({name: _first(rows, name) for name in clinical.names})
         except (InputError, NoUsableSlide) as error:
             return _PatientInputs(patient, str(error))
         values = {
             name: pd.to_numeric(rows[name], errors="coerce").dropna() for name in CLINICAL if name in rows.columns
         }
         covariates = {name: float(column.iloc[0]) for name, column in values.items() if len(column)}
+        covariates |= {name: value for name, value in known.items() if not isinstance(value, str)}
+        labels = {name: value for name, value in known.items() if isinstance(value, str)}
         reasons = inputs.reasons
+        if clinical is not None and (unknown := [name for name in clinical.names if name not in known]):
+            reasons = [*reasons, f"{WITHOUT_CLINICAL} {', '.join(unknown)}"]
         if profile is None and "genes" in self.ensemble.spec.entry.inputs:
             reasons = [*reasons, NO_EXPRESSION]
         genes, expression = ((), None) if profile is None else (profile.genes, profile.values)
-        case = Case(patient, "", inputs.bags, expression=expression, covariates=covariates)
+        case = Case(patient, "", inputs.bags, expression=expression, covariates=covariates, labels=labels)
         site = _first(rows, "site")
         named = None if site is None else str(site)
         return _PatientInputs(patient, "; ".join(reasons), case, genes, inputs.slides, named)

@@ -58,7 +58,9 @@ class BranchModel(nn.Module, ABC):
     def make_head(self, dims: ModelDims, config: config.Model) -> BranchHead:
         """Return an untrained head over the branches."""
         auxiliary = dims.auxiliary if self.has_auxiliary else None
-        return BranchHead(self.branches, config.width, dims.outputs, dims.covariates, config.dropout, auxiliary)
+        return BranchHead(
+            self.branches, config.width, dims.outputs, dims.covariates, config.dropout, auxiliary, dims.clinical
+        )
 
 
 class MultiScaleModel(BranchModel):

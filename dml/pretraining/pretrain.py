@@ -29,6 +29,7 @@ from dml.data.batches import collate
 from dml.data.gene_programs import GenePrograms
 from dml.data.patient_reader import Patient
 from dml.data.preprocessing import Preprocessor
+from dml.models.linear.fit_programs import predictability
 from dml.pretraining.balanced_clusters import clustering_loss
 from dml.pretraining.contrast import PairQueue, contrast_loss
 from dml.pretraining.held_out import linear_reference, mean_tokens, measure
@@ -36,7 +37,6 @@ from dml.pretraining.network import PairEncoding, PretrainingNetwork
 from dml.pretraining.pairs import Pair, Pairs, make_pairs, read_other_cohorts
 from dml.pretraining.pretrained import Pretrained
 from dml.pretraining.site_signal import compare_site_signal
-from dml.training.fit_programs import predictability
 from dml.training.folds import Fold, make_fold, select_test_patients
 from dml.training.runtime import keep_freed_memory, reproducible, to_device
 from dml.training.trainer import lr_factor

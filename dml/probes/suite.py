@@ -13,6 +13,7 @@ from dml.core.types import Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
 from dml.evaluation.results import PAIR
+from dml.probes.clinical import hide_clinical_inputs
 from dml.probes.faithfulness import probe_faithfulness
 from dml.probes.fold_models import (
     FoldModels,
@@ -44,7 +45,8 @@ def probe(
     Returns
     -------
     dict
-        ``metric``, ``patients``, ``missing_modality``, ``modality_exchange``, ``site``, ``subspaces``,
+        ``metric``, ``patients``, ``missing_modality``, ``modality_exchange``, ``missing_clinical`` (None for a student
+        without clinical inputs), ``site``, ``subspaces``,
         ``single_members``, ``faithfulness`` (None without `probes.faithfulness_patients`), ``neighbours`` and
         ``permutation_test`` (None unless `probes.permutations`).
 
@@ -63,6 +65,7 @@ def probe(
         "patients": len(scorer.outcomes),
         "missing_modality": hide_transcriptomes(folds, scorer, settings.missing_fractions, settings.repeats, seed),
         "modality_exchange": exchange_modalities(folds, scorer, settings.repeats, seed),
+        "missing_clinical": hide_clinical_inputs(folds, scorer, settings.missing_fractions, settings.repeats, seed),
         "site": probe_site(folds, embeddings, scorer, settings.min_site_patients),
         "subspaces": probe_subspaces(embeddings, scorer, settings.components, planted),
         "single_members": score_members(folds, scorer),

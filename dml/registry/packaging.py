@@ -178,6 +178,8 @@ def signature(ensemble: Ensemble) -> "ModelSignature":
     inputs: list[Any] = [ColSpec("string", name) for name in ("patient_id", "path")]
     optional = {"expression": "string", "age": "double", "sex": "double", "site": "string", "mpp": "double"}
     optional |= {"upsample": "boolean"}
+    if (clinical := ensemble.spec.preprocessor.clinical) is not None:
+        optional |= {each.name: "string" if each.classes else "double" for each in clinical.inputs}
     inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
     text: list[Any] = [ColSpec("string", name) for name in ("patient_id", "status", "reason")]
     # a refused patient has neither numbers nor a decision

@@ -80,6 +80,27 @@ def request_table(
     return table if expression is None else table.assign(expression=str(expression))
 
 
+def add_clinical(table: "pd.DataFrame", clinical: Path) -> "pd.DataFrame":
+    """Add the columns of a table of patients, one row each; who is not in it has none.
+
+    Raises
+    ------
+    InputError
+        If it has no column patient_id, a patient twice, or a column that the request has, too.
+    """
+    import pandas as pd
+
+    known = pd.read_csv(clinical, sep="\t" if clinical.suffix == ".tsv" else ",", dtype=str)
+    if "patient_id" not in known.columns:
+        raise InputError(clinical, "no column patient_id", f"Found {', '.join(known.columns)}")
+    if (repeated := known["patient_id"].duplicated()).any():
+        patient = known.loc[repeated, "patient_id"].iloc[0]
+        raise InputError(clinical, f"patient {patient} is there twice", "Keep one row a patient")
+    if both := [name for name in known.columns if name in table.columns and name != "patient_id"]:
+        raise InputError(clinical, f"column {both[0]} is in the list of slides, too", "Leave it out of one of them")
+    return table.merge(known, on="patient_id", how="left")
+
+
 def add_sites(table: "pd.DataFrame", site: str | None) -> "pd.DataFrame":
     """Name the hospital where the table does not: the one given, else the tissue source site of a TCGA barcode.
 
@@ -113,6 +134,7 @@ def predict(
     params: Mapping[str, Any] | None = None,
     site: str | None = None,
     log: Path | None = None,
+    clinical: Path | None = None,
 ) -> "pd.DataFrame":
     """Predict every patient of some slides with a registered model, through the code it was packed with.
 
@@ -132,6 +154,8 @@ def predict(
         Hospital of the patients, for similar ones: see `add_sites`.
     log : Path, optional
         Folder in which the predictions are logged, see `dml.inference.prediction_log`.
+    clinical : Path, optional
+        Table with patient_id and the model's clinical inputs: see `add_clinical`.
 
     Returns
     -------
@@ -150,6 +174,7 @@ def predict(
 
     version = resolve(reference)
     table = request_table(slides, expression, slide_table, mpp, upsample)
+    table = table if clinical is None else add_clinical(table, clinical)
     table = add_sites(table, site) if (params or {}).get(SIMILAR) else table
     patients = [pd.DataFrame(rows) for _, rows in table.groupby("patient_id", sort=False)]
     asked = {**(params or {}), **({ATTENTION: True} if attention else {}), **({INPUTS: True} if log else {})}

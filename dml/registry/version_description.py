@@ -3,6 +3,7 @@
 Its model card (`dml.report.model_card`: intended use, metrics, subgroups, limitations) is packed beside it.
 """
 
+from dml.data.preprocessing import Preprocessor
 from dml.inference.ensemble import Ensemble
 
 SECTIONS = ("## Input", "## Output")
@@ -51,13 +52,21 @@ def version_description(ensemble: Ensemble, cohort: str, result: str) -> str:
             f"dimensions) at {mpps} microns per pixel{expression}. Several rows of a patient are taken together. Other "
             "encoders and resolutions are refused; other stains or organs are out of scope but not noticed.",
             "",
-            f"Clinical columns used: {', '.join(prepared.covariate_names) or 'none'}.",
+            f"Clinical columns used: {', '.join(prepared.covariate_names) or 'none'}.{_optional(prepared)}",
             "## Output",
             f"One row per patient: `patient_id`, `status` (ok or refused), `reason`, {columns}.",
             "",
             _MEANING[prepared.task.kind],
         ]
     )
+
+
+def _optional(prepared: Preprocessor) -> str:
+    """Describe the optional clinical inputs."""
+    if prepared.clinical is None:
+        return ""
+    values = [f"`{each.name}` ({', '.join(each.classes) or 'number'})" for each in prepared.clinical.inputs]
+    return f" Optional, each may be empty: {', '.join(values)}."
 
 
 _MEANING = {

@@ -189,6 +189,15 @@ def exchange_table(probes: Mapping[str, Any]) -> Table:
     return Table(("model", "exchanged", f"{metric}, own", "of another patient", "difference"), tuple(rows))
 
 
+def clinical_table(probes: Mapping[str, Any]) -> Table:
+    """Leading metric of the student with clinical inputs hidden; no rows for a student without."""
+    metric, probe = metric_label(probes["metric"]), probes.get("missing_clinical") or {"curve": (), "without": {}}
+    shares = [(f"{point['share']:.0%} of all inputs", "", point) for point in probe["curve"]]
+    single = [(name, f"{point['known']:.0%}", point) for name, point in probe["without"].items()]
+    rows = ((name, known, format_estimate(p), format_difference(p["difference"])) for name, known, p in shares + single)
+    return Table(("hidden", "known of", metric, "difference"), tuple(rows))
+
+
 def site_table(probes: Mapping[str, Any]) -> Table:
     """How well the site is predicted, and from what."""
     site = probes["site"]

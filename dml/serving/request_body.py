@@ -24,6 +24,13 @@ class Row(BaseModel):
     site: str | None = None
     mpp: PositiveFloat | None = None
     upsample: StrictBool | None = None
+    clinical: dict[Name, str | float | None] = {}
+
+    @model_validator(mode="after")
+    def _other_columns(self) -> "Row":
+        if both := sorted(set(self.clinical) & set(type(self).model_fields)):
+            raise ValueError(f"clinical: {both[0]} is a field of the row itself")
+        return self
 
 
 class SplitTable(BaseModel):
@@ -68,7 +75,8 @@ class Body(BaseModel):
     @property
     def table(self) -> pd.DataFrame:
         """The rows as the model takes them; columns that no row has are left out."""
-        return pd.DataFrame([row.model_dump() for row in self.dataframe_records]).dropna(axis=1, how="all")
+        rows = [{**row.model_dump(exclude={"clinical"}), **row.clinical} for row in self.dataframe_records]
+        return pd.DataFrame(rows).dropna(axis=1, how="all")
 
     @property
     def asked(self) -> dict[str, Any]:

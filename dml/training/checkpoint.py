@@ -24,8 +24,8 @@ from dml.data.prediction_columns import output_values
 from dml.data.preprocessing import Preprocessor
 from dml.models import registry
 from dml.models.entry import ModelEntry
+from dml.models.likelihoods import LIKELIHOODS
 from dml.training.distillation import DistillationTargets, split_targets
-from dml.training.losses import LIKELIHOODS
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 

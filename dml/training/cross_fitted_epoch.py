@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dml.core.types import ClassTarget, SurvivalTarget, Target
-from dml.training.losses import log_likelihood
+from dml.models.likelihoods import log_likelihood
 
 
 def cross_stop(logits: Float[Tensor, "e n k"], target: Target, seed: int) -> Float[Tensor, "n k"]:

@@ -18,21 +18,31 @@ from dml.core.types import SUBSPACES, ModelOutput
 class DistillationTargets:
     """A teacher's output for a batch; `has_target` is False for a patient without transcriptome.
 
-    `embeddings` are those of the subspaces, by name.
+    `embeddings` are those of the subspaces, by name; none for a residual, whose `logits` are what is left beside the
+    `reference`. Without `weight` all patients count the same. Defined in `dml.training.distillation_targets`.
     """
 
     embeddings: Mapping[str, Float[Tensor, "b d"]]
     logits: Float[Tensor, "b k"]
     has_target: Bool[Tensor, "b"]
+    reference: Float[Tensor, "b k"] | None = None
+    weight: Float[Tensor, "b"] | None = None
 
     @classmethod
     def stack(cls, targets: Sequence["DistillationTargets"]) -> "DistillationTargets":
         """Stack the targets of single patients into a batch."""
         return cls(
-            {s: torch.cat([t.embeddings[s] for t in targets]) for s in SUBSPACES},
+            {s: torch.cat([t.embeddings[s] for t in targets]) for s in targets[0].embeddings},
             torch.cat([t.logits for t in targets]),
             torch.cat([t.has_target for t in targets]),
+            _join([t.reference for t in targets]),
+            _join([t.weight for t in targets]),
         )
+
+
+def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None
 
 
 def split_targets(

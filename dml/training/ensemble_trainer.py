@@ -16,15 +16,16 @@ from dml.core.device import resolve_device, torch_threads
 from dml.core.files import digest
 from dml.core.fork_map import fork_map
 from dml.core.types import Case, Cohort
+from dml.data.clinical_inputs import ClinicalInputs
 from dml.data.patient_reader import Patient, PatientReader
 from dml.data.preprocessing import Preprocessor
 from dml.models import registry
+from dml.models.linear.fit_programs import fit_programs
 from dml.models.multi_scale import BranchModel
 from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.cross_fitted_epoch import cross_stop
 from dml.training.distributed import SingleProcess, launch
 from dml.training.fit_offset import SOURCES, fit_linear_offset, read_outcomes
-from dml.training.fit_programs import fit_programs
 from dml.training.folds import Fold
 from dml.training.objectives import Objective
 from dml.training.out_of_fold import LinearReference, OutOfFold, shrink, variance_ratio
@@ -104,6 +105,10 @@ def fit_shared(
         c.patient_id: fold.inner_fold_of.get(c.patient_id, i % max(fold.n_inner_folds, 1))
         for i, c in enumerate(fold.learning.cases)
     }
+    if params.inputs.clinical and entry.family == "ours" and "genes" not in entry.inputs:
+        inputs = params.inputs
+        clinical = ClinicalInputs.fit(fold.learning, inputs.clinical, task, inputs.clinical_dropout)
+        preprocessor = preprocessor.model_copy(update={"clinical": clinical})
     if params.distillation.program_weight and entry.family == "ours" and "genes" not in entry.inputs:
         programs = fit_programs(fold.learning, preprocessor, inner_fold_of)
         preprocessor = preprocessor.model_copy(update={"programs": programs})
@@ -138,6 +143,7 @@ def _fit_reference(
     """Fit the linear reference of our models on the sources they read; None where nothing uses it."""
     settings, entry = params.model.linear_offset, registry.entry(name)
     wanted = params.optimisation.shrinkage is not None or _trains_with_offset(name, params, preprocessor)
+    wanted |= params.distillation.targets == "residual" and "genes" not in entry.inputs
     if settings.components == 0 or not wanted or entry.family != "ours" or fold.n_inner_folds < 2:
         return None
     cases = fold.learning.cases

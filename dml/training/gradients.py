@@ -20,8 +20,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dml.core.types import SUBSPACES, ModelOutput, Target
+from dml.models.likelihoods import log_likelihood
 from dml.models.nn.head import BranchHead
-from dml.training.losses import log_likelihood
 
 Rows = Float[Tensor, "k p"]
 Leads = bool | Bool[Tensor, ""]

@@ -56,7 +56,7 @@ class TaskObjective:
         targets: Mapping[str, DistillationTargets] | None = None,
     ) -> None:
         check_loss_weights(params)
-        self._params, self._kind, self._targets = params, preprocessor.task.kind, targets
+        self._params, self._task, self._targets = params, preprocessor.task, targets
         self._class_weights = torch.from_numpy(preprocessor.class_weights) if preprocessor.task.classes else None
         terms = [] if model is None else loss_terms(model)
         self._terms = [(term, term.weight(params)) for term in terms if term.weight(params)]
@@ -67,7 +67,7 @@ class TaskObjective:
         if self._targets is not None:
             stacked = DistillationTargets.stack([self._targets[patient] for patient in batch.patient_ids])
             targets = to_device(stacked, output.logits.device)
-        inputs = LossInputs(batch, output, self._params, self._kind, targets)
+        inputs = LossInputs(batch, output, self._params, self._task.kind, targets, self._task.name)
         terms: dict[str, Tensor] = {}
         for term, weight in self._terms:
             value = term.compute(inputs)

@@ -15,9 +15,9 @@ from dml.data.linear_offset import LinearOffset
 from dml.data.patient_reader import Patient
 from dml.data.prediction_columns import output_values
 from dml.data.preprocessing import Preprocessor
+from dml.models.likelihoods import LIKELIHOODS, log_likelihood
 from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.cross_fitted_epoch import divide, strata_of
-from dml.training.losses import LIKELIHOODS, log_likelihood
 from dml.training.shrinkage import Shrinkage, fit_shrinkage
 
 

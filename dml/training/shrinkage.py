@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from dml.core.types import Kind, Target
 from dml.data.linear_offset import LinearOffset
+from dml.models.likelihoods import log_likelihood
 from dml.models.multi_scale import BranchModel
-from dml.training.losses import log_likelihood
 
 log = logging.getLogger(__name__)
 

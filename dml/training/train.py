@@ -7,11 +7,12 @@ from dml.core.errors import ConfigError
 from dml.models import registry
 from dml.models.gene_imputation import GeneImputationStudent
 from dml.models.initial_weights import InitialWeights, load_matching
+from dml.models.linear.patient_weights import fit_patient_weights
 from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel
-from dml.training.distillation import DistillationTargets
 from dml.training.distillation import shuffle_targets as shuffle
-from dml.training.ensemble_trainer import EnsembleTrainer, SharedState, fit_shared
+from dml.training.distillation_targets import member_targets
+from dml.training.ensemble_trainer import EnsembleTrainer, fit_shared
 from dml.training.folds import Fold
 from dml.training.objectives import Objective, TaskObjective
 from dml.training.trainer import EpochCallback, TrainConfig
@@ -87,7 +88,7 @@ def distill_student(
 
     It is trained for the task on patients with slide and label, and towards the teacher on patients with slide and
     transcriptome; with `distillation.use_unpaired` off, only on those with all three. Member i of the student is
-    distilled from member i of the teacher.
+    distilled from member i of the teacher, unless ``distillation.teacher_members`` says otherwise.
 
     Parameters
     ----------
@@ -125,11 +126,15 @@ def distill_student(
     name = "student_undistilled" if teacher is None else "student"
     shared = fit_shared(name, fold, params, task, cases, learned_from)
 
+    weights: dict[str, float] = {}
+    if teacher is not None and params.distillation.patient_weights == "predictability":
+        weights = fit_patient_weights(fold.learning, shared.spec.preprocessor, shared.inner_fold_of)
+
     def objective(member: int) -> Objective:
         preprocessor = shared.spec.preprocessor
         if teacher is None:
             return TaskObjective(preprocessor, params, "student")
-        targets = _member_targets(teacher, shared, member)
+        targets = member_targets(teacher, shared, member, params.distillation, weights)
         return TaskObjective(
             preprocessor, params, "student", shuffle(targets, params.seed) if shuffle_targets else targets
         )
@@ -174,13 +179,6 @@ def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> T
         token_dropout=params.model.token_dropout,
     )
     return EnsembleTrainer(shared, settings, lambda member: objective).train()
-
-
-def _member_targets(teacher: FoldModel, shared: SharedState, member: int) -> dict[str, DistillationTargets]:
-    """Return the output of one teacher member for each patient of the student."""
-    read = teacher.reader(shared.cases, shared.inner_fold_of)
-    patients = [read(case) for case in shared.cases.cases]
-    return teacher.distillation_targets(patients, member % len(teacher.members))
 
 
 def _teacher_member(teacher: FoldModel, index: int) -> Teacher:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.errors import DmlError
 from dml.core.types import Batch, ModelOutput, Target
-from dml.data.augmentation import drop_tokens_and_genes
+from dml.data.augmentation import drop_tokens_and_genes, hide_clinical
 from dml.data.batch_sampler import bucketed_batches, micro_batches
 from dml.data.batches import collate, concatenate_targets, make_batches
 from dml.data.patient_reader import Patient
@@ -177,6 +177,7 @@ class Trainer:
             batch = drop_tokens_and_genes(
                 to_device(batch, process.device), self.config.token_dropout, self.config.modality_dropout
             )
+            batch = hide_clinical(batch, self.preprocessor.clinical)
             with torch.autocast(process.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
                 output: ModelOutput = self.model(batch)
                 losses = self.objective(batch, output)

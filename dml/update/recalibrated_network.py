@@ -22,8 +22,8 @@ from dml.core.device import torch_threads
 from dml.core.types import Cohort, Target
 from dml.data.batches import make_batches, make_target
 from dml.data.patient_reader import Patient
+from dml.models.likelihoods import log_likelihood
 from dml.training.checkpoint import FoldModel
-from dml.training.losses import log_likelihood
 from dml.training.out_of_fold import shrink
 from dml.training.shrinkage import Shrinkage
 

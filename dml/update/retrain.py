@@ -57,7 +57,9 @@ def as_champion(params: config.Params, spec: ModelSpec) -> config.Params:
     embed = params.embed.model_copy(update={"encoder": spec.preprocessor.encoder})
     evaluation = params.evaluation.model_copy(update={"years": spec.years})
     sections = {"model": spec.model, "teacher": spec.teacher, "distillation": spec.distillation, "tiles": spec.tiles}
-    return params.model_copy(update={**sections, "embed": embed, "evaluation": evaluation})
+    clinical = () if spec.preprocessor.clinical is None else spec.preprocessor.clinical.names
+    inputs = params.inputs.model_copy(update={"clinical": clinical})
+    return params.model_copy(update={**sections, "embed": embed, "evaluation": evaluation, "inputs": inputs})
 
 
 def pool_cohorts(old: Cohort, new: Cohort) -> Cohort:

@@ -19,10 +19,10 @@ from dml.core.errors import InputError
 from dml.core.types import Batch, Cohort, ModelOutput
 from dml.data.batches import make_batches
 from dml.data.patient_reader import Patient
+from dml.models.likelihoods import LIKELIHOODS
 from dml.models.multi_scale import BranchModel
 from dml.training.checkpoint import FoldModel
 from dml.training.distributed import SingleProcess
-from dml.training.losses import LIKELIHOODS
 from dml.training.objectives import Losses, TaskObjective
 from dml.training.runtime import reproducible, to_device
 from dml.training.trainer import TrainConfig, Trainer

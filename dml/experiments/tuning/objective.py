@@ -39,13 +39,13 @@ class Score(NamedTuple):
 class CachedTeacher(FoldModel):
     """A trained teacher whose distillation targets are computed once: those of every trial are of the same patients."""
 
-    targets: dict[tuple[int, tuple[str, ...]], dict[str, DistillationTargets]] = field(default_factory=dict)
+    targets: dict[tuple[int, tuple[tuple[str, int], ...]], dict[str, DistillationTargets]] = field(default_factory=dict)
 
     def distillation_targets(
         self, patients: Sequence[Patient], member: int, batch_size: int = 16
     ) -> dict[str, DistillationTargets]:
         """Return the targets of one member for some patients."""
-        key = member, tuple(patient.patient_id for patient in patients)
+        key = member, tuple((patient.patient_id, patient.size) for patient in patients)  # a slide may be hidden
         if key not in self.targets:
             self.targets[key] = FoldModel.distillation_targets(self, patients, member, batch_size)
         return self.targets[key]

@@ -66,6 +66,8 @@ class Space:
         for name, domain in self._active(params, values):
             value, key = value_of(params, name), f"tuning.{self.kind}.{name}"
             if isinstance(domain, Range):
+                if isinstance(value, Mapping):
+                    raise ConfigError(f"{key}: params.yaml has a value for each task; write one number there")
                 if not domain.low <= value <= domain.high:
                     bounds = f"{domain.low:g} to {domain.high:g}"
                     raise ConfigError(f"{key}: {value!r} of params.yaml is outside {bounds}; widen it")
@@ -121,10 +123,11 @@ def override(params: Params, values: Mapping[str, Any]) -> Params:
     Raises
     ------
     ConfigError
-        If the values contradict each other.
+        If there is no such parameter, or the values contradict each other.
     """
     content = params.model_dump()
     for name, value in values.items():
+        _field(name, "params.yaml")
         *parents, key = name.split(".")
         reduce(lambda section, parent: section[parent], parents, content)[key] = value
     changed: Params = parse(Params, content, f"params.yaml with {dict(values)}")

@@ -1,11 +1,12 @@
 """The prediction head over named branches, and how magnifications are fused.
 
-    logits^m = sum_s W_s f_s^m + W_c z + b + offset      z: clinical covariates, offset: linear model, both optional
+    logits^m = sum_s W_s f_s^m + W_c z + g(u) + b + offset
     f_s      = sum_m w^m f_s^m,   w = softmax_m(-H(logits^m))
 
-The magnification with the more certain prediction (lower entropy H) counts more; the weights carry no gradient, so that
-a magnification cannot win by large logits. Differs from the authors' code, which takes the larger softmax confidence
-even of hazards.
+Optional are covariates z, clinical inputs u (`dml.data.clinical_inputs`; g has one hidden layer) and the linear model's
+offset. The magnification with the more certain prediction (lower entropy H) counts more; the weights carry no gradient,
+so that a magnification cannot win by large logits. Differs from the authors' code, which takes the larger softmax
+confidence even of hazards.
 
 Shape legend: b patients, m magnifications, d width, k classes or time bins, c covariates.
 """
@@ -43,6 +44,7 @@ class BranchHead(nn.Module):
         covariates: int,
         dropout: float,
         auxiliary: Mapping[str, int] | None = None,
+        clinical: int = 0,
     ) -> None:
         super().__init__()
         self.inputs = tuple(branches) if len(branches) >= MIN_MAPS else tuple(branches) * MIN_MAPS
@@ -52,6 +54,8 @@ class BranchHead(nn.Module):
         joined = len(self.inputs) * width
         self.auxiliary = nn.ModuleDict({name: nn.Linear(joined, k) for name, k in (auxiliary or {}).items()})
         self.dropout = nn.Dropout(dropout)
+        self.n_covariates = covariates
+        self.clinical = ClinicalEffect(clinical, width, outputs) if clinical else None
 
     @property
     def weights(self) -> list[Tensor]:
@@ -64,7 +68,19 @@ class BranchHead(nn.Module):
         """Return logits for the embeddings of `inputs`, in their order."""
         terms = [layer(self.dropout(f)) for f, layer in zip(embeddings, self.maps, strict=True)]
         logits: Tensor = sum(terms[1:], start=terms[0]) + self.bias
-        return logits if self.covariates is None else logits + self.covariates(covariates)
+        return logits + self.covariate_logits(covariates) if self.reads_covariates else logits
+
+    @property
+    def reads_covariates(self) -> bool:
+        """Whether there are covariates or clinical inputs."""
+        return self.covariates is not None or self.clinical is not None
+
+    def covariate_logits(self, covariates: Float[Tensor, "*s c"]) -> Float[Tensor, "*s k"]:
+        """Return the share of covariates and clinical inputs in the logits; there must be some."""
+        known, clinical = covariates[..., : self.n_covariates], covariates[..., self.n_covariates :]
+        terms: list[Tensor] = [] if self.covariates is None else [self.covariates(known)]
+        terms += [] if self.clinical is None else [self.clinical(clinical)]
+        return sum(terms[1:], start=terms[0])
 
     def branch_logits(self, embeddings: Sequence[Float[Tensor, "b d"]]) -> list[Float[Tensor, "b k"]]:
         """Return the logits of each input alone: W_s f_s plus its share of the bias."""
@@ -74,7 +90,8 @@ class BranchHead(nn.Module):
     @torch.no_grad()
     def shrink(self, weight: float, constant: Float[Tensor, "k"]) -> None:
         """Multiply the logits by a weight and add a constant, in the parameters."""
-        for parameter in [*self.maps.parameters(), *(self.covariates.parameters() if self.covariates else ())]:
+        last = [*self.maps, self.covariates, None if self.clinical is None else self.clinical.last]
+        for parameter in [p for layer in last if layer is not None for p in layer.parameters()]:
             parameter.mul_(weight)
         self.bias.mul_(weight).add_(constant.to(self.bias))
 
@@ -82,6 +99,20 @@ class BranchHead(nn.Module):
         """Return the logits of the auxiliary labels."""
         joined = self.dropout(torch.cat(list(embeddings), -1))
         return {name: head(joined) for name, head in self.auxiliary.items()}
+
+
+class ClinicalEffect(nn.Module):
+    """Logits of clinical inputs by a layer of the network's width; 0 before training."""
+
+    def __init__(self, columns: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(columns, width), nn.Linear(width, outputs, bias=False)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, columns: Float[Tensor, "*s c"]) -> Float[Tensor, "*s k"]:
+        """Return the logits."""
+        logits: Tensor = self.last(nn.functional.gelu(self.first(columns)))
+        return logits
 
 
 def entropy(logits: Float[Tensor, "*s k"], kind: Kind) -> Float[Tensor, "*s"]:

@@ -26,13 +26,14 @@ SECTION_OF: Mapping[Model, Section] = {"teacher": "teacher", "student": "distill
 
 @dataclass(frozen=True, slots=True)
 class LossInputs:
-    """What a term may read: a batch, the model's output for it, the parameters, and the teacher's targets if any."""
+    """What a term may read: batch, the model's output, parameters, the teacher's targets if any, name of the task."""
 
     batch: Batch
     output: ModelOutput
     params: config.Params
     kind: Kind
     targets: DistillationTargets | None = None
+    task: str = ""
 
 
 Compute = Callable[[LossInputs], Float[Tensor, ""] | None]

@@ -21,7 +21,7 @@ MIN_PATIENTS = 3
 @loss_term("relational_distillation", model="student", ablation_weight=1.0)
 def relational_distillation(inputs: LossInputs) -> Float[Tensor, ""] | None:
     """Return the mean over the subspaces; nothing without a teacher or with fewer than three targets in a batch."""
-    if inputs.targets is None:
+    if inputs.targets is None or not inputs.targets.embeddings:
         return None
     has_target = inputs.targets.has_target
     if int(has_target.sum()) < MIN_PATIENTS:

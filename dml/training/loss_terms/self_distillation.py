@@ -5,9 +5,10 @@ L = KL(stop(p) || p') + mean_s |stop(f_s) - f_s'|^2 + L_task(p')      p', f': of
 
 from torch import Tensor
 
+from dml.models.likelihoods import LIKELIHOODS
 from dml.models.nn.degraded_view import distance
 from dml.training.loss_terms.registry import LossInputs, loss_term
-from dml.training.losses import LIKELIHOODS, task_loss
+from dml.training.losses import task_loss
 
 
 @loss_term("self_distillation", model="teacher", ablation_weight=0.5)

@@ -44,6 +44,45 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ({"folds": [0, 2]}, r"folds must be 0, 1, \.\.\. without a gap, found \[0, 2\]"),
         ({"tasks": []}, r"tasks: .*at least 1"),
         ({"model": {"width": 30, "heads": 4}}, r"width 30 is not a multiple of heads 4"),
+        ({"inputs": {"clinical": ["age"], "covariates": ["age"]}}, r"covariates and clinical: age is there twice"),
+        (
+            {"inputs": {"clinical": ["age"]}, "distillation": {"architecture": "gene_imputation"}},
+            r"inputs\.clinical: a student of distillation\.architecture: gene_imputation has none",
+        ),
+        ({"distillation": {"temperature": 0}}, r"distillation\.temperature\.\S+: .*greater than 0, found 0"),
+        (
+            {"distillation": {"temperature": {"survival": -1}}},
+            r"distillation\.temperature\.\S+survival: .*than 0, found -1",
+        ),
+        (
+            {"distillation": {"temperature": {"grade": 4}}},
+            r"distillation\.temperature: no task 'grade'; tasks are survival",
+        ),
+        (
+            {"distillation": {"targets": "slide"}},
+            r"distillation\.targets: .*'fused', 'genes' or 'residual', found 'slide'",
+        ),
+        ({"distillation": {"teacher_members": "all"}}, r"distillation\.teacher_members: .*'matched' or 'mean', found"),
+        (
+            {"distillation": {"patient_weights": True}},
+            r"distillation\.patient_weights: .*'none' or 'predictability', found",
+        ),
+        (
+            {"distillation": {"targets": "residual", "architecture": "gene_imputation"}},
+            r"distillation: .*targets: residual .* needs subspace_tokens",
+        ),
+        (
+            {"distillation": {"targets": "residual"}, "model": {"linear_offset": {"components": 0}}},
+            r"distillation\.targets: residual needs the linear model: model",
+        ),
+        (
+            {"distillation": {"targets": "residual"}, "optimisation": {"shrinkage": None}},
+            r"distillation\.targets: residual needs the linear model in predictions: optimisation\.shrinkage or",
+        ),
+        (
+            {"distillation": {"targets": "genes"}, "teacher": {"use_unpaired": False}},
+            r"distillation\.targets: genes needs a teacher that answers without slide",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from lifelines import KaplanMeierFitter, NelsonAalenFitter
 
 from dml.data.baseline_hazard import MAX_POINTS, BaselineHazard
-from dml.training.losses import discrete_time_log_likelihood
+from dml.models.likelihoods import discrete_time_log_likelihood
 
 RANDOM = np.random.default_rng(0)
 DEATH, CENSORING = RANDOM.weibull(0.6, 3000) * 900, RANDOM.exponential(700, 3000)

@@ -63,6 +63,24 @@ def test_only_rows_that_are_another_model_are_in_the_table() -> None:
         select_variants(PARAMS, ["no fusion"])
 
 
+def test_a_row_without_clinical_inputs_where_there_are_some() -> None:
+    name, some = "student: no clinical inputs", PARAMS.model_copy(update={"inputs": config.Inputs(clinical=("age",))})
+    assert name not in {variant.name for variant in select_variants(PARAMS)}
+    assert name in {variant.name for variant in select_variants(some)}
+    assert named(name).apply(some).inputs == PARAMS.inputs
+
+
+def test_cross_fitted_targets_are_a_row_where_every_inner_fold_was_held_out() -> None:
+    cross_fitted = {"targets beyond the linear model", "cross-fitted targets"}
+    names = {variant.name for variant in select_variants(PARAMS)}
+    assert not cross_fitted & names, "one member"
+    assert {"targets of genes alone", "patients weighted"} <= names
+    for members in (4, 5):
+        many = PARAMS.model_copy(update={"optimisation": config.Optimisation(ensemble_size=members)})
+        names = {variant.name for variant in select_variants(many)}
+        assert cross_fitted & names == (cross_fitted if members == 5 else set())
+
+
 def test_cells_are_trained_once_and_a_second_run_only_reads(small: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = [FULL["teacher"], FULL["student"], named("targets of another patient")]
     every = list(iterate_cells(variants, [1], [0, 1]))

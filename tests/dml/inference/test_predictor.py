@@ -278,3 +278,17 @@ def test_no_message_shows_a_cell(tmp_path: Path, write: Write) -> None:
     assert [row["status"][0] for row in rows] == ["refused"] * 3
     assert not [row["reason"][0] for row in rows if "secret" in row["reason"][0]]
     assert "row 2, column 3" in rows[1]["reason"][0]
+
+
+def test_clinical_inputs_may_be_given_and_what_lacks_is_said(tmp_path: Path, write: Write) -> None:
+    predictor, slide = model(tmp_path, clinical=("age", "grade")), write("s1")
+    names = ("patient_id", "path", "age", "grade")
+    rows = [("a", slide, 70.0, "G4"), ("b", slide, 70.0, None), ("c", slide, None, None), ("d", slide, 70.0, "4")]
+    result = ask(predictor, *rows, names=names)
+    assert result["status"].tolist() == ["ok", "ok", "ok", "refused"]
+    assert result["reason"][:3].tolist() == ["", "predicted without grade", "predicted without age, grade"]
+    assert "column grade: unknown value '4'. Use G2, G3, G4" in result["reason"][3]
+    assert len(set(result["risk"][:3].round(6))) == 3
+    without = ask(predictor, ("c", slide)).iloc[0]
+    assert without["risk"] == pytest.approx(result["risk"][2], abs=1e-5)
+    assert without["reason"] == "predicted without age, grade"

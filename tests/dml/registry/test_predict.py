@@ -13,11 +13,13 @@ from mlflow import MlflowClient
 from dml.config.params import Params
 from dml.core.errors import InputError
 from dml.core.files import read_parquet, write_json, write_parquet
+from dml.data.feature_store import write_bag
 from dml.encoders import registry as encoders
 from dml.registry import predict as prediction
 from dml.registry.registration import register
+from dml.registry.versions import load
 from tests import painted
-from tests.trained_models import ENCODER, write_folds
+from tests.trained_models import ENCODER, WIDTH, write_folds
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -157,3 +159,46 @@ def test_slides_on_disk_are_encoded_and_predicted_or_refused(
     coarse = [prediction.predict(f"{name}@challenger", tmp_path / "photos", mpp=0.8, upsample=u) for u in (True, False)]
     assert [table["status"][0] for table in coarse] == ["ok", "refused"]
     assert "--upsample of dml predict" in coarse[1]["reason"][0]
+
+
+def test_a_table_of_clinical_inputs_is_added_by_patient(tmp_path: Path) -> None:
+    table, path = pd.DataFrame({"patient_id": ["1", "2"], "path": ["a", "b"]}), tmp_path / "clinical.csv"
+    path.write_text("patient_id,grade,age\n2,G4,61\n3,G2,50\n")
+    added = prediction.add_clinical(table, path)
+    assert added["patient_id"].tolist() == ["1", "2"]
+    assert added["grade"].isna().tolist() == [True, False]
+    assert added["age"][1] == "61"
+    for content, message in (
+        ("id,age\n1,2\n", "no column patient_id. Found id, age"),
+        ("patient_id,age\n1,2\n1,3\n", "patient 1 is there twice"),
+        ("patient_id,path\n1,x\n", "column path is in the list of slides, too"),
+    ):
+        path.write_text(content)
+        with pytest.raises(InputError, match=message):
+            prediction.add_clinical(table, path)
+
+
+def test_a_registered_student_reads_clinical_inputs_where_they_are_known(
+    client: MlflowClient, params: Callable[..., Params], tmp_path: Path
+) -> None:
+    for slide in ("P1", "P2", "P3"):
+        for mpp in (0.5, 1.0):
+            tokens, coords = np.ones((4, WIDTH), np.float16), np.full((4, 2), 128 * mpp, np.float32)
+            meta = {"encoder": ENCODER, "width": WIDTH, "weights": "w", "slide_id": slide, "patient_id": slide}
+            meta |= {"fingerprint": "", "mpp": mpp, "tile_um": 256 * mpp}
+            write_bag(tmp_path / f"features/{mpp:g}/{slide}.parquet", tokens, coords, meta)
+    write_folds(Path("models/demo/survival/student"), "student", clinical=("age", "grade"))
+    write_json(Path("reports/demo/survival/metrics.json"), {"student": {"c_index": {"value": 0.7}}})
+    version = register(params(), "survival", "student")
+    assert "Optional, each may be empty: `age` (number), `grade` (G2, G3, G4)." in version.description
+    reference = f"{version.name}@challenger"
+    (tmp_path / "clinical.csv").write_text("patient_id,grade,age\nP1,G4,80\nP2,G2,\n")
+    known = prediction.predict(reference, tmp_path / "features", clinical=tmp_path / "clinical.csv")
+    unknown = prediction.predict(reference, tmp_path / "features")
+    assert known["reason"].tolist() == ["", "predicted without age", "predicted without age, grade"]
+    assert unknown["risk"].nunique() == 1, "the slides are the same"
+    assert known["risk"].round(6).nunique() == 3
+    assert known["risk"][2] == pytest.approx(unknown["risk"][2], abs=1e-5)
+    rows = pd.DataFrame({"patient_id": ["P1"], "path": ["features/0.5/P1.parquet"], "age": [80.0], "grade": ["G4"]})
+    served = load(version.name, "challenger").predict(rows)
+    assert served["risk"][0] == pytest.approx(known["risk"][0], abs=1e-5)

@@ -3,6 +3,7 @@ from dml.report.tables import (
     Table,
     ablation_table,
     calibration_table,
+    clinical_table,
     comparison_table,
     fold_table,
     further_table,
@@ -68,3 +69,17 @@ def test_rows_of_an_ablation_have_their_difference_and_the_full_models_none():
     assert table.rows[1][2:] == ("-0.030 (-0.050 to -0.010)", "0.010", "1.000")
     assert len(ablation_table(content, "lower_grade").rows) == 1
     assert ablation_table(content, "absent").rows == ()
+
+
+def test_what_clinical_inputs_are_worth_and_nothing_without() -> None:
+    value = {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8}
+    gap = {"difference": -0.02, "ci_low": -0.04, "ci_high": 0.0, "p": 0.04}
+    found = {
+        "curve": [{"share": 0.5, **value, "difference": gap}],
+        "without": {"grade": {**value, "known": 0.8, "difference": gap}},
+    }
+    table = clinical_table({"metric": "c_index", "missing_clinical": found})
+    assert [row[:2] for row in table.rows] == [("50% of all inputs", ""), ("grade", "80%")]
+    assert all("0.7" in str(row[2]) and "0.020 (" in str(row[3]) for row in table.rows)
+    assert not clinical_table({"metric": "c_index", "missing_clinical": None}).rows
+    assert not clinical_table({"metric": "c_index"}).rows, "probes of before"

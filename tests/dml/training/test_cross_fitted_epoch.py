@@ -3,8 +3,8 @@
 import torch
 
 from dml.core.types import ClassTarget, SurvivalTarget
+from dml.models.likelihoods import log_likelihood
 from dml.training.cross_fitted_epoch import cross_stop, divide, strata_of
-from dml.training.losses import log_likelihood
 
 EPOCHS, PATIENTS = 40, 30
 

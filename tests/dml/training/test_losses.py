@@ -10,15 +10,10 @@ import torch
 from lifelines import CoxPHFitter
 
 from dml.core.types import ClassTarget, MagnificationTokens, Mpp, SurvivalTarget
+from dml.models.likelihoods import discrete_time_log_likelihood, log_likelihood
 from dml.training.loss_terms.consistency import expression_consistency, inter_magnification_consistency
 from dml.training.loss_terms.disentanglement import distance_correlation
-from dml.training.losses import (
-    cox_loss,
-    discrete_time_log_likelihood,
-    log_cumulative_hazard,
-    log_likelihood,
-    task_loss,
-)
+from dml.training.losses import cox_loss, log_cumulative_hazard, task_loss
 from tests import oracles
 
 

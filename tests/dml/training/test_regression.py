@@ -19,10 +19,11 @@ from dml.data.patient_reader import PatientReader
 from dml.evaluation.metric_sets import number_metrics
 from dml.evaluation.results import read_results
 from dml.models import registry
+from dml.models.likelihoods import log_likelihood
 from dml.training.checkpoint import FoldModel
 from dml.training.folds import make_fold, predict_fold, select_test_patients
 from dml.training.loss_terms.distillation import prediction_divergence
-from dml.training.losses import log_likelihood, task_loss
+from dml.training.losses import task_loss
 from dml.training.objectives import TaskObjective
 from dml.training.train import distill_student, train_baseline, train_teacher
 from dml.training.training_result import TrainingResult

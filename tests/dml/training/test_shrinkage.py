@@ -11,10 +11,10 @@ from dml.attribution.attribute import attribute
 from dml.config import params as config
 from dml.core.types import ClassTarget, NumberTarget, SurvivalTarget, Target
 from dml.data.batches import collate
+from dml.models.likelihoods import log_likelihood
 from dml.training.checkpoint import FoldModel
 from dml.training.cross_fitted_epoch import divide, strata_of
 from dml.training.folds import select_test_patients
-from dml.training.losses import log_likelihood
 from dml.training.out_of_fold import OutOfFold, variance_ratio
 from dml.training.shrinkage import (
     LEVEL_DEVIATION,

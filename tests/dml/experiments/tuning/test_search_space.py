@@ -135,7 +135,7 @@ def test_values_are_written_with_comments_kept_and_the_change_shown(tmp_path: Pa
         "null: one for three patients, at most 15; 0 = off",
         "learning_rate: 1.0e-05",
         "use_gradient_coordination: false # confidence-guided gradient coordination",
-        "temperature: 3.5",
+        "temperature: 3.5              # or by task: {survival: 2.0, grade: 4.0}",
     ]
     changed = [line for line in path.read_text().splitlines() if line not in before.splitlines()]
     assert len(changed) == 4
@@ -149,3 +149,19 @@ def test_nothing_is_written_if_params_yaml_would_not_be_valid(tmp_path: Path) ->
     with pytest.raises(ConfigError, match="width 128 is not a multiple of heads 3"):
         rewrite(path, lambda content: [{"model": {"heads": 3}}], "x", "y")
     assert path.read_text() == before
+
+
+def test_a_parameter_that_does_not_exist_is_not_set() -> None:
+    found = load(ROOT / "params.yaml")
+    assert override(found, {"distillation.temperature": {"grade": 4}}).distillation.temperature_of("grade") == 4
+    for name in ("distilation.targets", "distillation.target", "distillation"):
+        with pytest.raises(ConfigError, match=rf"params\.yaml: no parameter '{name}'; there are "):
+            override(found, {name: "genes"})
+
+
+def test_a_temperature_for_each_task_is_not_tuned_as_one_number() -> None:
+    space = {"distillation.temperature": {"type": "float", "low": 1, "high": 8}}
+    found = params(space, "student", distillation={"temperature": {"survival": 4}})
+    message = r"tuning\.student\.distillation\.temperature: params\.yaml has a value for each"
+    with pytest.raises(ConfigError, match=message):
+        Space.of(found, "student").current(found)
