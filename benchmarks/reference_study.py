@@ -5,8 +5,9 @@ and `use` and `dvc repro check_features split`. Everything is trained with the p
 the outer folds; nothing is chosen here. With `--as-trained` also the networks without shrinkage; with `--set
 distillation.targets=genes` (repeatable) another value of a parameter, and a folder of its own for each setting, since
 finished folds are not trained again. With `--pretrain COHORT,COHORT` networks start from pairs of these cohorts,
-imported in the same way; the numbers of each fold's pretraining are in pretraining-<fold>.json. Writes predictions and metrics.json for each version; prints the leading metric, integrated Brier score, calibration
-slope, and paired differences.
+imported in the same way; the numbers of each fold's pretraining are in pretraining-<fold>.json. Writes
+predictions and metrics.json for each version; prints the leading metric, integrated Brier score, calibration slope, and
+paired differences.
 """
 
 import argparse
