@@ -1,0 +1,173 @@
+"""Noisy labels: whose are flipped and to what, what each arm is trained with, and that nothing is trained twice."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dml.config import params as config
+from dml.core.errors import ConfigError
+from dml.core.types import Cohort
+from dml.probes import label_noise as noise
+from dml.probes import label_study
+from dml.probes.label_flips import flip_labels, set_labels, transition_matrix
+from dml.probes.label_noise import LabelNoise, flat_rows, score_noise
+from dml.probes.label_study import collect_tested
+from dml.probes.paired_scorer import PairedScorer
+from tests.dml.probes.conftest import splits
+from tests.synthetic import cohort
+
+DATA = cohort(80, seed=4)
+PARAMS = config.Params(
+    cohort="synthetic",
+    tasks=("survival", "grade"),
+    folds=(0, 1),
+    model=config.Model(width=8, heads=2, n_queries=2, gene_width=8, linear_offset=config.LinearOffset(components=0)),
+    optimisation=config.Optimisation(epochs=1, batch_size=16, device="cpu", ensemble_size=3),
+    evaluation=config.Evaluation(resamples=50),
+)
+
+
+def study(task: str = "grade", data: Cohort = DATA) -> LabelNoise:
+    return LabelNoise.of(PARAMS, task, data, splits(data), "stores", ())
+
+
+def scorer(each: LabelNoise) -> PairedScorer:
+    return PairedScorer.of(each.task, collect_tested(DATA, each.splits, each.task), PARAMS.evaluation, 0)
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {patient for patient in before if before[patient] != after[patient]}
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_the_matrix_flips_the_stated_share_more_of_earlier_classes(classes: int) -> None:
+    matrix = transition_matrix(0.4, classes)
+    assert matrix.sum(axis=1) == pytest.approx(1)
+    rates = 1 - np.diag(matrix)
+    assert rates.mean() == pytest.approx(0.4)
+    assert (rates[0], rates[-1]) == pytest.approx((0.5, 0.3))
+    assert (transition_matrix(0.0, classes) == np.eye(classes)).all()
+
+
+def test_flips_have_the_frequencies_of_the_matrix() -> None:
+    random = np.random.default_rng(0)
+    labels, matrix = random.integers(0, 3, 60_000), transition_matrix(0.4, 3)
+    flipped = flip_labels(labels, matrix, random.random((60_000, 2)))
+    for y in range(3):
+        frequency = np.bincount(flipped[labels == y], minlength=3) / (labels == y).sum()
+        assert frequency == pytest.approx(matrix[y], abs=0.015)
+
+
+def test_labels_are_flipped_at_the_noisy_sites_alike_in_every_fold_and_nested_by_share() -> None:
+    each = replace(study(), n_sites=2)
+    site_of = {case.patient_id: case.site for case in DATA.cases}
+    flips = {(s, f): changed(each.true_labels(f), each.recorded_labels(s, f)) for s in (0.0, 0.2, 0.4) for f in (0, 1)}
+    assert flips[0.0, 0] == flips[0.0, 1] == set()
+    for fold in (0, 1):
+        assert flips[0.2, fold] < flips[0.4, fold]
+        assert {site_of[patient] for patient in flips[0.4, fold]} == set(each.sites)
+    assert each.recorded_labels(0.4, 0) == each.recorded_labels(0.4, 0)
+    assert len(each.sites) == 2
+
+
+def test_labels_are_set_and_nothing_else() -> None:
+    learning, task = study().fold(0).learning, study().task
+    some = {case.patient_id: "low" for case in learning.cases[:10]}
+    after = set_labels(learning, task, some)
+    for i, (a, b) in enumerate(zip(learning.cases, after.cases, strict=True)):
+        assert b.labels == ({"grade": "low"} if i < 10 else {})
+        assert replace(b, labels=a.labels) == a
+
+
+def test_every_share_has_its_arms_and_nothing_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(noise, "cleanlab_is_there", lambda: False)
+    each = study()
+    result = score_noise(each, scorer(each), (0.0, 0.4))
+    assert [(r["share"], r["arm"], r["model"]) for r in result["rows"]] == [
+        (share, arm, model)
+        for share in (0.0, 0.4)
+        for arm in ("uncorrected", "corrected")
+        for model in ("teacher", "student")
+    ]
+    assert result["patients"] == 80
+    assert "pip install" in result["skipped"]["cleanlab"]
+    clean, _, noisy, corrected = result["corrections"]
+    assert (clean["flipped"], clean["changed"], clean["recall"]) == (0, 0, None)
+    expected = sum(len(changed(each.true_labels(f), each.recorded_labels(0.4, f))) for f in (0, 1))
+    assert noisy["flipped"] == corrected["flipped"] == expected > 10
+    assert corrected["changed"] <= 0.1 * corrected["labelled"]
+    assert len(flat_rows(result)) == 8
+    assert all(row["difference_value"] == 0 for row in flat_rows(result) if row["arm"] == "uncorrected")
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    for name in ("train_teacher", "distill_student"):
+        monkeypatch.setattr(label_study, name, never)
+    assert score_noise(each, scorer(each), (0.0, 0.4)) == result
+    with pytest.raises(AssertionError, match="trained again"):
+        score_noise(each, scorer(each), (0.0, 0.3))
+
+
+def test_labels_that_the_ensemble_is_sure_of_are_corrected_and_train_the_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A longer training on genes that tell the grade: most of what changes was flipped."""
+    monkeypatch.chdir(tmp_path)
+    optimisation = PARAMS.optimisation.model_copy(update={"epochs": 12, "learning_rate": 3e-3})
+    each = replace(study(data=cohort(240, seed=4)), params=PARAMS.model_copy(update={"optimisation": optimisation}))
+    recorded, arms = each.recorded_labels(0.2, 0), dict(each.arms(0.2, 0))
+    counts = noise.count_corrections(each.true_labels(0), recorded, arms["corrected"])
+    assert 4 <= counts["changed"] <= 12
+    assert counts["detected"] / counts["changed"] > 0.6
+    one, other = (each.outputs(0, arms[arm], ("teacher",))["teacher"] for arm in ("uncorrected", "corrected"))
+    assert not one.equals(other)
+
+
+def test_labels_of_test_patients_reach_neither_flips_nor_trainings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tested = {case.patient_id for case in study().tested(0).cases}
+    other = {"low": "high", "high": "low"}
+    spoiled = replace(
+        DATA,
+        cases=tuple(
+            replace(c, labels={"grade": other[c.labels["grade"]]}) if c.patient_id in tested else c for c in DATA.cases
+        ),
+    )
+    plain, poisoned = study(), replace(study(data=spoiled), stores="others")
+    assert not tested & set(plain.recorded_labels(0.4, 0))
+    for (arm, one), (_, two) in zip(plain.arms(0.4, 0), poisoned.arms(0.4, 0), strict=True):
+        assert one == two, arm
+        pair = [each.outputs(0, labels, ("teacher",))["teacher"] for each, labels in ((plain, one), (poisoned, two))]
+        assert pair[0].equals(pair[1]), arm
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cleanlab") is None, reason="the extra label-noise is not installed")
+def test_cleanlab_removes_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arms = dict(study().arms(0.4, 0))
+    assert set(arms["cleanlab"]) < set(arms["uncorrected"])
+
+
+def test_tasks_without_classes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="label noise flips classes, and survival has none"):
+        study("survival")
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_a_number_of_sites_that_is_not_there_is_refused(count: int) -> None:
+    with pytest.raises(ConfigError, match=f"--sites {count}: the cohort has 3 sites with grade"):
+        _ = replace(study(), n_sites=count).sites
+
+
+@pytest.mark.parametrize("shares", [(), (-0.1, 0.2), (0.4, 0.2), (0.9,)])
+def test_shares_must_increase_from_zero(shares: tuple[float, ...]) -> None:
+    each = study()
+    with pytest.raises(ConfigError, match="they must increase"):
+        score_noise(each, scorer(each), shares)
