@@ -58,9 +58,9 @@ def set_labels(cohort: Cohort, task: Task, labels: Labels) -> Cohort:
     """Return patients with other classes of one label; those who are not named have none."""
     cases = []
     for case in cohort.cases:
-        own = {name: label for name, label in case.labels.items() if name != task.name}
+        others = {name: label for name, label in case.labels.items() if name != task.name}
         new = {task.name: labels[case.patient_id]} if case.patient_id in labels else {}
-        cases.append(replace(case, labels=own | new))
+        cases.append(replace(case, labels=others | new))
     return replace(cohort, cases=tuple(cases))
 
 
