@@ -143,6 +143,35 @@ def label_noise(
     note(f"written: {out} and {out.with_suffix('.parquet').name}")
 
 
+@app.command()
+def completion(task: Task, as_json: Json = False) -> None:
+    """Score gene embeddings sampled from the slide against those of measured genes.
+
+    For a trained student of architecture completed_genes; writes reports/<cohort>/<task>/completion.json.
+    """
+    from dml.config import params as config
+    from dml.core.files import write_json
+    from dml.core.tasks import make_task
+    from dml.data.cohort_store import CohortStore
+    from dml.probes.completion import score_completion
+    from dml.probes.fold_models import read_fold_models
+    from dml.training.model_store import ModelStore
+
+    params = config.load()
+    store = CohortStore.of(params.cohort)
+    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+    folder = ModelStore.of(params.cohort, task).folder
+    folds = read_fold_models(folder, cohort, splits, make_task(task, cohort.classes))
+    result = score_completion(folds, params.evaluation, params.seed)
+    out = Path("reports") / params.cohort / task / "completion.json"
+    write_json(out, result)
+    less = {name: (gain or {}).get("difference") for name, gain in result["difference"].items()}
+    scores = result["energy_score"].items()
+    rows = [{"completion": name, **(score or {}), "samples_less": less.get(name)} for name, score in scores]
+    show(rows, as_json, f"energy score of gene embeddings, {result['patients']} test patients; lower is better")
+    note(f"written: {out}")
+
+
 @app.command("permutation-test")
 def permutation_test(
     task: Task,

@@ -1,17 +1,22 @@
 """Train one model of one fold: the teacher, the student (distilled or not), or a deep baseline."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from dml.config import params as config
 from dml.core.errors import ConfigError
+from dml.data.patient_reader import PatientReader
 from dml.models import registry
-from dml.models.gene_imputation import GeneImputationStudent
+from dml.models.completed_genes import CompletedGenesStudent
+from dml.models.frozen_teacher import FrozenTeacherStudent
 from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel
 from dml.training.distillation import DistillationTargets
 from dml.training.distillation import shuffle_targets as shuffle
 from dml.training.ensemble_trainer import EnsembleTrainer, SharedState, fit_shared
 from dml.training.folds import Fold
+from dml.training.model_objective import ModelTermsObjective
 from dml.training.objectives import Objective, TaskObjective
 from dml.training.trainer import EpochCallback, TrainConfig
 from dml.training.training_result import TrainingResult
@@ -106,19 +111,24 @@ def distill_student(
     if not params.distillation.use_unpaired:
         cases = [c for c in cases if c.has_expression and c.has_target(task)]
     shared = fit_shared("student_undistilled" if teacher is None else "student", fold, params, task, cases)
+    measured = None
+    if teacher is not None and params.distillation.architecture == "completed_genes":
+        shared = _with_teacher_offset(shared, teacher)
+        measured = PatientReader(shared.spec.preprocessor, shared.cases).measured(cases)
 
     def objective(member: int) -> Objective:
         preprocessor = shared.spec.preprocessor
         if teacher is None:
             return TaskObjective(preprocessor, params, "student")
         targets = _member_targets(teacher, shared, member)
-        return TaskObjective(
-            preprocessor, params, "student", shuffle(targets, params.seed) if shuffle_targets else targets
-        )
+        make = TaskObjective if measured is None else ModelTermsObjective
+        return make(preprocessor, params, "student", shuffle(targets, params.seed) if shuffle_targets else targets)
 
     def initialise(index: int, member: nn.Module) -> None:
-        if teacher is not None and isinstance(member, GeneImputationStudent):
+        if teacher is not None and isinstance(member, FrozenTeacherStudent):
             member.load_teacher(_teacher_member(teacher, index))
+        if measured is not None and isinstance(member, CompletedGenesStudent):
+            member.fit_scale(measured)
 
     settings = TrainConfig(params.optimisation, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
     return EnsembleTrainer(shared, settings, objective, initialise).train()
@@ -166,5 +176,11 @@ def _member_targets(teacher: FoldModel, shared: SharedState, member: int) -> dic
 def _teacher_member(teacher: FoldModel, index: int) -> Teacher:
     member = teacher.members[index % len(teacher.members)]
     if not isinstance(member, Teacher):
-        raise ConfigError(f"distillation.architecture: gene_imputation needs a teacher, not a {teacher.spec.name}")
+        raise ConfigError(f"distillation.architecture: a frozen teacher is needed, not a {teacher.spec.name}")
     return member
+
+
+def _with_teacher_offset(shared: SharedState, teacher: FoldModel) -> SharedState:
+    """Add the part of the frozen teacher's linear offset that reads slides alone."""
+    offset = None if teacher.spec.linear_offset is None else teacher.spec.linear_offset.of_sources("slide")
+    return replace(shared, spec=shared.spec.model_copy(update={"linear_offset": offset}))
