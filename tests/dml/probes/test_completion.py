@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from dml.core.errors import ConfigError
-from dml.core.types import Cohort
 from dml.probes.completion import energy_score, score_completion
 from dml.probes.fold_models import FoldModels
-from dml.training.folds import make_fold
-from dml.training.train import distill_student
+from dml.training.folds import make_fold, select_test_patients
+from dml.training.train import distill_student, train_teacher
 from tests.dml.probes.conftest import PARAMS, splits
-from tests.synthetic import change
+from tests.synthetic import change, cohort
 
 
 def test_one_patient_pair_by_pair() -> None:
@@ -43,20 +42,22 @@ def test_the_energy_score_of_a_point_is_its_distance() -> None:
 
 
 @pytest.fixture(scope="module")
-def completed(data: Cohort, fold_models: list[FoldModels]) -> list[FoldModels]:
-    params = change(PARAMS, distillation={"architecture": "completed_genes"}, optimisation={"epochs": 25})
-    folds = []
-    for one in fold_models:
-        fold = make_fold(data, splits(data), one.fold)
-        student = distill_student(fold, params, "survival", one.models["teacher"]).model
-        folds.append(replace(one, models={"student": student}))
-    return folds
+def completed() -> FoldModels:
+    """One fold of a trained teacher and the student that completes its genes."""
+    params = change(
+        PARAMS, distillation={"architecture": "completed_genes"}, optimisation={"epochs": 15, "ensemble_size": 1}
+    )
+    data = cohort(120, seed=3)
+    fold = make_fold(data, splits(data), 0)
+    teacher = train_teacher(fold, params, "survival").model
+    models = {"teacher": teacher, "student": distill_student(fold, params, "survival", teacher).model}
+    return FoldModels(0, models, fold.learning, select_test_patients(data, splits(data), 0))
 
 
-def test_slides_of_other_patients_complete_worse(completed: list[FoldModels]) -> None:
+def test_slides_of_other_patients_complete_worse(completed: FoldModels) -> None:
     """Tokens show the tumor factor, which is in the tumor genes."""
-    result = score_completion(completed, PARAMS.evaluation, 0)
-    assert result["patients"] == 120
+    result = score_completion([completed], PARAMS.evaluation, 0)
+    assert result["patients"] == 60
     assert result["change"] > 0.1
     scores = {name: score["value"] for name, score in result["energy_score"].items()}
     assert scores["samples"] < scores["mean"]
@@ -65,6 +66,7 @@ def test_slides_of_other_patients_complete_worse(completed: list[FoldModels]) ->
     assert gain["ci_high"] < 0
 
 
-def test_other_students_are_refused(fold_models: list[FoldModels]) -> None:
+def test_other_students_are_refused(completed: FoldModels) -> None:
+    other = replace(completed, models={"student": completed.models["teacher"]})
     with pytest.raises(ConfigError, match="completed_genes"):
-        score_completion(fold_models, PARAMS.evaluation, 0)
+        score_completion([other], PARAMS.evaluation, 0)
