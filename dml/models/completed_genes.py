@@ -1,6 +1,6 @@
 """The frozen teacher with gene embeddings sampled from the slide: completion by flow matching.
 
-    o^k    = sample k of [o_tumor; o_tme] given the mean token       `dml.models.nn.flow_matching`
+    o^k    = sample k of [o_tumor; o_tme] given the mean token       `dml.models.nn.conditional_flow`
     p      = mean_k Teacher(slide, o^k)                              survival curves or probabilities, not logits
 
 It is trained by flow matching alone, on the frozen teacher's embeddings of measured genes: towards its predictions it
@@ -25,7 +25,7 @@ from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, Expression, Kind, ModelOutput
 from dml.data.dims import ModelDims
 from dml.models.frozen_teacher import FrozenTeacherStudent
-from dml.models.nn.flow_matching import VelocityNetwork, antithetic_noise, flow_matching_loss, integrate
+from dml.models.nn.conditional_flow import VelocityNetwork, antithetic_noise, flow_matching_loss, integrate
 from dml.models.nn.head import fuse_magnifications
 
 SAMPLES, STEPS = 16, 20

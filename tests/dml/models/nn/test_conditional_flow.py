@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dml.models.nn.flow_matching import VelocityNetwork, antithetic_noise, flow_matching_loss, integrate
+from dml.models.nn.conditional_flow import VelocityNetwork, antithetic_noise, flow_matching_loss, integrate
 
 
 class Gaussian(nn.Module):
