@@ -12,7 +12,7 @@ from dml.models.completed_genes import CompletedGenesStudent
 from dml.models.frozen_teacher import FrozenTeacherStudent
 from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel
-from dml.training.distillation import DistillationTargets
+from dml.training.distillation import DistillationTargets, shuffle_expression
 from dml.training.distillation import shuffle_targets as shuffle
 from dml.training.ensemble_trainer import EnsembleTrainer, SharedState, fit_shared
 from dml.training.folds import Fold
@@ -88,7 +88,7 @@ def distill_student(
     teacher : FoldModel or None
         The teacher of the same fold; None trains the undistilled student: task loss only.
     shuffle_targets : bool
-        The control: each patient has the teacher's targets of another patient.
+        The control: each patient has the teacher's targets of another patient, or its genes to be completed.
 
     Examples
     --------
@@ -114,6 +114,8 @@ def distill_student(
     measured = None
     if teacher is not None and params.distillation.architecture == "completed_genes":
         shared = _with_teacher_offset(shared, teacher)
+        if shuffle_targets:
+            shared = replace(shared, cases=shuffle_expression(shared.cases, params.seed))
         measured = PatientReader(shared.spec.preprocessor, shared.cases).measured(cases)
 
     def objective(member: int) -> Objective:

@@ -300,6 +300,8 @@ def test_a_student_may_be_the_frozen_teacher_with_sampled_genes(task: str, tmp_p
     pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(some), result.model.predict(some))
     alone = distill_student(fold(data), completing, task, None)
     assert isinstance(alone.model.members[0], Student)
+    control = distill_student(fold(data), completing, task, teacher, shuffle_targets=True).model
+    assert not control.predict(some).equals(result.model.predict(some)), "it learned genes of other patients"
 
 
 def test_genes_can_be_completed_only_after_those_that_are_measured(trained: tuple[Cohort, FoldModel]) -> None:
