@@ -19,7 +19,7 @@ from dml.probes.paired_scorer import PairedScorer
 from tests.dml.probes.conftest import splits
 from tests.synthetic import cohort
 
-DATA = cohort(80, seed=4)
+DATA = cohort(60, seed=4)
 PARAMS = config.Params(
     cohort="synthetic",
     tasks=("survival", "grade"),
@@ -93,12 +93,12 @@ def test_every_share_has_its_arms_and_nothing_is_trained_twice(tmp_path: Path, m
         for arm in ("uncorrected", "corrected")
         for model in ("teacher", "student")
     ]
-    assert result["patients"] == 80
+    assert result["patients"] == 60
     assert "pip install" in result["skipped"]["cleanlab"]
     clean, _, noisy, corrected = result["corrections"]
     assert (clean["flipped"], clean["changed"], clean["recall"]) == (0, 0, None)
     expected = sum(len(changed(each.true_labels(f), each.recorded_labels(0.4, f))) for f in (0, 1))
-    assert noisy["flipped"] == corrected["flipped"] == expected > 10
+    assert noisy["flipped"] == corrected["flipped"] == expected > 5
     assert corrected["changed"] <= 0.1 * corrected["labelled"]
     assert len(flat_rows(result)) == 8
     assert all(row["difference_value"] == 0 for row in flat_rows(result) if row["arm"] == "uncorrected")
@@ -110,7 +110,7 @@ def test_every_share_has_its_arms_and_nothing_is_trained_twice(tmp_path: Path, m
         monkeypatch.setattr(label_study, name, never)
     assert score_noise(each, scorer(each), (0.0, 0.4)) == result
     with pytest.raises(AssertionError, match="trained again"):
-        score_noise(each, scorer(each), (0.0, 0.3))
+        score_noise(each, scorer(each), (0.0, 0.8))
 
 
 def test_labels_that_the_ensemble_is_sure_of_are_corrected_and_train_the_models(
@@ -118,11 +118,11 @@ def test_labels_that_the_ensemble_is_sure_of_are_corrected_and_train_the_models(
 ) -> None:
     """A longer training on genes that tell the grade: most of what changes was flipped."""
     monkeypatch.chdir(tmp_path)
-    optimisation = PARAMS.optimisation.model_copy(update={"epochs": 12, "learning_rate": 3e-3})
-    each = replace(study(data=cohort(240, seed=4)), params=PARAMS.model_copy(update={"optimisation": optimisation}))
+    optimisation = PARAMS.optimisation.model_copy(update={"epochs": 10, "learning_rate": 3e-3})
+    each = replace(study(data=cohort(160, seed=4)), params=PARAMS.model_copy(update={"optimisation": optimisation}))
     recorded, arms = each.recorded_labels(0.2, 0), dict(each.arms(0.2, 0))
     counts = noise.count_corrections(each.true_labels(0), recorded, arms["corrected"])
-    assert 4 <= counts["changed"] <= 12
+    assert 3 <= counts["changed"] <= 8
     assert counts["detected"] / counts["changed"] > 0.6
     one, other = (each.outputs(0, arms[arm], ("teacher",))["teacher"] for arm in ("uncorrected", "corrected"))
     assert not one.equals(other)
@@ -132,15 +132,16 @@ def test_labels_of_test_patients_reach_neither_flips_nor_trainings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    tested = {case.patient_id for case in study().tested(0).cases}
+    data = cohort(90, seed=4)
+    tested = {case.patient_id for case in study(data=data).tested(0).cases}
     other = {"low": "high", "high": "low"}
     spoiled = replace(
-        DATA,
+        data,
         cases=tuple(
-            replace(c, labels={"grade": other[c.labels["grade"]]}) if c.patient_id in tested else c for c in DATA.cases
+            replace(c, labels={"grade": other[c.labels["grade"]]}) if c.patient_id in tested else c for c in data.cases
         ),
     )
-    plain, poisoned = study(), replace(study(data=spoiled), stores="others")
+    plain, poisoned = study(data=data), replace(study(data=spoiled), stores="others")
     assert not tested & set(plain.recorded_labels(0.4, 0))
     for (arm, one), (_, two) in zip(plain.arms(0.4, 0), poisoned.arms(0.4, 0), strict=True):
         assert one == two, arm
