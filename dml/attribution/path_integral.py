@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dml.attribution.outputs import explained_outputs
 from dml.core.errors import ConfigError
 from dml.core.types import SUBSPACES, Batch, Expression, Kind, MagnificationTokens
-from dml.models.gene_imputation import GeneImputationStudent
+from dml.models.frozen_teacher import FrozenTeacherStudent
 from dml.models.multi_scale import MultiScaleModel
 from dml.models.nn.head import add_offset, certainty_weights
 
@@ -99,7 +99,7 @@ class _Path:
     """The straight path of one patient's inputs from the reference, and the logits along it."""
 
     def __init__(self, model: nn.Module, batch: Batch, offset_reference: Tensor | None, kind: Kind) -> None:
-        self._imputation = model if isinstance(model, GeneImputationStudent) else None
+        self._imputation = model if isinstance(model, FrozenTeacherStudent) else None
         network = model if self._imputation is None else self._imputation.teacher
         if not isinstance(network, MultiScaleModel):
             raise ConfigError(f"contributions are defined for networks with branches, not for {type(model).__name__}")

@@ -1,11 +1,17 @@
 """``dml probe``: numbers of the probes, and a permutation test of the training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from dml.cli.output import Json, bar, note, show
+
+if TYPE_CHECKING:
+    from dml.probes.label_study import LabelStudy
+    from dml.probes.paired_scorer import PairedScorer
+
+Study = TypeVar("Study", bound="LabelStudy")
 
 app = typer.Typer(no_args_is_help=True, help="Show the probes of a task, or train on permuted outcomes.")
 Task = Annotated[str, typer.Option(help="One of the tasks of params.yaml.")]
@@ -44,7 +50,6 @@ def degradation(
     from functools import partial
 
     from dml.config import params as config
-    from dml.core.errors import ConfigError
     from dml.core.files import write_json
     from dml.core.tasks import make_task
     from dml.data.cohort_store import CohortStore
@@ -54,11 +59,7 @@ def degradation(
     from dml.probes.paired_scorer import PairedScorer
     from dml.training.model_store import ModelStore
 
-    params = config.load()
-    try:
-        grid = [float(part) for part in levels.split(",")]
-    except ValueError:
-        raise ConfigError(f"--levels {levels!r}: numbers separated by commas, e.g. 0,0.5,0.9") from None
+    params, grid = config.load(), _numbers("--levels", levels, "0,0.5,0.9")
     trained = ModelStore.of(params.cohort, task)
     names = [name for name in params.baselines.deep if trained.model_folder(name).exists()]
     if models:
@@ -88,36 +89,86 @@ def label_fraction(
     Writes reports/<cohort>/<task>/label_fraction.json.
     """
     from functools import partial
-    from hashlib import blake2b
 
-    from dml.config import params as config
-    from dml.core.errors import ConfigError
-    from dml.core.files import digest, write_json
-    from dml.data.cohort_store import CohortStore
-    from dml.models import registry
-    from dml.probes.label_fraction import LabelFractions, collect_tested, score_fractions
-    from dml.probes.paired_scorer import PairedScorer
+    from dml.core.files import write_json
+    from dml.probes.label_fraction import LabelFractions, score_fractions
 
-    params = config.load()
-    try:
-        grid = [float(part) for part in fractions.split(",")]
-    except ValueError:
-        raise ConfigError(f"--fractions {fractions!r}: numbers separated by commas, e.g. 0.1,0.5,1") from None
-    names = [registry.entry(name.strip()).name for name in models.split(",") if name.strip()]
-    store = CohortStore.of(params.cohort)
-    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
-    files = (store.patients_path, store.expression_path, store.splits_path, store.manifest_path)
-    stores = digest(*(blake2b(path.read_bytes()).hexdigest() for path in files))
-    study = LabelFractions.of(params, task, cohort, splits, stores, names)
-    outcomes = collect_tested(cohort, splits, study.task)
-    scorer = PairedScorer.of(study.task, outcomes, params.evaluation, params.seed)
+    grid = _numbers("--fractions", fractions, "0.1,0.5,1")
+    study, scorer = _label_study(LabelFractions, task, models)
     progress = partial(bar, label="training with a part of the outcomes")
     result = score_fractions(study, scorer, grid, progress)
-    out = Path("reports") / params.cohort / task / "label_fraction.json"
+    out = Path("reports") / study.params.cohort / task / "label_fraction.json"
     write_json(out, result)
     columns = ("fraction", "value", "ci_low", "ci_high")
     rows = [{"arm": arm, **{c: p.get(c) for c in columns}} for arm, curve in result["arms"].items() for p in curve]
     show(rows, as_json, f"{result['metric']} by the share of learning patients with an outcome")
+    note(f"written: {out}")
+
+
+@app.command("label-noise")
+def label_noise(
+    task: Task,
+    shares: Annotated[
+        str, typer.Option(help="Mean shares of flipped labels at noisy sites, increasing.")
+    ] = "0,0.2,0.4",
+    sites: Annotated[int, typer.Option(min=0, help="Sites whose labels are noisy; 0: half of them.")] = 0,
+    models: Annotated[str, typer.Option(help="Deep baselines beside teacher and student, separated by commas.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Train with classes that some sites record wrongly, with and without correction. It resumes.
+
+    Writes reports/<cohort>/<task>/label_noise.json and .parquet. Labels of test patients stay as they are.
+    """
+    from dataclasses import replace
+    from functools import partial
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from dml.core.files import write_json, write_parquet
+    from dml.probes.label_noise import LabelNoise, flat_rows, score_noise
+
+    grid = _numbers("--shares", shares, "0,0.2,0.4")
+    study, scorer = _label_study(LabelNoise, task, models)
+    study = replace(study, n_sites=sites or None)
+    result = score_noise(study, scorer, grid, partial(bar, label="training with noisy labels"))
+    out = Path("reports") / study.params.cohort / task / "label_noise.json"
+    write_json(out, result)
+    flat = flat_rows(result)
+    write_parquet(out.with_suffix(".parquet"), pa.Table.from_pandas(pd.DataFrame(flat), preserve_index=False))
+    columns = ("share", "arm", "model", "value", "ci_low", "ci_high", "flipped", "changed", "precision", "recall")
+    show([{c: row[c] for c in columns} for row in flat], as_json, f"{result['metric']} by the share of flipped labels")
+    for arm, reason in result["skipped"].items():
+        note(f"no arm {arm}: {reason}")
+    note(f"written: {out} and {out.with_suffix('.parquet').name}")
+
+
+@app.command()
+def completion(task: Task, as_json: Json = False) -> None:
+    """Score gene embeddings sampled from the slide against those of measured genes.
+
+    For a trained student of architecture completed_genes; writes reports/<cohort>/<task>/completion.json.
+    """
+    from dml.config import params as config
+    from dml.core.files import write_json
+    from dml.core.tasks import make_task
+    from dml.data.cohort_store import CohortStore
+    from dml.probes.completion import score_completion
+    from dml.probes.fold_models import read_fold_models
+    from dml.training.model_store import ModelStore
+
+    params = config.load()
+    store = CohortStore.of(params.cohort)
+    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+    folder = ModelStore.of(params.cohort, task).folder
+    folds = read_fold_models(folder, cohort, splits, make_task(task, cohort.classes))
+    result = score_completion(folds, params.evaluation, params.seed)
+    out = Path("reports") / params.cohort / task / "completion.json"
+    write_json(out, result)
+    less = {name: (gain or {}).get("difference") for name, gain in result["difference"].items()}
+    scores = result["energy_score"].items()
+    rows = [{"completion": name, **(score or {}), "samples_less": less.get(name)} for name, score in scores]
+    show(rows, as_json, f"energy score of gene embeddings, {result['patients']} test patients; lower is better")
     note(f"written: {out}")
 
 
@@ -149,3 +200,34 @@ def permutation_test(
     if not result["passed"]:
         raise CheckFailed(f"{task}: {message}. Information on test patients reaches the training")
     note(message)
+
+
+def _numbers(option: str, text: str, example: str) -> list[float]:
+    from dml.core.errors import ConfigError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"{option} {text!r}: numbers separated by commas, e.g. {example}") from None
+
+
+def _label_study(kind: "type[Study]", task: str, models: str) -> "tuple[Study, PairedScorer]":
+    """Read what a study of the current cohort's outcomes needs."""
+    from hashlib import blake2b
+
+    from dml.config import params as config
+    from dml.core.files import digest
+    from dml.data.cohort_store import CohortStore
+    from dml.models import registry
+    from dml.probes.label_study import collect_tested
+    from dml.probes.paired_scorer import PairedScorer
+
+    params = config.load()
+    names = [registry.entry(name.strip()).name for name in models.split(",") if name.strip()]
+    store = CohortStore.of(params.cohort)
+    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+    files = (store.patients_path, store.expression_path, store.splits_path, store.manifest_path)
+    stores = digest(*(blake2b(path.read_bytes()).hexdigest() for path in files))
+    study = kind.of(params, task, cohort, splits, stores, names)
+    outcomes = collect_tested(cohort, splits, study.task)
+    return study, PairedScorer.of(study.task, outcomes, params.evaluation, params.seed)

@@ -145,8 +145,9 @@ class Distillation(Section):
     loss_weights: dict[str, NonNegativeFloat] = Field(
         default_factory=dict, description="weights of further registered loss terms, by name"
     )
-    architecture: Literal["subspace_tokens", "gene_imputation"] = Field(
-        "subspace_tokens", description="its own network, or the teacher with gene embeddings imputed from the slide"
+    architecture: Literal["subspace_tokens", "gene_imputation", "completed_genes"] = Field(
+        "subspace_tokens",
+        description="its own network, or the teacher with gene embeddings imputed or sampled by the slide",
     )
     aggregation: Literal["subspace_queries", "density_peaks", "none"] = "subspace_queries"
     use_unpaired: bool = Field(True, description="train on patients without transcriptome or without label, too")

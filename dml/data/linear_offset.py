@@ -106,6 +106,14 @@ class LinearOffset(BaseModel):
                 offset[chosen] = self.slopes[name] * np.array(cross_fitted)
         return offset
 
+    def of_sources(self, name: str) -> "LinearOffset | None":
+        """Return the part of the models of some sources ("slide"), which others are not needed for; None without."""
+        if name not in self.models:
+            return None
+        parts = ("models", "slopes", "variance_ratios")
+        update = {part: {k: v for k, v in getattr(self, part).items() if k == name} for part in parts}
+        return self.model_copy(update=update)
+
     def mean_slope(self, name: str) -> float:
         """Return the factor on the mean of the linear models of some sources."""
         return self.slopes[name] * self.variance_ratios.get(name, 1.0)

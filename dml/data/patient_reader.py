@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from dml.core.types import Bag, Case, Cohort, Mpp, Source, Survival
+from dml.core.errors import ConfigError
+from dml.core.types import Bag, Case, Cohort, Expression, Mpp, Source, Survival
 from dml.data.linear_offset import LinearOffset
 from dml.data.preprocessing import Preprocessor, covariate_values, gene_index
 
@@ -99,6 +100,22 @@ class PatientReader:
             offset_without_genes=self._offset(replace(case, expression=None)),
             value=case.values.get(prep.task.name),
         )
+
+    def measured(self, cases: Sequence[Case]) -> Expression:
+        """Return the scaled transcriptomes of the patients that have one.
+
+        Raises
+        ------
+        ConfigError
+            If nobody has.
+        """
+        prep, profiles = self.preprocessor, [case.expression for case in cases if case.expression is not None]
+        if not profiles:
+            raise ConfigError("completed_genes needs learning patients with a transcriptome")
+        tumor = np.stack([prep.tumor(_select_genes(x, self._tumor)) for x in profiles])
+        tme = np.stack([prep.tme(_select_genes(x, self._tme)) for x in profiles])
+        present = torch.ones(len(profiles), dtype=torch.bool)
+        return Expression(torch.from_numpy(tumor), torch.from_numpy(tme), present)
 
     def source_rows(self, cases: Sequence[Case]) -> dict[Source, np.ndarray]:
         """Return the inputs of a linear model: mean tokens of `linear_mpps`, and raw genes; NaN where missing."""

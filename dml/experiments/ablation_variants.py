@@ -82,6 +82,7 @@ _FIXED = (
     Variant("student: no clinical inputs", "student", {"inputs": {"clinical": ()}}),
     Variant("student: no unpaired patients", "student", {"distillation": {"use_unpaired": False}}),
     Variant("generated genes", "student", {"distillation": {"architecture": "gene_imputation"}}),
+    Variant("completed genes", "student", {"distillation": {"architecture": "completed_genes"}}),
     Variant("density-peak clustering", "student", {"distillation": {"aggregation": "density_peaks"}}),
     Variant("student: zoom to a fifth", "student", {"distillation": {"zoom": 0.2}}, min_magnifications=2),
     Variant("no aggregation", "student", {"distillation": {"aggregation": "none"}}),

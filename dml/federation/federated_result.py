@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dml.config import params as config
+from dml.core.errors import ConfigError
 from dml.core.files import write_json
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metric_sets import PRIMARY
@@ -47,7 +48,14 @@ def train_across(
     ----------
     roles : sequence of str
         "teacher" and "student", or one of them; a student alone is trained without a teacher.
+
+    Raises
+    ------
+    ConfigError
+        If the student is to be a frozen teacher.
     """
+    if "student" in roles and params.distillation.architecture != "subspace_tokens":
+        raise ConfigError(f"distillation.architecture: {params.distillation.architecture} is not trained across sites")
     coordinator = Coordinator(sites, params, task, settings)
     prepared = coordinator.prepare()
     models: dict[str, list[FoldModel]] = {role: [] for role in roles}

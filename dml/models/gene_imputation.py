@@ -10,22 +10,19 @@ Shape legend: b patients, d width.
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, ModelOutput
 from dml.data.dims import ModelDims
-from dml.models.nn.blocks import masked_mean
-from dml.models.teacher import Teacher
+from dml.models.frozen_teacher import FrozenTeacherStudent
 
 
-class GeneImputationStudent(nn.Module):
+class GeneImputationStudent(FrozenTeacherStudent):
     """Predicts from slides alone through a frozen teacher; only the imputation of the gene embeddings is trained."""
 
     def __init__(self, dims: ModelDims, config: config.Model, teacher: config.Teacher) -> None:
-        super().__init__()
-        self.teacher = Teacher(dims, config, teacher)
+        super().__init__(dims, config, teacher)
         self.impute = nn.ModuleDict(
             {
                 s: nn.Sequential(
@@ -38,19 +35,11 @@ class GeneImputationStudent(nn.Module):
             }
         )
 
-    def load_teacher(self, teacher: Teacher) -> None:
-        """Copy the weights of a trained teacher and freeze them."""
-        self.teacher.load_state_dict(teacher.state_dict())
-        self.teacher.requires_grad_(False)
-
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict a batch; transcriptomes in it are ignored."""
         return self.teacher.predict(batch, self.embed_genes(batch))
 
     def embed_genes(self, batch: Batch) -> Mapping[str, Tensor]:
         """Impute the gene embeddings (b d) of each subspace from the slide."""
-        pooled = [
-            masked_mean(self.teacher.project(level.tokens, i), level.mask) for i, level in enumerate(batch.levels)
-        ]
-        mean: Tensor = torch.stack(pooled).mean(0)  # b d
+        mean = self.slide_token(batch, self.project(batch))
         return {s: self.impute[s](mean) for s in SUBSPACES}

@@ -8,7 +8,7 @@ With ``distillation.zoom`` it reads the coarsest magnification first, and finer 
 Its branches have the teacher's names, tumor and TME, so that each is distilled from its own counterpart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -17,13 +17,20 @@ from torch import Tensor, nn
 from dml.config import params as config
 from dml.core.types import SUBSPACES, Batch, MagnificationTokens, ModelOutput
 from dml.data.dims import ModelDims
+from dml.models.completed_genes import CompletedGenesStudent
 from dml.models.entry import ModelEntry, ModelSections
+from dml.models.frozen_teacher import FrozenTeacherStudent
 from dml.models.gene_imputation import GeneImputationStudent
 from dml.models.multi_scale import LevelEncoding, MultiScaleModel
 from dml.models.nn.aggregation import DensityPeaks, NoAggregation, SubspaceQueries
 from dml.models.nn.zoom import attended_children
 
 AGGREGATIONS = {"subspace_queries": SubspaceQueries, "density_peaks": DensityPeaks}
+FROZEN_TEACHERS: Mapping[str, Callable[..., FrozenTeacherStudent]] = {
+    "gene_imputation": GeneImputationStudent,
+    "completed_genes": CompletedGenesStudent,
+}
+"""Architectures that are the frozen teacher."""
 
 
 class Student(MultiScaleModel):
@@ -74,11 +81,10 @@ class Student(MultiScaleModel):
         return LevelEncoding(*self.aggregate(tokens, level))
 
 
-def build(dims: ModelDims, sections: ModelSections) -> Student | GeneImputationStudent:
+def build(dims: ModelDims, sections: ModelSections) -> Student | FrozenTeacherStudent:
     """Build an untrained student of the architecture in ``distillation.architecture``."""
-    if sections.distillation.architecture == "gene_imputation":
-        return GeneImputationStudent(dims, sections.model, sections.teacher)
-    return Student.build(dims, sections)
+    make = FROZEN_TEACHERS.get(sections.distillation.architecture)
+    return Student.build(dims, sections) if make is None else make(dims, sections.model, sections.teacher)
 
 
 MODELS = (

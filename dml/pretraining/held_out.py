@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dml.data.gene_programs import GenePrograms
 from dml.data.preprocessing import Preprocessor
-from dml.models.linear.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
+from dml.linear_models.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
 from dml.pretraining.network import PairEncoding
 from dml.pretraining.pairs import Pair
 

@@ -29,7 +29,7 @@ from dml.data.batches import collate
 from dml.data.gene_programs import GenePrograms
 from dml.data.patient_reader import Patient
 from dml.data.preprocessing import Preprocessor
-from dml.models.linear.fit_programs import predictability
+from dml.linear_models.fit_programs import predictability
 from dml.pretraining.balanced_clusters import clustering_loss
 from dml.pretraining.contrast import PairQueue, contrast_loss
 from dml.pretraining.held_out import linear_reference, mean_tokens, measure

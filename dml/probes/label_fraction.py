@@ -14,71 +14,29 @@ Every training is stored under ``.work``, so that a killed run resumes.
 import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from dml.config import params as config
 from dml.core.errors import ConfigError
-from dml.core.files import WORK, digest, read_parquet, write_parquet
-from dml.core.tasks import Task, make_task
+from dml.core.tasks import Task
 from dml.core.types import Case, Cohort
 from dml.evaluation.intervals import holm, rounded
 from dml.evaluation.metric_sets import PRIMARY
+from dml.probes.label_study import LabelStudy, pooled_metrics
 from dml.probes.paired_scorer import PairedScorer
-from dml.training.folds import Fold, make_fold, select_test_patients
-from dml.training.train import distill_student, train_baseline, train_teacher
+from dml.training.folds import Fold
 
 log = logging.getLogger(__name__)
 ARMS = ("teacher", "student", "student_undistilled", "student_shuffled")
 """Arms that are always trained; deep baselines follow."""
 FRACTIONS = (0.1, 0.25, 0.5, 1.0)
-DECIDING = ("cohort", "tiles", "embed", "inputs", "model", "optimisation", "teacher", "distillation", "evaluation")
-"""Sections of params.yaml that a training depends on, besides seed, task, fold and the stores."""
 
 
 @dataclass(frozen=True, slots=True)
-class LabelFractions:
-    """Trains and reads the cells of one task: all arms on one fold with one fraction of the outcomes.
-
-    Attributes
-    ----------
-    params : Params
-        Of the current cohort.
-    task : Task
-        Whose outcomes are hidden.
-    cohort, splits
-        All patients, and their folds.
-    stores : str
-        Digest of what they were read from.
-    models : tuple of str
-        Deep baselines beside the arms.
-    """
-
-    params: config.Params
-    task: Task
-    cohort: Cohort
-    splits: pd.DataFrame
-    stores: str
-    models: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls, params: config.Params, task: str, cohort: Cohort, splits: pd.DataFrame, stores: str, models: Sequence[str]
-    ) -> "LabelFractions":
-        """Return the study of a task.
-
-        Raises
-        ------
-        ConfigError
-            If params.yaml does not have the task.
-        """
-        if task not in params.tasks:
-            raise ConfigError(f"no task {task!r}; tasks of params.yaml are {', '.join(params.tasks)}")
-        return cls(params, make_task(task, cohort.classes), cohort, splits, stores, tuple(models))
+class LabelFractions(LabelStudy):
+    """Trains and reads the cells of one task: all arms on one fold with one fraction of the outcomes."""
 
     def cells(self, fractions: Sequence[float]) -> list[tuple[float, int]]:
         """All fractions of all folds."""
@@ -86,34 +44,14 @@ class LabelFractions:
 
     def predictions(self, fraction: float, fold: int) -> dict[str, pd.DataFrame]:
         """Return the test predictions of every arm; trains those that are not there."""
-        sections = {name: getattr(self.params, name) for name in DECIDING}
-        content = {k: v if isinstance(v, str) else v.model_dump(mode="json") for k, v in sections.items()}
-        key = digest(content, self.params.seed, fraction, fold, self.task.name, self.stores)
-        folder = WORK / "label_fraction" / self.params.cohort / self.task.name / key
-        paths = {arm: folder / f"{arm}.parquet" for arm in (*ARMS, *self.models)}
-        if not all(path.exists() for path in paths.values()):
-            for arm, rows in self._train(fraction, fold, [arm for arm, path in paths.items() if not path.exists()]):
-                _write(paths[arm], rows)
-        return {arm: read_parquet(path)[0].to_pandas() for arm, path in paths.items()}
 
-    def _train(self, fraction: float, index: int, missing: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-        whole, name = make_fold(self.cohort, self.splits, index), self.task.name
-        fold = replace(whole, learning=hide_outcomes(whole, self.task, fraction, self.params.seed))
-        test = select_test_patients(self.cohort, self.splits, index)
-        tested = test.subset({case.patient_id for case in test.cases if self.task.is_known(case)})
-        log.info("%s fold %d: outcomes of %g of the learning patients", name, index, fraction)
-        teacher = train_teacher(fold, self.params, name) if set(missing) & {*ARMS} - {"student_undistilled"} else None
-        for arm in missing:
-            if arm == "teacher":
-                result = teacher
-            elif arm in ARMS:
-                taught = None if arm == "student_undistilled" or teacher is None else teacher.model
-                result = distill_student(fold, self.params, name, taught, shuffle_targets=arm == "student_shuffled")
-            else:
-                result = train_baseline(fold, self.params, name, arm)
-            if result is None:
-                raise ConfigError(f"{arm}: no learning patient of fold {index} has what it requires")
-            yield arm, result.model.predict(tested)
+        def train(missing: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+            log.info("%s fold %d: outcomes of %g of the learning patients", self.task.name, fold, fraction)
+            whole = self.fold(fold)
+            hidden = replace(whole, learning=hide_outcomes(whole, self.task, fraction, self.params.seed))
+            return self.train_models(hidden, missing)
+
+        return self.load_or_train("label_fraction", (fraction, fold), (*ARMS, *self.models), train)
 
 
 def hide_outcomes(fold: Fold, task: Task, fraction: float, seed: int) -> Cohort:
@@ -160,14 +98,11 @@ def score_fractions(
     """
     if not fractions or list(fractions) != sorted(set(fractions)) or fractions[0] <= 0 or fractions[-1] > 1:
         raise ConfigError(f"fractions {list(fractions)}: they must increase, above 0 and at most 1, e.g. 0.1, 0.5, 1")
-    parts: dict[tuple[str, float], list[pd.DataFrame]] = {}
+    parts: dict[tuple[str, Hashable], list[pd.DataFrame]] = {}
     for fraction, fold in progress(study.cells(fractions)):
         for arm, rows in study.predictions(fraction, fold).items():
             parts.setdefault((arm, fraction), []).append(rows)
-    for (arm, _), tables in parts.items():
-        if sum(len(rows) for rows in tables) != len(scorer.outcomes):
-            raise ConfigError(f"{arm}: it does not predict every test patient with a slide; leave it out of --models")
-    metrics = {key: scorer.metric(pd.concat(rows, ignore_index=True)) for key, rows in parts.items()}
+    metrics = pooled_metrics(scorer, parts)
     last = fractions[-1]
     arms = {
         arm: [
@@ -193,17 +128,6 @@ def score_fractions(
     }
 
 
-def collect_tested(cohort: Cohort, splits: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """Return patient_id, fold and the target columns of every test patient of known outcome, in the order of ids."""
-    fold_of = splits[splits["role"] == "test"].set_index("patient_id")["fold"]
-    rows = [
-        {"patient_id": case.patient_id, "fold": int(fold_of[case.patient_id]), **task.target_values(case)}
-        for case in cohort.cases
-        if case.patient_id in fold_of.index and task.is_known(case) and case.has_slide
-    ]
-    return pd.DataFrame(rows).sort_values("patient_id", ignore_index=True)
-
-
 def _gains(compared: Mapping[str, dict[str, Any] | None]) -> dict[str, Any]:
     defined = {fraction: entry for fraction, entry in compared.items() if entry is not None}
     for fraction, p in holm({name: entry["p"] for name, entry in defined.items()}).items():
@@ -221,7 +145,3 @@ def _without_outcome(case: Case, task: Task) -> Case:
         return replace(case, survival=None)
     labels = {name: label for name, label in case.labels.items() if name != task.name}
     return replace(case, labels=labels, values={name: x for name, x in case.values.items() if name != task.name})
-
-
-def _write(path: Path, rows: pd.DataFrame) -> None:
-    write_parquet(path, pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None))

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from dml.baselines.linear.regression import Regression
 from dml.config import params as config
 from dml.core.types import Case, Cohort
-from dml.models.linear.design_matrix import source_matrix
-from dml.models.linear.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
+from dml.linear_models.design_matrix import source_matrix
+from dml.linear_models.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
 from dml.teachability.fold_patients import FoldPatients, is_paired
 from dml.teachability.gene_targets import GeneTargets, name_targets
 from dml.teachability.risk_models import ARMS, RiskModels, Stack, out_of_fold

@@ -17,7 +17,7 @@ from dml.cohorts.gene_groups import HALLMARK
 from dml.core.types import SUBSPACES, Case, Cohort
 from dml.data.preprocessing import WINSOR_QUANTILE
 from dml.genes.gene_symbols import rename
-from dml.models.linear.design_matrix import DesignMatrix, Reduction
+from dml.linear_models.design_matrix import DesignMatrix, Reduction
 from dml.readers.gene_sets import read_gene_sets
 from dml.readers.raw_files import GeneSets
 

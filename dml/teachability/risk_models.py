@@ -18,8 +18,8 @@ from jaxtyping import Float
 from dml.baselines.linear.regression import NumberRegression, Regression, SurvivalRegression
 from dml.config import params as config
 from dml.core.types import Case, Cohort
-from dml.models.linear.design_matrix import DesignMatrix, Reduction, source_matrix
-from dml.models.linear.kernel_ridge import KernelRidge
+from dml.linear_models.design_matrix import DesignMatrix, Reduction, source_matrix
+from dml.linear_models.kernel_ridge import KernelRidge
 from dml.teachability.fold_patients import is_paired
 
 COLUMNS = ("slide", "genes", "predicted", "residual")

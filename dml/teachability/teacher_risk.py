@@ -16,8 +16,8 @@ from dml.config import params as config
 from dml.core.predictions import read_predictions
 from dml.core.types import Case, Cohort
 from dml.evaluation.intervals import bootstrap_weights
-from dml.models.linear.design_matrix import source_matrix
-from dml.models.linear.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
+from dml.linear_models.design_matrix import source_matrix
+from dml.linear_models.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
 from dml.teachability.association import associate
 from dml.teachability.gap import describe
 

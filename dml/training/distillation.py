@@ -4,14 +4,14 @@ Shape legend: b patients, k classes or time bins, d width.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dml.core.types import SUBSPACES, ModelOutput
+from dml.core.types import SUBSPACES, Cohort, ModelOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +63,12 @@ def shuffle_targets(targets: Mapping[str, DistillationTargets], seed: int) -> di
     order = np.random.default_rng(seed).permutation(len(patients))
     donor = {patients[a]: patients[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
     return {patient: targets[donor.get(patient, patient)] for patient in targets}
+
+
+def shuffle_expression(cohort: Cohort, seed: int) -> Cohort:
+    """Give each patient with a transcriptome that of another one at random: the control of completed genes."""
+    with_genes = [i for i, case in enumerate(cohort.cases) if case.has_expression]
+    order, cases = np.random.default_rng(seed).permutation(with_genes), list(cohort.cases)
+    for taker, donor in zip(order, np.roll(order, 1), strict=True):
+        cases[taker] = replace(cases[taker], expression=cohort.cases[donor].expression)
+    return replace(cohort, cases=tuple(cases))

@@ -19,8 +19,8 @@ from dml.core.types import Case, Cohort
 from dml.data.clinical_inputs import ClinicalInputs
 from dml.data.patient_reader import Patient, PatientReader
 from dml.data.preprocessing import Preprocessor
+from dml.linear_models.fit_programs import fit_programs
 from dml.models import registry
-from dml.models.linear.fit_programs import fit_programs
 from dml.models.multi_scale import BranchModel
 from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.cross_fitted_epoch import cross_stop

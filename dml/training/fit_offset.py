@@ -24,10 +24,10 @@ from dml.core.types import Case, Source, Survival
 from dml.data.linear_offset import LinearMap, LinearModel, LinearOffset, SourceRows, has_values
 from dml.data.preprocessing import WINSOR_QUANTILE, Preprocessor
 from dml.data.target_scale import TargetScale
-from dml.models.linear.cox import Cox
-from dml.models.linear.design_matrix import Reduction
-from dml.models.linear.logistic import Logistic
-from dml.models.linear.ridge import Ridge
+from dml.linear_models.cox import Cox
+from dml.linear_models.design_matrix import Reduction
+from dml.linear_models.logistic import Logistic
+from dml.linear_models.ridge import Ridge
 from dml.training.losses import cox_loss
 
 log = logging.getLogger(__name__)

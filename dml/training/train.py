@@ -1,19 +1,26 @@
 """Train one model of one fold: the teacher, the student (distilled or not), or a deep baseline."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from dml.config import params as config
 from dml.core.errors import ConfigError
+from dml.core.types import Case
+from dml.data.patient_reader import PatientReader
+from dml.linear_models.patient_weights import fit_patient_weights
 from dml.models import registry
-from dml.models.gene_imputation import GeneImputationStudent
+from dml.models.completed_genes import CompletedGenesStudent
+from dml.models.frozen_teacher import FrozenTeacherStudent
 from dml.models.initial_weights import InitialWeights, load_matching
-from dml.models.linear.patient_weights import fit_patient_weights
 from dml.models.teacher import Teacher
 from dml.training.checkpoint import FoldModel
+from dml.training.distillation import shuffle_expression
 from dml.training.distillation import shuffle_targets as shuffle
 from dml.training.distillation_targets import member_targets
-from dml.training.ensemble_trainer import EnsembleTrainer, fit_shared
+from dml.training.ensemble_trainer import EnsembleTrainer, SharedState, fit_shared
 from dml.training.folds import Fold
+from dml.training.model_objective import ModelTermsObjective
 from dml.training.objectives import Objective, TaskObjective
 from dml.training.trainer import EpochCallback, TrainConfig
 from dml.training.training_result import TrainingResult
@@ -97,7 +104,7 @@ def distill_student(
     teacher : FoldModel or None
         The teacher of the same fold; None trains the undistilled student: task loss only.
     shuffle_targets : bool
-        The control: each patient has the teacher's targets of another patient.
+        The control: each patient has the teacher's targets of another patient, or its genes to be completed.
 
     Examples
     --------
@@ -112,13 +119,7 @@ def distill_student(
     >>> len(student.predict(cohort))
     20
     """
-    cases = [
-        c
-        for c in fold.learning.cases
-        if c.has_slide and (c.has_target(task) or (teacher is not None and c.has_expression))
-    ]
-    if not params.distillation.use_unpaired:
-        cases = [c for c in cases if c.has_expression and c.has_target(task)]
+    cases = _student_cases(fold, task, params.distillation.use_unpaired, is_distilled=teacher is not None)
     learned_from = {
         *(initial.patient_hashes if initial else ()),
         *(teacher.spec.training_patient_hashes if teacher else ()),
@@ -129,24 +130,39 @@ def distill_student(
     weights: dict[str, float] = {}
     if teacher is not None and params.distillation.patient_weights == "predictability":
         weights = fit_patient_weights(fold.learning, shared.spec.preprocessor, shared.inner_fold_of)
+    measured = None
+    if teacher is not None and params.distillation.architecture == "completed_genes":
+        shared = _with_teacher_offset(shared, teacher)
+        if shuffle_targets:
+            shared = replace(shared, cases=shuffle_expression(shared.cases, params.seed))
+        measured = PatientReader(shared.spec.preprocessor, shared.cases).measured(cases)
 
     def objective(member: int) -> Objective:
         preprocessor = shared.spec.preprocessor
         if teacher is None:
             return TaskObjective(preprocessor, params, "student")
         targets = member_targets(teacher, shared, member, params.distillation, weights)
-        return TaskObjective(
-            preprocessor, params, "student", shuffle(targets, params.seed) if shuffle_targets else targets
-        )
+        make = TaskObjective if measured is None else ModelTermsObjective
+        return make(preprocessor, params, "student", shuffle(targets, params.seed) if shuffle_targets else targets)
 
     def initialise(index: int, member: nn.Module) -> None:
-        if teacher is not None and isinstance(member, GeneImputationStudent):
+        if teacher is not None and isinstance(member, FrozenTeacherStudent):
             member.load_teacher(_teacher_member(teacher, index))
         elif initial is not None:
             load_matching(member, initial.weights)
+        if measured is not None and isinstance(member, CompletedGenesStudent):
+            member.fit_scale(measured)
 
     settings = TrainConfig(params.optimisation, token_dropout=params.model.token_dropout, on_epoch=on_epoch)
     return EnsembleTrainer(shared, settings, objective, initialise).train()
+
+
+def _student_cases(fold: Fold, task: str, use_unpaired: bool, is_distilled: bool) -> list[Case]:
+    """Return the learning patients with a slide, and a target or, to be distilled from, a transcriptome."""
+    cases = [c for c in fold.learning.cases if c.has_slide]
+    if not use_unpaired:
+        return [c for c in cases if c.has_expression and c.has_target(task)]
+    return [c for c in cases if c.has_target(task) or (is_distilled and c.has_expression)]
 
 
 def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> TrainingResult | None:
@@ -184,5 +200,11 @@ def train_baseline(fold: Fold, params: config.Params, task: str, name: str) -> T
 def _teacher_member(teacher: FoldModel, index: int) -> Teacher:
     member = teacher.members[index % len(teacher.members)]
     if not isinstance(member, Teacher):
-        raise ConfigError(f"distillation.architecture: gene_imputation needs a teacher, not a {teacher.spec.name}")
+        raise ConfigError(f"distillation.architecture: a frozen teacher is needed, not a {teacher.spec.name}")
     return member
+
+
+def _with_teacher_offset(shared: SharedState, teacher: FoldModel) -> SharedState:
+    """Add the part of the frozen teacher's linear offset that reads slides alone."""
+    offset = None if teacher.spec.linear_offset is None else teacher.spec.linear_offset.of_sources("slide")
+    return replace(shared, spec=shared.spec.model_copy(update={"linear_offset": offset}))

@@ -14,9 +14,9 @@ from dml.baselines.linear import neighbours
 from dml.baselines.linear.regression import Regression
 from dml.config import params as config
 from dml.core.types import Case, Cohort, Source
+from dml.linear_models.design_matrix import DesignMatrix, column_names
 from dml.models import registry
 from dml.models.entry import ModelEntry
-from dml.models.linear.design_matrix import DesignMatrix, column_names
 
 log = logging.getLogger(__name__)
 

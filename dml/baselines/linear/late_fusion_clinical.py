@@ -18,7 +18,7 @@ from dml.baselines.linear.fit import BaselineResult
 from dml.baselines.linear.regression import Regression
 from dml.core.model_name import ModelName
 from dml.core.types import CLINICAL, Cohort
-from dml.models.linear.design_matrix import Reduction, source_matrix
+from dml.linear_models.design_matrix import Reduction, source_matrix
 
 PENALTY = 0.01
 """Ridge penalty: with this few columns it only keeps separable data finite."""

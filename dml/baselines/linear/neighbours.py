@@ -156,7 +156,7 @@ def fit_neighbours(columns: Float[np.ndarray, "n k"], cases: Sequence[Case], tas
     Parameters
     ----------
     columns : array, n k
-        Of `dml.models.linear.design_matrix`.
+        Of `dml.linear_models.design_matrix`.
     task : str
         "survival", or a label.
     classes : sequence of str

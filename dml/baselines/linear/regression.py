@@ -20,9 +20,9 @@ from dml.core.tasks import (
     make_task,
 )
 from dml.core.types import Case
-from dml.models.linear.cox import Cox
-from dml.models.linear.logistic import Logistic
-from dml.models.linear.ridge import Ridge
+from dml.linear_models.cox import Cox
+from dml.linear_models.logistic import Logistic
+from dml.linear_models.ridge import Ridge
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,8 +120,9 @@ def test_students_of_any_aggregation_are_attributed_completely(aggregation: str)
     close(attribute([fold_model("student", aggregation=aggregation)], one()))
 
 
-def test_a_student_that_imputes_genes_is_attributed_completely() -> None:
-    close(attribute([fold_model("student", architecture="gene_imputation")], one()))
+@pytest.mark.parametrize("architecture", ["gene_imputation", "completed_genes"])
+def test_a_student_that_imputes_genes_is_attributed_completely(architecture: str) -> None:
+    close(attribute([fold_model("student", architecture=architecture)], one()))
 
 
 def test_the_output_is_the_model_s_mean_over_members_on_the_scale_of_the_ensemble() -> None:

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from dml.config.params import Params
-from dml.core.errors import DmlError, InputError
+from dml.core.errors import ConfigError, DmlError, InputError
 from dml.core.files import read_json, write_parquet
 from dml.core.types import SURVIVAL, Cohort
 from dml.data.cohort_store import CohortStore
@@ -235,3 +235,10 @@ def test_sites_that_differ_are_refused(sites: LocalSites, settings: Params) -> N
         Coordinator(sites, settings, SURVIVAL).prepare()
     with pytest.raises(InputError, match="no label stage"):
         Coordinator(sites, settings, "stage").prepare()
+
+
+def test_a_student_that_is_a_frozen_teacher_is_refused(sites: LocalSites, settings: Params) -> None:
+    frozen = settings.distillation.model_copy(update={"architecture": "completed_genes"})
+    params = settings.model_copy(update={"distillation": frozen})
+    with pytest.raises(ConfigError, match="completed_genes is not trained across sites"):
+        train_across(sites, params, SURVIVAL, FederationSettings(rounds=1), ["teacher", "student"])

@@ -8,8 +8,9 @@ from dml.config import params as config
 from dml.core.errors import ConfigError
 from dml.core.tasks import SurvivalTask, make_task
 from dml.core.types import Cohort
-from dml.probes import label_fraction as module
-from dml.probes.label_fraction import ARMS, LabelFractions, collect_tested, hide_outcomes, score_fractions
+from dml.probes import label_study as module
+from dml.probes.label_fraction import ARMS, LabelFractions, hide_outcomes, score_fractions
+from dml.probes.label_study import collect_tested
 from dml.probes.paired_scorer import PairedScorer
 from dml.training.folds import make_fold
 from tests.dml.probes.conftest import splits

@@ -5,8 +5,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from dml.core.types import ModelOutput
-from dml.training.distillation import DistillationTargets, shuffle_targets
+from dml.training.distillation import DistillationTargets, shuffle_expression, shuffle_targets
 from dml.training.loss_terms.distillation import feature_distance, mean_over_targets, prediction_divergence
+from tests.synthetic import cohort
 
 
 def targets(tumor: Tensor, tme: Tensor, has_target: list[bool]) -> DistillationTargets:
@@ -53,3 +54,17 @@ def test_the_control_gives_every_patient_the_target_of_another() -> None:
     others = {patient: float(target.embeddings["tumor"]) for patient, target in shuffled.items() if patient != "P3"}
     assert all(value != float(patient[1:]) for patient, value in others.items())
     assert sorted(others.values()) == [0, 1, 2, 4, 5]
+
+
+def test_the_control_of_completed_genes_has_the_transcriptome_of_another_patient() -> None:
+    data = cohort(12, absent=3)
+    shuffled = shuffle_expression(data, seed=1)
+    measured = [case.expression for case in data.cases if case.has_expression]
+    taken = []
+    for before, after in zip(data.cases, shuffled.cases, strict=True):
+        assert (before.patient_id, before.bags, before.survival) == (after.patient_id, after.bags, after.survival)
+        assert before.has_expression == after.has_expression
+        if before.has_expression:
+            assert after.expression is not before.expression
+            taken.append(next(i for i, genes in enumerate(measured) if genes is after.expression))
+    assert sorted(taken) == list(range(9)), "each is given once"

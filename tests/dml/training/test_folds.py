@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dml.config import params as config
-from dml.core.errors import DmlError, InputError
+from dml.core.errors import ConfigError, DmlError, InputError
 from dml.core.types import Cohort, Survival
 from dml.data.patient_reader import PatientReader
 from dml.data.prediction_columns import interpolate_survival
@@ -270,6 +270,58 @@ def test_a_student_may_be_the_frozen_teacher_with_imputed_genes(
     pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(data), result.model.predict(data))
     alone = distill_student(fold(data), imputing, "survival", None)
     assert isinstance(alone.model.members[0], Student)
+
+
+def test_a_student_may_be_the_frozen_teacher_with_sampled_genes(tmp_path: Path) -> None:
+    data = cohort(90, absent=6)
+    offset = config.LinearOffset(components=2)
+    completing = change(
+        PARAMS,
+        distillation={"architecture": "completed_genes"},
+        model={"linear_offset": offset},
+        optimisation={"ensemble_size": 1, "epochs": 4},
+    )
+    teacher = train_teacher(fold(data), completing, "survival").model
+    result = distill_student(fold(data), completing, "survival", teacher)
+    student = result.model.members[0]
+    for name, value in teacher.members[0].state_dict().items():
+        assert torch.equal(student.teacher.state_dict()[name], value), "the teacher is frozen"
+    losses = result.history[result.history["member"] == 0]["train_flow_matching"]
+    assert losses.iloc[-1] < losses.iloc[0]
+    assert not torch.equal(student.centre, torch.zeros_like(student.centre)), "the scale is fitted"
+    assert teacher.spec.linear_offset is not None
+    assert result.model.spec.linear_offset == teacher.spec.linear_offset.of_sources("slide"), "slides alone"
+    some = replace(data, cases=data.cases[:20])
+    bare = replace(some, cases=tuple(replace(c, expression=None) for c in some.cases))
+    pd.testing.assert_frame_equal(result.model.predict(bare), result.model.predict(some))
+    pd.testing.assert_frame_equal(result.model.predict(some, batch_size=7), result.model.predict(some), rtol=1e-5)
+    result.model.save(tmp_path)
+    pd.testing.assert_frame_equal(FoldModel.load(tmp_path).predict(some), result.model.predict(some))
+
+
+def test_the_control_of_sampled_genes_learns_those_of_other_patients(trained: tuple[Cohort, FoldModel]) -> None:
+    data, teacher = trained
+    completing = change(
+        PARAMS,
+        distillation={"architecture": "completed_genes"},
+        optimisation={"ensemble_size": 1, "epochs": 1, "batch_size": 16},
+    )
+    some = replace(data, cases=data.cases[:10])
+    result, control = (
+        distill_student(fold(data), completing, "survival", teacher, shuffle_targets=shuffled).model.predict(some)
+        for shuffled in (False, True)
+    )
+    assert not control.equals(result)
+    alone = distill_student(fold(data), completing, "survival", None)
+    assert isinstance(alone.model.members[0], Student)
+
+
+def test_genes_can_be_completed_only_after_those_that_are_measured(trained: tuple[Cohort, FoldModel]) -> None:
+    data, teacher = trained
+    bare = replace(data, cases=tuple(replace(c, expression=None) for c in data.cases))
+    completing = change(PARAMS, distillation={"architecture": "completed_genes"})
+    with pytest.raises(ConfigError, match="needs learning patients with a transcriptome"):
+        distill_student(fold(bare), completing, "survival", teacher)
 
 
 def test_consistency_of_expression_learns_genes_from_tissue() -> None:

@@ -11,7 +11,7 @@ from dml.data.batches import collate
 from dml.data.gene_programs import GenePrograms
 from dml.data.patient_reader import PatientReader
 from dml.data.preprocessing import Preprocessor
-from dml.models.linear.fit_programs import fit_programs
+from dml.linear_models.fit_programs import fit_programs
 from dml.models.student import Student
 from dml.training.checkpoint import FoldModel
 from dml.training.loss_terms.gene_programs import gene_program_loss

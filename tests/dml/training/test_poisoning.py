@@ -63,6 +63,11 @@ def imputing(part: Fold, task: str) -> TrainingResult:
     return distill_student(part, params, task, train_teacher(part, params, task).model)
 
 
+def completing(part: Fold, task: str) -> TrainingResult:
+    params = change(PARAMS, distillation={"architecture": "completed_genes"})
+    return distill_student(part, params, task, train_teacher(part, params, task).model)
+
+
 def deep(name: str) -> Callable[[Fold, str], TrainingResult]:
     def trained(part: Fold, task: str) -> TrainingResult:
         result = train_baseline(part, PARAMS, task, name)
@@ -76,6 +81,7 @@ TRAINED: dict[str, Callable[[Fold, str], TrainingResult]] = {
     "teacher": lambda part, task: train_teacher(part, PARAMS, task),
     "student": student,
     "student that imputes genes": imputing,
+    "student that completes genes": completing,
     "student, undistilled": lambda part, task: distill_student(part, PARAMS, task, None),
     **{name: deep(name) for name in registry.deep_names()},
 }

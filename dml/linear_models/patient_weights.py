@@ -19,8 +19,8 @@ from jaxtyping import Float, Int
 from dml.core.types import Cohort
 from dml.data.patient_reader import PatientReader
 from dml.data.preprocessing import WINSOR_QUANTILE, Preprocessor
-from dml.models.linear.design_matrix import Reduction
-from dml.models.linear.kernel_ridge import KernelRidge
+from dml.linear_models.design_matrix import Reduction
+from dml.linear_models.kernel_ridge import KernelRidge
 
 log = logging.getLogger(__name__)
 

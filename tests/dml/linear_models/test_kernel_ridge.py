@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from dml.models.linear.kernel_ridge import PENALTIES, KernelRidge
+from dml.linear_models.kernel_ridge import PENALTIES, KernelRidge
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from dml.data.gene_programs import GenePrograms
 from dml.data.linear_offset import has_values
 from dml.data.patient_reader import PatientReader
 from dml.data.preprocessing import Preprocessor, gene_index
-from dml.models.linear.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
+from dml.linear_models.kernel_ridge import MIN_TRAINING_PATIENTS, KernelRidge
 
 log = logging.getLogger(__name__)
 

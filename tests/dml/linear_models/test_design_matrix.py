@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dml.models.linear.design_matrix import DesignMatrix, Reduction, source_matrix
+from dml.linear_models.design_matrix import DesignMatrix, Reduction, source_matrix
 from tests.synthetic import COARSE, FINE, TME, TUMOR, WIDTH, cohort
 
 

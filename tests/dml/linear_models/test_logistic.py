@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dml.core.errors import InputError
-from dml.models.linear.logistic import Logistic
+from dml.linear_models.logistic import Logistic
 
 
 def test_it_learns_and_a_class_absent_from_training_gets_nothing():

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import Ridge as Reference
 
 from dml.core.errors import InputError
-from dml.models.linear.ridge import Ridge
+from dml.linear_models.ridge import Ridge
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from sklearn.decomposition import PCA
 
 from dml.core.types import Survival
 from dml.data.preprocessing import Preprocessor
-from dml.models.linear.kernel_ridge import KernelRidge
-from dml.models.linear.patient_weights import LEAST, fit_patient_weights, predicted_shares
+from dml.linear_models.kernel_ridge import KernelRidge
+from dml.linear_models.patient_weights import LEAST, fit_patient_weights, predicted_shares
 from tests.synthetic import PARAMS, cohort, fold
 
 DATA = cohort(200, absent=10)

@@ -3,7 +3,7 @@ import pytest
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 
 from dml.core.errors import InputError
-from dml.models.linear.cox import Cox
+from dml.linear_models.cox import Cox
 
 
 def _data(patients=150, seed=0):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from dml.models.linear.design_matrix import Reduction
+from dml.linear_models.design_matrix import Reduction
 
 PENALTIES = np.logspace(-3, 4, 15)
 """Grid of penalties, in units of the mean eigenvalue of the kernel."""
