@@ -61,6 +61,7 @@ def hide_outcomes(fold: Fold, task: Task, fraction: float, seed: int) -> Cohort:
     --------
     >>> from dml.core.tasks import SurvivalTask
     >>> from dml.data.example_cohort import example_cohort, example_splits
+    >>> from dml.training.folds import make_fold
     >>> cohort = example_cohort(40)
     >>> hidden = hide_outcomes(make_fold(cohort, example_splits(cohort), 0), SurvivalTask(), 0.5, 1)
     >>> sum(case.survival is not None for case in hidden.cases), len(hidden.cases)
