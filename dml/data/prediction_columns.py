@@ -25,8 +25,7 @@ def output_values(predictions: np.ndarray, preprocessor: Preprocessor, years: Se
     if preprocessor.task.kind == "classification":
         return {class_column(name): predictions[:, i] for i, name in enumerate(preprocessor.task.classes)}
     if preprocessor.task.kind == "regression":
-        columns = preprocessor.target_scale.undo(predictions).T
-        return dict(zip(VALUE_COLUMNS, columns, strict=True))
+        return dict(zip(VALUE_COLUMNS, preprocessor.target_scale.undo_intervals(predictions), strict=True))
     survival = np.cumprod(1 - predictions, axis=1)
     curves = {survival_column(y): interpolate_survival(survival, float(horizon_days(y)), preprocessor) for y in years}
     return {"risk": -survival.sum(1), **curves}

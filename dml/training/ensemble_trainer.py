@@ -191,7 +191,9 @@ class EnsembleTrainer:
         model, out_of_fold = self._weigh(
             model, OutOfFold.average(validated, self.patients, self.shared.reference, spec)
         )
-        spec = model.spec
+        out_of_fold = out_of_fold.correct_intervals()
+        spec = model.spec.model_copy(update={"preprocessor": out_of_fold.preprocessor})
+        model = FoldModel(spec, model.members)
         accepted = cases.subset({case.patient_id for case in cases.cases if spec.accepts(case)})
         risk = model.predict(accepted).get("risk", pd.Series(dtype=float))
         if len(risk):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dml.core.types import Target
+from dml.core.types import NumberTarget, Target
 from dml.data.batches import make_target, select_patients
 from dml.data.linear_offset import LinearOffset
 from dml.data.patient_reader import Patient
@@ -121,6 +121,14 @@ class OutOfFold:
         ids = tuple(patient for patient, is_chosen in zip(self.patient_ids, chosen.tolist(), strict=True) if is_chosen)
         target = select_patients(self.target, chosen)
         return replace(self, patient_ids=ids, head=self.head[chosen], offset=self.offset[chosen], target=target)
+
+    def correct_intervals(self) -> "OutOfFold":
+        """Return the same with intervals of numbers as wide as these predictions show that they must be."""
+        if not isinstance(self.target, NumberTarget):
+            return self
+        predictions = LIKELIHOODS["regression"].predictions(self.logits).double().numpy()
+        scale = self.preprocessor.target_scale.with_margin(predictions, self.target.value.double().numpy())
+        return replace(self, preprocessor=self.preprocessor.model_copy(update={"target_scale": scale}))
 
     def table(self, years: Sequence[float]) -> pd.DataFrame:
         """Return the predictions as `FoldModel.predict` does."""

@@ -72,6 +72,15 @@ def test_teacher_and_student_learn_what_the_linear_model_learns(trained, tmp_pat
     assert 0.5 < results["teacher"]["coverage"] <= 1
 
 
+def test_intervals_hold_the_share_of_patients_they_promise(trained) -> None:
+    for result in trained[1:]:
+        joined = result.out_of_fold.set_index("patient_id")
+        target = pd.Series({c.patient_id: c.values["score"] for c in PATIENTS.cases}).reindex(joined.index)
+        inside = (target >= joined["value_lower"]) & (target <= joined["value_upper"])
+        assert inside.mean() == pytest.approx(0.8, abs=1.5 / len(joined)), "of out-of-fold predictions, by construction"
+        assert result.model.spec.preprocessor.target_scale.margin != 0
+
+
 def test_predictions_are_in_the_unit_of_the_label(trained, tmp_path) -> None:
     teacher = trained[1].model
     numbers = np.array([case.values["score"] for case in PATIENTS.cases])
