@@ -3,8 +3,9 @@
     offset - reference = slope * mean_j sum_c W_j,c (clip(x_c) - clip(r_c))       x: mean of the tiles' tokens
     share of tile n    = slope * mean_j sum_c W_j,c q_c (x_n,c - r_c) / N,        q_c = (clip(x) - clip(r)) / (x - r)
 
-The reference r is the training-mean token, and the mean of every gene. Where a mean token is within the limits of the
-offset, q is 1 and the share exact; a clipped dimension is divided among tiles in proportion to what each adds to it.
+The reference r is the training-mean token, and the mean of every gene, with the patient's own clinical inputs. Where a
+mean token is within the limits of the offset, q is 1 and the share exact; a clipped dimension is divided among tiles in
+proportion to what each adds to it.
 
 Shape legend: n tiles, c columns, g genes, k outputs of the offset.
 """
@@ -47,7 +48,7 @@ def offset_shares(offset: LinearOffset, preprocessor: Preprocessor, patient: Coh
     name = str(offset.choose(rows)[0])
     width = len(preprocessor.tokens.mean)
     shares: dict[Source, np.ndarray] = {
-        source: np.zeros((rows[source].shape[1], offset.outputs)) for source in ("slide", "genes")
+        source: np.zeros((values.shape[1], offset.outputs)) for source, values in rows.items()
     }
     start = np.zeros(offset.outputs)
     if name:
@@ -70,12 +71,12 @@ def offset_shares(offset: LinearOffset, preprocessor: Preprocessor, patient: Coh
 
 
 def _reference_rows(preprocessor: Preprocessor, rows: Mapping[Source, np.ndarray]) -> dict[Source, np.ndarray]:
-    """Mean tokens and genes; missing where the patient's are, so that a missing value contributes nothing."""
-    means = {
+    """Mean tokens and genes, clinical inputs as they are; what the patient lacks is missing, and adds nothing."""
+    means: dict[Source, np.ndarray] = {
         "slide": np.tile(preprocessor.tokens.mean.astype(float), len(preprocessor.linear_mpps)),
         "genes": np.concatenate([preprocessor.tumor.mean, preprocessor.tme.mean]).astype(float),
     }
-    return {source: np.where(np.isfinite(rows[source]), means[source], np.nan) for source in rows}
+    return {s: np.where(np.isfinite(row), means.get(s, row), np.nan) for s, row in rows.items()}
 
 
 def _column_shares(part: LinearMap, row: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -51,6 +51,11 @@ class ClinicalInput(BaseModel):
             return [float(value == name) for name in self.classes] + [0.0]
         return [(float(value) - self.mean) / self.deviation, 0.0]
 
+    def encode_known(self, value: str | float | None) -> list[float]:
+        """Return the columns but the last, NaN where the value is unknown: for a linear model, which fills in means."""
+        *columns, is_unknown = self.encode(value)
+        return [float("nan")] * len(columns) if is_unknown else columns
+
     def parse(self, value: object) -> str | float | None:
         """Read a value from a table of a user; None if it is empty.
 
@@ -95,6 +100,10 @@ class ClinicalInputs(BaseModel):
     def __call__(self, case: Case) -> Float[np.ndarray, "c"]:
         """Return the columns of a patient."""
         return np.array([x for each in self.inputs for x in each.encode(value_of(case, each.name))], np.float32)
+
+    def linear_row(self, case: Case) -> Float[np.ndarray, "_"]:
+        """Return the columns for a linear model, NaN where an input is unknown."""
+        return np.array([x for each in self.inputs for x in each.encode_known(value_of(case, each.name))])
 
     @property
     def names(self) -> tuple[str, ...]:

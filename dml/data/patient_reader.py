@@ -118,9 +118,18 @@ class PatientReader:
         return Expression(torch.from_numpy(tumor), torch.from_numpy(tme), present)
 
     def source_rows(self, cases: Sequence[Case]) -> dict[Source, np.ndarray]:
-        """Return the inputs of a linear model: mean tokens of `linear_mpps`, and raw genes; NaN where missing."""
+        """Return the inputs of a linear model; NaN where missing.
+
+        They are mean tokens of `linear_mpps`, raw genes, and the clinical inputs of a model that has some.
+        """
         genes = [np.concatenate([_select_genes(c.expression, at) for at in (self._tumor, self._tme)]) for c in cases]
-        return {"slide": np.array([self._mean_tokens(case) for case in cases]), "genes": np.array(genes)}
+        rows: dict[Source, np.ndarray] = {
+            "slide": np.array([self._mean_tokens(case) for case in cases]),
+            "genes": np.array(genes),
+        }
+        if self.preprocessor.clinical is not None:
+            rows["clinical"] = np.array([self.preprocessor.clinical.linear_row(case) for case in cases])
+        return rows
 
     def _mean_tokens(self, case: Case) -> np.ndarray:
         width = len(self.preprocessor.tokens.mean)

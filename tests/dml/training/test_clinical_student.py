@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
+from dml.attribution.linear_share import offset_shares
 from dml.config import params as config
 from dml.core.errors import InputError
 from dml.core.tasks import SurvivalTask
-from dml.core.types import Cohort
+from dml.core.types import Cohort, Survival
 from dml.data.batches import collate
 from dml.data.clinical_inputs import without_inputs
+from dml.data.patient_reader import PatientReader
 from dml.probes.clinical import hide_clinical_inputs
 from dml.probes.fold_models import FoldModels, collect_outcomes
 from dml.probes.paired_scorer import PairedScorer
@@ -57,6 +60,26 @@ def test_students_read_them_and_teachers_do_not(
     assert np.array_equal(risks(teacher, data, NAMES), risks(teacher, data))
     student.save(tmp_path)
     assert np.array_equal(risks(FoldModel.load(tmp_path), data, {"age"}), risks(student, data, {"age"}))
+
+
+def test_the_linear_reference_reads_what_is_known_and_the_slide_alone_where_nothing_is(data: Cohort) -> None:
+    older = [replace(c, survival=Survival(40.0 * (99 - i) + 9, True)) for i, c in enumerate(data.cases)]
+    aged = tuple(replace(c, covariates={**c.covariates, "age": 30.0 + i / 2}) for i, c in enumerate(older))
+    known = replace(data, cases=aged)
+    reading = change(READING, inputs={"clinical": ("age",)}, model={"linear_offset": config.LinearOffset(components=3)})
+    model = distill_student(fold(known), reading, "survival", None).model
+    assert set(model.spec.linear_offset.models) == {"slide+clinical", "slide"}
+    test = select_test_patients(known, splits(known), 0)
+    read = PatientReader(model.spec.preprocessor, test, model.spec.linear_offset)
+    with_age = np.array([read(case).offset[0] for case in test.cases])
+    without = np.array([read(without_inputs(case, {"age"})).offset[0] for case in test.cases])
+    age = [case.covariates["age"] for case in test.cases]
+    assert spearmanr(with_age, age).statistic > 0.9
+    assert abs(spearmanr(without, age).statistic) < 0.6
+    assert spearmanr(risks(model, test), age).statistic > 0.9
+    shares = offset_shares(model.spec.linear_offset, model.spec.preprocessor, replace(test, cases=test.cases[:1]))
+    total = shares.reference + sum(share.sum(0) for share in shares.tiles)
+    np.testing.assert_allclose(total, read(test.cases[0]).offset, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_reach_the_layers_of_clinical_inputs(data: Cohort, student: FoldModel) -> None:
