@@ -4,8 +4,8 @@
 and `use` and `dvc repro check_features split`. Everything is trained with the parameters of params.yaml and tested on
 the outer folds; nothing is chosen here. With `--as-trained` also the networks without shrinkage; with `--set
 distillation.targets=genes` (repeatable) another value of a parameter, and a folder of its own for each setting, since
-finished folds are not trained again. With `--pretrain COHORT,COHORT` networks start from pairs of these cohorts,
-imported in the same way; the numbers of each fold's pretraining are in pretraining-<fold>.json. Writes
+finished folds are not trained again. With `--set 'pretraining.cohorts=[a, b]'` networks start from pairs of
+these cohorts, imported in the same way; the numbers of each fold's pretraining are in pretraining-<fold>.json. Writes
 predictions and metrics.json for each version; prints the leading metric, integrated Brier score, calibration slope, and
 paired differences.
 """
@@ -107,8 +107,6 @@ def main() -> None:
     parser.add_argument("--task", default="survival")
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--as-trained", action="store_true", help="also the networks without shrinkage")
-    parser.add_argument("--pretrain", default="", help="names of other cohorts, separated by commas")
-    parser.add_argument("--start", default="", help="networks that start from them; default pretraining.start")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of a parameter; repeatable")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -120,10 +118,7 @@ def main() -> None:
     except ConfigError as error:
         parser.error(str(error))
     optimisation = params.optimisation.model_copy(update={"ensemble_size": arguments.members})
-    named = tuple(filter(None, arguments.pretrain.split(","))) or params.pretraining.cohorts
-    start = tuple(filter(None, arguments.start.split(","))) or params.pretraining.start
-    pretraining = config.Pretraining(**params.pretraining.model_dump() | {"cohorts": named, "start": start})
-    params = params.model_copy(update={"optimisation": optimisation, "pretraining": pretraining})
+    params = params.model_copy(update={"optimisation": optimisation})
     store, out = CohortStore.of(params.cohort), arguments.out / params.cohort / arguments.task
     versions = ("as_trained", "shrunk") if arguments.as_trained else ("shrunk",)
     for index in params.folds:

@@ -8,6 +8,11 @@ import typer
 from dml.cli.output import Json, bar, note, show
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from dml.config.params import Params
+    from dml.core.types import Cohort
+    from dml.data.cohort_store import CohortStore
     from dml.probes.label_study import LabelStudy
     from dml.probes.paired_scorer import PairedScorer
 
@@ -49,23 +54,20 @@ def degradation(
     """
     from functools import partial
 
-    from dml.config import params as config
     from dml.core.files import write_json
     from dml.core.tasks import make_task
-    from dml.data.cohort_store import CohortStore
     from dml.probes.degradation import add_models, probe_degradation
     from dml.probes.degradation_rows import area_rows
     from dml.probes.fold_models import collect_outcomes, read_fold_models
     from dml.probes.paired_scorer import PairedScorer
     from dml.training.model_store import ModelStore
 
-    params, grid = config.load(), _numbers("--levels", levels, "0,0.5,0.9")
+    grid = _numbers("--levels", levels, "0,0.5,0.9")
+    params, _, cohort, splits = _open_cohort()
     trained = ModelStore.of(params.cohort, task)
     names = [name for name in params.baselines.deep if trained.model_folder(name).exists()]
     if models:
         names = [] if models == "none" else [name.strip() for name in models.split(",")]
-    store = CohortStore.of(params.cohort)
-    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
     target = make_task(task, cohort.classes)
     folds = add_models(read_fold_models(trained.folder, cohort, splits, target), trained.folder, names)
     scorer = PairedScorer.of(target, collect_outcomes(folds, target), params.evaluation, params.seed)
@@ -149,17 +151,13 @@ def completion(task: Task, as_json: Json = False) -> None:
 
     For a trained student of architecture completed_genes; writes reports/<cohort>/<task>/completion.json.
     """
-    from dml.config import params as config
     from dml.core.files import write_json
     from dml.core.tasks import make_task
-    from dml.data.cohort_store import CohortStore
     from dml.probes.completion import score_completion
     from dml.probes.fold_models import read_fold_models
     from dml.training.model_store import ModelStore
 
-    params = config.load()
-    store = CohortStore.of(params.cohort)
-    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+    params, _, cohort, splits = _open_cohort()
     folder = ModelStore.of(params.cohort, task).folder
     folds = read_fold_models(folder, cohort, splits, make_task(task, cohort.classes))
     result = score_completion(folds, params.evaluation, params.seed)
@@ -181,15 +179,11 @@ def permutation_test(
     """Train teachers on permuted outcomes on the real folds; exit code 3 unless chance is inside the interval."""
     from functools import partial
 
-    from dml.config import params as config
     from dml.core.errors import CheckFailed
     from dml.core.files import write_json
-    from dml.data.cohort_store import CohortStore
     from dml.probes.permutation_test import run_permutation_test
 
-    params = config.load()
-    store = CohortStore.of(params.cohort)
-    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+    params, _, cohort, splits = _open_cohort()
     progress = partial(bar, label="training on permuted outcomes")
     result = run_permutation_test(cohort, splits, params, task, repeats, progress)
     out = Path("reports") / params.cohort / "nulls" / f"{task}.json"
@@ -211,21 +205,27 @@ def _numbers(option: str, text: str, example: str) -> list[float]:
         raise ConfigError(f"{option} {text!r}: numbers separated by commas, e.g. {example}") from None
 
 
+def _open_cohort() -> "tuple[Params, CohortStore, Cohort, pd.DataFrame]":
+    """Read params.yaml, and the patients and folds of its cohort."""
+    from dml.config import params as config
+    from dml.data.cohort_store import CohortStore
+
+    params = config.load()
+    store = CohortStore.of(params.cohort)
+    return params, store, store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+
+
 def _label_study(kind: "type[Study]", task: str, models: str) -> "tuple[Study, PairedScorer]":
     """Read what a study of the current cohort's outcomes needs."""
     from hashlib import blake2b
 
-    from dml.config import params as config
     from dml.core.files import digest
-    from dml.data.cohort_store import CohortStore
     from dml.models import registry
     from dml.probes.label_study import collect_tested
     from dml.probes.paired_scorer import PairedScorer
 
-    params = config.load()
     names = [registry.entry(name.strip()).name for name in models.split(",") if name.strip()]
-    store = CohortStore.of(params.cohort)
-    cohort, splits = store.cohort(params.embed.encoder, params.tiles.mpps), store.splits()
+    params, store, cohort, splits = _open_cohort()
     files = (store.patients_path, store.expression_path, store.splits_path, store.manifest_path)
     stores = digest(*(blake2b(path.read_bytes()).hexdigest() for path in files))
     study = kind.of(params, task, cohort, splits, stores, names)

@@ -12,6 +12,7 @@ Shape legend: b patients, i inputs, c columns.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -139,11 +140,12 @@ def value_of(case: Case, name: str) -> str | float | None:
 
 def without_inputs(case: Case, names: set[str]) -> Case:
     """Return a patient of whom some clinical inputs are unknown."""
-    fields = {
-        field: {k: v for k, v in getattr(case, field).items() if k not in names}
-        for field in ("covariates", "labels", "values")
-    }
-    return Case(case.patient_id, case.site, case.bags, case.expression, case.survival, **fields)
+    return replace(
+        case,
+        covariates={name: value for name, value in case.covariates.items() if name not in names},
+        labels={name: value for name, value in case.labels.items() if name not in names},
+        values={name: value for name, value in case.values.items() if name not in names},
+    )
 
 
 def _fit_input(training: Cohort, name: str, task: str) -> ClinicalInput:

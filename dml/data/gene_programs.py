@@ -8,6 +8,8 @@ cannot tell is no lesson. Squared errors of z are then squared errors weighted b
 Shape legend: n patients, g genes, p programs.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
@@ -48,6 +50,26 @@ class GenePrograms(BaseModel):
         """Weight of each program, of mean 1; all 0 if the slide predicts none."""
         total = float(self.predictability.mean())
         return np.asarray(self.predictability / total if total > 0 else np.zeros_like(self.predictability))
+
+    @classmethod
+    def fit(
+        cls, genes: Float[np.ndarray, "n g"], components: int, predict: Callable[[np.ndarray], np.ndarray]
+    ) -> "GenePrograms":
+        """Fit to scaled genes of training patients.
+
+        Parameters
+        ----------
+        genes : array, n x g
+            Scaled genes of one group.
+        components : int
+            Principal components beside the mean of the group.
+        predict : callable
+            From the scores (n p) to the share of the variance of each that the slide predicts (p).
+        """
+        directions = cls.directions_of(genes, components)
+        scores = genes @ directions
+        deviation = np.maximum(scores.std(0), 1e-6)
+        return cls(directions=directions, mean=scores.mean(0), deviation=deviation, predictability=predict(scores))
 
     @classmethod
     def directions_of(cls, genes: Float[np.ndarray, "n g"], components: int) -> Float[np.ndarray, "g p"]:

@@ -4,7 +4,7 @@ Fitted on the training patients of a fold only, saved with the model, and applie
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -133,8 +133,6 @@ class Preprocessor(BaseModel):
             numbers = np.array([case.values[task] for case in training.cases if task in case.values])
             scale = TargetScale.fit(numbers, task)
             base_logits = distribution(params.optimisation.regression_loss).base(scale(numbers))
-        tile_um, tokens = token_scaling(training, params)
-        tumor_genes, tme_genes = measured_genes(training, "tumor"), measured_genes(training, "tme")
         names = params.inputs.covariates
         return cls(
             task=target,
@@ -144,15 +142,7 @@ class Preprocessor(BaseModel):
             base_logits=base_logits,
             target_scale=scale,
             baseline=baseline,
-            encoder=params.embed.encoder,
-            mpps=tuple(sorted(params.tiles.mpps)),
-            tile_um=tile_um,
-            tokens=tokens,
-            unit=training.unit,
-            tumor_genes=tumor_genes,
-            tme_genes=tme_genes,
-            tumor=gene_scaling(training, tumor_genes),
-            tme=gene_scaling(training, tme_genes),
+            **fit_inputs(training, params),
             covariate_names=names,
             covariates=_covariate_scaling(training, names),
             auxiliary=_auxiliary_labels(training, params.inputs.auxiliary, task),
@@ -179,6 +169,23 @@ class Preprocessor(BaseModel):
             programs={name: len(each.mean) for name, each in self.programs.items()},
             clinical=0 if self.clinical is None else self.clinical.width,
         )
+
+
+def fit_inputs(training: Cohort, params: config.Params) -> dict[str, Any]:
+    """Fit the fields of a `Preprocessor` that scale tokens and genes: those that need no outcome."""
+    tile_um, tokens = _token_scaling(training, params)
+    tumor_genes, tme_genes = measured_genes(training, "tumor"), measured_genes(training, "tme")
+    return {
+        "encoder": params.embed.encoder,
+        "mpps": tuple(sorted(params.tiles.mpps)),
+        "tile_um": tile_um,
+        "tokens": tokens,
+        "unit": training.unit,
+        "tumor_genes": tumor_genes,
+        "tme_genes": tme_genes,
+        "tumor": _gene_scaling(training, tumor_genes),
+        "tme": _gene_scaling(training, tme_genes),
+    }
 
 
 def measured_genes(cohort: Cohort, subspace: Subspace) -> tuple[str, ...]:
@@ -248,7 +255,7 @@ def _class_weights(cohort: Cohort, task: str, classes: Sequence[str]) -> np.ndar
     return counts.sum() / (len(classes) * counts) if len(classes) else np.zeros(0)
 
 
-def token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, ...], Scaling]:
+def _token_scaling(cohort: Cohort, params: config.Params) -> tuple[tuple[float, ...], Scaling]:
     """Fit the scaling of tokens, each slide with the same weight; return the sides of tiles in microns, too."""
     means, squares, tile_um = [], [], {}
     for case in cohort.cases:
@@ -279,7 +286,7 @@ def raise_small_deviations(deviation: np.ndarray) -> np.ndarray:
     return raised
 
 
-def gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
+def _gene_scaling(cohort: Cohort, genes: Sequence[str]) -> Scaling:
     """Fit the scaling of some genes that the cohort has."""
     index = gene_index(cohort.genes, genes)
     rows = [case.expression[index] for case in cohort.cases if case.expression is not None]

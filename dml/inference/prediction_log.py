@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,8 @@ def read_key(folder: Path, create: bool = False) -> bytes:
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
         try:
-            os.link(temporary, path)  # of several processes that begin at once, the first one's is kept
-        except FileExistsError:
-            pass
+            with suppress(FileExistsError):  # of several processes that begin at once, the first one's is kept
+                os.link(temporary, path)
         finally:
             temporary.unlink()
     if not path.exists():

@@ -46,6 +46,10 @@ def fit_programs(
     rows = PatientReader(preprocessor, learning).source_rows(cases)["slide"]
     complete = has_values(rows) & np.isfinite(rows).all(1)
     inner = np.array([inner_fold_of[case.patient_id] for case in cases])
+
+    def predict(scores: np.ndarray) -> np.ndarray:
+        return predictability(rows[complete], scores[complete], inner[complete])
+
     programs: dict[str, GenePrograms] = {}
     for subspace in SUBSPACES:
         index = gene_index(learning.genes, getattr(preprocessor, f"{subspace}_genes"))
@@ -54,14 +58,10 @@ def fit_programs(
         raw = np.array([case.expression[index] for case in cases if case.expression is not None])
         genes = getattr(preprocessor, subspace)(raw).astype(float)
         count = min(MAX_COMPONENTS, max(len(cases) // PATIENTS_PER_COMPONENT, 1), genes.shape[1])
-        directions = GenePrograms.directions_of(genes, count)
-        scores = genes @ directions
-        shares = predictability(rows[complete], scores[complete], inner[complete])
-        deviation = np.maximum(scores.std(0), 1e-6)
-        programs[subspace] = GenePrograms(
-            directions=directions, mean=scores.mean(0), deviation=deviation, predictability=shares
-        )
-        log.info("gene programs of %s: the slide predicts %s of their variance", subspace, np.round(shares, 2).tolist())
+        fitted = GenePrograms.fit(genes, count, predict)
+        shares = np.round(fitted.predictability, 2).tolist()
+        log.info("gene programs of %s: the slide predicts %s of their variance", subspace, shares)
+        programs[subspace] = fitted
     return programs
 
 

@@ -16,7 +16,7 @@ from dml.core.tasks import SurvivalTask
 from dml.core.types import SUBSPACES, Case, Cohort, GeneGroups, Mpp
 from dml.data.cohort_store import CohortStore
 from dml.data.patient_reader import Patient, PatientReader
-from dml.data.preprocessing import Preprocessor, Scaling, gene_index, gene_scaling, measured_genes, token_scaling
+from dml.data.preprocessing import Preprocessor, Scaling, fit_inputs, gene_index, measured_genes
 from dml.training.folds import Fold
 
 log = logging.getLogger(__name__)
@@ -184,23 +184,13 @@ def describe_tokens(cohort: Cohort) -> dict[Mpp, str]:
 def fit_scaling(cohort: Cohort, params: config.Params) -> Preprocessor:
     """Fit the scaling of tokens and genes; there is no outcome, so the task is one that nobody's is known of."""
     nothing = np.zeros(0)
-    tile_um, tokens = token_scaling(cohort, params)
-    tumor, tme = cohort.groups.tumor, cohort.groups.tme
     return Preprocessor(
         task=SurvivalTask(),
         class_weights=nothing,
         bin_edges=nothing,
         last_day=0.0,
         base_logits=np.zeros(1),
-        encoder=params.embed.encoder,
-        mpps=tuple(sorted(params.tiles.mpps)),
-        tile_um=tile_um,
-        tokens=tokens,
-        unit=cohort.unit,
-        tumor_genes=tumor,
-        tme_genes=tme,
-        tumor=gene_scaling(cohort, tumor),
-        tme=gene_scaling(cohort, tme),
+        **fit_inputs(cohort, params),
         covariate_names=(),
         covariates=Scaling.fit(np.zeros((0, 0))),
     )

@@ -128,21 +128,14 @@ def fit_components(pairs: Pairs, count: int) -> dict[str, GenePrograms]:
     """
     columns = mean_tokens(pairs.training, pairs.preprocessors)
     parts = np.arange(len(pairs.training)) % 2
-    programs: dict[str, GenePrograms] = {}
-    for s in SUBSPACES:
-        genes = np.array([getattr(pair.patient, s) for pair in pairs.training], dtype=float)
-        if not genes.shape[1]:
-            continue
-        directions = GenePrograms.directions_of(genes, min(count, *genes.shape))
-        scores = genes @ directions
-        shares = np.maximum(predictability(columns, scores, parts), LEAST_WEIGHT)
-        programs[s] = GenePrograms(
-            directions=directions,
-            mean=scores.mean(0),
-            deviation=np.maximum(scores.std(0), 1e-6),
-            predictability=shares,
-        )
-    return programs
+
+    def predict(scores: np.ndarray) -> np.ndarray:
+        return np.asarray(np.maximum(predictability(columns, scores, parts), LEAST_WEIGHT))
+
+    groups = {s: np.array([getattr(pair.patient, s) for pair in pairs.training], dtype=float) for s in SUBSPACES}
+    return {
+        s: GenePrograms.fit(genes, min(count, *genes.shape), predict) for s, genes in groups.items() if genes.shape[1]
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-PENALTIES = np.logspace(0, 6, 13)
+from dml.linear_models.site_classifier import score_sites
+
 PARTS = 5
 
 
 def site_auc(columns: Float[np.ndarray, "n c"], sites: Sequence[str]) -> float:
     """Return the cross-fitted AUC of the sites; patient i is predicted by a model of those not in part i mod 5."""
-    from sklearn.linear_model import RidgeClassifierCV
     from sklearn.metrics import roc_auc_score
 
     names = sorted(set(sites))
@@ -24,12 +24,8 @@ def site_auc(columns: Float[np.ndarray, "n c"], sites: Sequence[str]) -> float:
     scores = np.zeros((len(sites), len(names)))
     for held_out in range(PARTS):
         train, test = part != held_out, part == held_out
-        middle, scale = columns[train].mean(0), columns[train].std(0) + 1e-9
-        model = RidgeClassifierCV(alphas=PENALTIES, class_weight="balanced")
-        model.fit((columns[train] - middle) / scale, label[train])
-        each = np.asarray(model.decision_function((columns[test] - middle) / scale))
-        each = np.stack([-each, each], axis=1) if each.ndim == 1 else each
-        scores[np.ix_(test, model.classes_)] = each
+        each, classes = score_sites(columns[train], label[train], columns[test])
+        scores[np.ix_(test, classes)] = each
     return float(np.mean([roc_auc_score(label == k, scores[:, k]) for k in range(len(names))]))
 
 

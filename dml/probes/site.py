@@ -16,11 +16,10 @@ from dml.core.tasks import Task
 from dml.core.types import SUBSPACES, Case, Cohort
 from dml.evaluation.intervals import rounded
 from dml.evaluation.metrics.classification import balanced_accuracy, pooled_auc
+from dml.linear_models.site_classifier import score_sites
 from dml.probes.fold_models import FoldEmbeddings, FoldModels, with_slide
 from dml.probes.paired_scorer import PairedScorer
 
-PENALTIES = np.logspace(0, 6, 13)
-"""Ridge penalties; chosen by leave-one-out of the learning patients."""
 Features = Callable[[Cohort], np.ndarray]
 
 
@@ -90,15 +89,9 @@ def _fit_and_score(
     learning: Cohort, features: np.ndarray, test: Cohort, test_features: np.ndarray, sites: list[str]
 ) -> dict[str, np.ndarray]:
     """Fit a classifier of the sites on learning patients; score test patients: patient to one score per site."""
-    from sklearn.linear_model import RidgeClassifierCV
-
     fitted, scored = (np.array([case.site in sites for case in part.cases], bool) for part in (learning, test))
-    label = [sites.index(case.site) for case in learning.cases if case.site in sites]
-    middle, scale = features[fitted].mean(axis=0), features[fitted].std(axis=0) + 1e-9
-    model = RidgeClassifierCV(alphas=PENALTIES, class_weight="balanced").fit((features[fitted] - middle) / scale, label)
-    standardised = (test_features[scored] - middle) / scale
-    scores = np.asarray(model.decision_function(standardised)) if scored.any() else np.zeros((0, 2))
-    scores = np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
+    label = np.array([sites.index(case.site) for case in learning.cases if case.site in sites])
+    scores, _ = score_sites(features[fitted], label, test_features[scored])
     patients = [case.patient_id for case in test.cases if case.site in sites]
     return dict(zip(patients, scores, strict=True))
 

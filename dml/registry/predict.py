@@ -65,7 +65,8 @@ def request_table(
     import pandas as pd
 
     if slides.suffix in TABLES and slides.exists():
-        table = _read_list(slides)
+        table = _read_table(slides, ("patient_id", "path"), {"patient_id": str, "path": str})
+        table = table[[name for name in COLUMNS if name in table.columns]]
     else:
         files, known = _list_files(slides), _known_slides(slide_table or _slide_table_of(slides))
         names = {"patient_id": [_patient(file, known) for file in files], "path": [str(file) for file in files]}
@@ -88,11 +89,7 @@ def add_clinical(table: "pd.DataFrame", clinical: Path) -> "pd.DataFrame":
     InputError
         If it has no column patient_id, a patient twice, or a column that the request has, too.
     """
-    import pandas as pd
-
-    known = pd.read_csv(clinical, sep="\t" if clinical.suffix == ".tsv" else ",", dtype=str)
-    if "patient_id" not in known.columns:
-        raise InputError(clinical, "no column patient_id", f"Found {', '.join(known.columns)}")
+    known = _read_table(clinical, ("patient_id",), str)
     if (repeated := known["patient_id"].duplicated()).any():
         patient = known.loc[repeated, "patient_id"].iloc[0]
         raise InputError(clinical, f"patient {patient} is there twice", "Keep one row a patient")
@@ -229,14 +226,14 @@ def check_format(out: Path) -> None:
         raise InputError(out, f"unknown output format {out.suffix!r}", f"Use one of {', '.join(FORMATS)}")
 
 
-def _read_list(path: Path) -> "pd.DataFrame":
+def _read_table(path: Path, needed: Sequence[str], dtype: Any) -> "pd.DataFrame":
+    """Read a table of the user, which must have some columns."""
     import pandas as pd
 
-    table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype={"patient_id": str, "path": str})
-    missing = [column for column in ("patient_id", "path") if column not in table.columns]
-    if missing:
+    table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=dtype)
+    if missing := [column for column in needed if column not in table.columns]:
         raise InputError(path, f"no column {' or '.join(missing)}", f"Found {', '.join(table.columns)}")
-    return table[[name for name in COLUMNS if name in table.columns]]
+    return table
 
 
 def _list_files(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from dml.config import params as config
 from dml.core.device import resolve_device, torch_threads
 from dml.core.files import digest
 from dml.core.fork_map import fork_map
-from dml.core.types import Case, Cohort
+from dml.core.types import Case, Cohort, Source
 from dml.data.clinical_inputs import ClinicalInputs
 from dml.data.patient_reader import Patient, PatientReader
 from dml.data.preprocessing import Preprocessor
@@ -25,7 +25,7 @@ from dml.models.multi_scale import BranchModel
 from dml.training.checkpoint import FoldModel, ModelSpec
 from dml.training.cross_fitted_epoch import cross_stop
 from dml.training.distributed import SingleProcess, launch
-from dml.training.fit_offset import SOURCES, WITH_CLINICAL, fit_linear_offset, read_outcomes
+from dml.training.fit_offset import SOURCES, fit_linear_offset, read_outcomes
 from dml.training.folds import Fold
 from dml.training.objectives import Objective
 from dml.training.out_of_fold import LinearReference, OutOfFold, shrink, variance_ratio
@@ -150,8 +150,8 @@ def _fit_reference(
     rows = PatientReader(preprocessor, fold.learning).source_rows(cases)
     outcomes = read_outcomes(cases, preprocessor)
     inner_folds = [inner_fold_of[c.patient_id] for c in cases]
-    sources = SOURCES[entry.inputs] if preprocessor.clinical is None else WITH_CLINICAL
-    fitted = fit_linear_offset(rows, inner_folds, sources, outcomes, settings.components)
+    inputs: tuple[Source, ...] = entry.inputs if preprocessor.clinical is None else (*entry.inputs, "clinical")
+    fitted = fit_linear_offset(rows, inner_folds, SOURCES[inputs], outcomes, settings.components)
     if not fitted.models:
         return None
     predictions = fitted(rows, inner_folds)

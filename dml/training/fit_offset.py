@@ -35,10 +35,9 @@ log = logging.getLogger(__name__)
 SOURCES: Mapping[tuple[Source, ...], tuple[tuple[Source, ...], ...]] = {
     ("slide", "genes"): (("slide", "genes"), ("slide",), ("genes",)),
     ("slide",): (("slide",),),
+    ("slide", "clinical"): (("slide", "clinical"), ("slide",)),
 }
 """Inputs of a network to the sources of its linear models, most sources first."""
-WITH_CLINICAL: tuple[tuple[Source, ...], ...] = (("slide", "clinical"), ("slide",))
-"""The same of a student with clinical inputs."""
 PENALTY = 0.1
 """Ridge penalty on the coefficients of components of unit variance."""
 MAX_WEIGHT, WEIGHT_DEVIATION = 1.5, 0.5

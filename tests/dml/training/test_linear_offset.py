@@ -125,7 +125,8 @@ def test_a_patient_without_the_sources_has_no_offset(inputs: tuple[Source, ...])
     data = cohort(120)
     cases = fold(data).learning.cases
     model = train_teacher(fold(data), PARAMS, "survival").model
-    rows = model.reader(data).source_rows(cases)
+    ages = np.array([[case.covariates.get("age", np.nan)] for case in cases])
+    rows = {**model.reader(data).source_rows(cases), "clinical": ages}
     outcomes = read_outcomes(cases, model.spec.preprocessor)
     offset = fit_linear_offset(rows, [i % 3 for i in range(len(cases))], SOURCES[inputs], outcomes, 4)
     empty = {source: np.full_like(values[:2], np.nan) for source, values in rows.items()}
